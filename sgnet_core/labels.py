@@ -1,0 +1,155 @@
+"""Label sets: what class 7 is called, and which colour it has."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORE_ID = 255
+"""Unlabelled pixels, everywhere in the project: data sets, losses, metrics, published masks."""
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Classes 0..C-1 with their names and RGB colours (0..255).
+
+    Raises:
+        ValueError: names and colours differ in number, a colour is out of range, there is no
+            class, or there are more than 255 (255 is the ignore id, and masks are one byte).
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colors: tuple[Color, ...]
+    ignore_id: int = IGNORE_ID
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= IGNORE_ID:
+            raise ValueError(f"label set {self.name!r}: 1 to 255 classes, got {len(self.names)}")
+        if len(self.names) != len(self.colors):
+            raise ValueError(
+                f"label set {self.name!r}: {len(self.names)} names, {len(self.colors)} colours"
+            )
+        for name, color in zip(self.names, self.colors, strict=True):
+            if len(color) != 3 or not all(0 <= c <= 255 for c in color):
+                raise ValueError(f"label set {self.name!r}: {name} has no RGB colour: {color}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def ids(self) -> range:
+        """The ids that a mask can hold, beside ``ignore_id``."""
+        return range(len(self.names))
+
+    @functools.cached_property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """(256, 3) uint8 RGB look-up table; ids that are no class, the ignore id too, are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colors
+        table.setflags(write=False)
+        return table
+
+    def colorize(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """(H, W) ids → (H, W, 3) uint8 RGB in the exact palette colours."""
+        colors: npt.NDArray[np.uint8] = self.palette[labels]
+        return colors
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` reads them back."""
+        return {
+            "name": self.name,
+            "names": list(self.names),
+            "colors": [list(c) for c in self.colors],
+            "ignore_id": self.ignore_id,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LabelSet:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a field is missing or holds the wrong thing.
+        """
+        try:
+            colors = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])
+            names = tuple(str(n) for n in data["names"])
+            ignore_id = int(data.get("ignore_id", IGNORE_ID))
+            return cls(str(data["name"]), names, colors, ignore_id)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a label set: {error!r}") from error
+
+
+def bit_palette(count: int, first: int = 1) -> tuple[Color, ...]:
+    """The PASCAL VOC colour rule: bits 0, 1, 2 of the id go to R, G, B from the top bit down.
+
+    It is the palette in which NYUDv2 results are usually drawn; id 0 is black, so classes that
+    count from 0 start at ``first`` = 1.
+    """
+    colors = []
+    for index in range(first, first + count):
+        rgb = [0, 0, 0]
+        for shift in range(8):
+            for channel in range(3):
+                rgb[channel] |= (index >> (3 * shift + channel) & 1) << (7 - shift)
+        colors.append((rgb[0], rgb[1], rgb[2]))
+    return tuple(colors)
+
+
+def _label_set(name: str, names: str) -> LabelSet:
+    split = tuple(n.strip() for n in names.split(","))
+    return LabelSet(name, split, bit_palette(len(split)))
+
+
+NYU40 = _label_set(
+    "nyu40",
+    "wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter,"
+    "blinds, desk, shelves, curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books,"
+    "refrigerator, television, paper, towel, shower curtain, box, whiteboard, person, night stand,"
+    "toilet, sink, lamp, bathtub, bag, otherstructure, otherfurniture, otherprop",
+)
+"""NYUDv2, 40 classes (Gupta et al., CVPR 2013), counted from 0."""
+
+NYU13 = _label_set(
+    "nyu13",
+    "bed, books, ceiling, chair, floor, furniture, objects, picture, sofa, table, tv, wall, window",
+)
+"""NYUDv2, 13 classes (Couprie et al., ICLR 2013), counted from 0."""
+
+SUN37 = LabelSet("sun37", NYU40.names[:37], NYU40.colors[:37])
+"""SUN RGB-D (Song et al., CVPR 2015): the first 37 of NYU's 40 classes."""
+
+CITYSCAPES19 = LabelSet(
+    "cityscapes19",
+    (
+        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light"),
+        *("traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car"),
+        *("truck", "bus", "train", "motorcycle", "bicycle"),
+    ),
+    (
+        *((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153)),
+        *((153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152)),
+        *((70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70)),
+        *((0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32)),
+    ),
+)
+"""Cityscapes (Cordts et al., CVPR 2016), the 19 evaluated classes as training ids."""
+
+LABEL_SETS = {s.name: s for s in (NYU40, NYU13, SUN37, CITYSCAPES19)}
+"""The built-in sets by name."""
+
+
+def default_label_set(num_classes: int) -> LabelSet:
+    """The built-in set of that size, or one with the names class_0, class_1, …"""
+    for label_set in LABEL_SETS.values():
+        if len(label_set) == num_classes:
+            return label_set
+    names = tuple(f"class_{i}" for i in range(num_classes))
+    return LabelSet(f"generic{num_classes}", names, bit_palette(num_classes))

@@ -1,0 +1,102 @@
+"""What a network's weights do not say: names of its classes, scale of its input, how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sgnet_core.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(value − mean) / std per channel, with values on the 0..255 scale, in the given order."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.order not in ("rgb", "bgr"):
+            raise ValueError(f"channel order is rgb or bgr, got {self.order!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
+            raise ValueError(f"three means and three positive stds, got {self.mean}, {self.std}")
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB, any dtype, 0..255 → float32 network input."""
+        image = rgb.float() if self.order == "rgb" else rgb.flip(1).float()
+        mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
+        return (image - mean) / std
+
+
+IMAGENET = Normalization()
+"""torchvision's ImageNet statistics, on the 0..255 scale."""
+
+RELEASED = Normalization((104.008, 116.669, 122.675), (1.0, 1.0, 1.0), "bgr")
+"""The input of the published SGNet weights: BGR, 0..255, mean subtracted, not divided."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All that is needed to run a model beside its config and its weights.
+
+    Attributes:
+        name: the variant's name (``sgnet_r18``, …) or the name it was saved under.
+        labels: the classes, in the order of the network's output channels.
+        normalization: of the RGB input.
+        input_height: frames are resized to this height, aspect kept, before the network; None
+            runs every frame at its own size.
+        training: how the weights were made (data, seed, iterations, scores): free-form JSON.
+    """
+
+    name: str
+    labels: LabelSet
+    normalization: Normalization = IMAGENET
+    input_height: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.input_height is not None and self.input_height < 1:
+            raise ValueError(f"input_height must be positive, got {self.input_height}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` reads them back."""
+        return {
+            "name": self.name,
+            "labels": self.labels.to_dict(),
+            "normalization": asdict(self.normalization),
+            "input_height": self.input_height,
+            "training": dict(self.training),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelInfo:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a field is missing or holds the wrong thing.
+        """
+        try:
+            norm = data["normalization"]
+            height = data["input_height"]
+            return cls(
+                name=str(data["name"]),
+                labels=LabelSet.from_dict(data["labels"]),
+                normalization=Normalization(
+                    mean=_triple(norm["mean"]), std=_triple(norm["std"]), order=norm["order"]
+                ),
+                input_height=None if height is None else int(height),
+                training=dict(data["training"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a model's description: {error!r}") from error
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    a, b, c = (float(v) for v in values)
+    return a, b, c
