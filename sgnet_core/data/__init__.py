@@ -1,0 +1,1 @@
+"""Data: samples, procedural rooms and data sets."""

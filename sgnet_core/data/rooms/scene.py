@@ -1,0 +1,208 @@
+"""A scene as flat arrays of primitives, and the builder that furniture is written with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgnet_core.data.rooms.materials import Material, Palette
+
+BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
+
+Rect = tuple[float, float, float, float]
+"""x0, y0, x1, y1 on the floor, metres."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Primitives in world coordinates (metres, z up, the room is [0, size]), P of them.
+
+    A point x lies in primitive i's unit shape at ``rotation[i].T @ (x - center[i]) / half[i]``;
+    the unit shapes are the cube [-1, 1]^3, the unit sphere, and the frustum whose radius is 1 at
+    z = -1 and ``taper`` at z = 1. The shell's six inner faces have the materials ``shell``, in
+    the order x=0, x=W, y=0, y=L, floor, ceiling.
+    """
+
+    size: NDArray[np.float64]  # (3,)
+    kind: NDArray[np.int64]  # (P,)
+    center: NDArray[np.float64]  # (P, 3)
+    rotation: NDArray[np.float64]  # (P, 3, 3) columns are the local axes
+    half: NDArray[np.float64]  # (P, 3)
+    taper: NDArray[np.float64]  # (P,)
+    label: NDArray[np.int64]  # (P,)
+    material: NDArray[np.int64]  # (P,)
+    materials: list[Material]
+    shell: tuple[int, int, int, int, int, int]
+    lights: NDArray[np.float64]  # (L, 6) position, RGB intensity
+    obstacles: list[tuple[Rect, float]]  # footprint, height
+    targets: NDArray[np.float64]  # (T, 3) points worth looking at
+
+
+@dataclass
+class Surface:
+    """A horizontal rectangle that takes clutter: centre, full size, yaw, free height."""
+
+    x: float
+    y: float
+    z: float
+    width: float
+    depth: float
+    yaw: float
+    clearance: float
+    fill: float
+
+
+@dataclass
+class Builder:
+    """Collects primitives; positions are in the frame set by `frame`."""
+
+    rng: np.random.Generator
+    size: tuple[float, float, float]
+    palette: Palette
+    materials: list[Material] = field(default_factory=list)
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    obstacles: list[tuple[Rect, float]] = field(default_factory=list)
+    wall_spans: list[tuple[int, float, float, float, float]] = field(default_factory=list)
+    surfaces: list[Surface] = field(default_factory=list)
+    targets: list[tuple[float, float, float]] = field(default_factory=list)
+    lights: list[tuple[float, ...]] = field(default_factory=list)
+    _frame: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    def material(self, material: Material) -> int:
+        """Register a material; returns its index."""
+        self.materials.append(material)
+        return len(self.materials) - 1
+
+    @contextmanager
+    def frame(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> Iterator[None]:
+        """Nest a frame: position in the current frame, yaw in radians about z."""
+        saved = self._frame
+        wx, wy, wz = self.world(x, y, z)
+        self._frame = (wx, wy, wz, saved[3] + yaw)
+        try:
+            yield
+        finally:
+            self._frame = saved
+
+    def world(self, x: float, y: float, z: float) -> tuple[float, float, float]:
+        """World coordinates of a point of the current frame."""
+        fx, fy, fz, yaw = self._frame
+        c, s = math.cos(yaw), math.sin(yaw)
+        return fx + c * x - s * y, fy + s * x + c * y, fz + z
+
+    def _add(
+        self,
+        kind: int,
+        at: tuple[float, float, float],
+        size: tuple[float, float, float],
+        material: int,
+        label: int,
+        taper: float = 1.0,
+        yaw: float = 0.0,
+        pitch: float = 0.0,
+        roll: float = 0.0,
+    ) -> None:
+        x, y, z = self.world(*at)
+        hx, hy, hz = size[0] / 2, size[1] / 2, size[2] / 2
+        total = self._frame[3] + yaw
+        self.rows.append((kind, x, y, z, hx, hy, hz, total, pitch, roll, taper, label, material))
+
+    def box(
+        self,
+        at: tuple[float, float, float],
+        size: tuple[float, float, float],
+        material: int,
+        label: int,
+        *,
+        yaw: float = 0.0,
+        pitch: float = 0.0,
+        roll: float = 0.0,
+    ) -> None:
+        """A box by centre and full size; rotation is Rz(yaw) Rx(pitch) Ry(roll)."""
+        self._add(BOX, at, size, material, label, 1.0, yaw, pitch, roll)
+
+    def ellipsoid(
+        self,
+        at: tuple[float, float, float],
+        size: tuple[float, float, float],
+        material: int,
+        label: int,
+        *,
+        yaw: float = 0.0,
+        pitch: float = 0.0,
+    ) -> None:
+        """An ellipsoid by centre and full size."""
+        self._add(ELLIPSOID, at, size, material, label, 1.0, yaw, pitch)
+
+    def cylinder(
+        self,
+        at: tuple[float, float, float],
+        diameter: float,
+        height: float,
+        material: int,
+        label: int,
+        *,
+        taper: float = 1.0,
+        pitch: float = 0.0,
+        roll: float = 0.0,
+        yaw: float = 0.0,
+    ) -> None:
+        """A cylinder or frustum by centre; `taper` is top diameter / bottom diameter."""
+        if taper > 1:  # the unit frustum narrows upwards: turn it over
+            diameter, taper, pitch = diameter * taper, 1 / taper, pitch + math.pi
+        size = (diameter, diameter, height)
+        self._add(FRUSTUM, at, size, material, label, taper, yaw, pitch, roll)
+
+    def surface(
+        self,
+        at: tuple[float, float, float],
+        width: float,
+        depth: float,
+        clearance: float = 0.5,
+        fill: float = 1.0,
+    ) -> None:
+        """Offer a rectangle of the current frame to clutter."""
+        x, y, z = self.world(*at)
+        self.surfaces.append(Surface(x, y, z, width, depth, self._frame[3], clearance, fill))
+
+    def target(self, x: float, y: float, z: float) -> None:
+        """Mark a point of the current frame as worth looking at."""
+        self.targets.append(self.world(x, y, z))
+
+    def scene(self, shell: tuple[int, int, int, int, int, int]) -> Scene:
+        """Freeze into arrays."""
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 13)
+        return Scene(
+            size=np.array(self.size),
+            kind=table[:, 0].astype(np.int64),
+            center=table[:, 1:4],
+            rotation=_rotations(table[:, 7], table[:, 8], table[:, 9]),
+            half=table[:, 4:7],
+            taper=table[:, 10],
+            label=table[:, 11].astype(np.int64),
+            material=table[:, 12].astype(np.int64),
+            materials=self.materials,
+            shell=shell,
+            lights=np.array(self.lights, dtype=np.float64).reshape(-1, 6),
+            obstacles=self.obstacles,
+            targets=np.array(self.targets, dtype=np.float64).reshape(-1, 3),
+        )
+
+
+def _rotations(
+    yaw: NDArray[np.float64], pitch: NDArray[np.float64], roll: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(P, 3, 3) Rz(yaw) Rx(pitch) Ry(roll)."""
+    cz, sz, cx, sx = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    cy, sy = np.cos(roll), np.sin(roll)
+    rows = [
+        [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy],
+        [sz * cy + cz * sx * sy, cz * cx, sz * sy - cz * sx * cy],
+        [-cx * sy, sx, cx * cy],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)

@@ -1,0 +1,143 @@
+"""What the cameras make of exact images: colour processing and a Kinect-like depth sensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def photograph(
+    light: Tensor, emission: Tensor, height: int, width: int, rng: np.random.Generator
+) -> Tensor:
+    """(H, W, 3) uint8 from linear light and emission (3, H*W): exposure to noise."""
+    device = light.device
+    mean = light.mean(0).clamp(max=light.mean() * 4).mean()
+    image = light * (rng.uniform(0.16, 0.38) / mean.clamp(min=1e-6)) + emission
+    balance = torch.tensor(np.exp(rng.normal(0, 0.06, (3, 1))), dtype=torch.float32, device=device)
+    image = (image * balance).view(1, 3, height, width)
+    if rng.random() < 0.7:
+        image = image * _vignette(height, width, rng, device)
+    shoulder = rng.uniform(0.0, 0.6)  # highlights roll off instead of clipping hard
+    image = image * (1 + shoulder) / (1 + shoulder * image)
+    image = image.clamp(0, 1) ** rng.uniform(0.42, 0.55)
+    image = _soften(image, rng)
+    if rng.random() < 0.5:  # chroma subsampling, as in JPEG and YUV cameras
+        luma = image.mean(1, keepdim=True)
+        chroma = F.avg_pool2d(image - luma, 2, ceil_mode=True)
+        chroma = F.interpolate(chroma, size=(height, width), mode="bilinear", align_corners=False)
+        image = luma + chroma
+    contrast = rng.uniform(0.85, 1.25)
+    image = (image - 0.5) * contrast + 0.5 + rng.normal(0, 0.03)
+    saturation = rng.uniform(0.7, 1.3)
+    gray = image.mean(1, keepdim=True)
+    image = gray + (image - gray) * saturation
+    sigma = float(np.exp(rng.uniform(np.log(0.003), np.log(0.03))))
+    grain = rng.standard_normal((3, height, width), dtype=np.float32)
+    image = image + torch.from_numpy(grain).to(device) * sigma
+    return (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def _vignette(height: int, width: int, rng: np.random.Generator, device: torch.device) -> Tensor:
+    y = torch.linspace(-1, 1, height, device=device)[:, None]
+    x = torch.linspace(-1, 1, width, device=device)[None]
+    return 1 - rng.uniform(0.0, 0.25) * (x * x + y * y)
+
+
+def _soften(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Optical blur, and motion blur at times."""
+    side = rng.uniform(0.04, 0.24)
+    image = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    # Shifted sums: several times faster than a depthwise convolution.
+    image = image[:, :, 1:-1] * (1 - 2 * side) + (image[:, :, :-2] + image[:, :, 2:]) * side
+    image = image[..., 1:-1] * (1 - 2 * side) + (image[..., :-2] + image[..., 2:]) * side
+    if rng.random() < 0.15:
+        dx, dy = (int(k) for k in rng.integers(-2, 3, 2))
+        moved = torch.roll(image, (dy, dx), (2, 3))
+        half = torch.roll(image, (dy // 2, dx // 2), (2, 3))
+        image = (image + moved + half) / 3
+    return image
+
+
+def measure_depth(
+    depth: Tensor, facing: Tensor, dropout: Tensor, fx: float, rng: np.random.Generator
+) -> Tensor:
+    """What a structured-light or time-of-flight camera reports, (H, W) metres, 0 = no return.
+
+    Args:
+        depth: (H, W) exact metres along the axis.
+        facing: (H, W) cosine between the surface normal and the ray.
+        dropout: (H, W) the materials' tendency to return nothing, 0..1.
+        fx: focal length, pixels.
+    """
+    height, width = depth.shape
+    device = depth.device
+    clean = rng.random() < 0.15  # a modern sensor, or a filled-in depth image
+    out = depth
+    if not clean:
+        out = _jitter_edges(out, rng)
+    sigma = rng.uniform(0.0, 0.0006) if clean else rng.uniform(0.0008, 0.003)
+    fine = torch.from_numpy(rng.standard_normal((height, width), dtype=np.float32)).to(device)
+    coarse = _blobs(height, width, rng, device, 5)
+    mix = rng.uniform(0, 1)
+    out = out + sigma * out * out * (fine * mix + coarse * (1 - mix))
+    if not clean and rng.random() < 0.8:
+        step = rng.uniform(0.0008, 0.0030)  # disparity step / (baseline * focal length), 1/m
+        out = step**-1 * (1 / out.clamp(min=0.05))
+        out = 1 / (out.round().clamp(min=1) * step)
+    low = rng.uniform(0.25, 0.55)
+    high = rng.uniform(3.5, 9.0) if rng.random() < 0.5 else 12.0
+    hole = (depth < low) | (depth > high)
+    ragged = 0.3 * _blobs(height, width, rng, device, 3)
+    ragged = ragged + 0.7 * _blobs(height, width, rng, device, 24)
+    scale = 0.3 if clean else 1.0
+    hole |= facing + 0.06 * ragged < rng.uniform(0.05, 0.22) * scale
+    hole |= (dropout > 0) & (0.5 + 0.35 * ragged < dropout * rng.uniform(0.3, 1.1) * scale)
+    if not clean:
+        hole |= _shadow_strip(depth, fx * rng.uniform(0.01, 0.06), rng.random() < 0.8)
+        if rng.random() < 0.35:
+            hole |= _blobs(height, width, rng, device, 9) > rng.uniform(2.3, 3.3)
+        if rng.random() < 0.3:  # registration to colour leaves a margin
+            margin = int(rng.integers(1, 9))
+            hole[:, -margin:] = True
+    return torch.where(hole, 0.0, out).clamp(min=0)
+
+
+def _blobs(
+    height: int, width: int, rng: np.random.Generator, device: torch.device, cell: int
+) -> Tensor:
+    """(H, W) smooth normal noise with features of about `cell` pixels, deviation near 1."""
+    h, w = height // cell + 2, width // cell + 2
+    grid = torch.from_numpy(rng.standard_normal((1, 1, h, w), dtype=np.float32)).to(device)
+    full = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
+    return full[0, 0] * 1.4  # interpolation averages neighbours
+
+
+def _jitter_edges(depth: Tensor, rng: np.random.Generator) -> Tensor:
+    """Ragged silhouettes: each pixel takes a neighbour's value now and then."""
+    height, width = depth.shape
+    pick = torch.from_numpy(rng.integers(0, 8, (height, width), dtype=np.int8)).to(depth.device)
+    out = torch.where(pick == 0, torch.roll(depth, 1, 1), depth)
+    out = torch.where(pick == 1, torch.roll(depth, -1, 1), out)
+    out = torch.where(pick == 2, torch.roll(depth, 1, 0), out)
+    out = torch.where(pick == 3, torch.roll(depth, -1, 0), out)
+    border = torch.zeros_like(depth, dtype=torch.bool)
+    border[0], border[-1], border[:, 0], border[:, -1] = True, True, True, True
+    return torch.where(border, depth, out)
+
+
+def _shadow_strip(depth: Tensor, reach: float, from_left: bool) -> Tensor:
+    """Pixels that the projector cannot light: beside a nearer surface, by the disparity gap."""
+    inverse = 1 / depth.clamp(min=0.2)
+    hidden = torch.zeros_like(depth, dtype=torch.bool)
+    for k in range(1, 9):
+        near, far = (
+            (inverse[:, :-k], inverse[:, k:]) if from_left else (inverse[:, k:], inverse[:, :-k])
+        )
+        lost = (near - far) * reach > k
+        if from_left:
+            hidden[:, k:] |= lost
+        else:
+            hidden[:, :-k] |= lost
+    return hidden

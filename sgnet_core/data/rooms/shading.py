@@ -1,0 +1,200 @@
+"""From hits to linear colour: surface frames, lights with shadows, ambient occlusion, gloss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgnet_core.data.rooms.materials import Material
+from sgnet_core.data.rooms.raycast import Solids, View, cast, rays
+from sgnet_core.data.rooms.scene import BOX, FRUSTUM
+from sgnet_core.data.rooms.textures import albedo, noise
+
+_SHADOW_SIZE = 144
+_SHADOW_FOCAL = 0.42  # of the map's width: a field of view of 100 degrees
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What each of N pixels sees."""
+
+    depth: Tensor  # (N,) metres along the axis
+    index: Tensor  # (N,) primitive, shell faces after the last
+    point: Tensor  # (3, N) world
+    normal: Tensor  # (3, N) world, towards the camera
+    facing: Tensor  # (N,) cosine between the normal and the ray to the camera
+    u: Tensor  # (N,) metres along the surface
+    v: Tensor  # (N,) metres across it
+    unit: Tensor  # (2, N) the same in [-1, 1]
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """(3, N) vectors scaled to length 1."""
+    x, y, z = vectors
+    return vectors * torch.rsqrt(x * x + y * y + z * z + 1e-20)
+
+
+def _one_hot(axis: Tensor) -> Tensor:
+    """(3, N) float unit vectors along axis 0..2."""
+    return torch.stack([axis == 0, axis == 1, axis == 2]).float()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(N,) dot products of (3, N) vectors."""
+    return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
+
+
+def hits_of(solids: Solids, view: View, depth: Tensor, index: Tensor) -> Hits:
+    """Points, normals and surface coordinates of a cast's result."""
+    direction = view.rotation @ rays(view, depth.device)
+    point = direction * depth + view.position[:, None]
+    count = len(solids.kind)
+    shell = (index - count).clamp(min=0)
+    inner = index >= count
+    safe = index.clamp(max=count - 1)
+    # Rows of the (9, N) table are contiguous: far faster than batched 3x3 products.
+    to_unit = solids.to_unit.reshape(-1, 9).t().contiguous()[:, safe]
+    offset = point - solids.center.t().contiguous()[:, safe]
+    local = torch.stack([_dot(to_unit[3 * i : 3 * i + 3], offset) for i in range(3)])
+    kind = solids.kind[safe]
+    # Normal in unit coordinates: the dominant axis of a box, the gradient of the others.
+    x, y, z = local.abs()
+    axis = torch.where(z >= torch.maximum(x, y), 2, (y >= x).long())
+    face = _one_hot(axis) * local.sign()
+    normal = torch.where(kind == BOX, face, local)
+    taper = solids.taper[safe]
+    radius = (local[0] * local[0] + local[1] * local[1]).sqrt()
+    cap = (local[2].abs() > 0.998) & (radius < 0.999 * (1 + (taper - 1) * (local[2] > 0)))
+    slope = (1 - taper) * 0.5 * radius
+    side = torch.stack([local[0], local[1], slope])
+    lid = torch.stack([torch.zeros_like(slope), torch.zeros_like(slope), local[2].sign()])
+    normal = torch.where(kind == FRUSTUM, torch.where(cap, lid, side), normal)
+    normal = torch.stack([_dot(to_unit[i::3], normal) for i in range(3)])
+    wall_axis = shell // 2
+    inward = _one_hot(wall_axis) * (1 - 2.0 * (shell % 2))
+    normal = unit_length(torch.where(inner, inward, normal))
+    u, v, unit = _surface(solids, safe, local, kind, axis, cap, inner, point, wall_axis)
+    facing = -_dot(normal, unit_length(direction))
+    return Hits(depth, index, point, normal, facing, u, v, unit)
+
+
+def _surface(
+    solids: Solids,
+    safe: Tensor,
+    local: Tensor,
+    kind: Tensor,
+    axis: Tensor,
+    cap: Tensor,
+    inner: Tensor,
+    point: Tensor,
+    wall_axis: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Texture coordinates: u runs along the primitive's longest side where the face has it."""
+    half = solids.half.t().contiguous()[:, safe]
+    metric = torch.where(inner, point, local * half)
+    unit = torch.where(inner, point / solids.size[:, None] * 2 - 1, local)
+    extent = torch.where(inner, solids.size[:, None].expand_as(half), half)
+    axis = torch.where(inner, wall_axis, torch.where((kind == FRUSTUM) & cap, 2, axis))
+    first, second = (axis == 0).long(), torch.where(axis == 2, 1, 2)
+    swap = (extent.gather(0, second[None]) > extent.gather(0, first[None]))[0]
+    # A picture, a print and a view stand upright, so `unit` keeps the vertical second.
+    upright = torch.stack([unit.gather(0, first[None])[0], unit.gather(0, second[None])[0]])
+    a, b = metric.gather(0, first[None])[0], metric.gather(0, second[None])[0]
+    round_side = ~inner & (kind == FRUSTUM) & ~cap
+    around = torch.atan2(local[1], local[0]) * half[0]
+    a, b = torch.where(round_side, around, a), torch.where(round_side, metric[2], b)
+    swap = swap & ~round_side
+    # Each primitive and face looks at another part of the pattern.
+    shift = (safe * 7919 % 1021).float() * 0.37 + axis * 1.7
+    shift = torch.where(inner, axis * 5.3, shift)
+    return torch.where(swap, b, a) + shift, torch.where(swap, a, b) + shift, upright
+
+
+def material_table(materials: list[Material], device: torch.device) -> Tensor:
+    """(19, M) all materials' rows."""
+    return torch.tensor([m.row() for m in materials], device=device).t().contiguous()
+
+
+def radiance(
+    solids: Solids,
+    hits: Hits,
+    view: View,
+    rows: Tensor,
+    lights: Tensor,
+    ambient: Tensor,
+    shadows: int,
+) -> tuple[Tensor, Tensor]:
+    """Linear light (3, N) leaving every pixel's surface, and its own emission (3, N).
+
+    Args:
+        rows: (19, N) material row of each pixel.
+        lights: (L, 6) position and RGB intensity; the first `shadows` of them cast shadows.
+        ambient: (3,) RGB.
+    """
+    foot = hits.depth / view.fx / hits.facing.clamp(min=0.15)
+    color = albedo(rows, rows[0].long(), hits.u, hits.v, hits.unit, foot)
+    up = hits.normal[2]
+    open_sky = occlusion(hits.depth, view)
+    light = ambient[:, None] * (0.8 + 0.2 * up) * open_sky
+    to_eye = unit_length(view.position[:, None] - hits.point)
+    shine = torch.zeros_like(color)
+    for i, lamp in enumerate(lights):
+        to_light = lamp[:3, None] - hits.point
+        distance2 = _dot(to_light, to_light)
+        to_light = to_light * torch.rsqrt(distance2)
+        cosine = _dot(hits.normal, to_light).clamp(min=0)
+        fall = 1.0 / (distance2 + 0.4)
+        if i < shadows:
+            fall = fall * _shadow(solids, lamp[:3], hits)
+        light = light + lamp[3:, None] * (cosine * fall)
+        middle = unit_length(to_light + to_eye)
+        peak = _dot(hits.normal, middle).clamp(0, 1) ** rows[16]
+        shine = shine + lamp[3:, None] * (peak * fall * (cosine > 0))
+    # A glossy surface mirrors a blurry room: bright above, dark below, broken by noise.
+    mirror = 2 * hits.facing * hits.normal - to_eye
+    room = (0.45 + 0.4 * mirror[2]) * (
+        0.4 + 1.2 * noise(mirror[0] * 1.3 + 4, mirror[1] * 1.3 + mirror[2])
+    )
+    fresnel = rows[15] * (0.08 + 0.8 * (1 - hits.facing.clamp(0, 1)) ** 4)
+    shine = shine * rows[15] * 0.6 + fresnel * room * ambient[:, None] * 1.5
+    return color * light + shine, color * rows[17]
+
+
+def occlusion(depth: Tensor, view: View) -> Tensor:
+    """Ambient occlusion (N,) in (0, 1]: pixels lying deeper than their surroundings darken."""
+    z = depth.view(1, 1, view.height, view.width)
+    out = torch.ones_like(z)
+    for share, strength in ((0.02, 0.5), (0.07, 0.45)):
+        k = max(1, round(share * view.width))
+        small = F.avg_pool2d(z, k, k, ceil_mode=True, count_include_pad=False)
+        small = F.avg_pool2d(small, 3, 1, 1, count_include_pad=False)
+        mean = F.interpolate(small, size=z.shape[2:], mode="bilinear", align_corners=False)
+        # Only nearby surroundings occlude: a far-away foreground is no neighbour.
+        gap = (z - mean).clamp(min=0)
+        out = out * (1 - strength * (gap / 0.12).clamp(max=1) * (1 - gap / 0.9).clamp(min=0))
+    return out.view(-1)
+
+
+def _shadow(solids: Solids, position: Tensor, hits: Hits) -> Tensor:
+    """Share of the light that arrives, (N,), from a depth map seen from the light downwards."""
+    device = position.device
+    down = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]], device=device)
+    size, focal = _SHADOW_SIZE, _SHADOW_FOCAL * _SHADOW_SIZE
+    middle = (size - 1) / 2
+    depth, _ = cast(solids, View(down, position, focal, focal, middle, middle, size, size))
+    depth = depth.view(size, size)
+    local = down.t() @ (hits.point - position[:, None])
+    z = local[2].clamp(min=0.05)
+    u, v = local[0] / z * focal + middle, local[1] / z * focal + middle
+    inside = (local[2] > 0.05) & (u > 1) & (u < size - 2) & (v > 1) & (v < size - 2)
+    u0, v0 = u.clamp(0, size - 2), v.clamp(0, size - 2)
+    i, j = u0.floor().long(), v0.floor().long()
+    fu, fv = u0 - i, v0 - j
+    # The texel's own size bounds the depth error, more at slant.
+    reach = z * 0.985 - 0.02 - z / focal * 1.5
+    lit = [(depth[j + dj, i + di] > reach).float() for dj in (0, 1) for di in (0, 1)]
+    share = torch.lerp(torch.lerp(lit[0], lit[1], fu), torch.lerp(lit[2], lit[3], fu), fv)
+    return torch.where(inside, share, 1.0)

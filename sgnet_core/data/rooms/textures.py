@@ -1,0 +1,207 @@
+"""Albedo of every pixel from its material's pattern and its place on the surface."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgnet_core.data.rooms.materials import (
+    MARBLE,
+    NOISE,
+    OUTSIDE,
+    PAINTING,
+    PRINT,
+    SPECKLE,
+    STRIPES,
+    TILES,
+    WOOD,
+)
+
+_NOISE_SIZE = 512
+_PERIOD = 16.0  # noise-map period, in pattern cycles
+
+
+@lru_cache(maxsize=4)
+def _noise_map(device: torch.device) -> Tensor:
+    """(512 * 512,) tileable fractal noise in [0, 1], uniform histogram; the same everywhere."""
+    rng = np.random.default_rng(20200404)
+    f = np.fft.fftfreq(_NOISE_SIZE) * _NOISE_SIZE
+    radius = np.hypot(f[:, None], f[None, :])
+    # Flat up to one cycle, then falling: octaves above the cycle fade as 1/f.
+    spectrum = 1.0 / np.maximum(radius, _PERIOD) ** 1.3
+    spectrum[radius < 3] = 0
+    white = np.fft.fft2(rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE)))
+    field = np.fft.ifft2(white * spectrum).real
+    rank = np.empty(field.size, dtype=np.float32)
+    rank[np.argsort(field, axis=None)] = np.linspace(0, 1, field.size, dtype=np.float32)
+    return torch.from_numpy(rank).to(device)
+
+
+def noise(x: Tensor, y: Tensor) -> Tensor:
+    """Fractal noise in [0, 1] at cycles (x, y), bilinear."""
+    table = _noise_map(x.device)
+    scale = _NOISE_SIZE / _PERIOD
+    x, y = x * scale, y * scale
+    x0, y0 = x.floor(), y.floor()
+    fx, fy = x - x0, y - y0
+    mask = _NOISE_SIZE - 1
+    i, j = x0.long() & mask, y0.long() & mask
+    i1, j1 = (i + 1) & mask, ((j + 1) & mask) << 9
+    j = j << 9
+    top = torch.lerp(table[j + i], table[j + i1], fx)
+    bottom = torch.lerp(table[j1 + i], table[j1 + i1], fx)
+    return torch.lerp(top, bottom, fy)
+
+
+def cell_hash(x: Tensor, y: Tensor, salt: int = 0) -> Tensor:
+    """A number in [0, 1) per integer cell, by integer mixing: the same on any device."""
+    h = (x.long() * 374761393 + y.long() * 668265263 + salt * 974634777) & 0x7FFFFFFF
+    h = ((h ^ (h >> 13)) * 1274126177) & 0x7FFFFFFF
+    h = h ^ (h >> 16)
+    return (h & 0xFFFF).float() / 65536.0
+
+
+def albedo(
+    table: Tensor, pattern: Tensor, u: Tensor, v: Tensor, unit: Tensor, foot: Tensor
+) -> Tensor:
+    """Linear RGB (3, N).
+
+    Args:
+        table: (17, N) material rows of the pixels, `Material.row` without the last two.
+        pattern: (N,) int64 pattern of each pixel.
+        u, v: (N,) metres along and across the surface.
+        unit: (2, N) face coordinates in [-1, 1].
+        foot: (N,) metres that one pixel covers: patterns finer than that fade to their mean.
+    """
+    a, b, c = table[1:4], table[4:7], table[7:10]
+    fu, fv = table[10], table[11]
+    out = torch.empty_like(a)
+    for which, draw in _DRAW.items():
+        at = torch.nonzero(pattern == which)[:, 0]
+        if len(at) == 0:
+            continue
+        cycles = foot[at] * torch.maximum(fu[at], fv[at])
+        fade = (1.6 - 2.2 * cycles).clamp(0, 1)
+        out[:, at] = draw(
+            u[at] * fu[at],
+            v[at] * fv[at],
+            (a[:, at], b[:, at], c[:, at]),
+            table[12:15, at],
+            fade,
+            unit[:, at],
+        )
+    return out.clamp(0, 1)
+
+
+Colors = tuple[Tensor, Tensor, Tensor]
+
+
+def _noise(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """A towards b by noise of strength p0, sharpened by p1."""
+    n = noise(x, y) - 0.5
+    sharp = torch.where(p[1] > 0, n / p[1].clamp(min=0.05), n).clamp(-0.5, 0.5)
+    return torch.lerp(
+        colors[0], colors[1], (0.5 + sharp * p[0] * fade).clamp(0, 1) * p[0].clamp(max=1)
+    )
+
+
+def _wood(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Streaks and rings along x; planks p1 cycles wide are tinted one by one by up to p2."""
+    a, b, c = colors
+    plank = torch.where(p[1] > 0, (y / p[1].clamp(min=1e-3)).floor(), 0.0)
+    joint = torch.where(p[1] > 0, (y / p[1].clamp(min=1e-3)) - plank, 0.5)
+    length = x * 0.5 + cell_hash(plank, plank * 0, 3) * 7
+    board = torch.where(p[1] > 0, length.floor(), 0.0)
+    shift = cell_hash(plank, board) * 31
+    streak = noise(x * 0.6 + shift, y * 1.0 + shift)
+    bend = noise(x * 0.25 + shift, y * 0.08 + shift)
+    rings = 0.5 + 0.5 * torch.sin((y * 0.25 + bend * 6) * math.tau)
+    mix = ((0.65 * streak + 0.35 * rings - 0.5) * fade + 0.5) * p[0]
+    color = torch.lerp(a, b, mix.clamp(0, 1))
+    tint = torch.where(p[1] > 0, cell_hash(plank, board, 7) * p[2], bend)
+    color = torch.lerp(color, c, tint.clamp(0, 1) * 0.7) * (1 - 0.35 * tint * (p[1] > 0))
+    gap = (p[1] > 0) & ((joint < 0.03) | ((length - length.floor()) < 0.006))
+    return color * (1 - 0.5 * gap * fade)
+
+
+def _stripes(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Bars across x with duty p0."""
+    phase = x - x.floor()
+    on = torch.lerp(1 - p[0], (phase > p[0]).float(), fade)
+    return torch.lerp(colors[0], colors[1], on * 0.9) * (0.9 + 0.2 * noise(x, y))
+
+
+def _tiles(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Cells of a, mixed towards c by a hash times p1; grout b of half-width p0; p2 shifts rows."""
+    a, b, c = colors
+    row = y.floor()
+    x = x + 0.5 * p[2] * (row - 2 * (row * 0.5).floor())
+    column = x.floor()
+    du, dv = (x - column - 0.5).abs(), (y - row - 0.5).abs()
+    grout = (torch.maximum(du, dv) > 0.5 - p[0]).float() * fade
+    tint = cell_hash(column, row) * p[1] * (0.6 + 0.4 * noise(x * 2, y * 2))
+    return torch.lerp(torch.lerp(a, c, tint), b, grout)
+
+
+def _speckle(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Grains of b and c in a."""
+    n, m = noise(x, y), noise(y * 1.7 + 3.1, x * 1.7 + 8.2)
+    color = torch.lerp(colors[0], colors[1], ((n - 0.6) * 8).clamp(0, 1) * fade)
+    return torch.lerp(color, colors[2], ((m - 0.72) * 8).clamp(0, 1) * fade)
+
+
+def _marble(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Thin veins b in a where the noise crosses its middle."""
+    n = noise(x * 0.5, y * 0.5)
+    vein = (1 - (n - 0.5).abs() / p[0]).clamp(0, 1) * noise(x * 0.7 + 5, y * 0.7)
+    return torch.lerp(colors[0], colors[1], vein * fade) * (0.85 + 0.3 * noise(x + 2, y + 7))
+
+
+def _print(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Blocks of b and c on a, and lines of text in some of the blocks."""
+    a, b, c = colors
+    big, small = cell_hash((x * 0.6).floor(), (y * 0.4).floor()), cell_hash(x.floor(), y.floor(), 5)
+    color = torch.where(big < p[0] * 0.6, b, a)
+    color = torch.where((small > 0.82) & (big > 0.3), c, color)
+    line = (y * 5 - (y * 5).floor()) > 0.55
+    letter = cell_hash((x * 14).floor(), (y * 5).floor(), 9) > 0.35
+    text = (line & letter & (small < 0.45)).float() * fade
+    return torch.lerp(color, 1 - color.mean(0, keepdim=True).round().expand_as(color), text * 0.8)
+
+
+def _painting(
+    x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor
+) -> Tensor:
+    """Soft shapes in three colours over a vertical gradient, in a white mat at times."""
+    a, b, c = colors
+    horizon = (0.5 + 0.5 * unit[1] * (p[0] * 2 - 1)).clamp(0, 1)
+    color = torch.lerp(a, b, horizon)
+    shape = ((noise(x + p[0] * 9, y) - 0.55) * 6).clamp(0, 1)
+    color = torch.lerp(color, c, shape)
+    color = color * (0.55 + 0.9 * noise(x * 3 + p[0] * 5, y * 3))
+    mat = (unit.abs().amax(0) > 0.7) & (p[0] > 0.6)
+    return torch.where(mat, 0.85, color)
+
+
+def _outside(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
+    """Sky a over ground b with a rough horizon at height p0; p1 blends everything to white."""
+    edge = unit[1] - p[0] + (noise(x, y) - 0.5) * 0.8
+    color = torch.lerp(colors[1] * (0.4 + noise(x * 3, y * 3)), colors[0], (edge * 6).clamp(0, 1))
+    return torch.lerp(color, torch.ones_like(color), p[1] * 0.8)
+
+
+_DRAW = {
+    NOISE: _noise,
+    WOOD: _wood,
+    STRIPES: _stripes,
+    TILES: _tiles,
+    SPECKLE: _speckle,
+    MARBLE: _marble,
+    PRINT: _print,
+    PAINTING: _painting,
+    OUTSIDE: _outside,
+}
