@@ -1,0 +1,173 @@
+"""sensor_msgs/Image as NumPy arrays, and back.
+
+A message is read where it lies: the arrays are views of its buffer, row padding included. A copy is
+made only where the layout leaves no choice, and is counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+ImageArray = npt.NDArray[Any]
+
+# Bytes a pixel has, and which of them are red, green and blue. "8UC3" names no order; OpenCV's, as
+# in RViz, is blue first, and cv_bridge's "passthrough" writes OpenCV images under that name.
+_COLOR_LAYOUTS = {
+    "rgb8": (3, (0, 1, 2)),
+    "bgr8": (3, (2, 1, 0)),
+    "8UC3": (3, (2, 1, 0)),
+    "rgba8": (4, (0, 1, 2)),
+    "bgra8": (4, (2, 1, 0)),
+    "mono8": (1, (0, 0, 0)),
+}
+_DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+_OUTPUT_ENCODINGS = {("u1", 2): "mono8", ("u1", 3): "rgb8", ("u2", 2): "16UC1", ("f4", 2): "32FC1"}
+
+
+class ImageError(ValueError):
+    """A sensor_msgs/Image that cannot be read; its text begins with the field at fault."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class ImageView(NamedTuple):
+    """An image's pixels, and how many times they were copied on the way (0 or 1)."""
+
+    array: ImageArray
+    copies: int
+
+
+def rgb_view(message: Image) -> ImageView:
+    """A colour image as (H, W, 3) uint8 RGB, 0..255.
+
+    rgb8, rgba8 and mono8 are views (rows may be padded, mono8 repeats its channel with stride 0);
+    bgr8, bgra8 and 8UC3 (blue first) cost one copy; other encodings go through cv_bridge where it
+    is installed.
+
+    Raises:
+        ImageError: unknown encoding, empty image, step too small, or data shorter than announced.
+    """
+    layout = _COLOR_LAYOUTS.get(message.encoding)
+    if layout is None:
+        return _through_cv_bridge(message)
+    channels, order = layout
+    pixels = _pixels(message, np.dtype(np.uint8), channels)
+    if order == (0, 1, 2):
+        return ImageView(pixels[:, :, :3], 0)
+    if channels == 1:
+        # as_strided's shape check is broadcast_to's, but the view stays writable, as torch wants.
+        repeated = (message.height, message.width, 3)
+        strides = (pixels.strides[0], pixels.strides[1], 0)
+        return ImageView(np.lib.stride_tricks.as_strided(pixels, repeated, strides), 0)
+    rgb = np.empty((message.height, message.width, 3), np.uint8)
+    for target, source in enumerate(order):  # plane by plane: 4 x faster than [:, :, ::-1]
+        rgb[:, :, target] = pixels[:, :, source]
+    return ImageView(rgb, 1)
+
+
+def depth_view(message: Image) -> ImageView:
+    """A depth image as (H, W): uint16 millimetres (16UC1, mono16) or float32 metres (32FC1).
+
+    Invalid pixels stay as they are: 0, NaN and ±Inf (REP 117, REP 118). Big-endian or unaligned
+    pixels cost one copy, all others are a view.
+
+    Raises:
+        ImageError: not a depth encoding, empty image, step too small, or data shorter than announced.
+    """
+    code = _DEPTH_TYPES.get(message.encoding)
+    if code is None:
+        raise ImageError(
+            "encoding",
+            f"'{message.encoding}' is no depth; expected 16UC1 or mono16 (millimetres) or "
+            "32FC1 (metres): remap depth/image_raw to the driver's depth topic",
+        )
+    order = ">" if message.is_bigendian else "<"
+    pixels = _pixels(message, np.dtype(order + code), 1)[:, :, 0]
+    native = pixels.dtype.newbyteorder("=")
+    aligned = pixels.strides[0] % native.itemsize == 0 and pixels.flags.aligned
+    if aligned and pixels.dtype == native:
+        return ImageView(pixels, 0)
+    return ImageView(pixels.astype(native), 1)
+
+
+def image_message(array: ImageArray, header: Header) -> Image:
+    """An array as a message with unpadded rows; the header is taken as it is.
+
+    Args:
+        array: (H, W, 3) uint8 RGB → rgb8, (H, W) uint8 → mono8, (H, W) uint16 → 16UC1 or
+            (H, W) float32 → 32FC1.
+        header: of the image that this one was computed from.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    encoding = _OUTPUT_ENCODINGS.get((array.dtype.str[1:], array.ndim))
+    if encoding is None or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(f"no encoding for {array.dtype} {array.shape}")
+    height, width = array.shape[:2]
+    message = Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=width * array.itemsize * (3 if array.ndim == 3 else 1),
+    )
+    # Assigning an array to `data` makes rclpy check 900 KB byte by byte (100 ms at VGA); appending
+    # to the buffer that the message already owns is one memcpy.
+    message.data.frombytes(memoryview(np.ascontiguousarray(array)).cast("B"))
+    return message
+
+
+def _pixels(message: Image, dtype: np.dtype[Any], channels: int) -> ImageArray:
+    """(H, W, channels) view of the message's buffer, checked against its fields."""
+    height, width, step = message.height, message.width, message.step
+    if height == 0 or width == 0:
+        raise ImageError("height" if height == 0 else "width", f"the image is {width}x{height}")
+    row = width * channels * dtype.itemsize
+    if step < row:
+        raise ImageError(
+            "step", f"{step} bytes a row, but {width} pixels of {message.encoding} take {row}"
+        )
+    size = len(message.data)
+    if size < step * height:
+        state = "truncated" if size else "empty"
+        raise ImageError("data", f"{state}: {size} bytes, but step x height is {step * height}")
+    strides = (step, channels * dtype.itemsize, dtype.itemsize)
+    return np.ndarray((height, width, channels), dtype, buffer=message.data, strides=strides)
+
+
+@functools.cache
+def _cv_bridge() -> Any:
+    """A CvBridge, or None where cv_bridge cannot be imported."""
+    try:
+        return importlib.import_module("cv_bridge").CvBridge()
+    except Exception:  # broken installs (cv_bridge of ROS 1 from a registry) raise all sorts
+        return None
+
+
+def _through_cv_bridge(message: Image) -> ImageView:
+    known = ", ".join(_COLOR_LAYOUTS)
+    bridge = _cv_bridge()
+    if bridge is None:
+        raise ImageError(
+            "encoding",
+            f"'{message.encoding}' is not one of {known}; have the driver publish one of them, or "
+            "install cv_bridge (package ros-<distribution>-cv-bridge)",
+        )
+    try:
+        return ImageView(bridge.imgmsg_to_cv2(message, "rgb8"), 1)
+    except Exception as error:  # CvBridgeError, cv2.error and NumPy's own, by version
+        raise ImageError(
+            "encoding", f"cv_bridge cannot turn '{message.encoding}' into rgb8: {error}"
+        ) from error

@@ -1,0 +1,83 @@
+"""One thread behind a slot for one item: the newest item wins."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Worker(Generic[Item]):
+    """Calls a function for the newest item offered, in a thread of its own.
+
+    Items that come while the function runs replace each other, so what it gets next is never older
+    than the latest offer. What the function raises is reported, and the thread lives on.
+
+    Args:
+        consume: called with one item at a time.
+        on_error: called, in the same thread, with what ``consume`` raised.
+        name: of the thread.
+    """
+
+    def __init__(
+        self,
+        consume: Callable[[Item], None],
+        on_error: Callable[[Exception], None],
+        name: str = "worker",
+    ) -> None:
+        self._consume = consume
+        self._on_error = on_error
+        self._slot: list[Item] = []  # empty or one item
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def offer(self, item: Item) -> bool:
+        """Puts an item into the slot without waiting.
+
+        Returns:
+            True if an older item was waiting there and is now lost.
+
+        Raises:
+            RuntimeError: the worker was stopped.
+        """
+        with self._changed:
+            if self._stopping:
+                raise RuntimeError(f"worker '{self._thread.name}' was stopped")
+            replaced = bool(self._slot)
+            self._slot[:] = [item]
+            self._changed.notify()
+        return replaced
+
+    def stop(self) -> bool:
+        """Ends the thread once the call that is running returns; may be called again.
+
+        Returns:
+            True if an item was waiting and is now lost.
+        """
+        with self._changed:
+            self._stopping = True
+            waiting = bool(self._slot)
+            self._slot.clear()
+            self._changed.notify()
+        self._thread.join()
+        return waiting
+
+    def _run(self) -> None:
+        while (item := self._next()) is not None:
+            try:
+                self._consume(item[0])
+            except Exception as error:
+                self._on_error(error)
+
+    def _next(self) -> list[Item] | None:
+        """The next item, in a list; None when the worker is to end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._slot)
+            if self._stopping:
+                return None
+            item, self._slot = self._slot, []
+            return item
