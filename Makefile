@@ -1,0 +1,97 @@
+# `make` lists the targets. Dependencies and their versions are in setup.py, nowhere else.
+#
+#   VENV=DIR         virtual environment, made on the first run (.venv)
+#   PYTHON=PYTHON3   interpreter it is made with (python3)
+#   TORCH_INDEX=URL  package index that torch and torchvision both come from (pip's default)
+#
+# With a ROS 2 distribution sourced (ROS_DISTRO set) that one is used; otherwise ROS 2 comes as wheels.
+
+VENV ?= .venv
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+PREFIX := $(abspath $(VENV))
+PY := $(PREFIX)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+EXTRAS := bags,train,dev
+
+ifdef ROS_DISTRO
+  ROS_PREFIXES := $(AMENT_PREFIX_PATH)
+  VENV_FLAGS := --system-site-packages
+  # The distribution's compiled modules work with the NumPy they were built for.
+  PINS = "numpy==$(shell $(PYTHON) -c 'import numpy; print(numpy.__version__)')"
+  export AMENT_PREFIX_PATH := $(PREFIX):$(AMENT_PREFIX_PATH)
+  export LD_LIBRARY_PATH := $(PREFIX)/lib:$(LD_LIBRARY_PATH)
+else
+  ROS_PREFIXES := $(PREFIX)
+  EXTRAS := ros,$(EXTRAS)
+  # Set by the Python of another virtual environment with the wheels; it would hide ours.
+  ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
+    unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+    unexport LD_LIBRARY_PATH
+  endif
+endif
+
+# Stamps carry a checksum of what they were made from, so a second run has nothing to do.
+checksum = $(firstword $(shell (pwd; cat $(1)) | cksum))
+PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py)
+MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
+
+.PHONY: help setup demo test lint clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(PACKAGES) $(MESSAGES) ## Make the virtual environment, with everything in it
+
+demo: setup ## Camera, node and observer for a while; takes SOURCE= RATE= SECONDS= SIZE=WxH DEVICE= MODEL=
+	$(PY) -m sgnet_ros.demo --out out/demo \
+	  $(if $(SOURCE),--source '$(SOURCE)') $(if $(RATE),--rate '$(RATE)') \
+	  $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SIZE),--size '$(SIZE)') \
+	  $(if $(DEVICE),--device '$(DEVICE)') $(if $(MODEL),--model '$(MODEL)')
+
+test: lint ## Everything that has to hold: lint, types, tests
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest
+
+lint: setup ## Style and types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+clean: ## Remove results and caches; the virtual environment stays
+	rm -rf out build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+define check
+@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there: sudo apt install python3, or name one with PYTHON="; exit 1; }
+@$(PYTHON) tools/check_setup.py
+endef
+
+$(PACKAGES):
+	$(check)
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV_FLAGS) '$(PREFIX)'
+	@echo "== torch and torchvision (a few GB on Linux, minutes)"
+	@$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') $(PINS) \
+	  $(shell sed -nE 's/^ *("torch(vision)?[<>=].*"),/\1/p' setup.py)
+	@echo "== sgnet_ros[$(EXTRAS)]"
+	@$(PIP) install --quiet $(PINS) --editable '.[$(EXTRAS)]'
+	@# An editable install leaves out what ROS looks for: executables, share folder, index entry.
+	@cd '$(PREFIX)' && mkdir -p lib/sgnet_ros share/sgnet_ros share/ament_index/resource_index/packages
+	@ln -sf '$(PREFIX)'/bin/sgnet* '$(PREFIX)/lib/sgnet_ros'
+	@ln -sfn $(addprefix '$(CURDIR)'/,package.xml config launch) '$(PREFIX)/share/sgnet_ros'
+	@ln -sf '$(CURDIR)/resource/sgnet_ros' '$(PREFIX)/share/ament_index/resource_index/packages'
+	@rm -f '$(PREFIX)'/.packages-* && touch $@
+
+$(MESSAGES): $(PACKAGES)
+	$(check)
+	@echo "== sgnet_msgs"
+	@rm -rf '$(PREFIX)/build'
+	@{ export AMENT_PREFIX_PATH='$(ROS_PREFIXES)' && \
+	  cmake -S msg -B '$(PREFIX)/build' -Wno-dev -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF \
+	    -DPython3_EXECUTABLE='$(PY)' -DCMAKE_INSTALL_PREFIX='$(PREFIX)' \
+	    -DCMAKE_PREFIX_PATH='$(subst :,;,$(ROS_PREFIXES))' && \
+	  cmake --build '$(PREFIX)/build' --parallel 2 && \
+	  cmake --install '$(PREFIX)/build'; } >'$(PREFIX)/sgnet_msgs.log' 2>&1 \
+	  || { cat '$(PREFIX)/sgnet_msgs.log'; exit 1; }
+	@rm -f '$(PREFIX)'/.messages-* && touch $@

