@@ -1,0 +1,178 @@
+"""RGB-D frames out of a bag: which topics, and which messages belong together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from sgnet_ros.bag_geometry import Geometry
+from sgnet_ros.bags import Bag, BagError
+from sgnet_ros.frames import Frame, Source
+from sgnet_ros.images import ImageError
+
+MAX_SKEW_S = 0.2
+"""A colour image has no depth when the nearest one in time is further away than this."""
+
+_MAX_WAITING = 60  # images; bounds the memory when one of the topics pauses
+
+_IMAGE = "sensor_msgs/msg/Image"
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3")
+_DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
+
+
+class Topics(NamedTuple):
+    """Names of the topics that make a frame; ``labels`` is ground truth, if there is any."""
+
+    rgb: str
+    depth: str
+    labels: str | None
+
+
+def find_topics(bag: Bag, rgb: str | None = None, depth: str | None = None) -> Topics:
+    """Finds colour, depth and label images by encoding and name.
+
+    Args:
+        bag: the recording.
+        rgb, depth: taken as they are where the caller knows them.
+
+    Raises:
+        BagError: nothing fits, or several do; the message lists the candidates.
+    """
+    kinds = {t: _kind(t, bag.first(t)) for t in bag.of_type(_IMAGE, _COMPRESSED)}
+    # A driver offers each image raw and compressed under one base name: the raw one is exact.
+    raw = [t for t in kinds if bag.topics[t] == _IMAGE]
+    kinds = {t: k for t, k in kinds.items() if t in raw or not t.startswith(tuple(raw))}
+    for topic in (rgb, depth):
+        if topic is not None and topic not in bag.topics:
+            raise BagError(f"{bag.path} has no topic {topic}; it has images on {_listed(kinds)}")
+    # A mask that a node left beside its FrameStats is its answer, not the truth.
+    masks = [
+        t
+        for t, kind in kinds.items()
+        if kind == "mask" and str(PurePosixPath(t).with_name("stats")) not in bag.topics
+    ]
+    return Topics(
+        rgb=rgb or _only(bag, kinds, "color", ("color", "rgb"), "--rgb-topic"),
+        depth=depth or _only(bag, kinds, "depth", ("aligned", "registered"), "--depth-topic"),
+        labels=masks[0] if len(masks) == 1 else None,
+    )
+
+
+def _kind(topic: str, message: Any) -> str:
+    """``color``, ``depth``, ``mask`` or ``other``, by encoding."""
+    encoding, codec = getattr(message, "encoding", None), ""
+    if encoding is None:  # CompressedImage: "rgb8; jpeg compressed bgr8", "16UC1; compressedDepth"
+        encoding, _, codec = message.format.partition(";")
+        if "jpeg" in codec or not codec:
+            return "color"
+    if encoding in _COLOR_ENCODINGS:
+        return "color"
+    if encoding in _DEPTH_ENCODINGS:  # compressed float depth is quantised by a rule of its own
+        return "other" if codec and encoding == "32FC1" else "depth"
+    return "mask" if encoding == "mono8" and "label" in topic else "other"
+
+
+def _only(bag: Bag, kinds: dict[str, str], kind: str, preferred: tuple[str, ...], flag: str) -> str:
+    """The one topic of a kind; among several, the one whose name holds a preferred word."""
+    candidates = [t for t, k in kinds.items() if k == kind]
+    if not candidates:
+        raise BagError(f"{bag.path} has no {kind} image; it has images on {_listed(kinds)}")
+    if len(candidates) > 1:
+        named = [t for t in candidates if any(word in t for word in preferred)]
+        if len(named) != 1:
+            raise BagError(
+                f"{bag.path} has several {kind} images: {', '.join(candidates)}; "
+                f"choose one with {flag}"
+            )
+        candidates = named
+    return candidates[0]
+
+
+def _listed(kinds: dict[str, str]) -> str:
+    return ", ".join(f"{t} ({k})" for t, k in kinds.items()) or "no topic"
+
+
+class BagSource(Source):
+    """Frames of a recording in the order of their colour images.
+
+    Each colour image goes with the depth nearest to it in time (by header stamp, `MAX_SKEW_S` at
+    most) and with the labels of the same stamp. Depth of another camera than colour's is registered
+    with the recorded intrinsics and transforms.
+
+    Args:
+        path: the bag.
+        rgb_topic, depth_topic: needed where the bag holds several.
+
+    Raises:
+        BagError: the bag can't be read, a topic is missing or ambiguous, there is no calibration,
+            or depth isn't registered and the bag holds no transform between the cameras.
+    """
+
+    def __init__(
+        self, path: Path, rgb_topic: str | None = None, depth_topic: str | None = None
+    ) -> None:
+        super().__init__(str(path))
+        self._path = path
+        with Bag(path) as bag:
+            self.topics = find_topics(bag, rgb_topic, depth_topic)
+            self._geometry = Geometry.of(bag, self.topics.rgb, self.topics.depth)
+            count = bag.counts[self.topics.rgb]
+            self.rate_hz = (count - 1) / bag.duration_s if count > 1 and bag.duration_s else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        with Bag(self._path) as bag:
+            for rgb, depth, labels in matched(bag, self.topics):
+                try:
+                    yield self._geometry.frame(rgb, depth, labels)
+                except ImageError as error:
+                    raise BagError(f"{self.name}: a damaged image: {error}") from error
+
+
+def matched(bag: Bag, topics: Topics) -> Iterator[tuple[Any, Any, Any]]:
+    """(colour, nearest depth, labels of the same stamp or None) messages, by colour stamp."""
+    matcher = _Matcher(topics.labels is not None)
+    for topic, time, message in bag.messages([t for t in topics if t]):
+        header = message.header.stamp
+        stamp = header.sec * 10**9 + header.nanosec or time
+        if stamp < matcher.newest - 10**9:  # looped: the recording's clock starts again
+            yield from matcher.pop(final=True)
+            matcher = _Matcher(topics.labels is not None)
+        matcher.newest = max(stamp, matcher.newest)
+        if topic == topics.rgb:
+            matcher.colors.append((stamp, message))
+        elif topic == topics.depth:
+            matcher.depths.append((stamp, message))
+        else:
+            matcher.labels[stamp] = message
+        yield from matcher.pop(final=len(matcher.colors) > _MAX_WAITING)
+    yield from matcher.pop(final=True)
+
+
+class _Matcher:
+    """Messages that wait for those of their neighbours in time that are yet to be read."""
+
+    def __init__(self, labelled: bool) -> None:
+        self.newest = 0
+        self.colors: deque[tuple[int, Any]] = deque()
+        self.depths: deque[tuple[int, Any]] = deque(maxlen=_MAX_WAITING)
+        self.labels: dict[int, Any] = {}
+        self._labelled = labelled
+
+    def pop(self, final: bool) -> Iterator[tuple[Any, Any, Any]]:
+        """Frames that are decided; ``final`` decides all of them with what is there."""
+        while self.colors and self.depths:
+            stamp, color = self.colors[0]
+            decided = self.depths[-1][0] >= stamp
+            decided &= not self._labelled or max(self.labels, default=-1) >= stamp
+            if not (decided or final):
+                return
+            self.colors.popleft()
+            depths = self.depths
+            while len(depths) > 1 and abs(depths[1][0] - stamp) <= abs(depths[0][0] - stamp):
+                depths.popleft()
+            if abs(depths[0][0] - stamp) <= MAX_SKEW_S * 1e9:
+                yield color, depths[0][1], self.labels.get(stamp)
+            self.labels = {s: m for s, m in self.labels.items() if s > stamp}

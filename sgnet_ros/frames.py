@@ -1,0 +1,84 @@
+"""RGB-D frames, and what gives them: the camera's side of the demo, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sgnet_core.camera import Intrinsics
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class SourceError(ValueError):
+    """A source that can't be played; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One RGB-D frame, depth registered to colour.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 RGB.
+        depth: (H, W) uint16 millimetres, 0 = no return.
+        labels: (H, W) uint8 ground truth, 255 = unlabelled; None where there is none.
+        intrinsics: of the colour image.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.uint16]
+    labels: npt.NDArray[np.uint8] | None
+    intrinsics: Intrinsics
+
+    def resized(self, size: Size) -> Frame:
+        """The frame at another size: colour averaged, depth and labels by nearest pixel."""
+        width, height = size
+        rows = _nearest(self.rgb.shape[0], height)
+        columns = _nearest(self.rgb.shape[1], width)
+        picture = Image.fromarray(self.rgb).resize(size, Image.Resampling.BILINEAR)
+        return Frame(
+            rgb=np.asarray(picture),
+            depth=self.depth[rows[:, None], columns],
+            labels=None if self.labels is None else self.labels[rows[:, None], columns],
+            intrinsics=self.intrinsics.resized(width, height),
+        )
+
+
+class Source:
+    """Frames in their order; iterating starts from the first one each time.
+
+    Attributes:
+        name: what the user called it.
+        label_set: name of the label set that the ground truth is in; None where that is unknown
+            or there is no ground truth.
+        rate_hz: rate of the recording; None where the source has none of its own.
+        endless: whether the frames never end by themselves.
+    """
+
+    endless = False
+
+    def __init__(
+        self, name: str, label_set: str | None = None, rate_hz: float | None = None
+    ) -> None:
+        self.name, self.label_set, self.rate_hz = name, label_set, rate_hz
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
+
+
+def millimetres(metres: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint16]:
+    """Depth in metres (H, W) → uint16 millimetres; NaN, ±Inf, negative and > 65.535 m become 0."""
+    scaled = np.rint(np.nan_to_num(metres.astype(np.float64), posinf=0, neginf=0) * 1000)
+    scaled[(scaled < 0) | (scaled > np.iinfo(np.uint16).max)] = 0
+    return scaled.astype(np.uint16)
+
+
+def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
+    """Index of the old pixel under the centre of each new one."""
+    return ((np.arange(new) + 0.5) * old / new).astype(np.intp)

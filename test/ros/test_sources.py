@@ -1,0 +1,261 @@
+"""Folders and rooms as RGB-D frames; depth registered to colour."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sgnet_core.camera import Intrinsics
+from sgnet_ros.frames import Frame, SourceError, millimetres
+from sgnet_ros.registration import register_depth
+from sgnet_ros.sources import open_source
+
+K = [[50.0, 0, 8.5], [0, 52.0, 6.0], [0, 0, 1]]
+LAYOUTS = {
+    "kinect": ("{}.rgb.png", "{}.depth.png", None),
+    "ycb": ("{}-color.png", "{}-depth.png", "{}-label.png"),
+    "plain": ("rgb/{}.png", "depth/{}.png", "labels/{}.png"),
+}
+
+
+def picture(seed: int, *shape: int, dtype: str = "u1") -> npt.NDArray[Any]:
+    return np.random.default_rng(seed).integers(0, 200, shape).astype(dtype)
+
+
+def make_folder(folder: Path, layout: str, count: int = 3) -> Path:
+    """Frames of 18x12, depth in units of 0.1 mm except in the Kinect layout."""
+    for sub in ("rgb", "depth", "labels"):
+        (folder / sub).mkdir(parents=True)
+    for i in range(count):
+        images = (
+            picture(i, 12, 18, 3),
+            picture(100 + i, 12, 18, dtype="u2") * 300,
+            picture(200 + i, 12, 18),
+        )
+        for name, image in zip(LAYOUTS[layout], images, strict=True):
+            if name:
+                Image.fromarray(image).save(folder / name.format(f"{i:06d}"))
+    if layout == "kinect":
+        np.savetxt(folder / "K.txt", np.array(K))
+    else:
+        settings = {"K": K, "depth_scale": 1e-4, "label_set": "made-up"}
+        (folder / "camera.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_exact_frames(tmp_path: Path, layout: str) -> None:
+    source = open_source(str(make_folder(tmp_path / "data", layout)))
+    frames = list(source)
+    assert len(frames) == 3
+    for i, frame in enumerate(frames):
+        np.testing.assert_array_equal(frame.rgb, picture(i, 12, 18, 3))
+        raw = picture(100 + i, 12, 18, dtype="u2") * 300
+        expected = raw if layout == "kinect" else raw // 10  # multiples of 300: no rounding
+        np.testing.assert_array_equal(frame.depth, expected)
+        assert frame.intrinsics == Intrinsics(50, 52, 8.5, 6, 18, 12)
+        if layout == "kinect":
+            assert frame.labels is None
+        else:
+            np.testing.assert_array_equal(frame.labels, picture(200 + i, 12, 18))
+    assert source.label_set == (None if layout == "kinect" else "made-up")
+    assert len(list(source)) == 3  # again from the start
+
+
+def test_a_chosen_size_moves_intrinsics_and_keeps_labels_and_depth_unmixed(tmp_path: Path) -> None:
+    path = str(make_folder(tmp_path / "data", "ycb", 1))
+    (full,) = open_source(path)
+    (half,) = open_source(path, (9, 6))
+    assert half.intrinsics == full.intrinsics.resized(9, 6)
+    assert half.rgb.shape == (6, 9, 3)
+    # centres of the half-size pixels lie between two old ones: the later one is taken
+    np.testing.assert_array_equal(half.depth, full.depth[1::2, 1::2])
+    assert full.labels is not None
+    np.testing.assert_array_equal(half.labels, full.labels[1::2, 1::2])
+    block = full.rgb.reshape(6, 2, 9, 2, 3).mean((1, 3))
+    assert np.abs(half.rgb.mean() - block.mean()) < 1
+    assert half.rgb.std() < full.rgb.std() * 0.8  # averaged, not sampled
+
+    (odd,) = open_source(path, (7, 5))
+    columns = [int((i + 0.5) * 18 / 7) for i in range(7)]
+    np.testing.assert_array_equal(odd.depth[2], full.depth[6][columns])
+
+
+def test_metres_become_millimetres() -> None:
+    metres = np.array([0, 0.0004, 0.0006, 1.2345678, 65.535, 65.536, -1, np.nan, np.inf, -np.inf])
+    expected = [0, 0, 1, 1235, 65535, 0, 0, 0, 0, 0]
+    np.testing.assert_array_equal(millimetres(metres), expected)
+
+
+def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nowhere does not exist; give `rooms`"):
+        open_source(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"empty holds no frames; expected .*K\.txt"):
+        open_source(str(tmp_path / "empty"))
+    (tmp_path / "video.avi").touch()
+    with pytest.raises(SourceError, match=r"video\.avi is neither a folder nor a bag"):
+        open_source(str(tmp_path / "video.avi"))
+
+    folder = make_folder(tmp_path / "data", "ycb")
+    (folder / "000001-depth.png").unlink()
+    frames = iter(open_source(str(folder)))
+    next(frames)
+    with pytest.raises(SourceError, match=r"000001-depth\.png does not exist; restore it"):
+        next(frames)
+    picture_bytes = (folder / "000000-color.png").read_bytes()
+    (folder / "000000-color.png").write_bytes(picture_bytes[:100])
+    with pytest.raises(SourceError, match=r"000000-color\.png"):
+        next(iter(open_source(str(folder))))
+    Image.fromarray(picture(0, 12, 17, dtype="u2")).save(folder / "000002-depth.png")
+    with pytest.raises(SourceError, match=r"000002-depth\.png is 17x12, .* 18x12: register"):
+        list(islice(open_source(str(make_partly(folder))), 3))
+
+    (folder / "camera.json").write_text('{"K": [1, 2]}')
+    with pytest.raises(SourceError, match=r"camera\.json holds no 3x3 camera matrix"):
+        open_source(str(folder))
+    (folder / "camera.json").write_text('{"K": [0, 0, 1, 0, 0, 1, 0, 0, 1]}')
+    with pytest.raises(SourceError, match=r"camera\.json .*focal"):
+        open_source(str(folder))
+    (folder / "camera.json").unlink()
+    with pytest.raises(SourceError, match=r"camera\.json is missing"):
+        open_source(str(folder))
+
+
+def make_partly(folder: Path) -> Path:
+    """Leaves only frame 2 of a folder in the YCB layout."""
+    for path in folder.glob("00000[01]-*"):
+        path.unlink()
+    return folder
+
+
+def test_rooms_are_labelled_and_the_same_for_everybody() -> None:
+    source = open_source("rooms", (96, 64), rate_hz=5)
+    assert source.endless and source.label_set == "nyu40"
+    frames = list(islice(source, 3))
+    for frame in frames:
+        assert frame.rgb.shape == (64, 96, 3)
+        assert (frame.intrinsics.width, frame.intrinsics.height) == (96, 64)
+        assert frame.labels is not None
+        assert set(np.unique(frame.labels)) <= {*range(40), 255}
+        assert 0.3 < np.median(frame.depth[frame.depth > 0]) / 1000 < 10
+    np.testing.assert_array_equal(next(iter(source)).rgb, frames[0].rgb)
+    assert (frames[0].rgb != frames[1].rgb).any()  # the camera moves
+
+
+def reference_registration(
+    depth: npt.NDArray[np.float64], camera: Intrinsics, target: Intrinsics, pose: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """The same rule, one pixel at a time in plain Python floats."""
+    out = np.zeros((target.height, target.width))
+    for v in range(camera.height):
+        for u in range(camera.width):
+            z = float(depth[v, u])
+            if z <= 0:
+                continue
+
+            def seen(du: float, dv: float, u: int = u, v: int = v, z: float = z) -> list[float]:
+                ray = [(u + du - camera.cx) / camera.fx, (v + dv - camera.cy) / camera.fy, 1.0]
+                x, y, w = (
+                    sum(float(pose[i, j]) * ray[j] * z for j in range(3)) + float(pose[i, 3])
+                    for i in range(3)
+                )
+                if w <= 0:
+                    return [math.nan, math.nan, w]
+                return [x / w * target.fx + target.cx, y / w * target.fy + target.cy, w]
+
+            corners = [seen(a, b) for a in (-0.5, 0.5) for b in (-0.5, 0.5)]
+            w = seen(0, 0)[2]
+            if w <= 0 or any(math.isnan(c[0]) for c in corners):
+                continue
+            left, right = (math.ceil(f(c[0] for c in corners)) for f in (min, max))
+            top, bottom = (math.ceil(f(c[1] for c in corners)) for f in (min, max))
+            if right - left > 32 or bottom - top > 32:
+                continue
+            for row in range(max(top, 0), min(bottom, target.height)):
+                for column in range(max(left, 0), min(right, target.width)):
+                    if out[row, column] == 0 or w < out[row, column]:
+                        out[row, column] = w
+    return out
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.floats(0.3, 3),
+    st.tuples(*[st.floats(-0.4, 0.4)] * 3),
+    st.tuples(*[st.floats(-0.3, 0.3)] * 3),
+)
+def test_registration_equals_the_plain_rule(
+    seed: int, zoom: float, angles: tuple[float, ...], shift: tuple[float, ...]
+) -> None:
+    rng = np.random.default_rng(seed)
+    depth = rng.choice([0.0, 0.8, 1.5, 3.0], (9, 13)) * rng.uniform(0.9, 1.1, (9, 13))
+    camera = Intrinsics(11.0, 12.0, 6.3, 4.1, 13, 9)
+    target = Intrinsics(11.0 * zoom, 11.5 * zoom, 7.7, 6.2, 17, 14)
+    pose = np.eye(4)
+    for axis, angle in enumerate(angles):
+        turn, (i, j) = np.eye(4), [k for k in range(3) if k != axis]
+        turn[[i, i, j, j], [i, j, i, j]] = [
+            math.cos(angle),
+            -math.sin(angle),
+            math.sin(angle),
+            math.cos(angle),
+        ]
+        pose = pose @ turn
+    pose[:3, 3] = shift
+    got = register_depth(depth, camera, target, pose)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, reference_registration(depth, camera, target, pose), rtol=1e-6)
+
+
+def test_registration_onto_itself_changes_nothing() -> None:
+    camera = Intrinsics(11.0, 12.0, 6.3, 4.1, 13, 9)
+    depth = np.random.default_rng(0).choice([0.0, 0.8, 1.5], (9, 13)).astype(np.float32)
+    np.testing.assert_array_equal(register_depth(depth, camera, camera, np.eye(4)), depth)
+
+
+def test_registration_leaves_no_grid_of_holes_in_a_finer_image() -> None:
+    """A wall seen by a coarse depth camera, a little turned, fills the colour image."""
+    camera = Intrinsics.from_fov(40, 30, 90)
+    target = Intrinsics.from_fov(160, 120, 60)
+    pose = np.eye(4)
+    pose[:2, :2] = [[math.cos(0.02), -math.sin(0.02)], [math.sin(0.02), math.cos(0.02)]]
+    wall = register_depth(np.full((30, 40), 2.0), camera, target, pose)
+    assert (wall == 2).all()
+
+
+def test_the_nearer_surface_hides_the_farther_one() -> None:
+    camera = Intrinsics(10.0, 10.0, 4.5, 2.0, 10, 5)
+    depth = np.full((5, 10), 2.0)
+    depth[:, 3] = 1.0
+    pose = np.eye(4)
+    pose[0, 3] = 0.2  # 1 pixel at 2 m, 2 pixels at 1 m
+    got = register_depth(depth, camera, camera, pose)
+    np.testing.assert_array_equal(got[2], [0, 2, 2, 2, 0, 1, 2, 2, 2, 2])
+
+
+def test_depth_of_the_wrong_size_is_refused() -> None:
+    camera = Intrinsics(10.0, 10.0, 4.5, 2.0, 10, 5)
+    with pytest.raises(ValueError, match="depth is 5x10, its intrinsics are for 10x5"):
+        register_depth(np.zeros((10, 5)), camera, camera, np.eye(4))
+
+
+def test_a_frame_without_labels_stays_without() -> None:
+    frame = Frame(
+        picture(0, 12, 18, 3),
+        picture(1, 12, 18, dtype="u2"),
+        None,
+        Intrinsics(50, 50, 8.5, 5.5, 18, 12),
+    )
+    assert frame.resized((9, 6)).labels is None
