@@ -1,0 +1,208 @@
+"""From the checkpoints that the authors of SGNet released to a model file of this project.
+
+    python -m sgnet_core.convert RELEASED.pth OUT.safetensors
+
+The variant is recognised from the checkpoint's keys: plain ResNet-101 baseline, SGNet-R50, -R101
+and the ASPP one, with or without the deep-supervision head. What differs in the arithmetic is
+folded into the weights, exactly:
+
+- The released norm scales by |γ| + 1e-5, whatever γ's sign: that becomes the batch-norm weight.
+- A released S-Conv adds a bias of its own before its norm: the norm's mean takes it up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgnet_core.backbone import BLOCKS
+from sgnet_core.labels import default_label_set
+from sgnet_core.model_file import ModelFileError, save_model
+from sgnet_core.model_info import RELEASED, ModelInfo
+from sgnet_core.network import SGNet, SGNetConfig
+
+GAMMA_EPS = 1e-5
+
+_PREFIXES = {
+    "conv1.": "trunk.stem.0.",
+    "bn1.": "trunk.stem.1.",
+    "conv2.": "trunk.stem.3.",
+    "bn2.": "trunk.stem.4.",
+    "conv3.": "trunk.stem.6.",
+    "bn3.": "trunk.stem.7.",
+    "layer1.": "trunk.layers.0.",
+    "layer2.": "trunk.layers.1.",
+    "layer3.": "trunk.layers.2.",
+    "layer4.": "trunk.layers.3.",
+    "dsn3.3.": "aux_head.4.",
+    "dsn3.": "aux_head.",
+    "dsn4.3.": "head.4.",
+    "dsn4.": "head.",
+    "head.0.conv1.1.": "head.pool.0.",
+    "head.0.conv1.2.": "head.pool.1.",
+    "head.0.conv2.": "head.branches.0.",
+    "head.0.conv3.": "head.branches.1.",
+    "head.0.conv4.": "head.branches.2.",
+    "head.0.conv5.": "head.branches.3.",
+    "head.0.bottleneck.": "head.project.",
+    "head.1.": "head.classify.",
+}
+"""Released beginning of a key → ours; the first that fits is taken."""
+
+_SCONV_BIAS = re.compile(r"layer\d\.\d+\.conv2\.bias")
+
+_SCONV_PARTS = {
+    ".spatial_projector.": ".projector.",
+    ".weight_generator1.weight": ".weight_generator.gather",
+    ".weight_generator2.": ".weight_generator.to_mask.",
+}
+"""Released names of an S-Conv's parts, which follow its prefix, → ours."""
+
+
+def convert_state_dict(
+    state: Mapping[str, Tensor], training: Mapping[str, Any] | None = None
+) -> SGNet:
+    """The network of a released state dict, in evaluation mode.
+
+    Args:
+        state: released key, with or without ``module.`` in front, → tensor.
+        training: what to note in the model's training record.
+
+    Raises:
+        ValueError: the keys or shapes are of no released variant.
+    """
+    released = {re.sub(r"^(module\.)+", "", k): v.float() for k, v in state.items()}
+    config = recognize(released)
+    kind = "plain" if config.spatial == "none" else "sgnet"
+    name = f"{kind}_r{config.depth}" + ("_aspp" if config.head == "aspp" else "")
+    info = ModelInfo(name, default_label_set(config.num_classes), RELEASED, training=training or {})
+    model = SGNet(config, info)
+    converted = {_rename(key): value for key, value in _fold(released).items()}
+    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+    odd = sorted(set(counters | converted) ^ set(model.state_dict()))
+    if odd:
+        more = f" and {len(odd) - 3} more" if odd[3:] else ""
+        raise ValueError(f"not the layout of a released {name}: {', '.join(odd[:3])}{more} differ")
+    try:
+        model.load_state_dict(counters | converted)
+    except RuntimeError as error:  # torch lists every tensor whose shape differs
+        raise ValueError(f"not the shapes of a released {name}: {error}") from error
+    return model.eval()
+
+
+def recognize(released: Mapping[str, Tensor]) -> SGNetConfig:
+    """The architecture that released keys and shapes describe.
+
+    Raises:
+        ValueError: they are of no released variant.
+    """
+    head = "aspp" if "head.1.weight" in released else "fcn"
+    classifier = released.get("head.1.weight" if head == "aspp" else "dsn4.3.weight")
+    blocks = {key.split(".")[1] for key in released if key.startswith("layer3.")}
+    depth = {BLOCKS[50][2]: 50, BLOCKS[101][2]: 101}.get(len(blocks))
+    if classifier is None or depth is None:
+        raise ValueError(
+            "not a released SGNet: neither dsn4.3.weight nor head.1.weight, or a layer3 of "
+            f"{len(blocks)} blocks; the first keys are {', '.join(list(released)[:3])}"
+        )
+    projector = released.get("layer1.0.conv2.spatial_projector.0.weight")
+    if projector is not None and projector.shape[1] != 1:
+        raise ValueError(
+            f"its S-Convs read {projector.shape[1]} channels; the released ones read depth alone"
+        )
+    return SGNetConfig(
+        depth=depth,
+        num_classes=len(classifier),
+        spatial="none" if projector is None else "depth",
+        head=head,
+        aux="dsn3.3.weight" in released,
+    )
+
+
+def _fold(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights for ordinary batch norm and for S-Convs without a bias."""
+    folded = {}
+    for key, value in released.items():
+        module, _, name = key.rpartition(".")
+        if name == "weight" and f"{module}.running_var" in released:
+            value = value.abs() + GAMMA_EPS
+        if name == "running_mean" and re.fullmatch(r"layer\d\.\d+\.bn2", module):
+            bias = released.get(module.replace("bn2", "conv2.bias"))
+            value = value if bias is None else value - bias
+        folded[key] = value
+    return {key: value for key, value in folded.items() if not _SCONV_BIAS.fullmatch(key)}
+
+
+def _rename(key: str) -> str:
+    for theirs, ours in _PREFIXES.items():
+        if key.startswith(theirs):
+            key = ours + key.removeprefix(theirs)
+            break
+    for theirs, ours in _SCONV_PARTS.items():
+        key = key.replace(theirs, ours)
+    return key
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict in a released checkpoint, and what the checkpoint says about its training.
+
+    Raises:
+        ModelFileError: missing, damaged, or holding anything but tensors and plain values.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelFileError(f"{path}: holds more than weights, not opened: {reason}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path}: truncated or not a checkpoint: {error}") from error
+    record = {}
+    while isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
+        record |= {k: v for k, v in checkpoint.items() if isinstance(v, int | float | str)}
+        checkpoint = checkpoint["state_dict"]
+    if not isinstance(checkpoint, dict) or not checkpoint:
+        raise ModelFileError(f"{path}: holds no state dict")
+    for key, value in checkpoint.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ModelFileError(f"{path}: its entry {key!r} is no tensor")
+    return checkpoint, record
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; 0, or 2 with one line on stderr when a file cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sgnet_core.convert",
+        description="Turn a checkpoint released by the authors of SGNet into a model file. It is "
+        "opened as data only; the variant is recognised from its keys.",
+    )
+    parser.add_argument("released", metavar="RELEASED.pth", help="the released .pth or .pth.tar")
+    parser.add_argument("out", metavar="OUT.safetensors", help="the model file to write")
+    args = parser.parse_args(argv)
+    try:
+        state, record = read_checkpoint(args.released)
+        record["converted_from"] = os.path.basename(args.released)
+        model = convert_state_dict(state, record)
+        save_model(model, args.out)
+    except ModelFileError as error:
+        parser.exit(2, f"convert: {error}\n")
+    except ValueError as error:
+        parser.exit(2, f"convert: {args.released}: {error}\n")
+    except OSError as error:
+        parser.exit(2, f"convert: cannot write {args.out}: {error.strerror or error}\n")
+    count = sum(p.numel() for p in model.parameters())
+    print(f"{args.out}: {model.info.name}, {len(model.info.labels)} classes, {count / 1e6:.1f} M")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Files that are either complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new binary file that takes the place of ``path`` when the block ends without an error.
+
+    It is written beside its target, flushed to the disk, then renamed. A full disk, a crash or an
+    exception leaves whatever ``path`` was before.
+
+    Raises:
+        OSError: the file cannot be written; the error names ``path``.
+    """
+    target = Path(path).resolve()  # a link stays a link, its target is replaced
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,267 @@
+"""Inference: numpy frames in, numpy masks out, everything between on the device."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgnet_core.camera import Intrinsics
+from sgnet_core.heads import upsample
+from sgnet_core.images import overlay as draw_overlay
+from sgnet_core.labels import LabelSet
+from sgnet_core.model_file import default_model_path, load_model
+from sgnet_core.model_info import ModelInfo
+from sgnet_core.network import SGNet
+from sgnet_core.spatial import spatial_input
+from sgnet_core.upsampling import best_by_rows, best_labels
+
+PRECISIONS = ("auto", "fp32", "fp16")
+
+MAX_PIXELS = 1 << 24
+"""Of the network's input (4096x4096): more is a mistake, such as a 1x10000 image enlarged."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one frame, at the size (H, W) of its image.
+
+    Attributes:
+        labels: (H, W) uint8 class ids, 0..C-1.
+        confidence: (H, W) uint8, the label's softmax probability times 255, or None.
+        scores: (C, H, W) float32 logits, averaged over the scales, or None.
+        overlay: (H, W, 3) uint8 RGB, labels drawn over the image, or None.
+        stages_ms: milliseconds of "preprocess", "network" and "postprocess".
+    """
+
+    labels: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.uint8] | None
+    scores: npt.NDArray[np.float32] | None
+    overlay: npt.NDArray[np.uint8] | None
+    stages_ms: dict[str, float]
+
+
+class Segmenter:
+    """A network ready to label frames. One frame at a time: use it from one thread.
+
+    Args:
+        model: a network (it is moved to the device and put into evaluation mode), or the path of a
+            model file; None takes the weights that come with the package.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+        precision: "fp32", "fp16" (mixed precision, GPU only), or "auto": fp16 on a GPU, else fp32.
+
+    Raises:
+        ModelFileError: the model file cannot be used.
+        ValueError: an unknown device or precision, or one that this machine lacks.
+    """
+
+    def __init__(
+        self,
+        model: SGNet | str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.device = _pick_device(device)
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
+        if precision == "fp16" and self.device.type == "cpu":
+            raise ValueError("precision fp16 needs a GPU: use fp32 or auto on the CPU")
+        self.half = self.device.type != "cpu" and precision != "fp32"
+        if not isinstance(model, SGNet):
+            model = load_model(default_model_path() if model is None else model)
+        # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
+        self.model = model.eval().to(self.device, memory_format=torch.channels_last)
+
+    @property
+    def info(self) -> ModelInfo:
+        """Of the model: its name, classes, normalisation and training record."""
+        return self.model.info
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes that masks are made of."""
+        return self.model.info.labels
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Segments an empty frame, so that the first real one does not pay for set-up."""
+        self.segment(
+            np.zeros((height, width, 3), np.uint8),
+            np.ones((height, width), np.float32),
+            Intrinsics.from_fov(width, height, 60),
+        )
+
+    def segment(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        intrinsics: Intrinsics | None = None,
+        *,
+        depth_scale: float = 0.001,
+        confidence: bool = False,
+        scores: bool = False,
+        overlay: float | None = None,
+        scales: Sequence[float] = (1.0,),
+    ) -> Prediction:
+        """Labels every pixel of one frame.
+
+        Args:
+            rgb: (H, W, 3) uint8 RGB, any size.
+            depth: (H, W), registered to the colour image: floating-point metres, or integers
+                times ``depth_scale``; 0, negative, NaN and infinite mean "no measurement".
+            intrinsics: of the images; needed by models steered by 3D coordinates or HHA.
+            depth_scale: metres per unit of integer depth.
+            confidence, scores: also compute these parts of the `Prediction`.
+            overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
+            scales: factors of the network's input size; the scores of several are averaged.
+
+        Raises:
+            ValueError: an image of the wrong type, sizes that differ, missing intrinsics, a scale
+                that is not positive, or an opacity outside [0, 1].
+            RuntimeError: the network gave NaN or infinite scores.
+        """
+        size = _check_frame(rgb, depth)
+        if not scales or not all(np.isfinite(s) and s > 0 for s in scales):
+            raise ValueError(f"scales must be positive numbers, got {scales}")
+        stages_ms: dict[str, float] = {}
+        with torch.inference_mode():
+            start = time.perf_counter()
+            image, spatial = self.preprocess(rgb, depth, intrinsics, depth_scale)
+            start = self._lap(stages_ms, "preprocess", start)
+            raw = [self._run(image, spatial, scale) for scale in scales]
+            if not all(bool(logits.isfinite().all()) for logits in raw):
+                raise RuntimeError(
+                    "the network gave NaN or infinite scores: use precision fp32, or another model"
+                )
+            start = self._lap(stages_ms, "network", start)
+            full: Tensor | None = None
+            if scores or len(raw) > 1:
+                full = upsample(raw[0][None], size)[0]
+                for logits in raw[1:]:
+                    full += upsample(logits[None], size)[0]
+                full /= len(raw)
+                labels, sure = best_by_rows(full, size, confidence)
+            else:
+                labels, sure = best_labels(raw[0], size, confidence)
+            drawn = None if overlay is None else draw_overlay(rgb, labels, self.labels, overlay)
+            values = full.cpu().numpy() if scores and full is not None else None
+            self._lap(stages_ms, "postprocess", start)
+        return Prediction(labels, sure, values, drawn, stages_ms)
+
+    def preprocess(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        intrinsics: Intrinsics | None = None,
+        depth_scale: float = 0.001,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's input for one frame, at the model's input height.
+
+        Colours are averaged where the image shrinks; depth takes the nearest pixel, so that
+        holes never mix with measurements.
+
+        Args:
+            rgb, depth, intrinsics, depth_scale: as in `segment`.
+
+        Returns:
+            (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
+            the device; None as the latter for a network without one.
+        """
+        height, width = rgb.shape[:2]
+        size = self._network_size(height, width)
+        image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
+        metres = _to_tensor(depth).to(self.device).float()[None, None]
+        if depth.dtype.kind != "f":
+            metres *= depth_scale
+        if size != (height, width):
+            if self.device.type != "cpu":
+                image = image.float()  # bytes are resized four times as fast, on the CPU only
+            image = F.interpolate(image, size, mode="bilinear", antialias=True)
+            metres = F.interpolate(metres, size, mode="nearest-exact")
+        spatial_kind = self.model.config.spatial
+        camera = None
+        if intrinsics is not None and spatial_kind in ("points", "hha"):
+            if (intrinsics.height, intrinsics.width) != (height, width):
+                raise ValueError(
+                    f"the intrinsics are of a {intrinsics.width}x{intrinsics.height} image, "
+                    f"the frame is {width}x{height}: use `Intrinsics.resized` or `cropped`"
+                )
+            camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
+        spatial = spatial_input(spatial_kind, metres, camera)
+        return self.info.normalization(image), spatial
+
+    def _network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the network's input for an image of that size."""
+        size = (height, width)
+        if self.info.input_height is not None:
+            size = (
+                self.info.input_height,
+                max(1, round(width * self.info.input_height / height)),
+            )
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(f"a {width}x{height} image is too large, or too wide, to segment")
+        return size
+
+    def _run(self, image: Tensor, spatial: Tensor | None, scale: float) -> Tensor:
+        """(C, h, w) float32 logits of the network's input resized by ``scale``, corners aligned.
+
+        As in the published multi-scale evaluation, depth values are not divided by the scale.
+        """
+        if scale != 1:
+            size = (max(1, round(image.shape[2] * scale)), max(1, round(image.shape[3] * scale)))
+            image = upsample(image, size)
+            spatial = None if spatial is None else upsample(spatial, size)
+        with torch.autocast(self.device.type, torch.float16, enabled=self.half):
+            logits: Tensor = self.model(image, spatial).logits[0]
+        return logits.float()
+
+    def _lap(self, stages_ms: dict[str, float], stage: str, start: float) -> float:
+        """Notes the time since ``start``, with the device's work in it, and returns the time."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        stages_ms[stage] = (now - start) * 1000
+        return now
+
+
+def _pick_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is auto, cpu, cuda or cuda:N; got {device!r}") from error
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"this machine has no device {device}: use auto or cpu")
+    return picked
+
+
+def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any]) -> tuple[int, int]:
+    """(H, W) of a frame; ValueError where it is none."""
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+        raise ValueError(f"rgb must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu":
+        raise ValueError(f"depth must be (H, W) numbers, got {depth.shape} {depth.dtype}")
+    height, width = rgb.shape[:2]
+    if depth.shape != (height, width):
+        raise ValueError(
+            f"rgb is {width}x{height} but depth is {depth.shape[1]}x{depth.shape[0]}: "
+            "depth must be registered to the colour image"
+        )
+    return height, width
+
+
+def _to_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Shares the array's memory where PyTorch can: native bytes, positive strides, writable."""
+    if array.dtype not in (np.uint8, np.uint16, np.float32):
+        array = array.astype(np.float32)
+    if not array.flags.writeable or min(array.strides) < 0 or not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(array)
