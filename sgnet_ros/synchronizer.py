@@ -101,9 +101,9 @@ class Stream(Generic[Item]):
     def earliest_next(self) -> int | None:
         """Stamp before which no further item is expected: 3/4 of the shortest recent interval on.
 
-        None before two items have come.
+        None before four items have come: their rate isn't known yet.
         """
-        if len(self._recent) < 2:
+        if len(self._recent) < 4:
             return None
         shortest = min(b - a for a, b in itertools.pairwise(self._recent))
         return self._recent[-1] + shortest * 3 // 4
@@ -117,8 +117,9 @@ class Stream(Generic[Item]):
     def discard(self, unwanted: Callable[[_Waiting[Item]], bool], cause: str) -> None:
         """Removes the waiting items for which ``unwanted`` holds and counts them under ``cause``."""
         kept = [w for w in self._queue if not unwanted(w)]
-        self.unmatched[cause] += len(self._queue) - len(kept)
-        self._queue = kept
+        if len(kept) < len(self._queue):
+            self.unmatched[cause] += len(self._queue) - len(kept)
+            self._queue = kept
 
     def forget(self, after: int, cause: str) -> None:
         """Drops the items with later stamps, and every memory of stamps if there were later ones."""

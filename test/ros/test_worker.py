@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from sgnet_ros.worker import Worker
+
+TIMEOUT = 10
+
+
+class Gate:
+    """A consumer that holds each item until it is let through."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.errors: list[Exception] = []
+        self.entered = threading.Semaphore(0)
+        self.opened = threading.Semaphore(0)
+
+    def consume(self, item: int) -> None:
+        self.taken.append(item)
+        self.entered.release()
+        assert self.opened.acquire(timeout=TIMEOUT)
+        if item < 0:
+            raise ValueError(item)
+
+    def wait_for_entry(self) -> None:
+        assert self.entered.acquire(timeout=TIMEOUT)
+
+    def let_through(self) -> None:
+        self.opened.release()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def worker(gate: Gate) -> Iterator[Worker[int]]:
+    worker = Worker(gate.consume, gate.errors.append, "test")
+    yield worker
+    gate.opened.release(100)
+    worker.stop()
+
+
+def test_the_newest_item_replaces_the_one_that_waits(gate: Gate, worker: Worker[int]) -> None:
+    assert not worker.offer(1)
+    gate.wait_for_entry()
+    assert [worker.offer(item) for item in (2, 3, 4)] == [False, True, True]
+    gate.let_through()
+    gate.wait_for_entry()
+    assert gate.taken == [1, 4]
+    assert not worker.offer(5)
+
+
+def test_items_in_no_hurry_all_come_through_in_order(gate: Gate, worker: Worker[int]) -> None:
+    for item in range(20):
+        assert not worker.offer(item)
+        gate.wait_for_entry()
+        gate.let_through()
+    assert gate.taken == list(range(20))
+
+
+def test_an_exception_is_reported_and_the_thread_lives_on(gate: Gate, worker: Worker[int]) -> None:
+    for item in (-1, 2, -3, 4):
+        worker.offer(item)
+        gate.wait_for_entry()
+        gate.let_through()
+    worker.offer(5)
+    gate.wait_for_entry()
+    assert gate.taken == [-1, 2, -3, 4, 5]
+    assert [str(error) for error in gate.errors] == ["-1", "-3"]
+
+
+def test_stop_waits_for_the_running_call_and_drops_what_waits(gate: Gate) -> None:
+    worker = Worker(gate.consume, gate.errors.append, "stopping")
+    worker.offer(1)
+    gate.wait_for_entry()
+    worker.offer(2)
+    lost: list[bool] = []
+    stopper = threading.Thread(target=lambda: lost.append(worker.stop()))
+    stopper.start()
+    stopper.join(0.1)
+    assert stopper.is_alive(), "the call that runs is not interrupted"
+    gate.let_through()
+    stopper.join(TIMEOUT)
+    assert not stopper.is_alive()
+    assert lost == [True]
+    assert gate.taken == [1]
+    assert "stopping" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(RuntimeError, match="'stopping' was stopped"):
+        worker.offer(3)
+    assert worker.stop() is False
+
+
+def test_an_idle_worker_stops_at_once(gate: Gate) -> None:
+    assert Worker(gate.consume, gate.errors.append).stop() is False
+    assert gate.taken == []
