@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from sgnet_core.data.rooms.classes import CLASSES
 from sgnet_core.data.rooms.dataset import Rooms
+from sgnet_core.data.rooms.tour import RoomTour
 
-__all__ = ["CLASSES", "Rooms"]
+__all__ = ["CLASSES", "RoomTour", "Rooms"]

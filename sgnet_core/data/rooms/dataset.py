@@ -1,4 +1,4 @@
-"""Rooms as a data set, and as a camera's endless stream."""
+"""Rooms as a data set."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ class Rooms:
         scene = compose(rng)
         camera = random_intrinsics(rng, *self.size)
         pose = random_pose(scene, rng)
-        return render(scene, pose, camera, rng, self.device)
+        return render(scene, pose, camera, self.device, rng, rng)

@@ -177,7 +177,7 @@ def sofa(b: Builder, width: float, depth: float) -> None:
             pitch=0.14,
         )
     soft = b.material(p.fabric())
-    for i in range(int(b.rng.integers(0, n + 2))):
+    for _ in range(int(b.rng.integers(0, n + 2))):
         if p.chance(0.3):
             soft = b.material(p.fabric())
         x = p.uniform(-0.5, 0.5) * (inner - 0.4)

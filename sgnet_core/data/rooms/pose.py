@@ -42,23 +42,46 @@ def random_intrinsics(rng: np.random.Generator, height: int, width: int) -> Intr
     return Intrinsics(float(fx), float(fy), float(cx), float(cy), width, height)
 
 
-def is_free(scene: Scene, position: NDArray[np.float64], margin: float) -> bool:
-    """Whether a camera fits there: inside the room, outside the obstacles."""
-    x, y, z = position
-    w, length, top = scene.size
-    if not (margin < x < w - margin and margin < y < length - margin and z < top - 0.15):
-        return False
-    return not any(
-        r[0] - margin < x < r[2] + margin and r[1] - margin < y < r[3] + margin and z < h + margin
-        for r, h in scene.obstacles
-    )
+class Outlook:
+    """What a camera has before it from anywhere in a scene, at a coarse look."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._solids = Solids.of(scene, torch.device("cpu"))
+        self._labels = torch.as_tensor(np.concatenate([scene.label, [WALL] * 4 + [FLOOR, CEILING]]))
+
+    def is_free(self, position: NDArray[np.float64], margin: float) -> bool:
+        """Whether a camera fits there: inside the room, outside the obstacles."""
+        x, y, z = position
+        w, length, top = self._scene.size
+        if not (margin < x < w - margin and margin < y < length - margin and z < top - 0.15):
+            return False
+        return not any(
+            r[0] - margin < x < r[2] + margin
+            and r[1] - margin < y < r[3] + margin
+            and z < h + margin
+            for r, h in self._scene.obstacles
+        )
+
+    @torch.inference_mode()
+    def interest(self, pose: Pose) -> float:
+        """How much a coarse look shows: the furniture's share and the number of classes.
+
+        Negative where a surface right before the lens blocks the view.
+        """
+        rotation = torch.as_tensor(pose.rotation, dtype=torch.float32)
+        position = torch.as_tensor(pose.position, dtype=torch.float32)
+        depth, index = cast(self._solids, View(rotation, position, 26, 26, 15.5, 11.5, 32, 24))
+        if float((depth < 0.45).float().mean()) > 0.06:
+            return -1.0
+        seen = torch.bincount(self._labels[index], minlength=40).double() / index.numel()
+        empty = float(seen[[WALL, FLOOR, CEILING, WINDOW, DOOR]].sum())
+        return min(1 - empty, 0.55) + 0.06 * int((seen > 0.004).sum())
 
 
-@torch.inference_mode()
 def random_pose(scene: Scene, rng: np.random.Generator) -> Pose:
     """The best of some poses that look at furniture from free space."""
-    solids = Solids.of(scene, torch.device("cpu"))
-    labels = torch.as_tensor(np.concatenate([scene.label, [WALL] * 4 + [FLOOR, CEILING]]))
+    outlook = Outlook(scene)
     best, best_score, looks = _fallback(scene), -1.0, 0
     for _ in range(80):
         target = scene.targets[rng.integers(len(scene.targets))] + rng.normal(0, 0.2, 3)
@@ -68,35 +91,20 @@ def random_pose(scene: Scene, rng: np.random.Generator) -> Pose:
         position = np.array(
             [target[0] + away * math.cos(angle), target[1] + away * math.sin(angle), height]
         )
-        if not is_free(scene, position, 0.2):
+        if not outlook.is_free(position, 0.2):
             continue
         gap = target - position
         pitch = math.atan2(gap[2], math.hypot(gap[0], gap[1])) + rng.normal(-0.05, 0.1)
         pitch = min(max(pitch, -0.8), 0.12)
         yaw = math.atan2(gap[1], gap[0]) + rng.normal(0, 0.15)
         pose = pose_at(position, yaw, pitch, rng.normal(0, 0.045))
-        score = _interest(solids, labels, pose) + rng.uniform(0, 0.15)
+        score = outlook.interest(pose) + rng.uniform(0, 0.15)
         if score > best_score:
             best, best_score = pose, score
         looks += 1
         if looks == 4:
             break
     return best
-
-
-def _interest(solids: Solids, labels: torch.Tensor, pose: Pose) -> float:
-    """How much a coarse look shows: the furniture's share and the number of classes.
-
-    Negative where a surface right before the lens blocks the view.
-    """
-    rotation = torch.as_tensor(pose.rotation, dtype=torch.float32)
-    position = torch.as_tensor(pose.position, dtype=torch.float32)
-    depth, index = cast(solids, View(rotation, position, 26, 26, 15.5, 11.5, 32, 24))
-    if float((depth < 0.45).float().mean()) > 0.06:
-        return -1.0
-    seen = torch.bincount(labels[index], minlength=40).double() / index.numel()
-    empty = float(seen[[WALL, FLOOR, CEILING, WINDOW, DOOR]].sum())
-    return min(1 - empty, 0.55) + 0.06 * int((seen > 0.004).sum())
 
 
 def _fallback(scene: Scene) -> Pose:

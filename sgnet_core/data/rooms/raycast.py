@@ -58,7 +58,7 @@ class Solids:
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera: `rotation` (3, 3) maps camera axes (x right, y down, z forward) to world."""
+    """A pinhole camera; `rotation` (3, 3) maps its axes (x right, y down, z forward) to world."""
 
     rotation: Tensor
     position: Tensor

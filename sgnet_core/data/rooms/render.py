@@ -31,9 +31,18 @@ def view_of(pose: Pose, camera: Intrinsics, device: torch.device) -> View:
 
 @torch.inference_mode()
 def render(
-    scene: Scene, pose: Pose, camera: Intrinsics, rng: np.random.Generator, device: torch.device
+    scene: Scene,
+    pose: Pose,
+    camera: Intrinsics,
+    device: torch.device,
+    rng: np.random.Generator,
+    noise: np.random.Generator,
 ) -> Sample:
-    """Render a frame; `rng` drives the light's and the sensors' random numbers."""
+    """Render a frame.
+
+    `rng` draws the light's and the sensors' character, `noise` what differs from frame to frame;
+    frames of one sequence get equal `rng` states and different `noise`.
+    """
     solids = Solids.of(scene, device)
     view = view_of(pose, camera, device)
     depth, index = cast(solids, view)
@@ -51,9 +60,11 @@ def render(
     shadows = int(rng.choice([0, 1, 2], p=[0.1, 0.5, 0.4]))
     light, emission = radiance(solids, hits, view, rows, lights, ambient, shadows)
     shape = (camera.height, camera.width)
-    rgb = photograph(light, emission, *shape, rng)
+    rgb = photograph(light, emission, *shape, rng, noise)
     exact = depth.view(shape)
-    measured = measure_depth(exact, hits.facing.view(shape), rows[18].view(shape), camera.fx, rng)
+    measured = measure_depth(
+        exact, hits.facing.view(shape), rows[18].view(shape), camera.fx, rng, noise
+    )
     return Sample(
         rgb=rgb.cpu().numpy(),
         depth=measured.cpu().numpy(),

@@ -9,9 +9,17 @@ from torch import Tensor
 
 
 def photograph(
-    light: Tensor, emission: Tensor, height: int, width: int, rng: np.random.Generator
+    light: Tensor,
+    emission: Tensor,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    noise: np.random.Generator,
 ) -> Tensor:
-    """(H, W, 3) uint8 from linear light and emission (3, H*W): exposure to noise."""
+    """(H, W, 3) uint8 from linear light and emission (3, H*W): exposure to noise.
+
+    `rng` draws the camera's character, `noise` what differs from frame to frame.
+    """
     device = light.device
     mean = light.mean(0).clamp(max=light.mean() * 4).mean()
     image = light * (rng.uniform(0.16, 0.38) / mean.clamp(min=1e-6)) + emission
@@ -22,7 +30,7 @@ def photograph(
     shoulder = rng.uniform(0.0, 0.6)  # highlights roll off instead of clipping hard
     image = image * (1 + shoulder) / (1 + shoulder * image)
     image = image.clamp(0, 1) ** rng.uniform(0.42, 0.55)
-    image = _soften(image, rng)
+    image = _soften(image, rng.uniform(0.04, 0.24), noise)
     if rng.random() < 0.5:  # chroma subsampling, as in JPEG and YUV cameras
         luma = image.mean(1, keepdim=True)
         chroma = F.avg_pool2d(image - luma, 2, ceil_mode=True)
@@ -34,7 +42,7 @@ def photograph(
     gray = image.mean(1, keepdim=True)
     image = gray + (image - gray) * saturation
     sigma = float(np.exp(rng.uniform(np.log(0.003), np.log(0.03))))
-    grain = rng.standard_normal((3, height, width), dtype=np.float32)
+    grain = noise.standard_normal((3, height, width), dtype=np.float32)
     image = image + torch.from_numpy(grain).to(device) * sigma
     return (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
 
@@ -45,15 +53,14 @@ def _vignette(height: int, width: int, rng: np.random.Generator, device: torch.d
     return 1 - rng.uniform(0.0, 0.25) * (x * x + y * y)
 
 
-def _soften(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Optical blur, and motion blur at times."""
-    side = rng.uniform(0.04, 0.24)
+def _soften(image: Tensor, side: float, noise: np.random.Generator) -> Tensor:
+    """Optical blur that gives `side` to each neighbour, and motion blur at times."""
     image = F.pad(image, (1, 1, 1, 1), mode="replicate")
     # Shifted sums: several times faster than a depthwise convolution.
     image = image[:, :, 1:-1] * (1 - 2 * side) + (image[:, :, :-2] + image[:, :, 2:]) * side
     image = image[..., 1:-1] * (1 - 2 * side) + (image[..., :-2] + image[..., 2:]) * side
-    if rng.random() < 0.15:
-        dx, dy = (int(k) for k in rng.integers(-2, 3, 2))
+    if noise.random() < 0.15:
+        dx, dy = (int(k) for k in noise.integers(-2, 3, 2))
         moved = torch.roll(image, (dy, dx), (2, 3))
         half = torch.roll(image, (dy // 2, dx // 2), (2, 3))
         image = (image + moved + half) / 3
@@ -61,7 +68,12 @@ def _soften(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def measure_depth(
-    depth: Tensor, facing: Tensor, dropout: Tensor, fx: float, rng: np.random.Generator
+    depth: Tensor,
+    facing: Tensor,
+    dropout: Tensor,
+    fx: float,
+    rng: np.random.Generator,
+    noise: np.random.Generator,
 ) -> Tensor:
     """What a structured-light or time-of-flight camera reports, (H, W) metres, 0 = no return.
 
@@ -70,16 +82,18 @@ def measure_depth(
         facing: (H, W) cosine between the surface normal and the ray.
         dropout: (H, W) the materials' tendency to return nothing, 0..1.
         fx: focal length, pixels.
+        rng: draws the sensor's character.
+        noise: draws what differs from frame to frame.
     """
     height, width = depth.shape
     device = depth.device
     clean = rng.random() < 0.15  # a modern sensor, or a filled-in depth image
     out = depth
     if not clean:
-        out = _jitter_edges(out, rng)
+        out = _jitter_edges(out, noise)
     sigma = rng.uniform(0.0, 0.0006) if clean else rng.uniform(0.0008, 0.003)
-    fine = torch.from_numpy(rng.standard_normal((height, width), dtype=np.float32)).to(device)
-    coarse = _blobs(height, width, rng, device, 5)
+    fine = torch.from_numpy(noise.standard_normal((height, width), dtype=np.float32)).to(device)
+    coarse = _blobs(height, width, noise, device, 5)
     mix = rng.uniform(0, 1)
     out = out + sigma * out * out * (fine * mix + coarse * (1 - mix))
     if not clean and rng.random() < 0.8:
@@ -89,15 +103,15 @@ def measure_depth(
     low = rng.uniform(0.25, 0.55)
     high = rng.uniform(3.5, 9.0) if rng.random() < 0.5 else 12.0
     hole = (depth < low) | (depth > high)
-    ragged = 0.3 * _blobs(height, width, rng, device, 3)
-    ragged = ragged + 0.7 * _blobs(height, width, rng, device, 24)
+    ragged = 0.3 * _blobs(height, width, noise, device, 3)
+    ragged = ragged + 0.7 * _blobs(height, width, noise, device, 24)
     scale = 0.3 if clean else 1.0
     hole |= facing + 0.06 * ragged < rng.uniform(0.05, 0.22) * scale
     hole |= (dropout > 0) & (0.5 + 0.35 * ragged < dropout * rng.uniform(0.3, 1.1) * scale)
     if not clean:
         hole |= _shadow_strip(depth, fx * rng.uniform(0.01, 0.06), rng.random() < 0.8)
         if rng.random() < 0.35:
-            hole |= _blobs(height, width, rng, device, 9) > rng.uniform(2.3, 3.3)
+            hole |= _blobs(height, width, noise, device, 9) > rng.uniform(2.3, 3.3)
         if rng.random() < 0.3:  # registration to colour leaves a margin
             margin = int(rng.integers(1, 9))
             hole[:, -margin:] = True
