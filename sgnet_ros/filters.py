@@ -23,13 +23,13 @@ class SimpleFilter:
     def __init__(self) -> None:
         self.callbacks: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
-    def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:  # noqa: N802
+    def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:
         """Has ``cb(*message, *args)`` called for every output; returns the connection's number."""
         connection = len(self.callbacks)
         self.callbacks[connection] = (cb, args)
         return connection
 
-    def signalMessage(self, *message: Any) -> None:  # noqa: N802
+    def signalMessage(self, *message: Any) -> None:
         """Outputs a message to all callbacks, in the order of their registration."""
         for cb, args in self.callbacks.values():
             cb(*message, *args)

@@ -55,7 +55,7 @@ def rgb_view(message: Image) -> ImageView:
     is installed.
 
     Raises:
-        ImageError: unknown encoding, empty image, step too small, or data shorter than announced.
+        ImageError: unknown encoding, empty image, step too small, or too little data.
     """
     layout = _COLOR_LAYOUTS.get(message.encoding)
     if layout is None:
@@ -82,7 +82,7 @@ def depth_view(message: Image) -> ImageView:
     pixels cost one copy, all others are a view.
 
     Raises:
-        ImageError: not a depth encoding, empty image, step too small, or data shorter than announced.
+        ImageError: not a depth encoding, empty image, step too small, or too little data.
     """
     code = _DEPTH_TYPES.get(message.encoding)
     if code is None:
@@ -125,7 +125,7 @@ def image_message(array: ImageArray, header: Header) -> Image:
     )
     # Assigning an array to `data` makes rclpy check 900 KB byte by byte (100 ms at VGA); appending
     # to the buffer that the message already owns is one memcpy.
-    message.data.frombytes(memoryview(np.ascontiguousarray(array)).cast("B"))
+    message.data.frombytes(np.ascontiguousarray(array).data.cast("B"))
     return message
 
 

@@ -15,7 +15,8 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from sensor_msgs.msg import Image
 
@@ -28,7 +29,8 @@ _BEFORE_ALL = -(2**63)
 """Before every stamp."""
 
 
-class Pair(NamedTuple, Generic[Item]):
+@dataclass(frozen=True)
+class Pair(Generic[Item]):
     """An RGB item and its depth item, with their stamps in nanoseconds."""
 
     rgb: Item
@@ -42,7 +44,8 @@ class Pair(NamedTuple, Generic[Item]):
         return (self.depth_ns - self.rgb_ns) / 1e6
 
 
-class _Waiting(NamedTuple, Generic[Item]):
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[Item]):
     stamp: int
     arrival: int
     item: Item
@@ -115,14 +118,14 @@ class Stream(Generic[Item]):
         self.emitted = entry.stamp
 
     def discard(self, unwanted: Callable[[_Waiting[Item]], bool], cause: str) -> None:
-        """Removes the waiting items for which ``unwanted`` holds and counts them under ``cause``."""
+        """Removes the waiting items for which ``unwanted`` holds, counted under ``cause``."""
         kept = [w for w in self._queue if not unwanted(w)]
         if len(kept) < len(self._queue):
             self.unmatched[cause] += len(self._queue) - len(kept)
             self._queue = kept
 
     def forget(self, after: int, cause: str) -> None:
-        """Drops the items with later stamps, and every memory of stamps if there were later ones."""
+        """Drops the items with later stamps, and the memory of all stamps if any was later."""
         self.discard(lambda w: w.stamp > after, cause)
         if self.newest is not None and self.newest > after:
             self._recent.clear()
@@ -142,7 +145,7 @@ class PairMatcher(Generic[Item]):
     feeds it.
 
     Args:
-        slop_ns: greatest |depth stamp − RGB stamp| of a pair, nanoseconds; 0 takes equal stamps only.
+        slop_ns: greatest |depth stamp − RGB stamp| of a pair, nanoseconds; 0: equal stamps only.
         queue_size: items that wait per stream; beyond it the oldest is dropped.
         clock: monotonic nanoseconds.
     """
@@ -264,7 +267,7 @@ class PairMatcher(Generic[Item]):
 class Filter(Protocol):
     """What a synchroniser needs of ``message_filters.SimpleFilter``."""
 
-    def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int: ...  # noqa: N802
+    def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int: ...
 
 
 class PairSynchronizer:
