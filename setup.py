@@ -14,6 +14,7 @@ INSTALL_REQUIRES = [
     "torchvision>=0.26,<0.31",
     "numpy>=1.21,<3",
     "opencv-python-headless>=4.5,<6",
+    "pillow>=9,<14",
     "safetensors>=0.4,<1",
 ]
 

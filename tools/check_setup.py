@@ -22,7 +22,7 @@ def missing_packages():
     packages = []
     if not shutil.which("cmake"):
         packages.append("cmake")
-    if not any(map(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++"])):
+    if not any(map(shutil.which, [(os.environ.get("CXX") or "c++").split()[0], "g++", "clang++"])):
         packages.append("g++")
     python = "python{}.{}".format(*sys.version_info)
     try:

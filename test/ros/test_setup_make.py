@@ -1,0 +1,205 @@
+"""The make targets: what they install, in which order, and that they do it once.
+
+Python and CMake are replaced by scripts that write down how they were called.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYTHON = """#!/bin/sh
+echo "python $*" >> "$CALLS"
+case "$*" in
+  "-m venv "*)
+    for prefix; do :; done
+    mkdir -p "$prefix/bin" && cp "$0" "$prefix/bin/python"
+    touch "$prefix/bin/sgnet" ;;
+  *numpy.__version__*) echo 1.26.4 ;;
+esac
+"""
+CMAKE = '#!/bin/sh\necho "cmake $*" >> "$CALLS"\n'
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="no make here")
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+class Project:
+    """A copy of the project's set-up files, with stand-ins for Python and CMake."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "clone"
+        for name in ("Makefile", "setup.py", "package.xml", "msg", "tools", "config", "resource"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            self.folder.mkdir(exist_ok=True)
+            copy(ROOT / name, self.folder / name)
+        self.venv = folder / "venv"
+        self.calls = folder / "calls"
+        self.environment = {
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "CALLS": str(self.calls),
+            "VENV": str(self.venv),
+            "PYTHON": str(script(folder / "bin" / "stand_in_python", PYTHON)),
+        }
+        script(folder / "bin" / "cmake", CMAKE)
+
+    def make(self, *arguments: str, **environment: str) -> list[str]:
+        """Runs make; returns the calls of Python and CMake that it made."""
+        self.calls.write_text("")
+        subprocess.run(
+            ["make", *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            check=True,
+            capture_output=True,
+        )
+        return self.calls.read_text().splitlines()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def installs(calls: list[str]) -> list[str]:
+    return [call for call in calls if " install " in call]
+
+
+def test_torch_and_torchvision_are_installed_as_a_pair_from_the_given_index(project) -> None:
+    wanted = re.findall(r'^ +"(torch(?:vision)?>=.*)",$', (ROOT / "setup.py").read_text(), re.M)
+    assert len(wanted) == 2
+
+    pair, rest = installs(project.make("setup", "TORCH_INDEX=file:///wheels"))[:2]
+
+    assert pair.endswith(f"--index-url file:///wheels {wanted[0]} {wanted[1]}")
+    assert rest.endswith("--editable .[ros,bags,train,dev]")
+    assert "wheels" not in rest
+
+
+def test_a_second_run_installs_nothing(project) -> None:
+    first = project.make("setup")
+    assert len(installs(first)) == 2
+    assert sum(call.startswith("cmake --install") for call in first) == 1
+
+    assert project.make("setup") == []
+    (project.folder / "Makefile").touch()  # as after a new clone over the same environment
+    (project.folder / "setup.py").touch()
+    assert project.make("setup") == []
+
+
+def test_changed_messages_are_built_again_and_nothing_else(project) -> None:
+    project.make("setup")
+    with (project.folder / "msg" / "msg" / "ClassMap.msg").open("a") as file:
+        file.write("uint8 more\n")
+
+    calls = project.make("setup")
+
+    assert installs(calls) == []
+    assert sum(call.startswith("cmake -S msg") for call in calls) == 1
+
+
+def test_changed_dependencies_are_installed(project) -> None:
+    project.make("setup")
+    with (project.folder / "setup.py").open("a") as file:
+        file.write("# more\n")
+
+    assert len(installs(project.make("setup"))) == 2
+
+
+def test_a_sourced_distribution_takes_the_place_of_the_wheels(project) -> None:
+    calls = project.make("setup", ROS_DISTRO="jazzy", AMENT_PREFIX_PATH="/opt/a:/opt/b")
+
+    assert any("-m venv --system-site-packages" in call for call in calls)
+    pair, rest = installs(calls)
+    assert " numpy==1.26.4 " in pair
+    assert rest.endswith(" numpy==1.26.4 --editable .[bags,train,dev]")
+    configure = next(call for call in calls if call.startswith("cmake -S msg"))
+    assert "-DCMAKE_PREFIX_PATH=/opt/a;/opt/b" in configure
+    assert f"-DCMAKE_INSTALL_PREFIX={project.venv}" in configure
+
+
+def test_the_environment_is_laid_out_as_ros_looks_for_it(project) -> None:
+    project.make("setup")
+
+    share = project.venv / "share"
+    assert (share / "sgnet_ros/config/fastdds.xml").read_text().startswith("<?xml")
+    assert (share / "sgnet_ros/package.xml").is_file()
+    assert (share / "ament_index/resource_index/packages/sgnet_ros").is_file()
+    assert (project.venv / "lib/sgnet_ros/sgnet").is_file()
+
+
+def test_demo_passes_on_what_was_given_and_nothing_else(project) -> None:
+    project.make("setup")
+
+    (plain,) = project.make("demo")
+    (full,) = project.make(
+        "demo", "SOURCE=a b", "RATE=5", "SECONDS=9", "SIZE=320x240", "DEVICE=cpu", "MODEL=m"
+    )
+
+    assert plain == "python -m sgnet_ros.demo --out out/demo"
+    assert full == (
+        f"{plain} --source a b --rate 5 --seconds 9 --size 320x240 --device cpu --model m"
+    )
+
+
+def test_test_runs_style_types_and_tests(project) -> None:
+    project.make("setup")
+
+    assert project.make("test") == [
+        "python -m ruff check",
+        "python -m ruff format --check",
+        "python -m mypy",
+        "python -m pytest",
+    ]
+
+
+def test_a_missing_tool_gets_one_line_that_says_what_to_install(tmp_path) -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / "tools" / "check_setup.py"],
+        env={"PATH": str(tmp_path), "CXX": "", "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert result.returncode == 1
+    assert result.stderr == ("Something to build with is missing: sudo apt install cmake g++\n")
+
+
+def test_a_python_that_is_too_old_is_named_with_the_remedy(tmp_path) -> None:
+    code = (
+        "import sys, runpy; sys.version_info = (3, 9, 2); "
+        f"runpy.run_path({str(ROOT / 'tools' / 'check_setup.py')!r}, run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "is Python 3.9; this needs 3.10 up to, not including, 3.15" in result.stderr
+    assert "PYTHON=" in result.stderr
+
+
+def test_a_python_that_is_not_there_is_named(project) -> None:
+    result = subprocess.run(
+        ["make", "setup"],
+        cwd=project.folder,
+        env=project.environment | {"PYTHON": "python3.99"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert result.returncode != 0
+    assert "python3.99 is not there" in result.stdout + result.stderr
