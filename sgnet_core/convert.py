@@ -27,7 +27,7 @@ from sgnet_core.backbone import BLOCKS
 from sgnet_core.labels import default_label_set
 from sgnet_core.model_file import ModelFileError, save_model
 from sgnet_core.model_info import RELEASED, ModelInfo
-from sgnet_core.network import SGNet, SGNetConfig
+from sgnet_core.network import Head, SGNet, SGNetConfig
 
 GAMMA_EPS = 1e-5
 
@@ -104,7 +104,7 @@ def recognize(released: Mapping[str, Tensor]) -> SGNetConfig:
     Raises:
         ValueError: they are of no released variant.
     """
-    head = "aspp" if "head.1.weight" in released else "fcn"
+    head: Head = "aspp" if "head.1.weight" in released else "fcn"
     classifier = released.get("head.1.weight" if head == "aspp" else "dsn4.3.weight")
     blocks = {key.split(".")[1] for key in released if key.startswith("layer3.")}
     depth = {BLOCKS[50][2]: 50, BLOCKS[101][2]: 101}.get(len(blocks))
@@ -166,7 +166,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         raise ModelFileError(f"{path}: holds more than weights, not opened: {reason}") from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelFileError(f"{path}: truncated or not a checkpoint: {error}") from error
-    record = {}
+    record: dict[str, Any] = {}
     while isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
         record |= {k: v for k, v in checkpoint.items() if isinstance(v, int | float | str)}
         checkpoint = checkpoint["state_dict"]

@@ -96,6 +96,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tenso
             tensors = {name: _float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         _reject(path, error)
+    except FileNotFoundError as error:
+        hint = ": the package is without its weights" if path == default_model_path() else ""
+        raise ModelFileError(f"{path}: does not exist{hint}; name a model file") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     return metadata, tensors
