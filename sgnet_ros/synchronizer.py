@@ -58,7 +58,8 @@ class Stream(Generic[Item]):
         received: items added so far.
         unmatched: items that left without a partner, by cause: ``no_partner`` (nothing within the
             slop), ``not_newer`` (stamp not above the last pair's, or a duplicate), ``queue_full``,
-            ``time_jump``, ``cleared``.
+            ``time_jump``.
+        lost: their sum.
         nearest_ns: distance from the latest item without a partner to the nearest stamp of the
             other stream; None before there was one.
         emitted: stamp of the last pair's item; None before there was one and after a time jump.
@@ -67,6 +68,7 @@ class Stream(Generic[Item]):
     def __init__(self) -> None:
         self.received = 0
         self.unmatched: Counter[str] = Counter()
+        self.lost = 0
         self.nearest_ns: int | None = None
         self.emitted: int | None = None
         self._queue: list[_Waiting[Item]] = []  # by stamp, no stamp twice
@@ -89,7 +91,7 @@ class Stream(Generic[Item]):
             self._recent.append(entry.stamp)
         stamps = [w.stamp for w in self._queue]
         if entry.stamp in stamps or (self.emitted is not None and entry.stamp <= self.emitted):
-            self.unmatched["not_newer"] += 1
+            self._lose("not_newer", 1)
         else:
             self._queue.insert(bisect_left(stamps, entry.stamp), entry)
 
@@ -121,7 +123,7 @@ class Stream(Generic[Item]):
         """Removes the waiting items for which ``unwanted`` holds, counted under ``cause``."""
         kept = [w for w in self._queue if not unwanted(w)]
         if len(kept) < len(self._queue):
-            self.unmatched[cause] += len(self._queue) - len(kept)
+            self._lose(cause, len(self._queue) - len(kept))
             self._queue = kept
 
     def forget(self, after: int, cause: str) -> None:
@@ -129,6 +131,10 @@ class Stream(Generic[Item]):
         self.discard(lambda w: w.stamp > after, cause)
         if self.newest is not None and self.newest > after:
             self._recent.clear()
+
+    def _lose(self, cause: str, count: int) -> None:
+        self.unmatched[cause] += count
+        self.lost += count
 
 
 class PairMatcher(Generic[Item]):
@@ -175,12 +181,6 @@ class PairMatcher(Generic[Item]):
         while (candidate := self._first_candidate()) and self._is_settled(*candidate):
             pairs.append(self._emit(*candidate))
         return pairs
-
-    def clear(self) -> None:
-        """Forgets all stamps and drops what waits, counted as ``cleared``."""
-        for stream in (self.rgb, self.depth):
-            stream.forget(_BEFORE_ALL, "cleared")
-            stream.emitted = None
 
     def _add(
         self, own: Stream[Item], other: Stream[Item], stamp: int, item: Item
