@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from sgnet_core.data.loading import Samples, collate, open_dataset
+from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.loading import Samples, collate
 from sgnet_core.data.sample import Sample
 from sgnet_core.files import atomic_write
 from sgnet_core.images import overlay, write_png

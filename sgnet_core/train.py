@@ -25,7 +25,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from sgnet_core.backbone import load_imagenet, read_checkpoint, torchvision_weights
-from sgnet_core.data.loading import Batch, Samples, open_dataset, training_loader
+from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.loading import Batch, Samples, training_loader
 from sgnet_core.data.transforms import Augmentation
 from sgnet_core.eval import evaluate, prediction_sheet
 from sgnet_core.files import atomic_write

@@ -24,7 +24,7 @@ class TrainConfig:
         model: variant name; ``architecture`` overrides entries of its `SGNetConfig`.
         weights: where the trunk starts: "imagenet" (torchvision's weights), "none", a local
             ``.pth`` of a torchvision ResNet, or a ``.safetensors`` model file of this project.
-        train, validation: data sets, as `sgnet_core.data.loading.open_dataset` names them.
+        train, validation: data sets, as `sgnet_core.data.catalog.open_dataset` names them.
         size: (H, W) of the crops, and of rooms where they are rendered.
         batch: frames per iteration. iterations: length of the run.
         optimizer, lr, weight_decay, momentum: momentum is SGD's.

@@ -1,4 +1,4 @@
-"""From a data set's name to batches, in an order that depends on nothing but seed and position."""
+"""From a data set to batches, in an order that depends on nothing but seed and position."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
-from sgnet_core.labels import NYU40, LabelSet
 
 ENDLESS = 1 << 40
+"""The length of a data set without end."""
 
 
 class Samples(Protocol):
@@ -24,27 +23,6 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Sample: ...
-
-
-def open_dataset(name: str, size: tuple[int, int]) -> tuple[Samples, LabelSet]:
-    """A data set by name, with its classes.
-
-    Args:
-        name: ``rooms:SEED:N``: N procedural rooms of that seed; ``rooms:SEED``: without end.
-        size: (H, W) that rooms are rendered at.
-
-    Raises:
-        ValueError: the name is not of that form.
-    """
-    kind, _, rest = name.partition(":")
-    try:
-        numbers = [int(n) for n in rest.split(":")]
-    except ValueError:
-        numbers = []
-    if kind != "rooms" or len(numbers) not in (1, 2):
-        raise ValueError(f"unknown data set {name!r}: use rooms:SEED:N, for example rooms:1:200")
-    length = numbers[1] if len(numbers) == 2 else ENDLESS
-    return Rooms(seed=numbers[0], length=length, size=size), NYU40
 
 
 @dataclass

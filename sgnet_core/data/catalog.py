@@ -1,0 +1,99 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from sgnet_core.data.cityscapes import Cityscapes
+from sgnet_core.data.folder import PlainFolder
+from sgnet_core.data.frames import DatasetError, FrameFiles
+from sgnet_core.data.listfile import (
+    DFormerFolder,
+    EsanetCityscapes,
+    EsanetNyu,
+    EsanetSun,
+    ListFile,
+)
+from sgnet_core.data.loading import ENDLESS, Samples
+from sgnet_core.data.rooms import Rooms
+from sgnet_core.data.sunrgbd import SunRgbd
+from sgnet_core.labels import NYU40, LabelSet
+
+
+class Layout(Protocol):
+    """A class of `FrameFiles` that can tell its own folders."""
+
+    def recognises(self, path: Path, /) -> bool: ...
+    def __call__(self, path: Path, split: str | None, /) -> FrameFiles: ...
+
+
+LAYOUTS: tuple[tuple[Layout, str], ...] = (
+    (PlainFolder, "plain folder: rgb/, depth/, labels/, camera.json, classes.json"),
+    (EsanetSun, "ESANet's SUN RGB-D: SPLIT_rgb.txt, SPLIT_depth.txt, SPLIT_label.txt"),
+    (
+        EsanetCityscapes,
+        "ESANet's Cityscapes: SPLIT_rgb.txt, SPLIT_depth_raw.txt, SPLIT_labels_19.txt",
+    ),
+    (EsanetNyu, "ESANet's NYUv2: SPLIT.txt, SPLIT/rgb/, SPLIT/depth/, SPLIT/labels_40/"),
+    (DFormerFolder, "DFormer's folders: SPLIT.txt, RGB/, Depth/, Label/ or labels/"),
+    (SunRgbd, "SUN RGB-D: SUNRGBD/, SUNRGBDtoolbox/"),
+    (Cityscapes, "Cityscapes: leftImg8bit/, gtFine/, disparity/, camera/"),
+    (ListFile, "SGNet's lists: train*.txt, test*.txt with lines `image label depth HHA`"),
+)
+"""What a folder is tried as, in that order, and what each looks for."""
+
+
+def open_dataset(name: str, size: tuple[int, int]) -> tuple[Samples, LabelSet]:
+    """A data set by name, with its classes.
+
+    Args:
+        name: ``rooms:SEED:N``: N procedural rooms of that seed; ``rooms:SEED``: without end;
+            otherwise a folder in one of `LAYOUTS`, or a list file, with ``:SPLIT`` for one of its
+            splits; without, all its frames.
+        size: (H, W) that rooms are rendered at; frames in files keep their own.
+
+    Raises:
+        ValueError: there is no such data set, or it is not in order; the message names the file.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "rooms" and not Path(name).exists():
+        return _rooms(name, rest, size), NYU40
+    path, split = Path(name).expanduser(), None
+    if not path.exists() and ":" in name:
+        head, _, split = name.rpartition(":")
+        path = Path(head).expanduser()
+    if not path.exists():
+        raise DatasetError(f"no data set {name!r}: {path} does not exist (rooms are rooms:SEED:N)")
+    frames = open_folder(path, split)
+    return frames, frames.label_set
+
+
+def open_folder(path: Path, split: str | None = None) -> FrameFiles:
+    """The frames in a folder or list file, whichever of `LAYOUTS` it is in.
+
+    Raises:
+        DatasetError: it is in none of them, or not in order.
+    """
+    for layout, _ in LAYOUTS:
+        if layout.recognises(path):
+            return layout(path, split)
+    if path.suffix == ".mat" or any(path.glob("*.mat")):
+        raise DatasetError(
+            f"{path}: MATLAB files are read once, by `python -m sgnet_core.prepare nyuv2`"
+        )
+    wanted = "\n".join(f"  {description}" for _, description in LAYOUTS)
+    empty = "is empty" if path.is_dir() and not any(path.iterdir()) else "is no data set"
+    raise DatasetError(f"{path} {empty}. Looked for\n{wanted}")
+
+
+def _rooms(name: str, numbers: str, size: tuple[int, int]) -> Rooms:
+    try:
+        seed, *length = (int(number) for number in numbers.split(":"))
+        if len(length) > 1 or seed < 0 or min(length, default=1) < 1:
+            raise ValueError
+    except ValueError:
+        raise DatasetError(
+            f"{name!r} is no set of rooms: use rooms:SEED or rooms:SEED:N, for example rooms:1:200"
+        ) from None
+    return Rooms(seed=seed, length=length[0] if length else ENDLESS, size=size)
