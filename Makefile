@@ -33,8 +33,8 @@ else
 endif
 
 # Stamps carry a checksum of what they were made from, so a second run has nothing to do.
-checksum = $(firstword $(shell (pwd; cat $(1)) | cksum))
-PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py)
+checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
+PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
 .PHONY: help setup demo test lint clean
@@ -77,9 +77,10 @@ $(PACKAGES):
 	@echo "== sgnet_ros[$(EXTRAS)]"
 	@$(PIP) install --quiet $(PINS) --editable '.[$(EXTRAS)]'
 	@# An editable install leaves out what ROS looks for: executables, share folder, index entry.
-	@cd '$(PREFIX)' && mkdir -p lib/sgnet_ros share/sgnet_ros share/ament_index/resource_index/packages
-	@ln -sf '$(PREFIX)'/bin/sgnet* '$(PREFIX)/lib/sgnet_ros'
-	@ln -sfn $(addprefix '$(CURDIR)'/,package.xml config launch) '$(PREFIX)/share/sgnet_ros'
+	@cd '$(PREFIX)' && rm -rf lib/sgnet_ros share/sgnet_ros \
+	  && mkdir -p lib/sgnet_ros share/sgnet_ros share/ament_index/resource_index/packages
+	@ln -s '$(PREFIX)'/bin/sgnet* '$(PREFIX)/lib/sgnet_ros'
+	@cp -rs $(addprefix '$(CURDIR)'/,package.xml config launch) '$(PREFIX)/share/sgnet_ros'
 	@ln -sf '$(CURDIR)/resource/sgnet_ros' '$(PREFIX)/share/ament_index/resource_index/packages'
 	@rm -f '$(PREFIX)'/.packages-* && touch $@
 

@@ -43,7 +43,16 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "clone"
-        for name in ("Makefile", "setup.py", "package.xml", "msg", "tools", "config", "resource"):
+        for name in (
+            "Makefile",
+            "setup.py",
+            "package.xml",
+            "msg",
+            "tools",
+            "config",
+            "launch",
+            "resource",
+        ):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             self.folder.mkdir(exist_ok=True)
             copy(ROOT / name, self.folder / name)
