@@ -86,20 +86,26 @@ def convert_state_dict(
     info = ModelInfo(name, default_label_set(config.num_classes), RELEASED, training=training or {})
     model = SGNet(config, info)
     converted = {_rename(key): value for key, value in _fold(released).items()}
-    counters = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
-    odd = sorted(set(counters | converted) ^ set(model.state_dict()))
+    expected = model.state_dict()
+    counters = {k: v for k, v in expected.items() if k.endswith("num_batches_tracked")}
+    odd = sorted(set(counters | converted) ^ set(expected))
     if odd:
         more = f" and {len(odd) - 3} more" if odd[3:] else ""
         raise ValueError(f"not the layout of a released {name}: {', '.join(odd[:3])}{more} differ")
-    try:
-        model.load_state_dict(counters | converted)
-    except RuntimeError as error:  # torch lists every tensor whose shape differs
-        raise ValueError(f"not the shapes of a released {name}: {error}") from error
+    for key, value in converted.items():
+        if value.shape != expected[key].shape:
+            raise ValueError(
+                f"not the shapes of a released {name}: {key} is {list(value.shape)} in place of "
+                f"{list(expected[key].shape)}"
+            )
+    model.load_state_dict(counters | converted)
     return model.eval()
 
 
 def recognize(released: Mapping[str, Tensor]) -> SGNetConfig:
     """The architecture that released keys and shapes describe.
+
+    Strides leave no trace in them: output stride 16, that of the NYUDv2 and SUN RGB-D releases.
 
     Raises:
         ValueError: they are of no released variant.

@@ -133,7 +133,7 @@ def _open(path: PathLike) -> Image.Image:
         raise ImageFileError(f"{path} does not exist") from error
     # Pillow's decoders raise SyntaxError and ValueError too on damaged files.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageFileError(f"cannot read the image {path}: {error}") from error
+        raise ImageFileError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _load_array(path: PathLike) -> npt.NDArray[Any]:
@@ -154,4 +154,4 @@ def _load_array(path: PathLike) -> npt.NDArray[Any]:
     except ImageFileError:
         raise
     except Exception as error:  # zip, header and dtype errors have no common type
-        raise ImageFileError(f"cannot read the array {path}: {error}") from error
+        raise ImageFileError(f"{path} cannot be read as an array: {error}") from error
