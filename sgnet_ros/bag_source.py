@@ -114,13 +114,13 @@ class BagSource(Source):
     def __init__(
         self, path: Path, rgb_topic: str | None = None, depth_topic: str | None = None
     ) -> None:
-        super().__init__(str(path))
         self._path = path
         with Bag(path) as bag:
             self.topics = find_topics(bag, rgb_topic, depth_topic)
             self._geometry = Geometry.of(bag, self.topics.rgb, self.topics.depth)
             count = bag.counts[self.topics.rgb]
-            self.rate_hz = (count - 1) / bag.duration_s if count > 1 and bag.duration_s else None
+            rate_hz = (count - 1) / bag.duration_s if count > 1 and bag.duration_s else None
+        super().__init__(str(path), count, None, rate_hz)
 
     def __iter__(self) -> Iterator[Frame]:
         with Bag(self._path) as bag:

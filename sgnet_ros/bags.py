@@ -197,6 +197,11 @@ class BagWriter:
         os.replace(self._unfinished / self.path.name, self.path)
         self._unfinished.rmdir()
 
+    def discard(self) -> None:
+        """Throws away what was written."""
+        self._writer.abort()
+        shutil.rmtree(self._unfinished)
+
 
 def _qos(latched: bool) -> Qos:
     unlimited = QosTime(0, 0)

@@ -58,15 +58,17 @@ class Source:
         label_set: name of the label set that the ground truth is in; None where that is unknown
             or there is no ground truth.
         rate_hz: rate of the recording; None where the source has none of its own.
-        endless: whether the frames never end by themselves.
+        count: how many frames there are, at most; None where they never end by themselves.
     """
 
-    endless = False
-
     def __init__(
-        self, name: str, label_set: str | None = None, rate_hz: float | None = None
+        self,
+        name: str,
+        count: int | None,
+        label_set: str | None = None,
+        rate_hz: float | None = None,
     ) -> None:
-        self.name, self.label_set, self.rate_hz = name, label_set, rate_hz
+        self.name, self.count, self.label_set, self.rate_hz = name, count, label_set, rate_hz
 
     def __iter__(self) -> Iterator[Frame]:
         raise NotImplementedError

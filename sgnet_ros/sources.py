@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sgnet_core.camera import Intrinsics
+from sgnet_core.data.rooms import RoomTour
 from sgnet_core.images import ImageFileError, read_depth, read_labels, read_rgb
 from sgnet_core.labels import NYU40
 from sgnet_ros.bag_source import BagSource
@@ -28,16 +30,13 @@ class RoomsSource(Source):
         seed: the same seed gives the same tour.
     """
 
-    endless = True
-
     def __init__(self, size: Size, rate_hz: float, seed: int = 0) -> None:
-        super().__init__("rooms", NYU40.name)
-        self._tour = {"seed": seed, "size": (size[1], size[0]), "rate_hz": rate_hz}
+        super().__init__("rooms", None, NYU40.name)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._tour = RoomTour(seed, (size[1], size[0]), rate_hz, device=device)
 
     def __iter__(self) -> Iterator[Frame]:
-        from sgnet_core.data.rooms import RoomTour
-
-        for sample in RoomTour(**self._tour):
+        for sample in self._tour:
             yield Frame(sample.rgb, millimetres(sample.depth), sample.labels, sample.intrinsics)
 
 
@@ -88,7 +87,6 @@ class FolderSource(Source):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder))
         self._folder = folder
         files = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*.*"))
         files += sorted(p.relative_to(folder).as_posix() for p in folder.glob("rgb/*.*"))
@@ -103,10 +101,7 @@ class FolderSource(Source):
         self._matrix, self._depth_scale, label_set = calibration
         has_labels = layout.labels and (folder / layout.labels(found[0])).is_file()
         self._labels = layout.labels if has_labels else None
-        self.label_set = label_set if has_labels else None
-
-    def __len__(self) -> int:
-        return len(self._matches)
+        super().__init__(str(folder), len(found), label_set if has_labels else None)
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises SourceError for a file that is missing or damaged."""
@@ -154,7 +149,7 @@ class _Resized(Source):
     """A source whose frames are brought to a fixed size."""
 
     def __init__(self, source: Source, size: Size) -> None:
-        super().__init__(source.name, source.label_set, source.rate_hz)
+        super().__init__(source.name, source.count, source.label_set, source.rate_hz)
         self._source, self._size = source, size
 
     def __iter__(self) -> Iterator[Frame]:

@@ -1,0 +1,304 @@
+"""A camera that plays rooms, images or a bag: `python -m sgnet_ros.camera --source rooms`.
+
+Publishes, best effort and with one stamp per frame, `rgb/image_raw` (rgb8), `depth/image_raw`
+(16UC1, millimetres), `rgb/camera_info`, and `rgb/labels` (mono8 ground truth) where the source has
+labels. Ends with the source, or never with `--loop` and with rooms. The standard output gets a line
+of JSON about the source before, and one about what was sent after.
+
+With `--paused` it waits for the service `~/play`; `~/preview` shows the first frame once. The
+parameters `rate` and `size` may be set until then, the rate at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import math
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import rclpy
+import torch
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from sgnet_core.camera import Intrinsics
+from sgnet_ros.bags import BagError
+from sgnet_ros.environment import prepare_environment
+from sgnet_ros.frames import Frame, Size, Source, SourceError
+from sgnet_ros.images import image_message
+from sgnet_ros.sources import open_source
+
+FRAME_ID = "camera_color_optical_frame"
+DEFAULT_RATE_HZ = 10.0
+
+_SUBSCRIBER_WAIT_S = 10.0  # then it plays to nobody, as a real camera would
+_RENDER_S = 30.0  # the longest that rendering rooms may delay the first frame
+_RENDER_BYTES = 256 << 20
+_READ_AHEAD = 8  # frames
+_LINGER_S = 0.5  # before the process, and with it the last images, goes
+
+
+def parse_size(text: str) -> Size:
+    """``640x480`` → (640, 480).
+
+    Raises:
+        ValueError: not two positive whole numbers.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ValueError(f"a size is WIDTHxHEIGHT, such as 640x480; got {text!r}")
+    return int(width), int(height)
+
+
+class Camera(Node):
+    """Plays a source; `run` does it all.
+
+    Args:
+        args: the command line, as `parse_arguments` returns it.
+
+    Raises:
+        SourceError, BagError: the source can't be played.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__("camera")
+        self._args = args
+        self.source, self._first = self._open(args.size)
+        self._playing = not args.paused
+        rate = args.rate or self.source.rate_hz or DEFAULT_RATE_HZ
+        self.declare_parameter("rate", float(rate))
+        self.declare_parameter("size", "")
+        qos = qos_profile_sensor_data
+        self._rgb = self.create_publisher(Image, "rgb/image_raw", qos)
+        self._depth = self.create_publisher(Image, "depth/image_raw", qos)
+        self._info = self.create_publisher(CameraInfo, "rgb/camera_info", qos)
+        self._labels = None
+        if self._first.labels is not None:
+            self._labels = self.create_publisher(Image, "rgb/labels", qos)
+        self.pairs_sent = 0
+        self.late = 0
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        if args.paused:
+            self.create_service(Trigger, "~/preview", self._on_preview)
+            self.create_service(Trigger, "~/play", self._on_play)
+
+    @property
+    def rate_hz(self) -> float:
+        """Frames per second, as the parameter says now."""
+        return max(1e-3, float(self.get_parameter("rate").value))
+
+    def run(self) -> None:
+        """Waits to be asked, or for subscribers, and plays.
+
+        Raises:
+            SourceError, BagError: a later frame can't be read.
+        """
+        while not self._playing:
+            self._executor.spin_once(timeout_sec=0.1)
+        if not self._args.paused:
+            self._wait_for_subscribers()
+        self._play(self._frames())
+        self._spin_until(time.monotonic() + _LINGER_S)
+
+    def description(self) -> dict[str, Any]:
+        """What will be played: the first line on the standard output."""
+        source = self.source
+        return {"count": source.count, "rate_hz": source.rate_hz, "label_set": source.label_set}
+
+    def report(self) -> dict[str, int]:
+        """What was played: the last line on the standard output."""
+        return {"pairs_sent": self.pairs_sent, "late": self.late}
+
+    def publish(self, frame: Frame) -> int:
+        """Publishes one frame with the present time as its stamp; returns that stamp in ns."""
+        now = self.get_clock().now()
+        header = Header(stamp=now.to_msg(), frame_id=FRAME_ID)
+        self._info.publish(_info_message(frame.intrinsics, header))
+        self._rgb.publish(image_message(frame.rgb, header))
+        self._depth.publish(image_message(frame.depth, header))
+        if self._labels and frame.labels is not None:
+            self._labels.publish(image_message(frame.labels, header))
+        return int(now.nanoseconds)
+
+    def _open(self, size: Size | None) -> tuple[Source, Frame]:
+        rate = self.rate_hz if self.has_parameter("rate") else self._args.rate or DEFAULT_RATE_HZ
+        topics = (self._args.rgb_topic, self._args.depth_topic)
+        source = open_source(self._args.source, size, rate, topics)
+        first = next(iter(source), None)
+        if first is None:
+            raise SourceError(f"{source.name} holds no frame with colour and depth")
+        return source, first
+
+    def _frames(self) -> Iterator[Frame]:
+        self._resize()
+        if self.source.count is None:
+            return _back_and_forth(self._render())
+        passes = itertools.repeat(self.source) if self._args.loop else iter([self.source])
+        return _read_ahead(itertools.chain.from_iterable(passes))
+
+    def _resize(self) -> None:
+        """Opens the source again if the parameters now ask for something else."""
+        text = self.get_parameter("size").value
+        size = parse_size(text) if text else self._args.size
+        self.source, self._first = self._open(size)
+
+    def _render(self) -> list[Frame]:
+        """Rooms are drawn before the first is shown, so that the node has the CPU after that."""
+        size = sum(a.nbytes for a in vars(self._first).values() if isinstance(a, np.ndarray))
+        count = max(2, _RENDER_BYTES // size)
+        if self._args.seconds:
+            count = min(count, math.ceil(self._args.seconds * self.rate_hz) + 1)
+        start, frames = time.monotonic(), []
+        for frame in itertools.islice(self.source, count):
+            frames.append(frame)
+            _tell({"rendered": len(frames), "of": count})
+            if time.monotonic() - start > _RENDER_S:
+                break
+            self._executor.spin_once(timeout_sec=0)
+        return frames
+
+    def _play(self, frames: Iterator[Frame]) -> None:
+        start = due = time.monotonic()
+        for frame in frames:
+            self._spin_until(due)
+            now = time.monotonic()
+            if self._args.seconds and now - start >= self._args.seconds:
+                break
+            self.publish(frame)
+            self.pairs_sent += 1
+            due += 1 / self.rate_hz
+            if due < now:  # too slow: the next frame is due now, no burst makes up for it
+                self.late += 1
+                due = now
+
+    def _spin_until(self, due: float) -> None:
+        while (left := due - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def _wait_for_subscribers(self) -> None:
+        publishers = (self._rgb, self._depth)
+        deadline = time.monotonic() + _SUBSCRIBER_WAIT_S
+        while not all(p.get_subscription_count() for p in publishers):
+            if time.monotonic() > deadline:
+                self.get_logger().warning("nobody subscribes to rgb and depth; playing anyway")
+                return
+            self._executor.spin_once(timeout_sec=0.05)
+        # They know of each other a little later than this side does.
+        self._spin_until(time.monotonic() + 0.3)
+
+    def _on_preview(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self._resize()
+            response.message = str(self.publish(self._first))
+            response.success = True
+        except (SourceError, BagError, ValueError) as error:
+            response.message = str(error)
+        return response
+
+    def _on_play(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._playing = response.success = True
+        return response
+
+
+def _info_message(camera: Intrinsics, header: Header) -> CameraInfo:
+    fx, fy, cx, cy = (float(f) for f in (camera.fx, camera.fy, camera.cx, camera.cy))
+    return CameraInfo(
+        header=header,
+        width=camera.width,
+        height=camera.height,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def _back_and_forth(frames: Sequence[Frame]) -> Iterator[Frame]:
+    """0 1 2 3 2 1 0 1 …: a tour without a jump in it."""
+    return itertools.cycle([*frames, *frames[-2:0:-1]])
+
+
+def _read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The same frames, decoded by a thread a few frames before they are due."""
+    ready: queue.Queue[Frame | Exception | None] = queue.Queue(_READ_AHEAD)
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                ready.put(frame)
+            ready.put(None)
+        except Exception as error:  # belongs to whoever takes the frames
+            ready.put(error)
+
+    threading.Thread(target=read, name="read-ahead", daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+def _tell(fact: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # whoever reads it may be gone
+        print(json.dumps(fact), flush=True)
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line without its `--ros-args`."""
+    parser = argparse.ArgumentParser("python -m sgnet_ros.camera", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
+    parser.add_argument("--rate", type=float, help="Hz; default: as recorded, else 10")
+    parser.add_argument("--loop", action="store_true", help="start again at the end")
+    parser.add_argument("--size", type=parse_size, help="WxH; default: as recorded, rooms 640x480")
+    parser.add_argument("--seconds", type=float, help="stop after this time")
+    parser.add_argument("--rgb-topic", help="colour images of a bag, if it holds several")
+    parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
+    parser.add_argument("--paused", action="store_true", help="wait for the service ~/play")
+    args = parser.parse_args(argv)
+    if args.rate is not None and not args.rate > 0:
+        parser.error(f"--rate must be positive, got {args.rate}")
+    return args
+
+
+def main() -> None:
+    """Entry point; one line on the standard error and exit code 1 if there is nothing to play."""
+    logging.basicConfig(format="[%(levelname)s] %(message)s")
+    args = parse_arguments(remove_ros_args(sys.argv)[1:])
+    prepare_environment()
+    # Half of the cores is for others; on two, threads that wait for each other would take both.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    rclpy.init(args=sys.argv)
+    camera = None
+    try:
+        camera = Camera(args)
+        _tell(camera.description())
+        camera.run()
+    except (SourceError, BagError) as error:
+        sys.exit(f"[ERROR] {error}")
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if camera is not None:
+            _tell(camera.report())
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""One run of the demo: starts camera and node, finds a rate, plays, watches, sums up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from ament_index_python import get_package_share_directory
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from sgnet_msgs.msg import FrameStats
+from std_srvs.srv import Trigger
+from tqdm import tqdm
+
+from sgnet_core.labels import LabelSet
+from sgnet_ros.bags import BagWriter
+from sgnet_ros.environment import share_file
+from sgnet_ros.frames import Size
+from sgnet_ros.observer import Observer
+from sgnet_ros.pictures import Picture
+from sgnet_ros.processes import Child
+from sgnet_ros.report import Run, summarize
+
+ROOM_SIZES = ((640, 480), (320, 240))
+"""Largest first: the largest at which the device reaches `GOOD_RATE_HZ` is taken."""
+GOOD_RATE_HZ = 3.0
+MAX_RATE_HZ = 30.0
+LOAD = 0.6
+"""Share of the time that the device is kept busy at the rate that the demo picks."""
+
+_ROOMS_S, _RECORDING_S = 20.0, 60.0
+_START_S, _PREVIEW_S = 180.0, 60.0  # patience
+_PREVIEWS = 3
+
+
+class DemoError(RuntimeError):
+    """The demo can't go on; the message says why, with the end of the log in question."""
+
+
+class Demo:
+    """One run; a context manager that leaves no process behind.
+
+    Args:
+        args: the command line, as `parse_arguments` returns it.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._out: Path = args.out
+        self._rss_mb: list[float] = []
+        self._told: list[dict[str, Any]] = []  # by the camera, on its standard output
+        # Children first: starting processes is safe while this one has no threads.
+        self._node = Child("sgnet_ros.node", _node_arguments(args), self._out / "node.log")
+        self._camera = Child(
+            "sgnet_ros.camera", _camera_arguments(args), self._out / "camera.log", read_output=True
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._bag = BagWriter(self._out / "bag", message_definitions("sgnet_msgs"))
+        self._observer = Observer(self._bag)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._observer)
+
+    def __enter__(self) -> Demo:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._camera.stop()
+        self._node.stop()
+        self._executor.shutdown()
+        rclpy.try_shutdown()
+        if kind is None:
+            self._bag.close()
+        else:
+            self._bag.discard()
+
+    def run(self) -> dict[str, Any]:
+        """Everything from start-up to the last label image; returns the summary.
+
+        Raises:
+            DemoError: a process ended or something took too long.
+        """
+        print(f"starting, logs are in {self._out}/")
+        self._wait_until_active()
+        self._spin_until(lambda: bool(self._told), _START_S, "the camera's start")
+        size, rate = self._pick_size_and_rate()
+        baseline = self._preview(size)
+        self._play(size, rate)
+        return self._summary(rate, baseline)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Frames spread over the run, at most 12."""
+        return self._observer.pictures
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The node's classes."""
+        return self._observer.label_set()
+
+    # Each step, in order
+
+    def _wait_until_active(self) -> None:
+        state = self._observer.create_client(GetState, "sgnet/get_state")
+        asked = None
+        active = False
+
+        def is_active() -> bool:
+            nonlocal asked, active
+            if asked is None and state.service_is_ready():
+                asked = state.call_async(GetState.Request())
+            elif asked is not None and asked.done():
+                active = asked.result().current_state.id == State.PRIMARY_STATE_ACTIVE
+                asked = None
+            return active
+
+        self._spin_until(is_active, _START_S, "activating the node")
+
+    def _pick_size_and_rate(self) -> tuple[Size, float]:
+        """What was asked for, or the largest size at which the device keeps up with a good rate."""
+        wanted = self._args.rate or GOOD_RATE_HZ
+        measured: list[tuple[Size, float]] = []
+        for size in self._sizes():
+            stats = [self._preview(size) for _ in range(1 + _PREVIEWS)][
+                1:
+            ]  # the first one warms up
+            times = sorted(s.inference_ms + s.overhead_ms for s in stats)
+            shown = self._observer.size or (0, 0)
+            measured.append((shown, LOAD * 1000 / times[len(times) // 2]))
+            if measured[-1][1] >= wanted:
+                break
+        # A smaller size that gains next to nothing (networks with a fixed input) isn't worth it.
+        enough = min(wanted, 0.75 * max(rate for _, rate in measured))
+        size, rate = next((s, r) for s, r in measured if r >= enough)
+        recorded = self._told[0]["rate_hz"] or MAX_RATE_HZ
+        picked = self._args.rate or _rounded(min(rate, recorded, MAX_RATE_HZ))
+        how = (
+            "as asked"
+            if self._args.rate
+            else f"this device takes {LOAD / rate * 1000:.0f} ms a frame"
+        )
+        print(f"{self._args.source} at {size[0]}x{size[1]}, {picked:g} Hz: {how}")
+        return size, picked
+
+    def _sizes(self) -> Iterator[Size | None]:
+        """Sizes to try; None is the recording's own."""
+        if self._args.size:
+            yield self._args.size
+        elif self._args.source == "rooms":
+            yield from ROOM_SIZES
+        else:
+            yield None
+            width, height = self._observer.size or (2, 2)
+            yield max(1, width // 2), max(1, height // 2)
+
+    def _preview(self, size: Size | None) -> FrameStats:
+        """Has the camera show its first frame at this size; returns what the node made of it."""
+        self._set_camera("size", f"{size[0]}x{size[1]}" if size else "")
+        preview = self._observer.create_client(Trigger, "camera/preview")
+        deadline = time.monotonic() + _PREVIEW_S
+        try:
+            while time.monotonic() < deadline:
+                shown = self._call(preview, Trigger.Request())
+                if not shown.success:
+                    raise DemoError(shown.message)
+                # Until all sides have found each other, what is shown is lost: show it again.
+                if stats := self._stats_of(int(shown.message), patience_s=3.0):
+                    return stats
+        finally:
+            self._observer.destroy_client(preview)
+        raise DemoError(
+            f"the node segmented no frame in {_PREVIEW_S:.0f} s; the end of {self._node.log}:\n"
+            + self._node.tail()
+        )
+
+    def _stats_of(self, stamp: int, patience_s: float) -> FrameStats | None:
+        self._spin_until(lambda: stamp in self._observer.stats, patience_s)
+        return self._observer.stats.get(stamp)
+
+    def _play(self, size: Size, rate: float) -> None:
+        self._set_camera("size", f"{size[0]}x{size[1]}")
+        self._set_camera("rate", rate)
+        classes, described = self._observer.class_map, self._told[0]
+        assert classes is not None
+        labelled = described["label_set"]
+        if labelled is not None and labelled != classes.label_set:
+            print(
+                f"ground truth is in {labelled}, the model answers in {classes.label_set}: no mIoU"
+            )
+        self._observer.start(score=labelled == classes.label_set)
+        play = self._observer.create_client(Trigger, "camera/play")
+        self._call(play, Trigger.Request())
+
+        expected = math.ceil(_seconds(self._args) * rate)
+        if described["count"] is not None and not self._args.seconds:
+            expected = min(expected, described["count"])
+        self._watch(expected)
+
+    def _watch(self, expected: int) -> None:
+        """Follows the camera to its end, and the node until it has nothing left to do."""
+        pause_s = 0.2 if sys.stdout.isatty() else 5.0
+        with tqdm(
+            total=expected, desc="frames", unit="", file=sys.stdout, mininterval=pause_s
+        ) as bar:
+            next_look = 0.0
+
+            def finished() -> bool:
+                nonlocal next_look
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + 0.5
+                    self._rss_mb += [rss for rss in [self._node.rss_mb()] if rss]
+                    told = self._told[-1]
+                    rendering = "rendered" in told and not self._observer.labels
+                    note = f"drawing rooms, {told['rendered']} of {told['of']}" if rendering else ""
+                    bar.set_postfix_str(note, refresh=False)
+                    bar.update(len(self._observer.labels) - bar.n)
+                return not self._camera.running
+
+            self._spin_until(finished, float("inf"), "")
+            if self._camera.process.returncode:
+                raise DemoError(self._camera.tail(1))
+            last = self._observer.stats[max(self._observer.stats)]
+            quiet_s = max(1.0, 3 * last.inference_ms / 1000)
+            self._spin_until(
+                lambda: time.monotonic() - self._observer.last_activity > quiet_s,
+                60,
+                "the last frame",
+            )
+            bar.update(len(self._observer.labels) - bar.n)
+
+    def _summary(self, rate: float, baseline: FrameStats) -> dict[str, Any]:
+        seen = self._observer
+        stats = [s for stamp, s in sorted(seen.stats.items()) if seen.counts(stamp)]
+        if not stats:
+            raise DemoError(
+                f"the node segmented none of {self._told[-1].get('pairs_sent')} frames; the end of "
+                f"{self._node.log}:\n{self._node.tail()}"
+            )
+        assert seen.class_map is not None and seen.size is not None
+        return summarize(
+            Run(
+                source=self._args.source,
+                model=seen.class_map.model,
+                device=seen.device or self._args.device,
+                size=seen.size,
+                rate_hz=rate,
+                camera=self._told[-1],
+                baseline=baseline,
+                stats=stats,
+                labels=seen.labels,
+                rgb_headers=seen.rgb_headers,
+                miou=seen.confusion.miou if seen.confusion else None,
+                rss_mb=self._rss_mb,
+            )
+        )
+
+    # What the steps need
+
+    def _listen(self) -> None:
+        assert self._camera.process.stdout is not None
+        for line in self._camera.process.stdout:
+            self._told.append(json.loads(line))
+
+    def _set_camera(self, name: str, value: str | float) -> None:
+        kind = ParameterType.PARAMETER_STRING
+        field: dict[str, Any] = {"string_value": value}
+        if isinstance(value, float):
+            kind, field = ParameterType.PARAMETER_DOUBLE, {"double_value": value}
+        parameter = Parameter(name=name, value=ParameterValue(type=kind, **field))
+        client = self._observer.create_client(SetParameters, "camera/set_parameters")
+        self._call(client, SetParameters.Request(parameters=[parameter]))
+        self._observer.destroy_client(client)
+
+    def _call(self, client: Any, request: Any) -> Any:
+        self._spin_until(client.service_is_ready, _START_S, client.srv_name)
+        future = client.call_async(request)
+        self._spin_until(future.done, _START_S, client.srv_name)
+        return future.result()
+
+    def _spin_until(
+        self, condition: Callable[[], bool], patience_s: float, what: str | None = None
+    ) -> None:
+        """Takes messages until the condition holds, and shows what the children complain about.
+
+        Raises:
+            DemoError: a child that should run has ended, or it took too long and ``what`` names it.
+        """
+        deadline = time.monotonic() + patience_s
+        next_look = 0.0
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.05)
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + 0.5
+                self._look_after_children()
+            if now > deadline:
+                if what is None:
+                    return
+                raise DemoError(f"{what} took longer than {patience_s:.0f} s; see {self._node.log}")
+
+    def _look_after_children(self) -> None:
+        for child in (self._node, self._camera):
+            for line in child.new_warnings():
+                tqdm.write(line, file=sys.stderr)
+            if child.running:
+                continue
+            if child is self._node or child.process.returncode:
+                raise DemoError(
+                    f"{child.module} ended (status {child.process.returncode}); the end of "
+                    f"{child.log}:\n{child.tail()}"
+                )
+
+
+def message_definitions(package: str) -> dict[str, str]:
+    """Text of each message of an installed interface package, by type name."""
+    folder = Path(get_package_share_directory(package), "msg")
+    return {f"{package}/msg/{p.stem}": p.read_text() for p in sorted(folder.glob("*.msg"))}
+
+
+def _seconds(args: argparse.Namespace) -> float:
+    return float(args.seconds or (_ROOMS_S if args.source == "rooms" else _RECORDING_S))
+
+
+def _rounded(rate: float) -> float:
+    """Down to two digits, for people."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return round(math.floor(rate / unit) * unit, 6)
+
+
+def _node_arguments(args: argparse.Namespace) -> list[str]:
+    arguments = ["--ros-args", "--params-file", str(share_file("config/sgnet.yaml"))]
+    arguments += ["-p", f"device:={args.device}"]
+    return arguments + (["-p", f"model:={args.model}"] if args.model else [])
+
+
+def _camera_arguments(args: argparse.Namespace) -> list[str]:
+    arguments = ["--paused", "--source", args.source, "--seconds", str(_seconds(args))]
+    for name in ("rgb_topic", "depth_topic"):
+        if value := getattr(args, name):
+            arguments += [f"--{name.replace('_', '-')}", value]
+    if args.seconds:  # asked for that long: a short recording starts again
+        arguments.append("--loop")
+    return arguments

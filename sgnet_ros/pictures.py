@@ -1,0 +1,123 @@
+"""What the demo shows: depth in colours, and a contact sheet with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from sgnet_core.images import overlay
+from sgnet_core.labels import LabelSet
+
+Rgb = npt.NDArray[np.uint8]
+
+# Near to far; dark blue to red through green, so that brightness alone doesn't tell the distance.
+_RAMP = np.array(
+    [(230, 60, 40), (250, 170, 50), (220, 230, 70), (90, 200, 120), (60, 140, 210), (60, 50, 130)]
+)
+_TRUTH_ALPHA = 0.6
+_TILE_WIDTH = 320
+_GAP = 6
+_TEXT = 14
+_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame of a run, all arrays of one size.
+
+    Attributes:
+        stamp_ns: of its header.
+        rgb: (H, W, 3) uint8.
+        depth: (H, W) uint16 millimetres, 0 = invalid.
+        labels: (H, W) uint8, the node's answer.
+        overlay: (H, W, 3) uint8, as the node drew it.
+        truth: (H, W) uint8 ground truth, or None.
+    """
+
+    stamp_ns: int
+    rgb: Rgb
+    depth: npt.NDArray[np.uint16]
+    labels: npt.NDArray[np.uint8]
+    overlay: Rgb
+    truth: npt.NDArray[np.uint8] | None
+
+
+def colorize_depth(depth: npt.NDArray[np.uint16], near: int, far: int) -> Rgb:
+    """(H, W) millimetres → (H, W, 3) colours from ``near`` (red) to ``far`` (blue); 0 is black."""
+    scaled = np.clip((depth.astype(np.float64) - near) / max(far - near, 1), 0, 1)
+    steps = np.linspace(0, 1, len(_RAMP))
+    channels = [np.interp(scaled, steps, _RAMP[:, c]) for c in range(3)]
+    colored = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colored[depth == 0] = 0
+    return colored
+
+
+def contact_sheet(pictures: Sequence[Picture], label_set: LabelSet) -> Rgb:
+    """Rows of colour, depth, overlay (and ground truth), and the classes that occur in them.
+
+    Args:
+        pictures: at least one, all of one size.
+        label_set: names and colours of the ids in ``labels`` and ``truth``.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    measured = [p.depth[p.depth > 0] for p in pictures]
+    together = np.concatenate(measured) if any(m.size for m in measured) else np.array([1])
+    near, far = (int(d) for d in np.percentile(together, (1, 99)))
+    titles = ["colour", f"depth {near / 1000:.1f} to {far / 1000:.1f} m", "the node's overlay"]
+    rows = [[p.rgb, colorize_depth(p.depth, near, far), p.overlay] for p in pictures]
+    if all(p.truth is not None for p in pictures):
+        titles.append("ground truth")
+        for row, p in zip(rows, pictures, strict=True):
+            if p.truth is not None:
+                row.append(overlay(p.rgb, p.truth, label_set, _TRUTH_ALPHA))
+
+    height, width = pictures[0].rgb.shape[:2]
+    tile = (_TILE_WIDTH, max(1, round(_TILE_WIDTH * height / width)))
+    legend = _legend(pictures, label_set, len(titles) * (tile[0] + _GAP))
+    top = _TEXT + 2 * _GAP
+    sheet_size = (legend.width + _GAP, top + len(rows) * (tile[1] + _GAP) + legend.height)
+    sheet = Image.new("RGB", sheet_size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for x, title in enumerate(titles):
+        draw.text((_GAP + x * (tile[0] + _GAP), _GAP // 2), title, _INK, _font())
+        for y, row in enumerate(rows):
+            shown = Image.fromarray(row[x]).resize(tile, Image.Resampling.LANCZOS)
+            sheet.paste(shown, (_GAP + x * (tile[0] + _GAP), top + y * (tile[1] + _GAP)))
+    sheet.paste(legend, (0, sheet.height - legend.height))
+    return np.asarray(sheet)
+
+
+def _legend(pictures: Sequence[Picture], label_set: LabelSet, width: int) -> Image.Image:
+    """Swatches and names of the classes that occur, the most frequent first, in lines."""
+    masks = [m for p in pictures for m in (p.labels, p.truth) if m is not None]
+    counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in masks], axis=0)
+    present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
+    names = [(i, label_set.names[i]) for i in present if i < len(label_set)]
+
+    line = _TEXT + _GAP
+    places, x, y = [], _GAP, _GAP
+    for _, name in names:
+        needed = _TEXT + _GAP + int(_font().getlength(name)) + 2 * _GAP
+        if x + needed > width and x > _GAP:
+            x, y = _GAP, y + line
+        places.append((x, y))
+        x += needed
+    legend = Image.new("RGB", (width, y + line + _GAP), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    for (index, name), (x, y) in zip(names, places, strict=True):
+        draw.rectangle((x, y, x + _TEXT, y + _TEXT), label_set.colors[index], _INK)
+        draw.text((x + _TEXT + _GAP, y), name, _INK, _font())
+    return legend
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    try:
+        return ImageFont.load_default(_TEXT)
+    except TypeError:  # Pillow before 10.1 has one size only
+        return ImageFont.load_default()

@@ -1,0 +1,97 @@
+"""Child processes that never outlive the one that started them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_MARKS = ("[WARN]", "[ERROR]", "[FATAL]", "[WARNING]", "Error:")
+
+
+class Child:
+    """A Python module run as a process, in a session of its own.
+
+    Ctrl-C in the terminal reaches this process alone, which stops its children in order; if it dies
+    without a chance to, the kernel kills them (Linux). Start children before threads, and from the
+    main thread: the kernel looks at the thread that started them.
+
+    Args:
+        module: run as ``python -m module``.
+        arguments: of its command line.
+        log: file that takes its standard error (and its standard output, unless that is read).
+        read_output: makes ``output`` a pipe.
+
+    Attributes:
+        module: as given.
+        log: as given.
+        process: the running process.
+    """
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], log: Path, read_output: bool = False
+    ) -> None:
+        self.module, self.log = module, log
+        self._seen = 0
+        parent, prctl = os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)
+
+        def die_with_parent() -> None:
+            if prctl is not None:
+                prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before the line above
+                os._exit(1)
+
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if read_output else file,
+                stderr=file,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def stop(self, patience_s: float = 5.0) -> None:
+        """Asks it to end, waits, and kills it if it doesn't."""
+        for ask in (self.process.terminate, self.process.kill):
+            if self.running:
+                ask()
+                try:
+                    self.process.wait(patience_s)
+                except subprocess.TimeoutExpired:
+                    continue
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def new_warnings(self) -> list[str]:
+        """Warnings and errors in the log since the last call."""
+        with self.log.open(errors="replace") as file:
+            file.seek(self._seen)
+            lines = file.readlines()
+            if lines and not lines[-1].endswith("\n"):
+                lines.pop()  # still being written
+            self._seen += sum(len(line.encode(errors="replace")) for line in lines)
+        return [line.rstrip() for line in lines if any(mark in line for mark in _MARKS)]
+
+    def rss_mb(self) -> float | None:
+        """Resident memory in MiB; None once it has ended, or where there is no /proc."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return None
+        for line in status.splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return None
