@@ -114,7 +114,7 @@ def overlay(
     # Integers throughout: at most 255·255 + 127, which fits 16 bits.
     tint = (label_set.palette.astype(np.uint16) * weight + 127).astype(np.uint16)
     mixed = np.multiply(rgb, 255 - weight, dtype=np.uint16)
-    mixed += tint[labels]
+    mixed += tint.take(labels, axis=0)
     mixed //= 255
     blend = mixed.astype(np.uint8)
     ignored = labels == label_set.ignore_id
