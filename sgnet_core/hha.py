@@ -1,0 +1,86 @@
+"""HHA: horizontal disparity, height above ground, angle with gravity.
+
+Gupta, Girshick, Arbelaez, Malik, "Learning Rich Features from RGB-D Images for Object Detection
+and Segmentation", ECCV 2014, section 2.2, in the encoding and value ranges that their released
+code writes to image files.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgnet_core.gravity import estimate_up
+from sgnet_core.normals import normal_map
+from sgnet_core.points import point_map
+
+DISPARITY_SCALE = 310.0  # metres: 31000 / depth in centimetres
+NEAREST = 1.0  # metres; nearer surfaces count as this near
+ANGLE_OFFSET = 38.0  # 128 − 90: an upright wall is at 128
+LEAST_CAMERA_HEIGHT = 0.9  # metres; with nothing lower in view, the ground is not in the picture
+USUAL_CAMERA_HEIGHT = 1.3  # metres, assumed then
+GROUND_PERCENTILE = 1.0
+
+NORMAL_RADIUS = 3  # pixels, of the window for the angle
+GRAVITY_GRID = 120  # cells on the shorter side, about, of the grid that gravity is estimated on
+GRAVITY_RADIUS = 2  # cells: at 480x640 about the published 21x21 pixels
+
+
+def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:
+    """Horizontal disparity, height above ground and angle with gravity, in 0..255.
+
+    Channels and units are those of the published image files, not rounded:
+
+    - disparity: 310 / z in metres, so 255 at 1.2 m and nearer;
+    - height: centimetres above the lowest point, 255 at 2.55 m and higher. If nothing in view is
+      0.9 m or more below the camera, the ground is taken to be 1.3 m below it;
+    - angle: degrees between the surface's normal and up, plus 38: floor 38, wall 128, ceiling 218.
+
+    Gradients flow to the depth through all three, not through the choice of up and ground.
+
+    Args:
+        depth: (B, 1, H, W) metres.
+        intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image.
+        up: (B, 3) or (1, 3) vectors against gravity in the camera frame (x right, y down,
+            z forward), of an IMU for instance; estimated from the depth if None.
+
+    Returns:
+        (B, 3, H, W); all three are 0 where there is no measurement.
+    """
+    points = point_map(depth if depth.dtype == torch.float64 else depth.float(), intrinsics)
+    z = points[:, 2:]
+    valid = z > 0
+    weight = valid.to(z)
+    inverse = weight / torch.where(valid, z, 1.0)
+    if up is None:
+        up = _up_from_depth(weight.detach(), inverse.detach(), intrinsics)
+    up = F.normalize(up.to(z), dim=1)[..., None, None]
+    normals = normal_map(weight, inverse, intrinsics, NORMAL_RADIUS)
+    cosine = (normals * up).sum(1, keepdim=True)
+    angle = torch.rad2deg(torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)))
+    height = (points * up).sum(1, keepdim=True)
+    disparity = DISPARITY_SCALE * inverse.clamp(max=1 / NEAREST)
+    height = 100 * (height - _ground(height.detach(), valid))
+    encoded = torch.cat((disparity, height, angle + ANGLE_OFFSET), dim=1).clamp(0, 255)
+    return torch.where(valid, encoded, 0.0).to(depth.dtype)
+
+
+def _up_from_depth(weight: Tensor, inverse: Tensor, intrinsics: Tensor) -> Tensor:
+    """(B, 3) up, from planes through wide windows on a coarser grid."""
+    cell = max(1, min(weight.shape[2:]) // GRAVITY_GRID)
+    weight, inverse = F.avg_pool2d(weight, cell), F.avg_pool2d(inverse, cell)
+    focal, centre = intrinsics.to(weight).view(-1, 2, 2).unbind(1)
+    coarse = torch.cat((focal / cell, (centre + 0.5) / cell - 0.5), dim=1)
+    return estimate_up(normal_map(weight, inverse, coarse, GRAVITY_RADIUS), weight)
+
+
+def _ground(height: Tensor, valid: Tensor) -> Tensor:
+    """(B, 1, 1, 1) metres: height of the ground relative to the camera."""
+    step = max(1, min(height.shape[2:]) // GRAVITY_GRID)
+    height, valid = (x[..., ::step, ::step].flatten(1) for x in (height, valid))
+    ordered = torch.where(valid, height, torch.inf).sort(dim=1).values
+    rank = (valid.sum(1, keepdim=True) * (GROUND_PERCENTILE / 100)).long()
+    lowest = ordered.gather(1, rank)
+    lowest = torch.where(lowest > -LEAST_CAMERA_HEIGHT, -USUAL_CAMERA_HEIGHT, lowest)
+    return lowest[..., None, None]
