@@ -21,12 +21,12 @@ class Taps(NamedTuple):
     N = B·H'·W'·K rows, in the order batch, row, column, kernel position.
 
     Attributes:
-        index: (N, 4) int64 into the B·H·W pixels of the feature map.
+        pixel: (N, 4) int64 into the B·H·W pixels of the feature map.
         weight: (N, 4) bilinear weights; 0 where the pixel lies outside the map.
         shape: (B, H', W') of the output.
     """
 
-    index: Tensor
+    pixel: Tensor
     weight: Tensor
     shape: tuple[int, int, int]
 
@@ -84,7 +84,7 @@ def gather_conv(
     if mask is not None:
         tap_weight = tap_weight * mask.permute(0, 2, 3, 1).reshape(-1, 1)
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-    sampled = F.embedding_bag(taps.index, rows, per_sample_weights=tap_weight, mode="sum")
+    sampled = F.embedding_bag(taps.pixel, rows, per_sample_weights=tap_weight, mode="sum")
     kernel = weight.permute(2, 3, 1, 0).reshape(-1, out)  # (K·C, O)
     columns = sampled.view(batch * h * w, -1)
     result = columns @ kernel if bias is None else torch.addmm(bias, columns, kernel)

@@ -59,7 +59,7 @@ class LabelSet:
 
     def colorize(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
         """(H, W) ids → (H, W, 3) uint8 RGB in the exact palette colours."""
-        colors: npt.NDArray[np.uint8] = self.palette[labels]
+        colors: npt.NDArray[np.uint8] = self.palette.take(labels, axis=0)
         return colors
 
     def to_dict(self) -> dict[str, Any]:

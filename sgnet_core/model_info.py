@@ -1,4 +1,4 @@
-"""What a network's weights do not say: names of its classes, scale of its input, how it was made."""
+"""What the weights do not say: names of the classes, scale of the input, how they were made."""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         height, width = self.size
         object.__setattr__(self, "size", (int(height), int(width)))
-        augmentation = {k: tuple(v) if k == "scale" else v for k, v in self.augment.items()}
+        augmentation: dict[str, Any] = dict(self.augment)
+        if "scale" in augmentation:
+            augmentation["scale"] = tuple(augmentation["scale"])
         try:
             Augmentation(**augmentation)
         except TypeError as error:

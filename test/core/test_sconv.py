@@ -1,7 +1,10 @@
-"""S-Conv: steered by geometry, trained through it, and a convolution where geometry says nothing."""
+"""S-Conv: the published operator, steered by geometry and trained through it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,3 +95,46 @@ def test_offsets_alone_and_masks_alone() -> None:
     assert masks(x, s).shape == (1, 3, 4, 4)
     with pytest.raises(ValueError, match="plain convolution"):
         SConv2d(3, 3, 1, offsets=False, masks=False)
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_reproduces_the_published_operator(case: int) -> None:
+    path = Path(__file__).parents[3] / "shared/data/oracle" / f"sconv_case_{case}.npz"
+    if not path.exists():
+        pytest.skip(f"the published operator's outputs are not there: {path.name}")
+    published = {k: torch.from_numpy(v) for k, v in np.load(path).items()}
+    x, depth = published["x"].double(), published["S"][:, 2:].double()
+    stride = int(published["stride"])
+    conv = SConv2d(x.shape[1], published["output"].shape[1], 1, stride, bias=True)
+    conv.load_state_dict(
+        {
+            own_name(k.removeprefix("param.")): own_value(k, v)
+            for k, v in published.items()
+            if k.startswith("param.")
+        },
+        strict=False,
+    )
+    conv.double().eval()
+    guidance = conv.guide(resize_spatial(depth, (x.shape[2], x.shape[3])))
+    assert guidance.mask is not None
+    torch.testing.assert_close(guidance.offset, published["offset"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(guidance.mask, published["mask"], rtol=0, atol=1e-6)
+    output = conv.convolve(x, guidance)
+    torch.testing.assert_close(output, published["output"].double(), rtol=0, atol=1e-4)
+
+
+def own_name(key: str) -> str:
+    """The name here of a parameter of the released S-Conv."""
+    for theirs, ours in (
+        ("spatial_projector.", "projector."),
+        ("weight_generator1.weight", "weight_generator.gather"),
+        ("weight_generator2.", "weight_generator.to_mask."),
+    ):
+        key = key.replace(theirs, ours)
+    return key
+
+
+def own_value(key: str, value: torch.Tensor) -> torch.Tensor:
+    """The released norms scale by |γ| + 1e-5."""
+    is_norm = "spatial_projector" in key and key.endswith(".weight") and value.ndim == 1
+    return value.abs() + 1e-5 if is_norm else value
