@@ -1,0 +1,258 @@
+"""Counting frames, and telling the world once a second how the node fares."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.qos import QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from sgnet_ros.synchronizer import PairMatcher
+
+_WARNING_INTERVAL_S = 5.0
+_TOLERATED_LOSS = 0.05
+"""Share of images without a partner that is no reason for a warning (start-up, a lost image)."""
+_SILENT_AFTER_S = 3.0
+_HARMLESS = {"overload", "disabled"}
+"""Causes for which frames are meant to be dropped."""
+
+
+class Throttle:
+    """Lets one event per key and interval pass."""
+
+    def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def passes(self, key: str = "") -> bool:
+        """Whether ``key`` did not pass within the last interval; if so, it passes now."""
+        now = self._clock()
+        if now - self._last.get(key, -np.inf) < self._interval_s:
+            return False
+        self._last[key] = now
+        return True
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A copy of the counters at one moment; times in milliseconds, of the latest frames."""
+
+    segmented: int
+    copies: int
+    drops: Mapping[str, int]
+    age_ms: tuple[float, ...]
+    inference_ms: tuple[float, ...]
+    overhead_ms: tuple[float, ...]
+    last_error: str
+
+
+class FrameCounters:
+    """What became of the pairs since activation. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._segmented = 0
+        self._copies = 0
+        self._drops: Counter[str] = Counter()
+        self._times: deque[tuple[float, float, float]] = deque(maxlen=300)
+        self._last_error = ""
+
+    def drop(self, cause: str, error: str = "") -> None:
+        """Counts a pair that does not become a label image; ``error`` says what to do about it."""
+        with self._lock:
+            self._drops[cause] += 1
+            self._last_error = error or self._last_error
+
+    def done(self, age_ms: float, inference_ms: float, overhead_ms: float, copies: int) -> None:
+        """Counts a published label image and the image copies made for it."""
+        with self._lock:
+            self._segmented += 1
+            self._copies += copies
+            self._times.append((age_ms, inference_ms, overhead_ms))
+
+    def counts(self) -> Counts:
+        """All counters, consistent with each other."""
+        with self._lock:
+            age, inference, overhead = zip(*self._times, strict=True) if self._times else ((),) * 3
+            return Counts(
+                self._segmented,
+                self._copies,
+                dict(self._drops),
+                age,
+                inference,
+                overhead,
+                self._last_error,
+            )
+
+
+class Diagnostics:
+    """Publishes ``/diagnostics``; `tick` is to be called once a second.
+
+    Attributes:
+        state: of the node, in a word or two.
+        model: name of the model that is loaded.
+        hardware_id: the device that it runs on.
+    """
+
+    def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
+        self.state = "unconfigured"
+        self.model = ""
+        self.hardware_id = ""
+        self._node = node
+        self._clock = clock
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._run: _Run | None = None
+
+    def watch(
+        self, matcher: PairMatcher[Image], counters: FrameCounters, topics: tuple[str, str]
+    ) -> None:
+        """Reports on an activation from now on.
+
+        Args:
+            matcher: of its synchroniser.
+            counters: of its pairs.
+            topics: resolved names of the RGB and the depth topic.
+        """
+        self._run = _Run(matcher, counters, topics, self._clock())
+
+    def unwatch(self) -> None:
+        """Ends the report on the activation."""
+        self._run = None
+
+    def tick(self) -> None:
+        """Publishes the status, and warns of images that find no partner (every 5 s at most)."""
+        status = DiagnosticStatus(
+            name=f"{self._node.get_name()}: segmentation",
+            hardware_id=self.hardware_id,
+            level=DiagnosticStatus.OK,
+            message=self.state,
+        )
+        values: dict[str, object] = {"state": self.state, "model": self.model}
+        if self._run is not None:
+            status.level, status.message, run_values = self._run.report(self._clock())
+            values.update(run_values)
+            if warning := self._run.unmatched_warning(self._clock(), self._publishers_of):
+                self._node.get_logger().warning(warning)
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+    def _publishers_of(self, topic: str) -> str:
+        """How many publish a topic, and with which reliability."""
+        found = self._node.get_publishers_info_by_topic(topic)
+        kinds = {
+            "reliable"
+            if info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+            else "best effort"
+            for info in found
+        }
+        return f"{len(found)} publisher{'s' * (len(found) != 1)} {' and '.join(sorted(kinds))}"
+
+
+class _Run:
+    """One activation, and what the last reports on it said."""
+
+    def __init__(
+        self,
+        matcher: PairMatcher[Image],
+        counters: FrameCounters,
+        topics: tuple[str, str],
+        now: float,
+    ) -> None:
+        self._matcher = matcher
+        self._counters = counters
+        self._topics = topics
+        self._reported = (now, self._totals(), dict[str, int]())
+        self._warned = (now, self._totals())
+        self._paired_at = now
+
+    def _totals(self) -> npt.NDArray[np.int64]:
+        """RGB and depth images, pairs, label images, lost RGB and depth images so far."""
+        matcher = self._matcher
+        segmented = self._counters.counts().segmented
+        lost = (matcher.rgb.lost, matcher.depth.lost)
+        received = (matcher.rgb.received, matcher.depth.received)
+        return np.array([*received, matcher.pairs, segmented, *lost])
+
+    def report(self, now: float) -> tuple[bytes, str, dict[str, object]]:
+        """Level, message and values of the time since the last report."""
+        counts, totals = self._counters.counts(), self._totals()
+        then, totals_then, drops_then = self._reported
+        self._reported = (now, totals, dict(counts.drops))
+        rates = (totals - totals_then) / max(now - then, 1e-3)
+        if rates[2]:
+            self._paired_at = now
+        worse = {c for c, n in counts.drops.items() if n > drops_then.get(c, 0)} - _HARMLESS
+        level, message = DiagnosticStatus.OK, f"{rates[3]:.1f} label images/s"
+        if "inference_error" in worse:
+            level, message = DiagnosticStatus.ERROR, f"inference fails: {counts.last_error}"
+        elif worse:
+            level, message = DiagnosticStatus.WARN, f"frames dropped: {counts.last_error}"
+        elif now - self._paired_at >= _SILENT_AFTER_S:
+            silent = [t for t, rate in zip(self._topics, rates, strict=False) if not rate]
+            why = (
+                f"nothing received on {' and '.join(silent)}" if silent else "none within the slop"
+            )
+            message = f"no RGB-D pair for {now - self._paired_at:.0f} s: {why}"
+            level = DiagnosticStatus.WARN
+        return level, message, self._values(counts, totals, rates)
+
+    def _values(
+        self, counts: Counts, totals: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]
+    ) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for name, total, rate in zip(
+            ("rgb", "depth", "pairs", "labels"), totals, rates, strict=False
+        ):
+            values[f"{name} Hz"] = f"{rate:.1f}"
+            values[f"{name} total"] = total
+        for name, stream in (("rgb", self._matcher.rgb), ("depth", self._matcher.depth)):
+            for cause, number in stream.unmatched.items():
+                values[f"unmatched {name}: {cause}"] = number
+        for cause, number in counts.drops.items():
+            values[f"dropped: {cause}"] = number
+        for name in ("age", "inference", "overhead"):
+            times = getattr(counts, f"{name}_ms")
+            if times:
+                p50, p95 = np.percentile(times, (50, 95))
+                values[f"{name} ms p50"] = f"{p50:.1f}"
+                values[f"{name} ms p95"] = f"{p95:.1f}"
+        values["image copies"] = counts.copies
+        values["time jumps"] = self._matcher.time_jumps
+        values["last error"] = counts.last_error
+        return values
+
+    def unmatched_warning(self, now: float, publishers_of: Callable[[str], str]) -> str | None:
+        """What a user needs to know if images have been lost for want of a partner."""
+        then, totals_then = self._warned
+        totals = self._totals()
+        received, lost = (totals - totals_then)[[0, 1]], (totals - totals_then)[[4, 5]]
+        if now - then < _WARNING_INTERVAL_S:
+            return None
+        self._warned = (now, totals)
+        if lost.sum() <= _TOLERATED_LOSS * received.sum():
+            return None
+        inputs = [
+            f"{topic} {count / (now - then):.1f} Hz, {publishers_of(topic)}"
+            for topic, count in zip(self._topics, received, strict=True)
+        ]
+        matcher = self._matcher
+        skews = [
+            s.nearest_ns / 1e6 for s in (matcher.rgb, matcher.depth) if s.nearest_ns is not None
+        ]
+        skew = f"; nearest stamps {min(skews):.1f} ms apart" if skews else ""
+        return (
+            f"{lost[0]} rgb and {lost[1]} depth images found no partner in {now - then:.0f} s "
+            f"({'; '.join(inputs)}{skew}; slop {matcher.slop_ns / 1e6:.1f} ms). If both topics "
+            "run, raise the parameter slop to half their frame period or synchronise the cameras"
+        )

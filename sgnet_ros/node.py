@@ -1,0 +1,298 @@
+"""The lifecycle node ``sgnet``: RGB-D images in, label images out.
+
+python -m sgnet_ros.node --ros-args --params-file config/sgnet.yaml -r rgb/image_raw:=...
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import time
+from dataclasses import astuple, dataclass
+from types import FrameType
+from typing import Any
+
+import rclpy
+import torch
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import SetBool, Trigger
+
+from sgnet_core.segmenter import Segmenter
+from sgnet_ros.diagnostics import Diagnostics
+from sgnet_ros.environment import prepare_environment
+from sgnet_ros.parameters import Parameters, Settings
+from sgnet_ros.processor import Frame, FrameProcessor, Topics
+from sgnet_ros.publishers import Publishers
+from sgnet_ros.synchronizer import Pair, PairMatcher, PairSynchronizer
+from sgnet_ros.worker import Worker
+
+try:
+    import message_filters as filters
+except ImportError:
+    from sgnet_ros import filters
+
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+_WARM_UP_SIZE = (480, 640)
+
+
+@dataclass
+class _Activation:
+    """All that exists only while the node is active."""
+
+    matcher: PairMatcher[Image]
+    synchronizer: PairSynchronizer
+    processor: FrameProcessor
+    worker: Worker[Frame]
+    subscriptions: list[Any]
+    timer: Any
+
+
+class SGNetNode(LifecycleNode):
+    """Wires subscriptions, synchroniser, worker, model and publishers together.
+
+    The model is loaded in configure and kept until clean-up; subscriptions and the worker exist
+    while the node is active.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("sgnet", **kwargs)
+        self.parameters = Parameters(self, self._on_settings)
+        self._segmenter: Segmenter | None = None
+        self._outputs: Publishers | None = None
+        self._active: _Activation | None = None
+        self._enabled = True
+        self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
+        self._diagnostics = Diagnostics(self)
+        self.create_timer(1.0, self._diagnostics.tick, clock=self._wall)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/reload", self._on_reload)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads and warms the model."""
+        try:
+            self._use(self._load(), Publishers(self))
+        except Exception as error:
+            self.get_logger().error(f"not configured: {error}")
+            self._release()
+            return _FAILURE
+        return _SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes and starts the worker."""
+        try:
+            self._active = self._activate()
+        except Exception as error:
+            self.get_logger().error(f"not activated: {error}")
+            return TransitionCallbackReturn.ERROR
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and waits for the frame in work; the model stays loaded."""
+        self._deactivate()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the model."""
+        self._release()
+        self.get_logger().info("unconfigured: model released")
+        return _SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stops and frees everything."""
+        self._release()
+        return _SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, from where the node can be configured again."""
+        self._release()
+        return _SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stops the worker before the node goes."""
+        self._release()
+        super().destroy_node()
+
+    def _load(self) -> Segmenter:
+        settings = self.parameters.settings
+        segmenter = Segmenter(settings.model or None, settings.device, settings.precision)
+        segmenter.warm_up(*_WARM_UP_SIZE)
+        return segmenter
+
+    def _use(self, segmenter: Segmenter, publishers: Publishers) -> None:
+        """Takes a loaded model into use; the worker picks it up with its next frame."""
+        self._segmenter, self._outputs = segmenter, publishers
+        publishers.publish_class_map(segmenter.info)
+        self._diagnostics.model = segmenter.info.name
+        self._diagnostics.hardware_id = str(segmenter.device)
+        if self._active is None:
+            self._diagnostics.state = "inactive"
+        self.get_logger().info(
+            f"model {segmenter.info.name} ready on {segmenter.device}: {len(segmenter.labels)} "
+            f"classes ({segmenter.labels.name})"
+        )
+
+    def _activate(self) -> _Activation:
+        assert self._outputs is not None
+        settings = self.parameters.settings
+        qos = QoSProfile(depth=settings.queue_size, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        rgb = filters.Subscriber(self, Image, "rgb/image_raw", qos_profile=qos)
+        depth = filters.Subscriber(self, Image, "depth/image_raw", qos_profile=qos)
+        info = self.create_subscription(CameraInfo, "rgb/camera_info", self._on_camera_info, qos)
+        topics = Topics(rgb.sub.topic_name, depth.sub.topic_name, info.topic_name)
+        matcher: PairMatcher[Image] = PairMatcher(_slop_ns(settings), settings.queue_size)
+        processor = FrameProcessor(
+            self,
+            self._outputs,
+            matcher,
+            topics,
+            lambda: self.parameters.settings.overlay_alpha,
+        )
+        synchronizer = PairSynchronizer(rgb, depth, matcher, self._on_pair, self._on_error)
+        self._diagnostics.watch(matcher, processor.counters, (topics.rgb, topics.depth))
+        self._diagnostics.state = "active"
+        self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
+        return _Activation(
+            matcher,
+            synchronizer,
+            processor,
+            Worker(self._process, self._on_error, "segmentation"),
+            [rgb.sub, depth.sub, info],
+            self.create_timer(0.1, synchronizer.settle, clock=self._wall),
+        )
+
+    def _deactivate(self) -> None:
+        active = self._active
+        if active is None:
+            return
+        self.destroy_timer(active.timer)
+        for subscription in active.subscriptions:
+            self.destroy_subscription(subscription)
+        active.worker.stop()
+        self._active = None
+        self._diagnostics.unwatch()
+        self._diagnostics.state = "inactive"
+        counts = active.processor.counters.counts()
+        drops = ", ".join(f"{number} {cause}" for cause, number in counts.drops.items())
+        self.get_logger().info(
+            f"inactive: {counts.segmented} of {active.matcher.pairs} RGB-D pairs segmented"
+            + (f", dropped: {drops}" if drops else "")
+        )
+
+    def _release(self) -> None:
+        self._deactivate()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        on_gpu = self._segmenter is not None and self._segmenter.device.type == "cuda"
+        self._outputs = self._segmenter = None
+        self._diagnostics.state, self._diagnostics.model = "unconfigured", ""
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        if self._active is not None:
+            self._active.processor.camera_info = message
+
+    def _on_pair(self, pair: Pair[Image], matching_ms: float) -> None:
+        """Hands a pair to the worker; runs in the executor's thread."""
+        active = self._active
+        if active is None:
+            return
+        if not self._enabled:
+            active.processor.counters.drop("disabled")
+        elif active.worker.offer(Frame(pair, matching_ms, time.perf_counter())):
+            active.processor.counters.drop("overload")
+
+    def _process(self, frame: Frame) -> None:
+        """Segments and publishes a frame; runs in the worker's thread."""
+        active, segmenter = self._active, self._segmenter
+        if active is not None and segmenter is not None:
+            active.processor.process(frame, segmenter)
+
+    def _on_error(self, error: Exception) -> None:
+        """A frame's processing raised what nobody expected: count it, say so, go on."""
+        active = self._active
+        if active is not None and self.context.ok():  # not while shutting down
+            active.processor.drop("internal_error", repr(error))
+
+    def _on_settings(self, settings: Settings) -> None:
+        if self._active is not None:
+            self._active.matcher.slop_ns = _slop_ns(settings)
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        response.success = True
+        response.message = "enabled" if self._enabled else "disabled: frames are dropped"
+        self.get_logger().info(response.message)
+        return response
+
+    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Loads the model that the parameters name; whatever fails, the old one goes on."""
+        if self._outputs is None or self._segmenter is None:
+            response.message = "not configured: there is no model to replace"
+            return response
+        try:
+            self._use(self._load(), self._outputs)
+        except Exception as error:
+            response.message = f"kept {self._segmenter.info.name}: {error}"
+            self.get_logger().error(f"reload failed, {response.message}")
+            return response
+        response.success = True
+        response.message = f"model {self._segmenter.info.name} on {self._segmenter.device}"
+        return response
+
+
+def _slop_ns(settings: Settings) -> int:
+    return round(settings.slop * 1e9)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until SIGINT or SIGTERM; returns the exit status."""
+    prepare_environment()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    # rclpy's own handlers would end the communication before the node can stop in good order.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        return _run()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        rclpy.try_shutdown()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the node; further ones must not disturb its clean-up."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _run() -> int:
+    try:
+        node = SGNetNode()
+    except ParameterException as error:
+        rclpy.logging.get_logger("sgnet").error(str(error))
+        return 1
+    try:
+        if node.parameters.settings.autostart and not (
+            node.trigger_configure() == _SUCCESS and node.trigger_activate() == _SUCCESS
+        ):
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+        return 0
+    finally:
+        node.destroy_node()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The node's parameters: declared, described, checked, and read in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from sgnet_core.segmenter import PRECISIONS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values of the parameters; the defaults are the node's."""
+
+    model: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    slop: float = 0.02
+    queue_size: int = 10
+    overlay_alpha: float = 0.5
+    autostart: bool = True
+
+
+_ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
+
+DESCRIPTORS = {
+    "model": ParameterDescriptor(
+        description="Model file (.safetensors); empty takes the weights that come with the "
+        f"package. {_ON_RELOAD}",
+    ),
+    "device": ParameterDescriptor(
+        description=f"auto (a GPU if there is one), cpu, cuda or cuda:N. {_ON_RELOAD}",
+    ),
+    "precision": ParameterDescriptor(
+        description=f"{', '.join(PRECISIONS)}; auto is fp16 on a GPU, fp32 elsewhere. {_ON_RELOAD}",
+    ),
+    "slop": ParameterDescriptor(
+        description="Greatest difference between the stamps of an RGB-D pair, in seconds; 0 takes "
+        "equal stamps only. Live.",
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
+    ),
+    "queue_size": ParameterDescriptor(
+        description="Images per topic that wait for a partner.",
+        integer_range=[IntegerRange(from_value=1, to_value=100)],
+        read_only=True,
+    ),
+    "overlay_alpha": ParameterDescriptor(
+        description="Opacity of the labels drawn over the image on ~/overlay. Live.",
+        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
+    ),
+    "autostart": ParameterDescriptor(
+        description="Configure and activate at start-up; false leaves that to a lifecycle manager.",
+        read_only=True,
+    ),
+}
+
+
+class Parameters:
+    """Declares the parameters on a node and keeps their values as `settings`.
+
+    Args:
+        node: that gets the parameters.
+        on_change: called with the new settings when a parameter was set.
+
+    Raises:
+        ParameterException: a value from the command line or a parameter file is of the wrong type
+            or out of range. Model, device and precision are tried when the node is configured.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[Settings], None]) -> None:
+        values = {
+            name: node.declare_parameter(name, default, DESCRIPTORS[name]).value
+            for name, default in asdict(Settings()).items()
+        }
+        self.settings = Settings(**values)
+        self._on_change = on_change
+        node.add_on_set_parameters_callback(self._set)
+
+    def _set(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuses unusable values with the reason, and takes over the others."""
+        names = {field.name for field in fields(Settings)}
+        values = {p.name: p.value for p in parameters if p.name in names}
+        if reasons := [reason for item in values.items() if (reason := _problem(*item))]:
+            return SetParametersResult(successful=False, reason="; ".join(reasons))
+        self.settings = replace(self.settings, **values)
+        self._on_change(self.settings)
+        return SetParametersResult(successful=True)
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """Why a value cannot be used, beyond the types and ranges that rclpy itself enforces."""
+    if name == "model" and value and not Path(value).is_file():
+        return f"model: there is no file {value}"
+    if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        return f"device: is auto, cpu, cuda or cuda:N, not '{value}'"
+    if name == "precision" and value not in PRECISIONS:
+        return f"precision: is one of {', '.join(PRECISIONS)}, not '{value}'"
+    return None

@@ -1,0 +1,114 @@
+"""What the node publishes: labels always, the rest while somebody listens."""
+
+from __future__ import annotations
+
+import copy
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from sgnet_msgs.msg import ClassMap, FrameStats
+from std_msgs.msg import ColorRGBA, Header
+
+from sgnet_core.labels import LabelSet
+from sgnet_core.model_info import ModelInfo
+from sgnet_core.segmenter import Prediction
+from sgnet_ros.images import ImageArray, image_message
+
+# Reliable publishers suit reliable and best-effort subscribers alike.
+_FRAMES = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+_LATCHED = QoSProfile(
+    depth=1,
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class Publishers:
+    """The output topics of a node, under its private name.
+
+    Images have the size of the input image and unpadded rows, and carry its header unchanged.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.labels = node.create_publisher(Image, "~/labels", _FRAMES)
+        self.confidence = node.create_publisher(Image, "~/confidence", _FRAMES)
+        self.overlay = node.create_publisher(Image, "~/overlay", _FRAMES)
+        self.color = node.create_publisher(Image, "~/color", _FRAMES)
+        self.camera_info = node.create_publisher(CameraInfo, "~/camera_info", _FRAMES)
+        self.class_map = node.create_publisher(ClassMap, "~/class_map", _LATCHED)
+        self.stats = node.create_publisher(FrameStats, "~/stats", _FRAMES)
+
+    @property
+    def wants_confidence(self) -> bool:
+        """Whether somebody subscribes to ~/confidence."""
+        return bool(self.confidence.get_subscription_count())
+
+    @property
+    def wants_overlay(self) -> bool:
+        """Whether somebody subscribes to ~/overlay."""
+        return bool(self.overlay.get_subscription_count())
+
+    def publish_frame(
+        self,
+        header: Header,
+        prediction: Prediction,
+        labels: LabelSet,
+        camera_info: CameraInfo | None,
+    ) -> int:
+        """Publishes one frame's images and its CameraInfo, if one is known.
+
+        Confidence and overlay are published where the prediction holds them.
+
+        Args:
+            header: of the RGB image.
+            prediction: for that image.
+            labels: give ``~/color`` its exact palette colours.
+            camera_info: the RGB camera's; goes out with the image's header.
+
+        Returns:
+            How many image copies were made.
+        """
+        images: list[tuple[Publisher, ImageArray]] = [(self.labels, prediction.labels)]
+        if prediction.confidence is not None:
+            images.append((self.confidence, prediction.confidence))
+        if prediction.overlay is not None:
+            images.append((self.overlay, prediction.overlay))
+        if self.color.get_subscription_count():
+            images.append((self.color, labels.colorize(prediction.labels)))
+        for publisher, image in images:
+            publisher.publish(image_message(image, header))
+        if camera_info is not None:
+            stamped = copy.copy(camera_info)
+            stamped.header = header
+            self.camera_info.publish(stamped)
+        return len(images)
+
+    def publish_class_map(self, info: ModelInfo) -> None:
+        """Publishes, latched, what the ids in ~/labels mean."""
+        self.class_map.publish(class_map(info, self._node.get_clock().now().to_msg()))
+
+    def destroy(self) -> None:
+        """Removes the topics."""
+        for publisher in (
+            *(self.labels, self.confidence, self.overlay, self.color),
+            *(self.camera_info, self.class_map, self.stats),
+        ):
+            self._node.destroy_publisher(publisher)
+
+
+def class_map(info: ModelInfo, stamp: object) -> ClassMap:
+    """A model's label set as a message; colours in 0..1."""
+    labels = info.labels
+    message = ClassMap(
+        model=info.name,
+        label_set=labels.name,
+        ids=list(labels.ids),
+        names=list(labels.names),
+        colors=[ColorRGBA(r=r / 255, g=g / 255, b=b / 255, a=1.0) for r, g, b in labels.colors],
+        ignore_id=labels.ignore_id,
+    )
+    message.header.stamp = stamp
+    return message
