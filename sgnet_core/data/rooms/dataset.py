@@ -7,7 +7,7 @@ import torch
 
 from sgnet_core.data.rooms.layout import compose
 from sgnet_core.data.rooms.pose import random_intrinsics, random_pose
-from sgnet_core.data.rooms.render import render
+from sgnet_core.data.rooms.render import Stage
 from sgnet_core.data.sample import Sample
 
 
@@ -45,4 +45,4 @@ class Rooms:
         scene = compose(rng)
         camera = random_intrinsics(rng, *self.size)
         pose = random_pose(scene, rng)
-        return render(scene, pose, camera, self.device, rng, rng)
+        return Stage(scene, self.device).render(pose, camera, rng, rng)

@@ -48,7 +48,7 @@ class Outlook:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._solids = Solids.of(scene, torch.device("cpu"))
-        self._labels = torch.as_tensor(np.concatenate([scene.label, [WALL] * 4 + [FLOOR, CEILING]]))
+        self._labels = torch.as_tensor(scene.labels)
 
     def is_free(self, position: NDArray[np.float64], margin: float) -> bool:
         """Whether a camera fits there: inside the room, outside the obstacles."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms.scene import BOX, ELLIPSOID, FRUSTUM, Scene
 
 NEAR = 0.05
@@ -69,6 +72,25 @@ class View:
     width: int
     height: int
 
+    @staticmethod
+    def of(
+        rotation: NDArray[np.float64],
+        position: NDArray[np.float64],
+        camera: Intrinsics,
+        device: torch.device,
+    ) -> View:
+        """Upload a pose and its intrinsics."""
+        return View(
+            torch.as_tensor(rotation, dtype=torch.float32, device=device),
+            torch.as_tensor(position, dtype=torch.float32, device=device),
+            camera.fx,
+            camera.fy,
+            camera.cx,
+            camera.cy,
+            camera.width,
+            camera.height,
+        )
+
 
 def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
     """Depth (H*W,) along the optical axis and the hit primitive's index (H*W,) int64.
@@ -98,18 +120,18 @@ def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
         counts = length[rows]
         pair = torch.repeat_interleave(counts)  # (N,) row of each pair
         start = first[rows] - (torch.cumsum(counts, 0) - counts)
-        column = torch.arange(len(pair), device=pair.device) + start[pair]
-        values = table[rows].t().contiguous()[:, pair]  # (9, N)
+        column = torch.arange(len(pair), device=pair.device) + start.index_select(0, pair)
+        values = table[rows].t().contiguous().index_select(1, pair)  # (9, N)
         x = (column.float() - view.cx) / view.fx
         direction = torch.addcmul(values[:3], values[3:6], x)
-        taper = solids.taper[prim[rows]][pair] if which == FRUSTUM else x
+        taper = solids.taper[prim[rows]].index_select(0, pair) if which == FRUSTUM else x
         t = intersect(values[6:], direction, taper)
-        pixel = row[rows][pair] * view.width + column
-        keep = torch.nonzero(t < depth[pixel])[:, 0]
+        pixel = row[rows].index_select(0, pair) * view.width + column
+        keep = torch.nonzero(t < depth.index_select(0, pixel))[:, 0]
         hits.append((pixel[keep], t[keep], prim[rows][pair[keep]]))
     pixel, t, who = (torch.cat(part) for part in zip(*hits, strict=True))
     depth.scatter_reduce_(0, pixel, t, "amin")
-    won = torch.nonzero(t <= depth[pixel])[:, 0]
+    won = torch.nonzero(t <= depth.index_select(0, pixel))[:, 0]
     nearest = torch.full_like(index, -1)
     nearest.scatter_reduce_(0, pixel[won], who[won], "amax")
     return depth, torch.where(nearest >= 0, nearest, index)

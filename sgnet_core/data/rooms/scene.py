@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from sgnet_core.data.rooms.classes import CEILING, FLOOR, WALL
 from sgnet_core.data.rooms.materials import Material, Palette
 
 BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
@@ -41,6 +42,11 @@ class Scene:
     lights: NDArray[np.float64]  # (L, 6) position, RGB intensity
     obstacles: list[tuple[Rect, float]]  # footprint, height
     targets: NDArray[np.float64]  # (T, 3) points worth looking at
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(P + 6,) classes of the primitives, then of the shell's faces."""
+        return np.concatenate([self.label, [WALL] * 4 + [FLOOR, CEILING]])
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgnet_core.data.rooms.materials import Material
-from sgnet_core.data.rooms.raycast import Solids, View, cast, rays
+from sgnet_core.data.rooms.raycast import Solids, View, cast
 from sgnet_core.data.rooms.scene import BOX, FRUSTUM
 from sgnet_core.data.rooms.textures import albedo, noise
 
@@ -47,25 +47,30 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
 
 
-def hits_of(solids: Solids, view: View, depth: Tensor, index: Tensor) -> Hits:
-    """Points, normals and surface coordinates of a cast's result."""
-    direction = view.rotation @ rays(view, depth.device)
-    point = direction * depth + view.position[:, None]
+def hits_of(solids: Solids, eye: Tensor, direction: Tensor, depth: Tensor, index: Tensor) -> Hits:
+    """Points, normals and surface coordinates of a cast's result.
+
+    Args:
+        eye: (3,) world position of the camera.
+        direction: (3, N) world directions of length 1 along the camera's axis.
+        depth, index: (N,) as from `cast`.
+    """
+    point = direction * depth + eye[:, None]
     count = len(solids.kind)
     shell = (index - count).clamp(min=0)
     inner = index >= count
     safe = index.clamp(max=count - 1)
     # Rows of the (9, N) table are contiguous: far faster than batched 3x3 products.
-    to_unit = solids.to_unit.reshape(-1, 9).t().contiguous()[:, safe]
-    offset = point - solids.center.t().contiguous()[:, safe]
+    to_unit = solids.to_unit.reshape(-1, 9).t().contiguous().index_select(1, safe)
+    offset = point - solids.center.t().contiguous().index_select(1, safe)
     local = torch.stack([_dot(to_unit[3 * i : 3 * i + 3], offset) for i in range(3)])
-    kind = solids.kind[safe]
+    kind = solids.kind.index_select(0, safe)
     # Normal in unit coordinates: the dominant axis of a box, the gradient of the others.
     x, y, z = local.abs()
     axis = torch.where(z >= torch.maximum(x, y), 2, (y >= x).long())
     face = _one_hot(axis) * local.sign()
     normal = torch.where(kind == BOX, face, local)
-    taper = solids.taper[safe]
+    taper = solids.taper.index_select(0, safe)
     radius = (local[0] * local[0] + local[1] * local[1]).sqrt()
     cap = (local[2].abs() > 0.998) & (radius < 0.999 * (1 + (taper - 1) * (local[2] > 0)))
     slope = (1 - taper) * 0.5 * radius
@@ -93,7 +98,7 @@ def _surface(
     wall_axis: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Texture coordinates: u runs along the primitive's longest side where the face has it."""
-    half = solids.half.t().contiguous()[:, safe]
+    half = solids.half.t().contiguous().index_select(1, safe)
     metric = torch.where(inner, point, local * half)
     unit = torch.where(inner, point / solids.size[:, None] * 2 - 1, local)
     extent = torch.where(inner, solids.size[:, None].expand_as(half), half)
@@ -118,28 +123,63 @@ def material_table(materials: list[Material], device: torch.device) -> Tensor:
     return torch.tensor([m.row() for m in materials], device=device).t().contiguous()
 
 
+class ShadowMap:
+    """What one light reaches: a depth map seen from the light downwards."""
+
+    def __init__(self, solids: Solids, position: Tensor) -> None:
+        self._position = position
+        self._down = torch.tensor(
+            [[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]], device=position.device
+        )
+        size, focal, middle = _SHADOW_SIZE, _SHADOW_FOCAL * _SHADOW_SIZE, (_SHADOW_SIZE - 1) / 2
+        view = View(self._down, position, focal, focal, middle, middle, size, size)
+        self._depth, _ = cast(solids, view)
+
+    def share(self, point: Tensor) -> Tensor:
+        """Share of the light, (N,) in [0, 1], that arrives at world points (3, N)."""
+        size, focal, middle = _SHADOW_SIZE, _SHADOW_FOCAL * _SHADOW_SIZE, (_SHADOW_SIZE - 1) / 2
+        local = self._down.t() @ (point - self._position[:, None])
+        z = local[2].clamp(min=0.05)
+        u, v = local[0] / z * focal + middle, local[1] / z * focal + middle
+        inside = (local[2] > 0.05) & (u > 1) & (u < size - 2) & (v > 1) & (v < size - 2)
+        u0, v0 = u.clamp(0, size - 2), v.clamp(0, size - 2)
+        i, j = u0.floor().long(), v0.floor().long()
+        fu, fv = u0 - i, v0 - j
+        # The texel's own size bounds the depth error, more at slant.
+        reach = z * 0.985 - 0.02 - z / focal * 1.5
+        texel = j * size + i
+        a, b, c, d = (
+            (self._depth.index_select(0, texel + step) > reach).float()
+            for step in (0, 1, size, size + 1)
+        )
+        return torch.where(inside, torch.lerp(torch.lerp(a, b, fu), torch.lerp(c, d, fu), fv), 1.0)
+
+
 def radiance(
-    solids: Solids,
     hits: Hits,
-    view: View,
+    eye: Tensor,
+    foot: Tensor,
     rows: Tensor,
     lights: Tensor,
     ambient: Tensor,
-    shadows: int,
+    open_sky: Tensor,
+    shadows: list[ShadowMap],
 ) -> tuple[Tensor, Tensor]:
     """Linear light (3, N) leaving every pixel's surface, and its own emission (3, N).
 
     Args:
+        eye: (3,) world position of the camera.
+        foot: (N,) metres of surface that a pixel covers.
         rows: (19, N) material row of each pixel.
-        lights: (L, 6) position and RGB intensity; the first `shadows` of them cast shadows.
+        lights: (L, 6) position and RGB intensity.
         ambient: (3,) RGB.
+        open_sky: (N,) from `occlusion`.
+        shadows: of the first lights.
     """
-    foot = hits.depth / view.fx / hits.facing.clamp(min=0.15)
     color = albedo(rows, rows[0].long(), hits.u, hits.v, hits.unit, foot)
     up = hits.normal[2]
-    open_sky = occlusion(hits.depth, view)
     light = ambient[:, None] * (0.8 + 0.2 * up) * open_sky
-    to_eye = unit_length(view.position[:, None] - hits.point)
+    to_eye = unit_length(eye[:, None] - hits.point)
     shine = torch.zeros_like(color)
     for i, lamp in enumerate(lights):
         to_light = lamp[:3, None] - hits.point
@@ -147,8 +187,8 @@ def radiance(
         to_light = to_light * torch.rsqrt(distance2)
         cosine = _dot(hits.normal, to_light).clamp(min=0)
         fall = 1.0 / (distance2 + 0.4)
-        if i < shadows:
-            fall = fall * _shadow(solids, lamp[:3], hits)
+        if i < len(shadows):
+            fall = fall * shadows[i].share(hits.point)
         light = light + lamp[3:, None] * (cosine * fall)
         middle = unit_length(to_light + to_eye)
         peak = _dot(hits.normal, middle).clamp(0, 1) ** rows[16]
@@ -176,25 +216,3 @@ def occlusion(depth: Tensor, view: View) -> Tensor:
         gap = (z - mean).clamp(min=0)
         out = out * (1 - strength * (gap / 0.12).clamp(max=1) * (1 - gap / 0.9).clamp(min=0))
     return out.view(-1)
-
-
-def _shadow(solids: Solids, position: Tensor, hits: Hits) -> Tensor:
-    """Share of the light that arrives, (N,), from a depth map seen from the light downwards."""
-    device = position.device
-    down = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]], device=device)
-    size, focal = _SHADOW_SIZE, _SHADOW_FOCAL * _SHADOW_SIZE
-    middle = (size - 1) / 2
-    depth, _ = cast(solids, View(down, position, focal, focal, middle, middle, size, size))
-    depth = depth.view(size, size)
-    local = down.t() @ (hits.point - position[:, None])
-    z = local[2].clamp(min=0.05)
-    u, v = local[0] / z * focal + middle, local[1] / z * focal + middle
-    inside = (local[2] > 0.05) & (u > 1) & (u < size - 2) & (v > 1) & (v < size - 2)
-    u0, v0 = u.clamp(0, size - 2), v.clamp(0, size - 2)
-    i, j = u0.floor().long(), v0.floor().long()
-    fu, fv = u0 - i, v0 - j
-    # The texel's own size bounds the depth error, more at slant.
-    reach = z * 0.985 - 0.02 - z / focal * 1.5
-    lit = [(depth[j + dj, i + di] > reach).float() for dj in (0, 1) for di in (0, 1)]
-    share = torch.lerp(torch.lerp(lit[0], lit[1], fu), torch.lerp(lit[2], lit[3], fu), fv)
-    return torch.where(inside, share, 1.0)

@@ -52,8 +52,9 @@ def noise(x: Tensor, y: Tensor) -> Tensor:
     i, j = x0.long() & mask, y0.long() & mask
     i1, j1 = (i + 1) & mask, ((j + 1) & mask) << 9
     j = j << 9
-    top = torch.lerp(table[j + i], table[j + i1], fx)
-    bottom = torch.lerp(table[j1 + i], table[j1 + i1], fx)
+    a, b, c, d = (table.index_select(0, k) for k in (j + i, j + i1, j1 + i, j1 + i1))
+    top = torch.lerp(a, b, fx)
+    bottom = torch.lerp(c, d, fx)
     return torch.lerp(top, bottom, fy)
 
 
@@ -77,23 +78,17 @@ def albedo(
         unit: (2, N) face coordinates in [-1, 1].
         foot: (N,) metres that one pixel covers: patterns finer than that fade to their mean.
     """
-    a, b, c = table[1:4], table[4:7], table[7:10]
-    fu, fv = table[10], table[11]
-    out = torch.empty_like(a)
+    out = torch.empty_like(table[1:4])
     for which, draw in _DRAW.items():
         at = torch.nonzero(pattern == which)[:, 0]
         if len(at) == 0:
             continue
-        cycles = foot[at] * torch.maximum(fu[at], fv[at])
+        row, face = table.index_select(1, at), unit.index_select(1, at)
+        fu, fv = row[10], row[11]
+        cycles = foot.index_select(0, at) * torch.maximum(fu, fv)
         fade = (1.6 - 2.2 * cycles).clamp(0, 1)
-        out[:, at] = draw(
-            u[at] * fu[at],
-            v[at] * fv[at],
-            (a[:, at], b[:, at], c[:, at]),
-            table[12:15, at],
-            fade,
-            unit[:, at],
-        )
+        x, y = u.index_select(0, at) * fu, v.index_select(0, at) * fv
+        out[:, at] = draw(x, y, (row[1:4], row[4:7], row[7:10]), row[12:15], fade, face)
     return out.clamp(0, 1)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.rooms.layout import compose
 from sgnet_core.data.rooms.pose import Outlook, Pose, pose_at, random_intrinsics, random_pose
-from sgnet_core.data.rooms.render import render
+from sgnet_core.data.rooms.render import Stage
 from sgnet_core.data.rooms.scene import Scene
 from sgnet_core.data.sample import Sample
 
@@ -59,12 +59,13 @@ class RoomTour:
         while True:
             rng = self._rng(_ROOM, room)
             scene = compose(rng)
+            stage = Stage(scene, self.device)
             path = Path(scene, self.seconds_per_room, rng)
             for frame in range(frames):
                 character = self._rng(_CHARACTER, room)
                 noise = self._rng(_NOISE, room * frames + frame)
                 pose = path(frame / self.rate_hz)
-                yield render(scene, pose, camera, self.device, character, noise)
+                yield stage.render(pose, camera, character, noise)
             room += 1
 
     def _rng(self, purpose: int, number: int) -> np.random.Generator:
