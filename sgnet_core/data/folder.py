@@ -268,8 +268,8 @@ def _read_json(path: Path) -> Any:
 class NamedSamples(Protocol):
     """A data set whose samples have names."""
 
-    label_set: LabelSet
-
+    @property
+    def label_set(self) -> LabelSet: ...
     @property
     def names(self) -> Sequence[str]: ...
     def __getitem__(self, index: int, /) -> Sample: ...

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sgnet_core.data.sample import Sample
 from sgnet_core.labels import IGNORE_ID
+
+PADDING_GREY = 127
+"""Colour of the pixels that a crop adds outside the image."""
 
 
 @dataclass(frozen=True)
@@ -16,12 +21,17 @@ class Augmentation:
     """Random scale, crop, flip, colour and depth changes; amounts of 0 switch a part off.
 
     Attributes:
-        scale: (lowest, highest) factor on the image size before the crop.
+        scale: (lowest, highest) factor, drawn evenly in the logarithm. At 1 the image just covers
+            the crop; below, the crop is padded.
         flip: probability of a mirror image.
-        color: relative range of brightness, contrast and saturation, and of the channel gains.
-        blur: probability of a Gaussian blur with a radius up to 1 pixel.
-        depth_dropout: probability that the depth is missing altogether, and, independently, that
-            a random rectangle of it is.
+        color: in [0, 1): relative range of brightness, of the gain of each channel, of contrast
+            and of saturation.
+        blur: probability of a Gaussian blur with σ up to 1 pixel.
+        depth_dropout: probability that the depth is missing altogether, and, if it is not, that a
+            random rectangle of it is.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -30,94 +40,130 @@ class Augmentation:
     blur: float = 0.0
     depth_dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is (lowest, highest), both positive; got {self.scale}")
+        for name in ("flip", "blur", "depth_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+        if not 0 <= self.color < 1:
+            raise ValueError(f"color must be in [0, 1), got {self.color}")
+
     def __call__(self, sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
         """A sample of ``size`` (H, W); where the image does not reach, depth is 0, labels 255."""
-        height, width = size
-        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
-        fit = max(height / sample.rgb.shape[0], width / sample.rgb.shape[1]) * factor
-        h, w = (max(1, round(n * fit)) for n in sample.rgb.shape[:2])
-        sample = resize(sample, w, h)
-        left, top = (_window(a, b, rng) for a, b in ((w, width), (h, height)))
-        sample = crop(sample, left, top, width, height)
+        sample = self._scaled_crop(sample, size, rng)
         if rng.random() < self.flip:
             sample = flip(sample)
-        rgb = _recolor(sample.rgb, self.color, rng) if self.color else sample.rgb
+        rgb = recolor(sample.rgb, self.color, rng) if self.color else sample.rgb
         if rng.random() < self.blur:
-            rgb = cv2.GaussianBlur(rgb, (0, 0), max(0.1, rng.uniform(0, 1))).astype(np.uint8)
-        return replace(sample, rgb=rgb, depth=self._drop(sample.depth, rng))
+            rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.1, 1)).astype(np.uint8)
+        return replace(sample, rgb=rgb, depth=self._dropped(sample.depth, rng))
 
-    def _drop(self, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _scaled_crop(
+        self, sample: Sample, size: tuple[int, int], rng: np.random.Generator
+    ) -> Sample:
+        height, width = size
+        there = sample.labels.shape
+        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        fit = max(height / there[0], width / there[1]) * factor
+        h, w = (max(1, round(n * fit)) for n in there)
+        left, top = _window_start(w, width, rng), _window_start(h, height, rng)
+        return crop(resize(sample, w, h), left, top, width, height)
+
+    def _dropped(self, depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         if rng.random() < self.depth_dropout:
             return np.zeros_like(depth)
         if rng.random() < self.depth_dropout:
-            height, width = depth.shape
-            (y0, y1), (x0, x1) = (np.sort(rng.integers(0, n + 1, 2)) for n in (height, width))
+            (y0, y1), (x0, x1) = (np.sort(rng.integers(0, n + 1, 2)) for n in depth.shape)
             depth = depth.copy()
             depth[y0:y1, x0:x1] = 0
         return depth
 
 
 def resize(sample: Sample, width: int, height: int) -> Sample:
-    """Resampled image: colour by area or bilinear, depth and labels by the nearest pixel.
+    """Resampled to ``width`` x ``height`` pixels; the camera is the same, so metres stay metres.
 
-    Nearest, because the mean of a depth and a hole, or of two depths across an edge, is no depth.
+    Colour by area (smaller) or bilinear (larger), depth and labels by the nearest pixel: the mean
+    of a depth and a hole, or of two depths across an edge, is no depth.
     """
-    if (height, width) == sample.rgb.shape[:2]:
+    if (height, width) == sample.labels.shape:
         return sample
-    smaller = width < sample.rgb.shape[1]
-    shape = (width, height)
-    return Sample(
-        rgb=cv2.resize(
-            sample.rgb, shape, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        ).astype(np.uint8),
-        depth=cv2.resize(sample.depth, shape, interpolation=cv2.INTER_NEAREST_EXACT).astype(
-            np.float32
-        ),
-        labels=cv2.resize(sample.labels, shape, interpolation=cv2.INTER_NEAREST_EXACT).astype(
-            np.uint8
-        ),
+    smaller = width < sample.labels.shape[1]
+    rgb = cv2.resize(
+        sample.rgb, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    )
+
+    def nearest(image: NDArray[Any]) -> NDArray[Any]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+    exact = sample.depth_exact
+    return replace(
+        sample,
+        rgb=rgb.astype(np.uint8),
+        depth=nearest(sample.depth),
+        labels=nearest(sample.labels),
         intrinsics=sample.intrinsics.resized(width, height),
+        depth_exact=None if exact is None else nearest(exact),
     )
 
 
 def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample:
     """The window with that top-left pixel; outside the image: mid-grey, depth 0, label 255."""
-    h, w = sample.labels.shape
-    rgb = np.full((height, width, 3), 127, np.uint8)
-    depth = np.zeros((height, width), np.float32)
-    labels = np.full((height, width), IGNORE_ID, np.uint8)
-    x0, x1, y0, y1 = max(left, 0), min(left + width, w), max(top, 0), min(top + height, h)
-    if x0 < x1 and y0 < y1:
-        there = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
-        here = np.s_[y0:y1, x0:x1]
-        rgb[there], depth[there] = sample.rgb[here], sample.depth[here]
-        labels[there] = sample.labels[here]
-    return Sample(rgb, depth, labels, sample.intrinsics.cropped(left, top, width, height))
 
+    def window(image: NDArray[Any], fill: int) -> NDArray[Any]:
+        h, w = image.shape[:2]
+        result = np.full((height, width, *image.shape[2:]), fill, image.dtype)
+        x0, x1 = np.clip((left, left + width), 0, w)
+        y0, y1 = np.clip((top, top + height), 0, h)
+        result[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+        return result
 
-def flip(sample: Sample) -> Sample:
-    """The mirror image, left to right."""
-    return Sample(
-        rgb=np.ascontiguousarray(sample.rgb[:, ::-1]),
-        depth=np.ascontiguousarray(sample.depth[:, ::-1]),
-        labels=np.ascontiguousarray(sample.labels[:, ::-1]),
-        intrinsics=sample.intrinsics.flipped(),
+    exact = sample.depth_exact
+    return replace(
+        sample,
+        rgb=window(sample.rgb, PADDING_GREY),
+        depth=window(sample.depth, 0),
+        labels=window(sample.labels, IGNORE_ID),
+        intrinsics=sample.intrinsics.cropped(left, top, width, height),
+        depth_exact=None if exact is None else window(exact, 0),
     )
 
 
-def _window(available: int, wanted: int, rng: np.random.Generator) -> int:
-    """Where a window starts: anywhere inside, or with the whole image somewhere inside it."""
-    low, high = sorted((0, available - wanted))
-    return int(rng.integers(low, high + 1))
+def flip(sample: Sample) -> Sample:
+    """The mirror image, left to right: that of a scene mirrored in X."""
+
+    def mirrored(image: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(image[:, ::-1])
+
+    exact, up = sample.depth_exact, sample.up
+    return replace(
+        sample,
+        rgb=mirrored(sample.rgb),
+        depth=mirrored(sample.depth),
+        labels=mirrored(sample.labels),
+        intrinsics=sample.intrinsics.flipped(),
+        depth_exact=None if exact is None else mirrored(exact),
+        up=None if up is None else up * np.array((-1, 1, 1), np.float32),
+    )
 
 
-def _recolor(rgb: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    gains = 1 + amount * rng.uniform(-1, 1, 3) * (1, 1, 1) + amount * rng.uniform(-1, 1) / 2
-    contrast, saturation = 1 + amount * rng.uniform(-1, 1, 2)
-    image = rgb.astype(np.float32) * gains.astype(np.float32)
+def recolor(rgb: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 with random brightness, white balance, contrast and saturation.
+
+    Args:
+        amount: each factor is drawn from 1 ± amount.
+    """
+    brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3)
+    gains = brightness * (1 + amount / 2 * rng.uniform(-1, 1, 3))
+    image = rgb * gains.astype(np.float32)
     grey = image.mean(axis=2, keepdims=True)
     image = grey + (image - grey) * np.float32(saturation)
     mean = grey.mean()
     image = mean + (image - mean) * np.float32(contrast)
-    clipped: np.ndarray = np.clip(image, 0, 255).astype(np.uint8)
-    return clipped
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _window_start(available: int, wanted: int, rng: np.random.Generator) -> int:
+    """Where a window starts: anywhere inside, or with the whole image somewhere inside it."""
+    low, high = sorted((0, available - wanted))
+    return int(rng.integers(low, high + 1))

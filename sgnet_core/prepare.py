@@ -1,0 +1,134 @@
+"""Writes data sets as plain folders, and checks such folders: ``python -m sgnet_core.prepare``.
+
+The layout is described in `sgnet_core.data.folder` and in docs/data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgnet_core.data import cityscapes, nyuv2, sunrgbd
+from sgnet_core.data.check import check_folder
+from sgnet_core.data.folder import MILLIMETRES, NamedSamples, write_folder
+from sgnet_core.data.rooms import Rooms
+from sgnet_core.data.sample import Sample
+from sgnet_core.labels import NYU40, LabelSet
+
+CITYSCAPES_SCALE = 0.005
+"""Metres per unit: 16 bits of millimetres would end at 65 m."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, 1 = the checked folder has problems, 2 = error."""
+    args = _parser().parse_args(argv)
+    try:
+        if args.command == "check":
+            check = check_folder(args.folder)
+            print(check.report())
+            return 1 if check.problems else 0
+        splits = {"nyuv2": _nyuv2, "sunrgbd": _sunrgbd, "cityscapes": _cityscapes, "rooms": _rooms}
+        scale = CITYSCAPES_SCALE if args.command == "cityscapes" else MILLIMETRES
+        count = write_folder(args.out, splits[args.command](args), scale)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{count} frames in {args.out}; check them: python -m sgnet_core.prepare check {args.out}"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sgnet_core.prepare",
+        description="Write a data set as a plain folder, or check such a folder.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+        return sub
+
+    nyu = command("nyuv2", "NYUDv2: nyu_depth_v2_labeled.mat, split 795/654, 40 or 13 classes.")
+    nyu.add_argument("source", type=Path, help="the .mat file, or the folder that holds it")
+    nyu.add_argument("--splits", type=Path, help="splits.mat (default: beside the .mat file)")
+    nyu.add_argument(
+        "--mapping", type=Path, help="classMapping40.mat (default: beside the .mat file)"
+    )
+    nyu.add_argument("--mapping13", type=Path, help="class13Mapping.mat: write 13 classes")
+    sun = command("sunrgbd", "SUN RGB-D: SUNRGBD and SUNRGBDtoolbox, split 5285/5050, 37 classes.")
+    sun.add_argument("source", type=Path, help="the folder that holds both")
+    for sub in (nyu, sun):
+        sub.add_argument(
+            "--raw-depth", action="store_true", help="the sensor's depth, not the in-filled one"
+        )
+    city = command("cityscapes", "Cityscapes: depth from disparity, train and val, 19 classes.")
+    city.add_argument("source", type=Path, help="holds leftImg8bit, gtFine, disparity, camera")
+    rooms = command("rooms", "Procedural rooms.")
+    rooms.add_argument("--seed", type=int, required=True, help="other seeds share no rooms")
+    rooms.add_argument("--count", type=int, required=True, help="number of frames")
+    rooms.add_argument("--size", type=_size, default=(480, 640), metavar="WxH", help="640x480")
+    check = commands.add_parser("check", help="Report, file by file, what is wrong with a folder.")
+    check.add_argument("folder", type=Path)
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WxH → (H, W)."""
+    width, height = (int(number) for number in text.lower().split("x"))
+    if width < 1 or height < 1:
+        raise ValueError(text)
+    return height, width
+
+
+Splits = Mapping[str, NamedSamples]
+
+
+def _nyuv2(args: argparse.Namespace) -> Splits:
+    source: Path = args.source
+    file = source / "nyu_depth_v2_labeled.mat" if source.is_dir() else source
+    table = nyuv2.class_table(args.mapping or file.with_name("classMapping40.mat"), args.mapping13)
+    lists = args.splits or file.with_name("splits.mat")
+    return {
+        split: nyuv2.NyuFile(file, nyuv2.read_split(lists, split), table, raw_depth=args.raw_depth)
+        for split in nyuv2.SPLIT_VARIABLES
+    }
+
+
+def _sunrgbd(args: argparse.Namespace) -> Splits:
+    return {
+        split: sunrgbd.SunRgbd(args.source, split, raw_depth=args.raw_depth)
+        for split in sunrgbd.SPLITS
+    }
+
+
+def _cityscapes(args: argparse.Namespace) -> Splits:
+    return {split: cityscapes.Cityscapes(args.source, split) for split in cityscapes.SPLITS}
+
+
+def _rooms(args: argparse.Namespace) -> Splits:
+    if args.count < 1 or args.seed < 0:
+        raise ValueError("--count must be at least 1, --seed must not be negative")
+    return {"": _NamedRooms(Rooms(args.seed, args.count, args.size))}
+
+
+@dataclass(frozen=True)
+class _NamedRooms:
+    rooms: Rooms
+    label_set: LabelSet = NYU40
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{index:06d}" for index in range(len(self.rooms))]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.rooms[index]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
