@@ -24,7 +24,7 @@ EXTRAS_REQUIRE = {
     # since the wheels' own metadata does not name all that their CMake files look for.
     "ros": [
         "ros-jazzy-rclpy[fastrtps]>=7.1,<8",
-        "ros-jazzy-builtin-interfaces>=2.0,<3",
+        "ros-jazzy-ament-index-python>=1.8,<2",
         "ros-jazzy-rcl-interfaces>=2.0,<3",
         "ros-jazzy-lifecycle-msgs>=2.0,<3",
         "ros-jazzy-std-msgs>=5.3,<6",
@@ -44,6 +44,8 @@ EXTRAS_REQUIRE = {
         "catkin_pkg>=1.0,<2",
         "empy==3.3.4",
     ],
+    # MATLAB files, in which NYUv2 and SUN RGB-D come
+    "data": ["scipy>=1.9,<2", "h5py>=3.8,<4"],
     # rosbag1, rosbag2 and mcap files, read and written without ROS
     "bags": ["rosbags>=0.10,<0.12"],
     "train": ["tqdm>=4.60,<5", "pyyaml>=5.4,<7", "tensorboard>=2.14,<3"],
