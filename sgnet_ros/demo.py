@@ -30,17 +30,23 @@ from sgnet_ros.report import table
 _SHEET_ROWS = 6
 
 
-def _free_domain() -> int:
-    """A DDS domain whose discovery port nobody on this machine has opened."""
+def free_domain() -> int:
+    """A DDS domain, 1 to 100, of which no participant runs on this machine; 0 if there is none."""
     for i in range(100):
         domain = 1 + (os.getpid() + i) % 100
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain))
-                return domain
-            except OSError:
-                continue
+        # DDS's rule: a domain has 250 ports from 7400 on, the n-th participant listens on 10 + 2n
+        if all(_is_free(7400 + 250 * domain + offset) for offset in (0, *range(10, 30, 2))):
+            return domain
     return 0
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -70,7 +76,7 @@ def main() -> None:
     args = parse_arguments(sys.argv[1:])
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    os.environ.setdefault("ROS_DOMAIN_ID", str(_free_domain()))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     prepare_environment()
     clear(args.out)

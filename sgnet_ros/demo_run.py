@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ LOAD = 0.6
 """Share of the time that the device is kept busy at the rate that the demo picks."""
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
-_START_S, _PREVIEW_S = 180.0, 60.0  # patience
+_START_S, _PREVIEW_S = 180.0, (2.0, 3.0, 5.0, 10.0, 20.0, 40.0)  # patience
 _PREVIEWS = 3
 
 
@@ -61,26 +63,29 @@ class Demo:
         self._out: Path = args.out
         self._rss_mb: list[float] = []
         self._told: list[dict[str, Any]] = []  # by the camera, on its standard output
-        # Children first: starting processes is safe while this one has no threads.
-        self._node = Child("sgnet_ros.node", _node_arguments(args), self._out / "node.log")
-        self._camera = Child(
-            "sgnet_ros.camera", _camera_arguments(args), self._out / "camera.log", read_output=True
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._bag = BagWriter(self._out / "bag", message_definitions("sgnet_msgs"))
-        self._observer = Observer(self._bag)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._observer)
 
     def __enter__(self) -> Demo:
+        with ExitStack() as stack:  # undoes what was done so far if the rest fails
+            # Children first: starting processes is safe while this one has no threads.
+            self._node = Child("sgnet_ros.node", _node_arguments(self._args), self._out)
+            stack.callback(self._node.stop)
+            arguments = _camera_arguments(self._args)
+            self._camera = Child("sgnet_ros.camera", arguments, self._out, read_output=True)
+            stack.callback(self._camera.stop)
+            self._listener = threading.Thread(target=self._listen, daemon=True)
+            self._listener.start()
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            stack.callback(rclpy.try_shutdown)
+            self._bag = BagWriter(self._out / "bag", message_definitions("sgnet_msgs"))
+            self._observer = Observer(self._bag)
+            self._executor = SingleThreadedExecutor()
+            self._executor.add_node(self._observer)
+            stack.callback(self._executor.shutdown)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._camera.stop()
-        self._node.stop()
-        self._executor.shutdown()
-        rclpy.try_shutdown()
+        self._stack.close()
         if kind is None:
             self._bag.close()
         else:
@@ -92,9 +97,10 @@ class Demo:
         Raises:
             DemoError: a process ended or something took too long.
         """
-        print(f"starting, logs are in {self._out}/")
+        print(f"starting node and camera; their logs are in {self._out}/", flush=True)
         self._wait_until_active()
-        self._spin_until(lambda: bool(self._told), _START_S, "the camera's start")
+        self._spin_until(lambda: bool(self._told), _START_S, "starting the camera")
+        print("measuring what the model takes", flush=True)
         size, rate = self._pick_size_and_rate()
         baseline = self._preview(size)
         self._play(size, rate)
@@ -126,32 +132,29 @@ class Demo:
                 asked = None
             return active
 
-        self._spin_until(is_active, _START_S, "activating the node")
+        self._spin_until(is_active, _START_S, "loading the model")
 
     def _pick_size_and_rate(self) -> tuple[Size, float]:
         """What was asked for, or the largest size at which the device keeps up with a good rate."""
         wanted = self._args.rate or GOOD_RATE_HZ
         measured: list[tuple[Size, float]] = []
         for size in self._sizes():
-            stats = [self._preview(size) for _ in range(1 + _PREVIEWS)][
-                1:
-            ]  # the first one warms up
+            self._preview(size)  # warms up
+            stats = [self._preview(size) for _ in range(_PREVIEWS)]
             times = sorted(s.inference_ms + s.overhead_ms for s in stats)
             shown = self._observer.size or (0, 0)
             measured.append((shown, LOAD * 1000 / times[len(times) // 2]))
             if measured[-1][1] >= wanted:
                 break
-        # A smaller size that gains next to nothing (networks with a fixed input) isn't worth it.
-        enough = min(wanted, 0.75 * max(rate for _, rate in measured))
-        size, rate = next((s, r) for s, r in measured if r >= enough)
+        size, rate = pick(measured, wanted)
         recorded = self._told[0]["rate_hz"] or MAX_RATE_HZ
         picked = self._args.rate or _rounded(min(rate, recorded, MAX_RATE_HZ))
-        how = (
-            "as asked"
-            if self._args.rate
-            else f"this device takes {LOAD / rate * 1000:.0f} ms a frame"
+        frame_ms = LOAD / rate * 1000
+        print(
+            f"playing {self._args.source} at {size[0]}x{size[1]} and {picked:g} Hz: "
+            f"the model takes {frame_ms:.0f} ms a frame",
+            flush=True,
         )
-        print(f"{self._args.source} at {size[0]}x{size[1]}, {picked:g} Hz: {how}")
         return size, picked
 
     def _sizes(self) -> Iterator[Size | None]:
@@ -169,25 +172,20 @@ class Demo:
         """Has the camera show its first frame at this size; returns what the node made of it."""
         self._set_camera("size", f"{size[0]}x{size[1]}" if size else "")
         preview = self._observer.create_client(Trigger, "camera/preview")
-        deadline = time.monotonic() + _PREVIEW_S
-        try:
-            while time.monotonic() < deadline:
-                shown = self._call(preview, Trigger.Request())
-                if not shown.success:
-                    raise DemoError(shown.message)
-                # Until all sides have found each other, what is shown is lost: show it again.
-                if stats := self._stats_of(int(shown.message), patience_s=3.0):
-                    return stats
-        finally:
-            self._observer.destroy_client(preview)
+        # Until all sides have found each other, what is shown is lost: show it again. Longer each
+        # time, so that a slow model's answer to the latest one is waited for.
+        for patience_s in _PREVIEW_S:
+            shown = self._call(preview, Trigger.Request())
+            if not shown.success:
+                raise DemoError(shown.message)
+            stamp = int(shown.message)
+            self._spin_until(functools.partial(self._observer.stats.get, stamp), patience_s)
+            if stats := self._observer.stats.get(stamp):
+                self._observer.destroy_client(preview)
+                return stats
         raise DemoError(
-            f"the node segmented no frame in {_PREVIEW_S:.0f} s; the end of {self._node.log}:\n"
-            + self._node.tail()
+            f"the node segmented no frame; the end of {self._node.log}:\n{self._node.tail()}"
         )
-
-    def _stats_of(self, stamp: int, patience_s: float) -> FrameStats | None:
-        self._spin_until(lambda: stamp in self._observer.stats, patience_s)
-        return self._observer.stats.get(stamp)
 
     def _play(self, size: Size, rate: float) -> None:
         self._set_camera("size", f"{size[0]}x{size[1]}")
@@ -196,9 +194,7 @@ class Demo:
         assert classes is not None
         labelled = described["label_set"]
         if labelled is not None and labelled != classes.label_set:
-            print(
-                f"ground truth is in {labelled}, the model answers in {classes.label_set}: no mIoU"
-            )
+            print(f"no mIoU: ground truth is {labelled}, the model's classes {classes.label_set}")
         self._observer.start(score=labelled == classes.label_set)
         play = self._observer.create_client(Trigger, "camera/play")
         self._call(play, Trigger.Request())
@@ -228,9 +224,9 @@ class Demo:
                     bar.update(len(self._observer.labels) - bar.n)
                 return not self._camera.running
 
-            self._spin_until(finished, float("inf"), "")
-            if self._camera.process.returncode:
-                raise DemoError(self._camera.tail(1))
+            self._spin_until(finished, math.inf)
+            self._look_after_children()
+            self._listener.join()
             last = self._observer.stats[max(self._observer.stats)]
             quiet_s = max(1.0, 3 * last.inference_ms / 1000)
             self._spin_until(
@@ -261,7 +257,7 @@ class Demo:
                 stats=stats,
                 labels=seen.labels,
                 rgb_headers=seen.rgb_headers,
-                miou=seen.confusion.miou if seen.confusion else None,
+                miou=seen.miou,
                 rss_mb=self._rss_mb,
             )
         )
@@ -290,7 +286,7 @@ class Demo:
         return future.result()
 
     def _spin_until(
-        self, condition: Callable[[], bool], patience_s: float, what: str | None = None
+        self, condition: Callable[[], object], patience_s: float, what: str | None = None
     ) -> None:
         """Takes messages until the condition holds, and shows what the children complain about.
 
@@ -312,15 +308,23 @@ class Demo:
 
     def _look_after_children(self) -> None:
         for child in (self._node, self._camera):
-            for line in child.new_warnings():
-                tqdm.write(line, file=sys.stderr)
-            if child.running:
-                continue
-            if child is self._node or child.process.returncode:
+            # The camera ends by itself, with status 0, when it has played everything.
+            if not child.running and (child is self._node or child.process.returncode):
                 raise DemoError(
                     f"{child.module} ended (status {child.process.returncode}); the end of "
                     f"{child.log}:\n{child.tail()}"
                 )
+            for line in child.new_warnings():
+                tqdm.write(line, file=sys.stderr)
+
+
+def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, float]:
+    """The first size (they come largest first) whose rate is good enough, and that rate.
+
+    A smaller size that gains next to nothing, as with networks of a fixed input, isn't worth it.
+    """
+    enough = min(wanted, 0.75 * max(rate for _, rate in measured))
+    return next((size, rate) for size, rate in measured if rate >= enough)
 
 
 def message_definitions(package: str) -> dict[str, str]:

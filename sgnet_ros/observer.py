@@ -61,7 +61,6 @@ class Observer(Node):
         labels: (stamp in ns, frame) of each label image, in the order of arrival.
         size: of the latest frame that the node has segmented.
         rgb_headers: stamp in ns → frame, of the colour images.
-        confusion: of all label images that have ground truth; None before the first.
     """
 
     def __init__(self, bag: BagWriter) -> None:
@@ -72,7 +71,7 @@ class Observer(Node):
         self.size: Size | None = None
         self.labels: list[tuple[int, str]] = []
         self.rgb_headers: dict[int, str] = {}
-        self.confusion: ConfusionMatrix | None = None
+        self._confusion: ConfusionMatrix | None = None
         self.last_activity = time.monotonic()
         self._bag = bag
         self._start_ns: int | None = None
@@ -108,9 +107,14 @@ class Observer(Node):
         """
         self._start_ns = int(self.get_clock().now().nanoseconds)
         self._score = score
-        if self.class_map is not None:
-            self._write("sgnet/class_map", serialize_message(self.class_map))
         return self._start_ns
+
+    @property
+    def miou(self) -> float | None:
+        """Over the classes in the ground truth; None without ground truth in the node's classes."""
+        if self._confusion is None or not self._confusion.counts.any():
+            return None
+        return self._confusion.miou
 
     @property
     def pictures(self) -> list[Picture]:
@@ -180,6 +184,8 @@ class Observer(Node):
         if kind == "rgb":
             self.rgb_headers[stamp] = frame
         elif kind == "labels":
+            if not self.labels and self.class_map is not None:  # it came before the bag began
+                self._write("sgnet/class_map", serialize_message(self.class_map))
             self.labels.append((stamp, frame))
             self._write("sgnet/labels", data)
         elif kind == "overlay":
@@ -195,9 +201,9 @@ class Observer(Node):
             self._keep_picture(stamp, parts)
 
     def _add_score(self, parts: dict[str, bytes]) -> None:
-        if self.confusion is None:
-            self.confusion = ConfusionMatrix(len(self.label_set()))
-        self.confusion.update(_mask(parts["truth"]), _mask(parts["labels"]))
+        if self._confusion is None:
+            self._confusion = ConfusionMatrix(len(self.label_set()))
+        self._confusion.update(_mask(parts["truth"]), _mask(parts["labels"]))
 
     def _keep_picture(self, stamp: int, parts: dict[str, bytes]) -> None:
         """Keeps one now and then; when there are too many, every other one, half as often."""
@@ -237,7 +243,7 @@ def _jpeg(data: bytes) -> bytes:
     image = _image(data)
     file = io.BytesIO()
     PilImage.fromarray(np.ascontiguousarray(rgb_view(image).array)).save(
-        file, "JPEG", quality=_JPEG_QUALITY
+        file, "JPEG", quality=_JPEG_QUALITY, subsampling=0
     )
     message = CompressedImage(header=image.header, format="rgb8; jpeg compressed rgb8")
     message.data.frombytes(file.getbuffer())

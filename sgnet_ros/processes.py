@@ -24,19 +24,21 @@ class Child:
     Args:
         module: run as ``python -m module``.
         arguments: of its command line.
-        log: file that takes its standard error (and its standard output, unless that is read).
-        read_output: makes ``output`` a pipe.
+        folder: gets its log, named after the module's last part: standard error, and standard
+            output unless that is read.
+        read_output: makes the standard output a pipe.
 
     Attributes:
         module: as given.
-        log: as given.
+        log: path of the log.
         process: the running process.
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], log: Path, read_output: bool = False
+        self, module: str, arguments: Sequence[str], folder: Path, read_output: bool = False
     ) -> None:
-        self.module, self.log = module, log
+        self.module = module
+        self.log = folder / f"{module.rpartition('.')[2]}.log"
         self._seen = 0
         parent, prctl = os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)
 
@@ -46,7 +48,7 @@ class Child:
             if os.getppid() != parent:  # it died before the line above
                 os._exit(1)
 
-        with log.open("wb") as file:
+        with self.log.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,198 @@
+"""The camera as a process of its own, seen over DDS."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from PIL import Image as PilImage
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
+
+from sgnet_ros import camera as camera_module
+from sgnet_ros.camera import parse_size
+from sgnet_ros.images import depth_view, rgb_view
+
+SIZE = (16, 10)  # height, width
+COUNT = 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four labelled frames, each of one colour, depth and label."""
+    for i in range(COUNT):
+        for name, image in frame_files(i).items():
+            PilImage.fromarray(image).save(tmp_path / f"{i:03d}-{name}.png")
+    settings = {"K": [[20, 0, 4.5], [0, 21, 7.5], [0, 0, 1]], "label_set": "nyu40"}
+    (tmp_path / "camera.json").write_text(json.dumps(settings))
+    return tmp_path
+
+
+def frame_files(i: int) -> dict[str, Any]:
+    rng = np.random.default_rng(i)
+    return {
+        "color": rng.integers(0, 256, (*SIZE, 3), np.uint8),
+        "depth": rng.integers(0, 9000, SIZE, np.uint16),
+        "label": rng.integers(0, 40, SIZE, np.uint8),
+    }
+
+
+class Viewer:
+    """Subscribes to all that a camera publishes, in arrival order."""
+
+    def __init__(self) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = Node("viewer", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.got: dict[str, list[Any]] = {}
+        for topic, kind in (
+            ("rgb/image_raw", Image),
+            ("depth/image_raw", Image),
+            ("rgb/labels", Image),
+            ("rgb/camera_info", CameraInfo),
+        ):
+            self.got[topic] = []
+            self.node.create_subscription(
+                kind, topic, self.got[topic].append, qos_profile_sensor_data
+            )
+
+    def spin_until(self, condition: Any, patience_s: float = 90) -> None:
+        deadline = time.monotonic() + patience_s
+        while not condition():
+            assert time.monotonic() < deadline, (
+                f"got { ({t: len(m) for t, m in self.got.items()}) }"
+            )
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def call(self, service: str) -> Trigger.Response:
+        client = self.node.create_client(Trigger, service)
+        self.spin_until(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        self.spin_until(future.done)
+        return future.result()
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    viewer = Viewer()
+    yield viewer
+    viewer.executor.shutdown()
+    viewer.node.destroy_node()
+    rclpy.shutdown(context=viewer.context)
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    """Starts cameras, and makes sure that none is left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "sgnet_ros.camera", *arguments]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
+    folder: Path, viewer: Viewer, start: Any
+) -> None:
+    camera = start("--source", str(folder), "--rate", "10")
+    viewer.spin_until(lambda: camera.poll() is not None)
+    out, err = camera.communicate()
+    assert camera.returncode == 0, err
+    described, report = (json.loads(line) for line in out.splitlines())
+    assert described == {"count": COUNT, "rate_hz": None, "label_set": "nyu40"}
+    assert report["pairs_sent"] == COUNT
+
+    assert {t: len(m) for t, m in viewer.got.items()} == dict.fromkeys(viewer.got, COUNT)
+    for i in range(COUNT):
+        rgb, depth, labels, info = (viewer.got[t][i] for t in viewer.got)
+        files = frame_files(i)
+        assert (rgb.encoding, depth.encoding, labels.encoding) == ("rgb8", "16UC1", "mono8")
+        np.testing.assert_array_equal(rgb_view(rgb).array, files["color"])
+        np.testing.assert_array_equal(depth_view(depth).array, files["depth"])
+        np.testing.assert_array_equal(rgb_view(labels).array[:, :, 0], files["label"])
+        assert rgb.header == depth.header == labels.header == info.header
+        assert rgb.header.frame_id == "camera_color_optical_frame"
+        assert (info.width, info.height) == (SIZE[1], SIZE[0])
+        np.testing.assert_array_equal(info.k, [20, 0, 4.5, 0, 21, 7.5, 0, 0, 1])
+        np.testing.assert_array_equal(info.p, [20, 0, 4.5, 0, 0, 21, 7.5, 0, 0, 0, 1, 0])
+    stamps = [s.sec + s.nanosec * 1e-9 for s in (m.header.stamp for m in viewer.got["rgb/labels"])]
+    gaps = np.diff(stamps)
+    assert (gaps > 0).all() and abs(np.median(gaps) - 0.1) < 0.05
+
+
+def test_paused_it_previews_plays_on_request_and_ends_on_ctrl_c(
+    folder: Path, viewer: Viewer, start: Any
+) -> None:
+    camera = start("--source", str(folder), "--rate", "20", "--loop", "--size", "5x8", "--paused")
+    images = viewer.got["rgb/image_raw"]
+    while not images:
+        shown = viewer.call("camera/preview")
+        assert shown.success
+        end = time.monotonic() + 0.5
+        viewer.spin_until(lambda end=end: time.monotonic() > end)
+    assert (images[-1].width, images[-1].height) == (5, 8)
+    assert images[-1].header.stamp.nanosec == int(shown.message) % 10**9
+
+    before = len(images)
+    assert viewer.call("camera/play").success
+    viewer.spin_until(lambda: len(images) - before > COUNT)
+    camera.send_signal(signal.SIGINT)
+    viewer.spin_until(lambda: camera.poll() is not None)
+    out, err = camera.communicate()
+    assert camera.returncode == 0
+    assert "Traceback" not in err
+    assert len(images) - before == json.loads(out.splitlines()[-1])["pairs_sent"]
+    played = [rgb_view(m).array for m in images[before:]]
+    np.testing.assert_array_equal(played[0], played[COUNT])  # from the first frame on, and again
+    assert (played[0] != played[1]).any()
+
+
+def test_it_stops_after_the_given_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(camera_module, "_SUBSCRIBER_WAIT_S", 0.1)
+    arguments = ["--source", str(folder), "--rate", "50", "--loop", "--seconds", "0.5"]
+    monkeypatch.setattr(sys, "argv", ["camera", *arguments])
+    camera_module.main()
+    sent = json.loads(capsys.readouterr().out.splitlines()[-1])["pairs_sent"]
+    assert COUNT < sent <= 25
+
+
+def test_a_source_that_cannot_be_played_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["camera", "--source", str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit) as stopped:
+        camera_module.main()
+    assert stopped.value.code == (
+        f"[ERROR] {tmp_path / 'nothing'} does not exist; give `rooms`, a folder of images, or a bag"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "640", "640x", "x480", "0x480", "-1x3", "1.5x2", "axb"])
+def test_sizes_are_checked(text: str) -> None:
+    assert parse_size("640x480") == parse_size("640X480") == (640, 480)
+    with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
+        parse_size(text)
