@@ -1,0 +1,286 @@
+"""Small real models, a node that runs in this process, and a robot that talks to it over DDS."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from rcl_interfaces.msg import Log
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo, Image
+from sgnet_msgs.msg import FrameStats
+
+from sgnet_core.model_file import save_model
+from sgnet_core.network import create_model
+from sgnet_core.segmenter import Segmenter
+from sgnet_ros.node import SGNetNode
+
+
+def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:
+    """A quick model with random weights whose masks hold several classes."""
+    torch.manual_seed(seed)
+    model = create_model("sgnet_lite", num_classes=num_classes, spatial=spatial)
+    model.info = replace(model.info, name=f"tiny_{spatial}", input_height=48)
+    save_model(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model files by spatial input; ``other`` has another label set."""
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "depth": make_model(folder / "depth.safetensors", "depth", 13, 1),
+        "points": make_model(folder / "points.safetensors", "points", 13, 2),
+        "other": make_model(folder / "other.safetensors", "depth", 19, 3),
+    }
+
+
+@pytest.fixture(scope="session")
+def segmenters(models: dict[str, Path]) -> dict[str, Segmenter]:
+    """What the node runs, for comparison with what it publishes."""
+    return {name: Segmenter(path, "cpu") for name, path in models.items()}
+
+
+class Robot(Node):
+    """Publishes camera frames and collects what comes back.
+
+    Attributes:
+        labels, stats, log: what was received on ~/labels, ~/stats and /rosout since `forget`.
+    """
+
+    def __init__(self, context: rclpy.Context) -> None:
+        super().__init__("robot", context=context)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self)
+        self._stamp_ns = 1_000_000_000_000
+        self._received: dict[str, list[Any]] = {}
+        self.rgb = self.create_publisher(Image, "rgb/image_raw", 10)
+        self.depth = self.create_publisher(Image, "depth/image_raw", 10)
+        self.info = self.create_publisher(CameraInfo, "rgb/camera_info", 10)
+        self.labels = self.listen(Image, "/sgnet/labels")
+        self.stats = self.listen(FrameStats, "/sgnet/stats")
+        self.log = self.listen(Log, "/rosout")
+
+    def listen(self, kind: type, topic: str, qos: Any = 100) -> list[Any]:
+        """Subscribes; the list that comes back fills while the robot spins."""
+        messages: list[Any] = []
+        self._received[topic] = messages
+        self.create_subscription(kind, topic, messages.append, qos)
+        return messages
+
+    def stop_listening(self, *topics: str) -> None:
+        """Takes subscriptions back."""
+        for subscription in list(self.subscriptions):
+            if subscription.topic_name in topics:
+                self.destroy_subscription(subscription)
+
+    def forget(self) -> None:
+        """Empties all lists."""
+        for messages in self._received.values():
+            messages.clear()
+
+    def spin_until(self, done: Callable[[], Any], timeout_s: float = 30) -> Any:
+        """Spins until ``done`` is true and returns its value; fails after the time."""
+        end = time.monotonic() + timeout_s
+        while not (value := done()):
+            received = {topic: len(messages) for topic, messages in self._received.items()}
+            assert time.monotonic() < end, f"waited {timeout_s} s; received {received}"
+            self._executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def spin_for(self, seconds: float) -> None:
+        """Spins for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def call(self, kind: type, service: str, request: Any) -> Any:
+        """Calls a service and returns the response."""
+        client = self.create_client(kind, service)
+        self.spin_until(client.service_is_ready)
+        future = client.call_async(request)
+        self.spin_until(future.done)
+        self.destroy_client(client)
+        return future.result()
+
+    def next_stamp(self) -> int:
+        """Nanoseconds, 0.1 s after the last."""
+        self._stamp_ns += 100_000_000
+        return self._stamp_ns
+
+    def send(
+        self, rgb: Image, depth: Image, stamp_ns: int | None = None, skew_ns: int = 0
+    ) -> Image:
+        """Publishes a pair under a new stamp, the depth's ``skew_ns`` later; returns the RGB."""
+        stamp_ns = self.next_stamp() if stamp_ns is None else stamp_ns
+        for message, publisher, at in (
+            (rgb, self.rgb, stamp_ns),
+            (depth, self.depth, stamp_ns + skew_ns),
+        ):
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(at, 10**9)
+            publisher.publish(message)
+        return rgb
+
+    def send_until(
+        self, done: Callable[[], Any], messages: tuple[Image, Image], timeout_s: float = 90
+    ) -> Any:
+        """Sends pairs until ``done`` is true: discovery takes its time, in both directions."""
+        end = time.monotonic() + timeout_s
+        while not (value := done()):
+            assert time.monotonic() < end, f"nothing came of the pairs in {timeout_s} s"
+            self.send(*messages)
+            self.spin_for(0.2)
+        return value
+
+    def segment(self, rgb: Image, depth: Image, **kwargs: int) -> tuple[Image, FrameStats]:
+        """Sends a pair and returns its label image and its statistics."""
+        stamp = self.send(rgb, depth, **kwargs).header.stamp
+        both = (self.labels, self.stats)
+        self.spin_until(lambda: all(m and m[-1].header.stamp == stamp for m in both))
+        return self.labels[-1], self.stats[-1]
+
+
+@pytest.fixture(scope="module")
+def shared_robot() -> Iterator[Robot]:
+    """One robot for all tests of a module."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    robot = Robot(context)
+    yield robot
+    robot.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.fixture
+def robot(shared_robot: Robot) -> Robot:
+    """The module's robot, without memory of the test before."""
+    shared_robot.forget()
+    return shared_robot
+
+
+class RunningNode:
+    """An `SGNetNode` that spins in a thread of its own."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        self.node = SGNetNode(context=self.context, parameter_overrides=overrides)
+        if self.node.parameters.settings.autostart:
+            assert self.node.trigger_configure().name == "SUCCESS"
+            assert self.node.trigger_activate().name == "SUCCESS"
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def stop(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture(scope="module")
+def run_node(models: dict[str, Path]) -> Iterator[Callable[..., RunningNode]]:
+    """Starts nodes on the CPU; they end with the module, or by ``stop()``."""
+    running: list[RunningNode] = []
+
+    def run_node(model: str | Path, **parameters: Any) -> RunningNode:
+        path = models.get(str(model), model)
+        running.append(RunningNode(model=str(path), device="cpu", **parameters))
+        return running[-1]
+
+    yield run_node
+    for each in running:
+        if each.context.ok():
+            each.stop()
+
+
+class Scene:
+    """Random but repeatable frames, and their messages."""
+
+    frame_id = "camera_color_optical_frame"
+
+    def __init__(self, height: int = 60, width: int = 80, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        coarse = rng.integers(0, 256, (height // 12 + 1, width // 12 + 1, 3), np.uint8)
+        self.rgb = np.kron(coarse, np.ones((12, 12, 1), np.uint8))[:height, :width].copy()
+        ramp = np.linspace(700, 4000, width) + np.linspace(0, 900, height)[:, None]
+        self.depth = ramp.astype(np.uint16)
+        self.depth[rng.random(self.depth.shape) < 0.1] = 0
+
+    @property
+    def metres(self) -> np.ndarray:
+        """(H, W) float32, invalid pixels as NaN."""
+        return np.where(self.depth > 0, self.depth / 1000, np.nan).astype(np.float32)
+
+    def messages(self) -> tuple[Image, Image]:
+        """rgb8 and 16UC1."""
+        return self.message(self.rgb, "rgb8"), self.message(self.depth, "16UC1")
+
+    def message(self, pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
+        """An image message, with ``padding`` bytes behind each row."""
+        rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(pixels.shape[0], -1)
+        rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xEE)
+        message = Image(
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            encoding=encoding,
+            step=rows.shape[1],
+            data=array.array("B", rows.tobytes()),
+        )
+        message.header.frame_id = self.frame_id
+        return message
+
+    def camera_info(self) -> CameraInfo:
+        """Of a camera with a field of view of about 60°."""
+        height, width = self.depth.shape
+        f = 0.9 * width
+        info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
+        info.k = [f, 0.0, width / 2 - 3, 0.0, f, height / 2 + 2, 0.0, 0.0, 1.0]
+        info.header.frame_id = self.frame_id
+        return info
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture(scope="session")
+def make_scene() -> type[Scene]:
+    """`Scene` itself, for several."""
+    return Scene
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Callable[..., np.ndarray]:
+    """A function for the pixels of an unpadded 8-bit image message."""
+
+    def pixels(message: Image, channels: int = 1) -> np.ndarray:
+        assert message.step == message.width * channels
+        assert len(message.data) == message.step * message.height
+        shape = (message.height, message.width, channels)
+        flat = np.frombuffer(message.data, np.uint8)
+        return flat.reshape(shape if channels > 1 else shape[:2])
+
+    return pixels

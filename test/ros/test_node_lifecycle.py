@@ -1,0 +1,107 @@
+"""Nodes that are started, stopped and made to wait."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo
+from std_srvs.srv import Trigger
+
+from sgnet_core.segmenter import Segmenter
+from sgnet_ros.camera_model import intrinsics_of
+
+
+def change(robot: Any, transition: int) -> bool:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return robot.call(ChangeState, "/sgnet/change_state", request).success
+
+
+def state(robot: Any) -> str:
+    return robot.call(GetState, "/sgnet/get_state", GetState.Request()).current_state.label
+
+
+def test_the_lifecycle_starts_stops_and_frees(
+    run_node: Any, robot: Any, scene: Any, models: dict[str, Path]
+) -> None:
+    running = run_node("/nowhere.safetensors", autostart=False)
+    response = robot.call(Trigger, "/sgnet/reload", Trigger.Request())
+    assert not response.success
+    assert "not configured" in response.message
+    assert not change(robot, Transition.TRANSITION_CONFIGURE)
+    robot.spin_until(lambda: [m for m in robot.log if "/nowhere.safetensors" in m.msg])
+    assert state(robot) == "unconfigured"
+    running.node.set_parameters([Parameter("model", value=str(models["depth"]))])
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    assert robot.count_subscribers("/rgb/image_raw") == 0, "inactive nodes do not listen"
+    for _ in range(2):
+        assert change(robot, Transition.TRANSITION_ACTIVATE)
+        robot.forget()
+        robot.send_until(lambda: robot.stats, scene.messages())
+        assert "segmentation" in {thread.name for thread in threading.enumerate()}
+        assert change(robot, Transition.TRANSITION_DEACTIVATE)
+        assert "segmentation" not in {thread.name for thread in threading.enumerate()}
+        robot.spin_until(lambda: robot.rgb.get_subscription_count() == 0)
+        robot.spin_for(0.2)
+        robot.forget()
+        robot.send(*scene.messages())
+        robot.spin_for(0.3)
+        assert robot.labels == [], "nothing comes from an inactive node"
+    assert change(robot, Transition.TRANSITION_CLEANUP)
+    assert running.node._segmenter is None
+    robot.spin_until(lambda: robot.count_publishers("/sgnet/labels") == 0)
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    assert state(robot) == "inactive"
+    assert change(robot, Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    assert state(robot) == "finalized"
+    running.stop()
+
+
+def test_a_model_steered_by_points_waits_for_a_calibrated_camera(
+    run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+) -> None:
+    arrays = robot.listen(DiagnosticArray, "/diagnostics")
+
+    def last_error() -> str:
+        values = {v.key: v.value for v in arrays[-1].status[0].values} if arrays else {}
+        return values.get("last error", "")
+
+    running = run_node("points")
+    (warning,) = robot.send_until(
+        lambda: [m.msg for m in robot.log if "no_camera_info" in m.msg], scene.messages()
+    )
+    assert "nothing received on /rgb/camera_info" in warning
+    assert "remap rgb/camera_info" in warning
+    robot.info.publish(CameraInfo(width=80, height=60))  # uncalibrated
+    robot.send_until(lambda: "K[0] is 0" in last_error(), scene.messages())
+    assert robot.labels == []
+    for f in (70.0, 200.0):
+        info = scene.camera_info()
+        info.k[0] = f
+        robot.info.publish(info)
+        seen = running.node._active.processor
+        robot.spin_until(lambda p=seen, i=info: p.camera_info and p.camera_info.k[0] == i.k[0])
+        camera = intrinsics_of(info, 80, 60)
+        labels, _ = robot.segment(*scene.messages())
+        expected = segmenters["points"].segment(scene.rgb, scene.depth, camera).labels
+        np.testing.assert_array_equal(pixels(labels), expected)
+        robot.spin_for(0.1)
+    first, last = robot.labels[0], robot.labels[-1]
+    assert (pixels(first) != pixels(last)).any(), "other rays, other labels"
+    running.stop()
+
+
+def test_a_model_steered_by_depth_needs_no_camera_info(
+    run_node: Any, robot: Any, scene: Any
+) -> None:
+    running = run_node("depth")
+    robot.info.publish(CameraInfo())  # uncalibrated
+    robot.send_until(lambda: robot.labels and robot.stats, scene.messages())
+    assert list(robot.stats[-1].drop_causes) in ([], ["overload"])
+    running.stop()
