@@ -16,7 +16,7 @@ from sgnet_core.data.check import check_folder
 from sgnet_core.data.folder import MILLIMETRES, NamedSamples, write_folder
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
-from sgnet_core.labels import NYU40, LabelSet
+from sgnet_core.labels import NYU13, NYU40, LabelSet
 
 CITYSCAPES_SCALE = 0.005
 """Metres per unit: 16 bits of millimetres would end at 65 m."""
@@ -92,10 +92,15 @@ Splits = Mapping[str, NamedSamples]
 def _nyuv2(args: argparse.Namespace) -> Splits:
     source: Path = args.source
     file = source / "nyu_depth_v2_labeled.mat" if source.is_dir() else source
-    table = nyuv2.class_table(args.mapping or file.with_name("classMapping40.mat"), args.mapping13)
+    classes = nyuv2.class_table(
+        args.mapping or file.with_name("classMapping40.mat"), args.mapping13
+    )
+    label_set = NYU13 if args.mapping13 else NYU40
     lists = args.splits or file.with_name("splits.mat")
     return {
-        split: nyuv2.NyuFile(file, nyuv2.read_split(lists, split), table, raw_depth=args.raw_depth)
+        split: nyuv2.NyuFile(
+            file, nyuv2.read_split(lists, split), classes, label_set, raw_depth=args.raw_depth
+        )
         for split in nyuv2.SPLIT_VARIABLES
     }
 

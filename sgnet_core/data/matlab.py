@@ -22,12 +22,12 @@ def read_mat(path: Path) -> dict[str, Any]:
         import scipy.io  # type: ignore[import-untyped]
     except ImportError as error:
         raise DatasetError(f"reading {path} needs SciPy: {EXTRA}") from error
+    if not path.is_file():
+        raise DatasetError(f"{path} does not exist")
     try:
         content: dict[str, Any] = scipy.io.loadmat(
             path, squeeze_me=True, struct_as_record=False, chars_as_strings=True
         )
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} does not exist") from error
     except Exception as error:  # SciPy raises a dozen types on damaged files
         raise DatasetError(f"cannot read the MATLAB file {path}: {error}") from error
     return content

@@ -17,7 +17,7 @@ from sgnet_core.camera import Intrinsics
 from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.matlab import open_hdf5, variable
 from sgnet_core.data.sample import Sample
-from sgnet_core.labels import IGNORE_ID, NYU13, NYU40
+from sgnet_core.labels import IGNORE_ID, NYU13, NYU40, LabelSet
 
 CAMERA = Intrinsics(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
 """The colour camera, to which depth is registered, as the data set's toolbox gives it."""
@@ -32,6 +32,7 @@ class NyuFile:
         path: the file, 2.8 GB.
         numbers: the frames, counted from 1 as the splits count them.
         classes: (895,) class of every label 0..894, from `class_table`.
+        label_set: what those classes are, `NYU40` or `NYU13`.
         raw_depth: the sensor's depth with its holes instead of the in-filled one.
 
     Raises:
@@ -43,12 +44,13 @@ class NyuFile:
         path: Path,
         numbers: NDArray[np.integer[Any]],
         classes: NDArray[np.uint8],
+        label_set: LabelSet = NYU40,
         *,
         raw_depth: bool = False,
     ) -> None:
         self.path, self.numbers, self.classes = path, numbers, classes
         self.depth = "rawDepths" if raw_depth else "depths"
-        self.label_set = NYU40 if classes[classes != IGNORE_ID].max() >= len(NYU13) else NYU13
+        self.label_set = label_set
         with open_hdf5(path) as file:
             count = len(file["images"])
             for name, kind, axes in (("images", "u", 4), (self.depth, "f", 3), ("labels", "u", 3)):
