@@ -94,8 +94,9 @@ class Parameters:
         values = {p.name: p.value for p in parameters if p.name in names}
         if reasons := [reason for item in values.items() if (reason := _problem(*item))]:
             return SetParametersResult(successful=False, reason="; ".join(reasons))
-        self.settings = replace(self.settings, **values)
-        self._on_change(self.settings)
+        if values:
+            self.settings = replace(self.settings, **values)
+            self._on_change(self.settings)
         return SetParametersResult(successful=True)
 
 

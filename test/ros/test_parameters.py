@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+import yaml
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.parameter import Parameter
+
+from sgnet_ros.environment import share_file
+from sgnet_ros.parameters import DESCRIPTORS, Parameters, Settings
+
+
+@pytest.fixture
+def context() -> Iterator[Any]:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def node(context: Any) -> Iterator[Any]:
+    node = rclpy.create_node("parameters", context=context)
+    yield node
+    node.destroy_node()
+
+
+def test_the_shipped_file_names_every_parameter_with_its_default() -> None:
+    content = yaml.safe_load(share_file("config/sgnet.yaml").read_text())
+    assert content == {"/**": {"ros__parameters": asdict(Settings())}}
+    types = {name: type(value) for name, value in content["/**"]["ros__parameters"].items()}
+    assert types == {name: type(value) for name, value in asdict(Settings()).items()}
+
+
+def test_the_node_has_the_defaults_and_describes_each(node: Any) -> None:
+    assert Parameters(node, lambda _: None).settings == Settings()
+    for name, value in asdict(Settings()).items():
+        assert node.get_parameter(name).value == value
+        assert node.describe_parameter(name).description.endswith((".", "..."))
+    assert set(DESCRIPTORS) == set(asdict(Settings()))
+
+
+def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any, tmp_path: Path) -> None:
+    heard: list[Settings] = []
+    parameters = Parameters(node, heard.append)
+    model = tmp_path / "model.safetensors"
+    model.touch()
+    for name, value in (("slop", 0.1), ("overlay_alpha", 0.0), ("model", str(model))):
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert result.successful, result.reason
+        assert getattr(parameters.settings, name) == value
+        assert heard[-1] == parameters.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("model", "/nowhere.safetensors", "there is no file /nowhere.safetensors"),
+        ("device", "gpu", "auto, cpu, cuda or cuda:N, not 'gpu'"),
+        ("precision", "int8", "auto, fp32, fp16, not 'int8'"),
+        ("slop", -0.01, "slop"),
+        ("slop", 1, "DOUBLE"),
+        ("overlay_alpha", 1.5, "overlay_alpha"),
+        ("queue_size", 20, "read-only"),
+        ("autostart", False, "read-only"),
+    ],
+)
+def test_an_unusable_value_is_refused_with_the_reason(
+    node: Any, name: str, value: Any, reason: str
+) -> None:
+    parameters = Parameters(node, lambda _: pytest.fail("changed"))
+    (result,) = node.set_parameters([Parameter(name, value=value)])
+    assert not result.successful
+    assert reason in result.reason
+    assert parameters.settings == Settings()
+
+
+def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> None:
+    heard: list[Settings] = []
+    Parameters(node, heard.append)
+    assert node.set_parameters([Parameter("use_sim_time", value=True)])[0].successful
+    assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        (Parameter("slop", value=3.0), InvalidParameterValueException),
+        (Parameter("queue_size", value=0), InvalidParameterValueException),
+        (Parameter("overlay_alpha", value="half"), InvalidParameterTypeException),
+    ],
+)
+def test_a_start_with_an_impossible_value_fails(
+    context: Any, override: Parameter, error: type[Exception]
+) -> None:
+    node = rclpy.create_node("parameters", context=context, parameter_overrides=[override])
+    with pytest.raises(error, match=override.name):
+        Parameters(node, lambda _: None)
+    node.destroy_node()
