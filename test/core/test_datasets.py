@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,14 @@ from PIL import Image
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.folder import read_camera, read_classes
 from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.sample import Sample
 from sgnet_core.labels import NYU40
+from sgnet_core.network import MODELS, SGNetConfig
+from sgnet_core.train_config import load_config
+
+CONFIGS = Path(__file__).parents[2] / "config" / "train"
 
 SIZE = (1, 1)  # of rooms; means nothing to frames in files
 H, W = 6, 8
@@ -344,3 +350,25 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
         open_dataset(str(tmp_path), SIZE)
     with pytest.raises(DatasetError, match="does not exist"):
         open_dataset(str(tmp_path / "elsewhere:train"), SIZE)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_training_configuration_is_valid_and_names_a_model(path: Path) -> None:
+    config = load_config(path)
+    assert config.model in MODELS
+    SGNetConfig.from_dict({**MODELS[config.model], **config.architecture})
+    assert config.train != config.validation
+
+
+def test_the_files_that_the_documentation_shows_are_valid(tmp_path: Path) -> None:
+    text = (CONFIGS.parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    camera, built_in, own = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+    path = tmp_path / "file.json"
+    path.write_text(camera)
+    assert read_camera(path).intrinsics.width == 640
+    path.write_text(built_in)
+    assert read_classes(path).label_set is NYU40
+    path.write_text(own)
+    classes = read_classes(path)
+    assert classes.label_set.names == ("floor", "table", "robot")
+    assert classes.table[[0, 1, 2, 7, 255]].tolist() == [255, 0, 1, 2, 255]
