@@ -118,8 +118,12 @@ class Camera(Node):
 
     def description(self) -> dict[str, Any]:
         """What will be played: the first line on the standard output."""
-        source = self.source
-        return {"count": source.count, "rate_hz": source.rate_hz, "label_set": source.label_set}
+        return {
+            "count": self.source.count,
+            "rate_hz": self.source.rate_hz,
+            "labelled": self._labels is not None,
+            "label_set": self.source.label_set,
+        }
 
     def report(self) -> dict[str, int]:
         """What was played: the last line on the standard output."""

@@ -78,6 +78,8 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    if os.environ.get("ROS_DISTRO") == "humble":  # older than the line above
+        os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")
     prepare_environment()
     clear(args.out)
     try:

@@ -148,7 +148,7 @@ class Demo:
                 break
         size, rate = pick(measured, wanted)
         recorded = self._told[0]["rate_hz"] or MAX_RATE_HZ
-        picked = self._args.rate or _rounded(min(rate, recorded, MAX_RATE_HZ))
+        picked = self._args.rate or rounded(min(rate, recorded, MAX_RATE_HZ))
         frame_ms = LOAD / rate * 1000
         print(
             f"playing {self._args.source} at {size[0]}x{size[1]} and {picked:g} Hz: "
@@ -192,10 +192,10 @@ class Demo:
         self._set_camera("rate", rate)
         classes, described = self._observer.class_map, self._told[0]
         assert classes is not None
-        labelled = described["label_set"]
-        if labelled is not None and labelled != classes.label_set:
-            print(f"no mIoU: ground truth is {labelled}, the model's classes {classes.label_set}")
-        self._observer.start(score=labelled == classes.label_set)
+        if described["labelled"] and described["label_set"] != classes.label_set:
+            truth = described["label_set"] or "in classes that it doesn't name (label_set)"
+            print(f"no mIoU: ground truth is {truth}, the model's classes are {classes.label_set}")
+        self._observer.start(score=described["label_set"] == classes.label_set)
         play = self._observer.create_client(Trigger, "camera/play")
         self._call(play, Trigger.Request())
 
@@ -337,7 +337,7 @@ def _seconds(args: argparse.Namespace) -> float:
     return float(args.seconds or (_ROOMS_S if args.source == "rooms" else _RECORDING_S))
 
 
-def _rounded(rate: float) -> float:
+def rounded(rate: float) -> float:
     """Down to two digits, for people."""
     unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return round(math.floor(rate / unit) * unit, 6)

@@ -78,8 +78,7 @@ class Observer(Node):
         self._frames: OrderedDict[int, dict[str, bytes]] = OrderedDict()
         self._pictures: list[Picture] = []
         self._interval_s = _FIRST_INTERVAL_S
-        self._score = True
-        self._has_truth = False
+        self._score = False
         for kind, topic in (
             ("rgb", "rgb/image_raw"),
             ("depth", "depth/image_raw"),
@@ -103,7 +102,7 @@ class Observer(Node):
         """From now on it counts; returns the present time in ns.
 
         Args:
-            score: whether ground truth is in the node's label set.
+            score: whether there is ground truth in the node's label set.
         """
         self._start_ns = int(self.get_clock().now().nanoseconds)
         self._score = score
@@ -178,7 +177,6 @@ class Observer(Node):
     def _on_image(self, kind: str, data: bytes) -> None:
         stamp, frame = parse_header(data)
         self.last_activity = time.monotonic()
-        self._has_truth |= kind == "truth"
         if not self.counts(stamp):
             return
         if kind == "rgb":
@@ -194,9 +192,9 @@ class Observer(Node):
         parts[kind] = data
         if len(self._frames) > _KEPT_FRAMES:
             self._frames.popitem(last=False)
-        if kind in ("labels", "truth") and {"labels", "truth"} <= parts.keys() and self._score:
+        if self._score and kind in ("labels", "truth") and {"labels", "truth"} <= parts.keys():
             self._add_score(parts)
-        needed = {"rgb", "depth", "labels", "overlay"} | ({"truth"} if self._has_truth else set())
+        needed = {"rgb", "depth", "labels", "overlay"} | ({"truth"} if self._score else set())
         if needed <= parts.keys():
             self._keep_picture(stamp, parts)
 
@@ -217,7 +215,7 @@ class Observer(Node):
                 depth=depth_view(_image(parts["depth"])).array,
                 labels=_mask(parts["labels"]),
                 overlay=_color(parts["overlay"]),
-                truth=_mask(parts["truth"]) if self._has_truth else None,
+                truth=_mask(parts["truth"]) if self._score else None,
             )
         )
         if len(self._pictures) > _MAX_PICTURES:

@@ -112,7 +112,7 @@ def table(summary: Mapping[str, Any]) -> str:
         ("dropped", dropped),
         ("headers that differ", summary["header_mismatches"]),
         ("out of order", summary["out_of_order"]),
-        ("mIoU", "no ground truth" if miou is None else f"{miou:.3f}"),
+        ("mIoU", "no ground truth in the model's classes" if miou is None else f"{miou:.3f}"),
         ("node's memory", f"{rss['first']:.0f} MiB at first, {rss['last']:.0f} at last"),
     ]
     times = {

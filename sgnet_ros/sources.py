@@ -15,7 +15,7 @@ import torch
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms import RoomTour
 from sgnet_core.images import ImageFileError, read_depth, read_labels, read_rgb
-from sgnet_core.labels import NYU40
+from sgnet_core.labels import IGNORE_ID, LABEL_SETS, NYU40
 from sgnet_ros.bag_source import BagSource
 from sgnet_ros.bags import is_bag
 from sgnet_ros.frames import Frame, Size, Source, SourceError, millimetres
@@ -123,6 +123,12 @@ class FolderSource(Source):
                     f"{self._folder / paths[kind]} is {image.shape[1]}x{image.shape[0]}, its "
                     f"colour image {rgb.shape[1]}x{rgb.shape[0]}: register {kind} to colour"
                 )
+        classes = LABEL_SETS.get(self.label_set or "")
+        if labels is not None and classes and not np.isin(labels, [*classes.ids, IGNORE_ID]).all():
+            raise SourceError(
+                f"{self._folder / paths['labels']} holds ids that are not of {classes.name}, which "
+                f"{self._layout.calibration} names as label_set: correct one of them"
+            )
         intrinsics = Intrinsics.from_matrix(self._matrix, rgb.shape[1], rgb.shape[0])
         return Frame(rgb, millimetres(depth), labels, intrinsics)
 

@@ -121,7 +121,7 @@ def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
     out, err = camera.communicate()
     assert camera.returncode == 0, err
     described, report = (json.loads(line) for line in out.splitlines())
-    assert described == {"count": COUNT, "rate_hz": None, "label_set": "nyu40"}
+    assert described == {"count": COUNT, "rate_hz": None, "labelled": True, "label_set": "nyu40"}
     assert report["pairs_sent"] == COUNT
 
     assert {t: len(m) for t, m in viewer.got.items()} == dict.fromkeys(viewer.got, COUNT)

@@ -34,7 +34,7 @@ from sgnet_core.model_file import save_model
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros.bags import Bag
 from sgnet_ros.demo import free_domain
-from sgnet_ros.demo_run import pick
+from sgnet_ros.demo_run import pick, rounded
 from sgnet_ros.observer import parse_header
 from sgnet_ros.pictures import Picture, colorize_depth, contact_sheet
 from sgnet_ros.processes import Child
@@ -300,6 +300,11 @@ def test_size_and_rate_fit_the_device() -> None:
     assert pick([(large, 1.0), (small, 4.0)], 3) == (small, 4)
     assert pick([(large, 0.5), (small, 0.6)], 3) == (large, 0.5)  # little to gain
     assert pick([(large, 0.5), (small, 2.0)], 3) == (small, 2)
+
+
+@pytest.mark.parametrize("rate, shown", [(29.97, 29.0), (1.619, 1.6), (0.0538, 0.053), (3.0, 3.0)])
+def test_rates_are_rounded_down_to_two_digits(rate: float, shown: float) -> None:
+    assert rounded(rate) == shown
 
 
 def stats(age: float, counters: tuple[int, int], **drops: int) -> FrameStats:

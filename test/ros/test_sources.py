@@ -121,6 +121,11 @@ def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"000002-depth\.png is 17x12, .* 18x12: register"):
         list(islice(open_source(str(make_partly(folder))), 3))
 
+    (folder / "camera.json").write_text(json.dumps({"K": K, "label_set": "nyu40"}))
+    Image.fromarray(picture(0, 12, 18, dtype="u2")).save(folder / "000002-depth.png")
+    with pytest.raises(SourceError, match=r"000002-label\.png holds ids that are not of nyu40"):
+        next(iter(open_source(str(folder))))
+
     (folder / "camera.json").write_text('{"K": [1, 2]}')
     with pytest.raises(SourceError, match=r"camera\.json holds no 3x3 camera matrix"):
         open_source(str(folder))
