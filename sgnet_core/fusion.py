@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgnet_core.backbone import BasicBlock, Bottleneck
-from sgnet_core.deform import Taps, deform_conv2d
-from sgnet_core.sconv import POSITIONS, SConv2d, WeightGenerator
+from sgnet_core.deform import Taps
+from sgnet_core.sconv import KERNEL, POSITIONS, SConv2d, WeightGenerator
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -67,37 +67,54 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
 class LinearWeightGenerator(nn.Module):
     """`WeightGenerator` as one deformable 3x3 convolution, 64 → 9, before its sigmoid.
 
-    Where the gather runs, that convolution goes the other way round. Bilinear sampling and the
-    kernel are both linear, so each kernel position may first map all of S' to its nine channels,
-    which are then sampled: 9 channels per tap in place of 64, and no matrix product after it.
+    That convolution goes the other way round. Bilinear sampling and the kernel are both linear,
+    so each kernel position first maps all of S' to its nine channels, which are then sampled and
+    summed: 9 channels per position to sample in place of 64, and no matrix product after it.
     """
 
     def __init__(self, generator: WeightGenerator) -> None:
         super().__init__()
         self.stride = generator.stride
         outer, inner = generator.to_mask.weight.double(), generator.gather.double()
-        kernel = torch.einsum("om,mcyx->ocyx", outer[:, :, 0, 0], inner).to(generator.gather)
-        self.kernel = nn.Parameter(kernel, requires_grad=False)  # (9, 64, 3, 3)
-        per_position = kernel.permute(2, 3, 0, 1).reshape(POSITIONS * POSITIONS, -1, 1, 1)
-        self.per_position = nn.Parameter(per_position.contiguous(), requires_grad=False)
+        kernel = torch.einsum("om,mcyx->yxoc", outer[:, :, 0, 0], inner).to(generator.gather)
+        kernel = kernel.reshape(POSITIONS * POSITIONS, -1, 1, 1)  # position, then output
+        self.kernel = nn.Parameter(kernel, requires_grad=False)
         assert generator.to_mask.bias is not None
         self.bias = nn.Parameter(generator.to_mask.bias.clone(), requires_grad=False)
 
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
         """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
+        mapped = F.conv2d(projected, self.kernel)  # (B, 81, H, W)
         if taps is None:
-            return deform_conv2d(
-                projected, offset, self.kernel, None, self.bias, stride=self.stride
-            ).sigmoid()
-        batch, h, w = taps.shape
-        mapped = F.conv2d(projected, self.per_position)  # (B, 81, H, W): position, then output
-        rows = mapped.permute(0, 2, 3, 1).reshape(-1, POSITIONS)
-        position = torch.arange(POSITIONS, device=rows.device).view(POSITIONS, 1)
-        index = taps.pixel.view(-1, POSITIONS, 4) * POSITIONS + position
-        sampled = F.embedding_bag(
-            index.view(batch * h * w, -1),
-            rows,
-            per_sample_weights=taps.weight.view(batch * h * w, -1),
-            mode="sum",
-        )
-        return (sampled + self.bias).sigmoid().view(batch, h, w, POSITIONS).permute(0, 3, 1, 2)
+            sampled = _sample(mapped, offset, self.stride)
+        else:
+            sampled = _gather(mapped, taps)
+        return (sampled + self.bias.view(POSITIONS, 1, 1)).sigmoid()
+
+
+def _gather(mapped: Tensor, taps: Taps) -> Tensor:
+    """(B, 81, H, W) → (B, 9, H', W'), summed over positions: one embedding bag of 36 pixels."""
+    batch, h, w = taps.shape
+    rows = mapped.permute(0, 2, 3, 1).reshape(-1, POSITIONS)
+    position = torch.arange(POSITIONS, device=rows.device).view(POSITIONS, 1)
+    index = taps.pixel.view(-1, POSITIONS, 4) * POSITIONS + position
+    weight = taps.weight.view(-1, POSITIONS * 4)
+    bags = F.embedding_bag(index.view_as(weight), rows, per_sample_weights=weight, mode="sum")
+    return bags.view(batch, h, w, POSITIONS).permute(0, 3, 1, 2)
+
+
+def _sample(mapped: Tensor, offset: Tensor, stride: int) -> Tensor:
+    """The same by bilinear sampling of one image per position, for GPUs and exported graphs."""
+    height, width = mapped.shape[2:]
+    h, w = offset.shape[2:]
+    delta = offset.float().view(-1, POSITIONS, 2, h, w)
+    tap = torch.arange(POSITIONS, device=offset.device).view(POSITIONS, 1, 1)
+    row = torch.arange(h, device=offset.device).view(h, 1) * stride - 1 + tap // KERNEL
+    column = torch.arange(w, device=offset.device) * stride - 1 + tap % KERNEL
+    # Pixel centres at half-integers, the edges of the image at ±1.
+    y = (delta[:, :, 0] + row) * (2 / height) + (1 / height - 1)
+    x = (delta[:, :, 1] + column) * (2 / width) + (1 / width - 1)
+    grid = torch.stack((x, y), dim=-1).view(-1, h, w, 2)
+    images = mapped.float().reshape(-1, POSITIONS, height, width)
+    sampled = F.grid_sample(images, grid, align_corners=False)  # (B·9, 9, H', W')
+    return sampled.view(-1, POSITIONS, POSITIONS, h, w).sum(1)

@@ -15,16 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
+from sgnet_core.fusion import fuse
 from sgnet_core.heads import upsample
 from sgnet_core.images import overlay as draw_overlay
 from sgnet_core.labels import LabelSet
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet
+from sgnet_core.onnx_backend import OnnxNetwork
 from sgnet_core.spatial import spatial_input
 from sgnet_core.upsampling import best_by_rows, best_labels
 
 PRECISIONS = ("auto", "fp32", "fp16")
+
+BACKENDS = ("auto", "torch", "onnx")
 
 MAX_PIXELS = 1 << 24
 """Of the network's input (4096x4096): more is a mistake, such as a 1x10000 image enlarged."""
@@ -53,32 +57,48 @@ class Segmenter:
     """A network ready to label frames. One frame at a time: use it from one thread.
 
     Args:
-        model: a network (it is moved to the device and put into evaluation mode), or the path of a
-            model file; None takes the weights that come with the package.
+        model: a network (which stays as it is: a fused copy runs), or the path of a model file,
+            ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         precision: "fp32", "fp16" (mixed precision, GPU only), or "auto": fp16 on a GPU, else fp32.
+        backend: "torch", or "onnx" (ONNX Runtime on the CPU, for ``.onnx`` files); "auto" takes
+            the one that the model file is made for.
 
     Raises:
         ModelFileError: the model file cannot be used.
-        ValueError: an unknown device or precision, or one that this machine lacks.
+        ValueError: an unknown device, precision or backend, or one that this machine lacks or the
+            model file is not made for.
     """
+
+    model: SGNet | OnnxNetwork
 
     def __init__(
         self,
         model: SGNet | str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
         precision: str = "auto",
+        backend: str = "auto",
     ) -> None:
+        path = None if isinstance(model, SGNet) else model or default_model_path()
+        self.backend = _pick_backend(backend, path)
+        if self.backend == "onnx" and device == "auto":
+            device = "cpu"
         self.device = _pick_device(device)
+        if self.backend == "onnx" and self.device.type != "cpu":
+            raise ValueError(f"{path} runs on the CPU: use device auto or cpu")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
         if precision == "fp16" and self.device.type == "cpu":
             raise ValueError("precision fp16 needs a GPU: use fp32 or auto on the CPU")
         self.half = self.device.type != "cpu" and precision != "fp32"
+        if path is not None and self.backend == "onnx":
+            self.model = OnnxNetwork(path)
+            return
         if not isinstance(model, SGNet):
-            model = load_model(default_model_path() if model is None else model)
+            assert path is not None
+            model = load_model(path)
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
-        self.model = model.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.model = fuse(model).to(self.device).to(memory_format=torch.channels_last)
 
     @property
     def info(self) -> ModelInfo:
@@ -124,18 +144,26 @@ class Segmenter:
 
         Raises:
             ValueError: an image of the wrong type, sizes that differ, missing intrinsics, a scale
-                that is not positive, or an opacity outside [0, 1].
+                that is not positive (or, with the onnx backend, not 1), or an opacity outside
+                [0, 1].
             RuntimeError: the network gave NaN or infinite scores.
         """
         size = _check_frame(rgb, depth)
         if not scales or not all(np.isfinite(s) and s > 0 for s in scales):
             raise ValueError(f"scales must be positive numbers, got {scales}")
+        if isinstance(self.model, OnnxNetwork) and tuple(scales) != (1.0,):
+            raise ValueError("scales other than 1 need a .safetensors model and the torch backend")
         stages_ms: dict[str, float] = {}
         with torch.inference_mode():
             start = time.perf_counter()
-            image, spatial = self.preprocess(rgb, depth, intrinsics, depth_scale)
-            start = self._lap(stages_ms, "preprocess", start)
-            raw = [self._run(image, spatial, scale) for scale in scales]
+            if isinstance(self.model, OnnxNetwork):
+                frame = self._resized(rgb, depth, intrinsics, depth_scale)
+                start = self._lap(stages_ms, "preprocess", start)
+                raw = [self.model.logits(*frame)[0]]
+            else:
+                image, spatial = self.preprocess(rgb, depth, intrinsics, depth_scale)
+                start = self._lap(stages_ms, "preprocess", start)
+                raw = [self._run(image, spatial, scale) for scale in scales]
             if not all(bool(logits.isfinite().all()) for logits in raw):
                 raise RuntimeError(
                     "the network gave NaN or infinite scores: use precision fp32, or another model"
@@ -164,15 +192,28 @@ class Segmenter:
     ) -> tuple[Tensor, Tensor | None]:
         """The network's input for one frame, at the model's input height.
 
-        Colours are averaged where the image shrinks; depth takes the nearest pixel, so that
-        holes never mix with measurements.
-
         Args:
             rgb, depth, intrinsics, depth_scale: as in `segment`.
 
         Returns:
             (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
             the device; None as the latter for a network without one.
+        """
+        image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale)
+        spatial = spatial_input(self.model.config.spatial, metres, camera)
+        return self.info.normalization(image), spatial
+
+    def _resized(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any],
+        intrinsics: Intrinsics | None,
+        depth_scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height.
+
+        Colours are averaged where the image shrinks; depth takes the nearest pixel, so that
+        holes never mix with measurements.
         """
         height, width = rgb.shape[:2]
         size = self._network_size(height, width)
@@ -185,17 +226,15 @@ class Segmenter:
                 image = image.float()  # bytes are resized four times as fast, on the CPU only
             image = F.interpolate(image, size, mode="bilinear", antialias=True)
             metres = F.interpolate(metres, size, mode="nearest-exact")
-        spatial_kind = self.model.config.spatial
         camera = None
-        if intrinsics is not None and spatial_kind in ("points", "hha"):
+        if intrinsics is not None and self.model.config.spatial in ("points", "hha"):
             if (intrinsics.height, intrinsics.width) != (height, width):
                 raise ValueError(
                     f"the intrinsics are of a {intrinsics.width}x{intrinsics.height} image, "
                     f"the frame is {width}x{height}: use `Intrinsics.resized` or `cropped`"
                 )
             camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
-        spatial = spatial_input(spatial_kind, metres, camera)
-        return self.info.normalization(image), spatial
+        return image, metres, camera
 
     def _network_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of the network's input for an image of that size."""
@@ -218,6 +257,7 @@ class Segmenter:
             size = (max(1, round(image.shape[2] * scale)), max(1, round(image.shape[3] * scale)))
             image = upsample(image, size)
             spatial = None if spatial is None else upsample(spatial, size)
+        assert isinstance(self.model, SGNet)
         with torch.autocast(self.device.type, torch.float16, enabled=self.half):
             logits: Tensor = self.model(image, spatial).logits[0]
         return logits.float()
@@ -229,6 +269,20 @@ class Segmenter:
         now = time.perf_counter()
         stages_ms[stage] = (now - start) * 1000
         return now
+
+
+def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
+    """ "torch" or "onnx" for a model file, or for a network in memory (None)."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {backend!r}")
+    made_for = "onnx" if path is not None and os.fspath(path).endswith(".onnx") else "torch"
+    if backend not in ("auto", made_for):
+        name = "a network in memory" if path is None else os.fspath(path)
+        remedy = "give the .safetensors file that it was exported from"
+        if made_for == "torch":
+            remedy = "export it with python -m sgnet_core.export and give the .onnx file"
+        raise ValueError(f"{name} is not made for backend {backend}: {remedy}")
+    return made_for
 
 
 def _pick_device(device: str | torch.device) -> torch.device:

@@ -1,0 +1,95 @@
+"""Runs exported models with ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgnet_core.model_file import ModelFileError
+from sgnet_core.model_metadata import from_metadata
+from sgnet_core.spatial import spatial_input
+
+INSTALL = "pip install 'onnxruntime>=1.25'"
+"""Earlier ones have no DeformConv on the CPU."""
+
+
+class OnnxNetwork:
+    """An exported model (`sgnet_core.export`): uint8 image and depth in, logits out.
+
+    Args:
+        path: of an ``.onnx`` file.
+
+    Attributes:
+        config: the architecture it was exported from.
+        info: label set, normalisation and training record.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no SGNet model, or ONNX Runtime is missing
+            or too old for it; the message names the file and the remedy.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelFileError(f"{path}: needs ONNX Runtime: {INSTALL}") from error
+        if not os.path.isfile(path):
+            raise ModelFileError(f"{path}: does not exist; name a model file")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions have no common public base
+            version = onnxruntime.__version__
+            raise ModelFileError(
+                f"{path}: damaged, not an ONNX model, or too new for ONNX Runtime {version} "
+                f"({INSTALL}): {error}"
+            ) from error
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            self.config, self.info = from_metadata(metadata)
+        except ValueError as error:
+            raise ModelFileError(
+                f"{path}: {error}; export the model with python -m sgnet_core.export"
+            ) from error
+        self._options = onnxruntime.RunOptions()
+        # Upsampling and argmax belong to the labels, which are not asked for.
+        self._options.only_execute_path_to_fetches = True
+
+    def logits(self, image: Tensor, metres: Tensor, intrinsics: Tensor | None = None) -> Tensor:
+        """Class scores of a frame at the head's stride.
+
+        Args:
+            image: (B, 3, H, W) uint8 RGB, or values that round to it.
+            metres: (B, 1, H, W) float32 depth, 0 and NaN: no measurement.
+            intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is steered by 3D coordinates
+                or HHA.
+
+        Returns:
+            (B, C, h, w) float32.
+
+        Raises:
+            ValueError: intrinsics are missing where they are needed.
+        """
+        kind = self.config.spatial
+        inputs = {"rgb": image.permute(0, 2, 3, 1).contiguous().numpy()}
+        if kind in ("points", "hha") and intrinsics is None:
+            raise ValueError(
+                f"spatial input {kind!r} needs the camera's intrinsics (fx, fy, cx, cy)"
+            )
+        if kind in ("depth", "points"):
+            inputs["depth"] = metres[:, 0].contiguous().numpy()
+        if kind == "points" and intrinsics is not None:
+            inputs["intrinsics"] = intrinsics.float().numpy().reshape(-1, 4)
+        if kind == "hha":
+            spatial = spatial_input(kind, metres, intrinsics)
+            assert spatial is not None
+            inputs["spatial"] = spatial.numpy()
+        (result,) = self._session.run(["logits"], inputs, self._options)
+        return torch.from_numpy(np.asarray(result))
