@@ -25,9 +25,9 @@ def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
 
     Each round takes the normals within a threshold of the present direction (or its opposite) as
     level surfaces, those within a threshold of orthogonal to it as walls, and moves to the
-    direction y that minimises Σ_walls (n·y)² − Σ_level (n·y)². From the start, a camera may roll
-    and pitch by less than 45° (so it may look from 60° down to 30° up). The selection has no
-    useful gradient: none is kept.
+    direction y that minimises Σ_walls (n·y)² − Σ_level (n·y)². The true direction must lie within
+    45° of the start: a camera that does not roll may look from 60° down to 30° up. The selection
+    has no useful gradient: none is kept.
 
     Args:
         normals: (B, 3, ...) unit vectors in the camera frame (x right, y down, z forward).

@@ -24,7 +24,7 @@ GROUND_PERCENTILE = 1.0
 
 NORMAL_RADIUS = 3  # pixels, of the window for the angle
 GRAVITY_GRID = 120  # cells on the shorter side, about, of the grid that gravity is estimated on
-GRAVITY_RADIUS = 2  # cells: at 480x640 about the published 21x21 pixels
+GRAVITY_RADIUS = 2  # cells: 20x20 pixels at 480x640, where the published window is 21x21
 
 
 def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:

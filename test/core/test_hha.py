@@ -1,0 +1,376 @@
+"""HHA: published encoding, an independent implementation, exact rooms, planes, degenerate input."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sgnet_core.camera import Intrinsics
+from sgnet_core.data.rooms import Rooms
+from sgnet_core.data.sample import Sample
+from sgnet_core.gravity import estimate_up
+from sgnet_core.normals import normal_map
+from sgnet_core.spatial import hha
+
+WALL, FLOOR, CEILING = 0, 1, 21
+LEVEL = (0.0, -1.0, 0.0)  # up, of a camera that looks at the horizon
+Array = NDArray[np.float64]
+
+
+@cache
+def rooms() -> list[Sample]:
+    source = Rooms(seed=4_000, length=10, size=(240, 320))
+    return [source[i] for i in range(len(source))]
+
+
+def tensors(sample: Sample, exact: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    depth = sample.depth_exact if exact else sample.depth
+    assert depth is not None and sample.up is not None
+    return (
+        torch.from_numpy(depth)[None, None],
+        sample.intrinsics.parameters(),
+        torch.from_numpy(sample.up)[None],
+    )
+
+
+def plane_depth(camera: Intrinsics, normal: Array, distance: float) -> Array:
+    """(H, W) metres of the plane n·P = −distance, n towards the camera; inf behind it."""
+    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    slope = normal[0] * (u - camera.cx) / camera.fx + normal[1] * (v - camera.cy) / camera.fy
+    with np.errstate(divide="ignore"):
+        depth = -distance / (slope + normal[2])
+    return np.where(depth > 0, depth, np.inf)
+
+
+def to_tensor(depth: Array) -> Tensor:
+    return torch.from_numpy(depth).float()[None, None]
+
+
+# The independent implementation: float64, one pixel at a time, least squares by LAPACK.
+
+
+def reference_points(depth: Array, camera: Intrinsics) -> Array:
+    v, u = np.mgrid[: camera.height, : camera.width]
+    rays = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones(u.shape)])
+    return rays.transpose(1, 2, 0) * depth[..., None]
+
+
+def reference_normals(points: Array, radius: int, step: int) -> Array:
+    """Normals towards the camera at every `step`-th pixel: a·x/z + b·y/z + c = 1/z by lstsq."""
+    height, width, _ = points.shape
+    result = np.full((height, width, 3), np.nan)
+    for v in range(0, height, step):
+        for u in range(0, width, step):
+            window = points[
+                max(0, v - radius) : v + radius + 1, max(0, u - radius) : u + radius + 1
+            ]
+            p = window.reshape(-1, 3)
+            p = p[p[:, 2] > 0]
+            if points[v, u, 2] > 0 and len(p) >= 3:
+                n, _, rank, _ = np.linalg.lstsq(p / p[:, 2:], 1 / p[:, 2], rcond=None)
+                if rank == 3:
+                    result[v, u] = -n / np.linalg.norm(n)
+    return result[::step, ::step]
+
+
+def reference_up(normals: Array) -> Array:
+    n = normals.reshape(-1, 3)
+    n = n[np.isfinite(n[:, 0])]
+    up = np.array([0, -np.cos(np.pi / 12), -np.sin(np.pi / 12)])
+    for threshold in (45, 15):
+        for _ in range(5):
+            along = np.abs(n @ up)
+            floors = n[along > np.cos(np.radians(threshold))]
+            walls = n[along < np.sin(np.radians(threshold))]
+            vectors = np.linalg.eigh(walls.T @ walls - floors.T @ floors)[1]
+            up = vectors[:, 0] * np.sign(vectors[:, 0] @ up)
+    return up
+
+
+def reference_hha(depth: Array, camera: Intrinsics, step: int) -> tuple[Array, Array]:
+    """(3, h, w) at every `step`-th pixel, NaN where undefined; and up."""
+    points = reference_points(depth, camera)
+    # The published radius is 10 pixels, for images of 480 rows.
+    up = reference_up(reference_normals(points, camera.height // 48, 2 * step))
+    normals = reference_normals(points, 3, step)
+    angle = np.degrees(np.arccos(np.clip(normals @ up, -1, 1)))
+    height = np.where(depth > 0, points @ up * 100, np.nan)
+    lowest = np.nanpercentile(height, 1)
+    height -= lowest if lowest <= -90 else -130
+    with np.errstate(divide="ignore"):
+        disparity = 31000 / np.maximum(depth * 100, 100)
+    encoded = np.stack([disparity[::step, ::step], height[::step, ::step], angle + 128 - 90])
+    return np.clip(encoded, 0, 255), up
+
+
+def angle_between(a: Array | Tensor, b: Array | Tensor) -> float:
+    cosine = float(np.dot(np.asarray(a).ravel(), np.asarray(b).ravel()))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "sensor"])
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_agrees_with_an_independent_implementation(room: int, exact: bool) -> None:
+    sample = rooms()[room]
+    depth, intrinsics, _ = tensors(sample, exact)
+    expected, _ = reference_hha(depth[0, 0].double().numpy(), sample.intrinsics, step=4)
+    ours = hha(depth, intrinsics)[0, :, ::4, ::4].double().numpy()
+    there = np.isfinite(expected).all(0) & (depth[0, 0, ::4, ::4].numpy() > 0)
+    assert there.mean() > 0.5
+    error = np.abs(ours - expected)[:, there]
+    assert error[0].max() < 1e-3  # disparity
+    assert np.median(error[1]) <= 3  # cm: the two estimates of up differ a little
+    assert np.median(error[2]) <= 0.5  # degrees
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "sensor"])
+@pytest.mark.parametrize("room", [3, 4])
+def test_with_up_given_the_angles_are_those_of_the_independent_fit(room: int, exact: bool) -> None:
+    sample = rooms()[room]
+    depth, intrinsics, up = tensors(sample, exact)
+    points = reference_points(depth[0, 0].double().numpy(), sample.intrinsics)
+    normals = reference_normals(points, 3, 4)
+    expected = np.degrees(np.arccos(np.clip(normals @ up[0].double().numpy(), -1, 1)))
+    ours = hha(depth, intrinsics, up)[0, 2, ::4, ::4].double().numpy() - 38
+    error = np.abs(ours - expected)[np.isfinite(expected)]
+    assert np.percentile(error, 95) < 0.2
+
+
+# Rooms, where gravity, height and the level surfaces are known exactly
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "sensor"])
+def test_gravity_is_found_in_rooms(exact: bool) -> None:
+    errors = []
+    for sample in rooms():
+        depth, intrinsics, up = tensors(sample, exact)
+        valid = (depth > 0).float()
+        inverse = valid / torch.where(depth > 0, depth, 1.0)
+        found = estimate_up(normal_map(valid, inverse, intrinsics, 10), valid)
+        errors.append(angle_between(found, up))
+    assert np.median(errors) < 1
+    assert np.mean(np.array(errors) < 3) >= 0.9
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "sensor"])
+@pytest.mark.parametrize("given_up", [True, False], ids=["given", "estimated"])
+def test_angle_and_height_are_right_in_rooms(given_up: bool, exact: bool) -> None:
+    true_angle = {FLOOR: 0.0, WALL: 90.0, CEILING: 180.0}
+    angle_errors, height_errors = [], []
+    for sample in rooms():
+        depth, intrinsics, up = tensors(sample, exact)
+        encoded = hha(depth, intrinsics, up if given_up else None)[0].numpy()
+        valid = depth[0, 0].numpy() > 0
+        for label, angle in true_angle.items():
+            surface = valid & (sample.labels == label)
+            angle_errors.append(np.abs(encoded[2][surface] - 38 - angle))
+        if sample.camera_height is not None and sample.camera_height >= 0.9:
+            points = reference_points(sample.depth_exact.astype(np.float64), sample.intrinsics)
+            height = 100 * (points @ sample.up + sample.camera_height)
+            in_range = valid & (height < 250)
+            height_errors.append(np.abs(encoded[1] - height)[in_range])
+    # A 7x7 window leaves the sensor's noise some degrees, in any implementation.
+    assert np.median(np.concatenate(angle_errors)) <= (1 if exact else 4)
+    assert len(height_errors) >= 5
+    assert np.median(np.concatenate(height_errors)) <= 3  # cm
+
+
+# The published encoding
+
+
+def corridor(camera_height: float, distance: float) -> tuple[Tensor, Intrinsics]:
+    """A level camera before a wall, above a floor."""
+    camera = Intrinsics(100.0, 100.0, 79.5, 59.5, 160, 120)
+    floor = plane_depth(camera, np.array(LEVEL), camera_height)
+    wall = plane_depth(camera, np.array([0.0, 0.0, -1.0]), distance)
+    return to_tensor(np.minimum(floor, wall)), camera
+
+
+@pytest.mark.parametrize("up", [None, LEVEL])
+def test_values_are_those_of_the_published_encoding(up: tuple[float, ...] | None) -> None:
+    depth, camera = corridor(camera_height=1.2, distance=4.0)
+    given_up = None if up is None else torch.tensor([up])
+    disparity, height, angle = hha(depth, camera.parameters(), given_up)[0]
+    # Estimated up is a fraction of a degree off: planes near the corner mix floor and wall.
+    degrees, cm = (0.5, 2.0) if up is None else (0.1, 0.1)
+    # On the wall, 20 rows above the principal point: z = 4 m, y = −19.5·4/100 m.
+    torch.testing.assert_close(disparity[40, 80].item(), 77.5)
+    assert height[40, 80].item() == pytest.approx(120 + 78, abs=cm)
+    assert angle[40, 80].item() == pytest.approx(128, abs=degrees)
+    # On the floor, row 110: z = 1.2·100/50.5 m.
+    assert disparity[110, 20].item() == pytest.approx(310 * 50.5 / 120, rel=1e-5)
+    assert height[110, 20].item() == pytest.approx(0, abs=cm)
+    assert angle[110, 20].item() == pytest.approx(38, abs=degrees)
+
+
+def test_a_ceiling_is_at_218() -> None:
+    camera = Intrinsics(100.0, 100.0, 79.5, 59.5, 160, 120)
+    ceiling = plane_depth(camera, np.array([0.0, 1.0, 0.0]), 1.1)
+    encoded = hha(to_tensor(ceiling), camera.parameters(), torch.tensor([LEVEL]))[0]
+    assert encoded[2, 10, 80].item() == pytest.approx(218, abs=0.2)
+    assert encoded[1, 10, 80].item() == pytest.approx(130 + 110, abs=0.1)  # no ground in view
+
+
+def test_values_saturate_at_0_and_255() -> None:
+    depth, camera = corridor(camera_height=1.2, distance=30.0)
+    near, _ = corridor(camera_height=1.2, distance=0.5)
+    up = torch.tensor([LEVEL])
+    assert hha(depth, camera.parameters(), up)[0, 1, 0, 0] == 255  # 30 m off, 17.9 m up
+    assert (hha(near, camera.parameters(), up)[0, 0] == 255).all()
+
+
+def test_ground_out_of_view_is_assumed_1_3_metres_below() -> None:
+    depth, camera = corridor(camera_height=0.6, distance=4.0)
+    height = hha(depth, camera.parameters(), torch.tensor([LEVEL]))[0, 1]
+    assert height[110, 20].item() == pytest.approx(70, abs=0.2)
+
+
+def test_a_few_outliers_below_the_floor_do_not_move_the_ground() -> None:
+    depth, camera = corridor(camera_height=1.2, distance=4.0)
+    depth[0, 0, 100:110:3, ::40] *= 3
+    height = hha(depth, camera.parameters(), torch.tensor([LEVEL]))[0, 1]
+    assert height[117, 20].item() == pytest.approx(0, abs=0.5)
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 50), st.floats(0, 1))
+@settings(deadline=None, max_examples=30)
+def test_any_depth_stays_within_0_and_255(seed: int, scale: float, holes: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    depth = torch.rand(2, 1, 19, 23, generator=generator) * scale
+    depth[torch.rand(depth.shape, generator=generator) < holes] = float("nan")
+    encoded = hha(depth, torch.tensor([[20.0, 22.0, 9.0, 14.0]]))
+    assert encoded.isfinite().all()
+    assert encoded.min() >= 0 and encoded.max() <= 255
+    valid = (depth >= 1e-3).expand_as(encoded)
+    assert (encoded[~valid] == 0).all()
+    assert (encoded[:, ::2][valid[:, ::2]] > 0).all()  # disparity and angle of a measurement
+
+
+# Planes
+
+
+directions = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, -0.2))
+
+
+@given(directions, directions, st.integers(0, 100))
+@settings(deadline=None, max_examples=40)
+def test_the_angle_of_a_plane_is_known_everywhere(
+    normal: tuple[float, ...], up: tuple[float, ...], seed: int
+) -> None:
+    """Border pixels and pixels beside holes included."""
+    camera = Intrinsics(60.0, 64.0, 20.0, 30.0, 41, 33)
+    n, u = (np.array(x) / np.linalg.norm(x) for x in (normal, up))
+    depth = plane_depth(camera, n, 2.0)
+    holes = np.random.default_rng(seed).random(depth.shape) < 0.3
+    depth[holes | (depth > 20)] = 0
+    encoded = hha(to_tensor(depth), camera.parameters(), torch.tensor(u)[None])
+    there = depth > 0
+    error = np.abs(encoded[0, 2].numpy() - 38 - angle_between(n, u))[there]
+    assert np.percentile(error, 90) < 0.3 if there.sum() > 50 else True
+
+
+def test_a_pixel_alone_faces_the_camera() -> None:
+    depth = torch.zeros(1, 1, 9, 9)
+    depth[0, 0, 4, 4] = 2.0
+    normals = normal_map(
+        (depth > 0).float(), depth / 4, torch.tensor([[10.0, 10.0, 4.0, 4.0]]), radius=3
+    )
+    torch.testing.assert_close(normals[0, :, 4, 4], torch.tensor([0.0, 0.0, -1.0]))
+
+
+# Up
+
+
+def test_a_given_up_needs_no_unit_length() -> None:
+    sample = rooms()[0]
+    depth, intrinsics, up = tensors(sample)
+    torch.testing.assert_close(
+        hha(depth, intrinsics, 9.81 * up), hha(depth, intrinsics, up), atol=0.01, rtol=0
+    )
+
+
+def test_without_normals_up_stays_at_the_start() -> None:
+    up = estimate_up(torch.zeros(2, 3, 4, 5), torch.zeros(2, 1, 4, 5))
+    start = torch.tensor([0.0, -np.cos(np.pi / 12), -np.sin(np.pi / 12)]).float()
+    torch.testing.assert_close(up, start.expand(2, 3))
+
+
+def test_one_wall_leaves_up_in_its_plane() -> None:
+    """A wall says that up is orthogonal to it, and nothing of roll: that stays as it was."""
+    normal = torch.tensor([0.1, 0.2, -1.0])
+    normal /= normal.norm()
+    up = estimate_up(normal.view(1, 3, 1).expand(1, 3, 50), torch.ones(1, 1, 50))[0]
+    assert float(up @ normal) == pytest.approx(0, abs=1e-3)
+    assert float(up[1]) < -0.95
+
+
+@pytest.mark.parametrize(
+    ("pitch", "roll"), [(-25, 0), (-10, 20), (0, -35), (15, 40), (30, -30), (55, 0), (45, 15)]
+)
+def test_gravity_is_found_for_pitched_and_rolled_cameras(pitch: float, roll: float) -> None:
+    """Positive pitch looks down."""
+    p, r = np.radians([pitch, roll])
+    up = np.array([np.sin(r) * np.cos(p), -np.cos(r) * np.cos(p), -np.sin(p)])
+    side = np.cross(up, [0.0, 0.0, 1.0])
+    side /= np.linalg.norm(side)
+    ahead = np.cross(side, up)
+    rng = np.random.default_rng(0)
+    counts = {tuple(up): 300, tuple(side): 300, tuple(ahead): 200, (0.5, -0.5, -0.7071): 40}
+    normals = np.concatenate([np.tile(n, (k, 1)) for n, k in counts.items()])
+    normals += rng.normal(0, 0.03, normals.shape)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    found = estimate_up(torch.from_numpy(normals.T.copy())[None], torch.ones(1, 1, len(normals)))
+    assert angle_between(found, up) < 1
+
+
+# Symmetry, batches, repetition, gradients
+
+
+def test_a_mirrored_image_has_the_mirrored_hha() -> None:
+    sample = rooms()[1]
+    depth, intrinsics, up = tensors(sample, exact=False)
+    mirrored = hha(
+        depth.flip(3), sample.intrinsics.flipped().parameters(), up * torch.tensor([-1.0, 1, 1])
+    )
+    error = (mirrored.flip(3) - hha(depth, intrinsics, up)).abs()
+    assert error.quantile(0.99) < 0.2
+
+
+def test_a_batch_is_its_images() -> None:
+    samples = [tensors(s, exact=False) for s in rooms()[:3]]
+    depth, intrinsics = (torch.cat([s[i] for s in samples]) for i in (0, 1))
+    together = hha(depth, intrinsics)
+    for i, (d, k, _) in enumerate(samples):
+        torch.testing.assert_close(together[i : i + 1], hha(d, k), atol=0.05, rtol=0)
+
+
+def test_the_same_depth_gives_the_same_bits() -> None:
+    depth, intrinsics, _ = tensors(rooms()[0], exact=False)
+    assert torch.equal(hha(depth, intrinsics), hha(depth.clone(), intrinsics.clone()))
+
+
+def test_autocast_does_not_round_it() -> None:
+    depth, intrinsics, _ = tensors(rooms()[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = hha(depth, intrinsics)
+    assert torch.equal(cast, hha(depth, intrinsics))
+
+
+def test_gradients_are_those_of_the_function() -> None:
+    generator = torch.Generator().manual_seed(3)
+    depth = torch.rand(1, 1, 5, 6, generator=generator, dtype=torch.float64) + 2
+    depth[0, 0, 2, 3] = 0  # a hole stays a hole under the check's small steps
+    function = partial(
+        hha,
+        intrinsics=torch.tensor([[6.0, 15.0, 2.5, 2.0]]),
+        up=torch.tensor([[0.1, -0.9, 0.2]]),
+    )
+    # 2..3 m, and nothing 0.9 m below the camera: nothing saturates, and the ground stays put.
+    assert torch.autograd.gradcheck(function, (depth.requires_grad_(),))
