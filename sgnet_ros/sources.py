@@ -21,6 +21,9 @@ from sgnet_ros.bags import is_bag
 from sgnet_ros.frames import Frame, Size, Source, SourceError, millimetres
 
 
+_SECONDS_PER_ROOM = 4.0  # so that a short look shows several
+
+
 class RoomsSource(Source):
     """A camera that moves through procedural rooms, with exact labels; endless.
 
@@ -33,7 +36,7 @@ class RoomsSource(Source):
     def __init__(self, size: Size, rate_hz: float, seed: int = 0) -> None:
         super().__init__("rooms", None, NYU40.name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tour = RoomTour(seed, (size[1], size[0]), rate_hz, device=device)
+        self._tour = RoomTour(seed, (size[1], size[0]), rate_hz, _SECONDS_PER_ROOM, device)
 
     def __iter__(self) -> Iterator[Frame]:
         for sample in self._tour:
