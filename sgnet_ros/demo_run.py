@@ -217,11 +217,7 @@ class Demo:
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + 0.5
                     self._rss_mb += [rss for rss in [self._node.rss_mb()] if rss]
-                    told = self._told[-1]
-                    rendering = "rendered" in told and not self._observer.labels
-                    note = f"drawing rooms, {told['rendered']} of {told['of']}" if rendering else ""
-                    bar.set_postfix_str(note, refresh=False)
-                    bar.update(len(self._observer.labels) - bar.n)
+                    self._show(bar)
                 return not self._camera.running
 
             self._spin_until(finished, math.inf)
@@ -234,7 +230,15 @@ class Demo:
                 60,
                 "the last frame",
             )
-            bar.update(len(self._observer.labels) - bar.n)
+            self._show(bar)
+
+    def _show(self, bar: tqdm[Any]) -> None:
+        told, seen = self._told[-1], self._observer
+        note = f"{len(seen.labels)} labelled"
+        if "rendered" in told and not seen.rgb_headers:
+            note = f"drawing rooms, {told['rendered']} of {told['of']}"
+        bar.set_postfix_str(note, refresh=False)
+        bar.update(len(seen.rgb_headers) - bar.n)
 
     def _summary(self, rate: float, baseline: FrameStats) -> dict[str, Any]:
         seen = self._observer

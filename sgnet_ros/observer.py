@@ -157,7 +157,8 @@ class Observer(Node):
     def _on_rgb_info(self, data: bytes) -> None:
         # The camera gives it its image's header, and it is too small to get lost.
         stamp, frame = parse_header(data)
-        self.rgb_headers.setdefault(stamp, frame)
+        if self.counts(stamp):
+            self.rgb_headers.setdefault(stamp, frame)
 
     def _on_camera_info(self, data: bytes) -> None:
         info = deserialize_message(data, CameraInfo)

@@ -20,7 +20,6 @@ from sgnet_ros.bag_source import BagSource
 from sgnet_ros.bags import is_bag
 from sgnet_ros.frames import Frame, Size, Source, SourceError, millimetres
 
-
 _SECONDS_PER_ROOM = 4.0  # so that a short look shows several
 
 
