@@ -33,14 +33,13 @@ def predict_masks(
 ) -> Iterator[tuple[Sample, Mask]]:
     """Every sample with the (H, W) uint8 mask that the model predicts at the label's size.
 
-    The samples run as they are, without resizing, so those of one batch must agree in size.
+    The samples run as they are, without resizing.
     """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     try:
-        for start in tqdm(range(0, len(samples), batch), disable=not progress, unit="batch"):
-            chunk = [samples[i] for i in range(start, min(start + batch, len(samples)))]
+        for chunk in _batches(samples, batch, progress):
             tensors = collate(chunk).to(device)
             rgb = model.info.normalization(tensors.rgb)
             rgb = rgb.contiguous(memory_format=torch.channels_last)
@@ -51,6 +50,19 @@ def predict_masks(
                 yield sample, best_labels(scores.contiguous(), (height, width))[0]
     finally:
         model.train(training)
+
+
+def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:
+    """Up to ``batch`` neighbouring samples of one size at a time."""
+    chunk: list[Sample] = []
+    for index in tqdm(range(len(samples)), disable=not progress, unit="frame"):
+        sample = samples[index]
+        if chunk and (len(chunk) == batch or sample.labels.shape != chunk[0].labels.shape):
+            yield chunk
+            chunk = []
+        chunk.append(sample)
+    if chunk:
+        yield chunk
 
 
 def evaluate(
@@ -66,6 +78,7 @@ def evaluate(
 def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) -> None:
     """A picture: colour, depth, prediction, truth of the first samples, one row each."""
     first = [samples[i] for i in range(min(rows, len(samples)))]
+    first = [sample for sample in first if sample.labels.shape == first[0].labels.shape]
     strips = []
     for sample, mask in predict_masks(model, first, batch=rows):
         depth = np.clip(sample.depth / 5 * 255, 0, 255).astype(np.uint8)

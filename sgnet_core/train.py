@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from sgnet_core.backbone import load_imagenet, read_checkpoint, torchvision_weights
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.loading import Batch, Samples, training_loader
+from sgnet_core.data.loading import ENDLESS, Batch, Samples, training_loader
+from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
 from sgnet_core.eval import evaluate, prediction_sheet
 from sgnet_core.files import atomic_write
@@ -135,9 +136,10 @@ class Run:
         held_out, other = open_dataset(config.validation, config.size)
         if other != labels:
             raise ValueError(f"{config.train} and {config.validation} differ in their classes")
-        validation = [
-            held_out[i] for i in tqdm(range(len(held_out)), "validation set", leave=False)
-        ]
+        validation: Samples = held_out
+        if isinstance(held_out, Rooms):  # rendered once
+            frames = tqdm(range(len(held_out)), "validation set", leave=False)
+            validation = [held_out[i] for i in frames]
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = folder / "checkpoint.pt"
         torch.manual_seed(config.seed)
@@ -325,7 +327,10 @@ def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
     if not balance:
         return torch.ones(num_classes)
     counts = np.zeros(256)
-    for i in tqdm(range(min(CLASS_SAMPLE, len(samples))), desc="class frequencies", leave=False):
+    # Spread over the set, whose neighbours may show one scene.
+    step = 1 if len(samples) == ENDLESS else max(1, len(samples) // CLASS_SAMPLE)
+    chosen = range(0, len(samples), step)[:CLASS_SAMPLE]
+    for i in tqdm(chosen, desc="class frequencies", leave=False):
         counts += np.bincount(samples[i].labels.reshape(-1), minlength=256)
     frequency = counts[:num_classes] / max(1.0, counts[:num_classes].sum())
     present = frequency > 0
