@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -196,6 +197,8 @@ class RunningNode:
         self._thread.join(20)
         assert not self._thread.is_alive()
         self.node.destroy_node()
+        del self.node, self._executor
+        gc.collect()  # the last of a lifecycle node, its log's publisher, goes with the object
         self.context.try_shutdown()
 
 

@@ -72,6 +72,10 @@ def test_a_model_steered_by_points_waits_for_a_calibrated_camera(
         values = {v.key: v.value for v in arrays[-1].status[0].values} if arrays else {}
         return values.get("last error", "")
 
+    def focal_length_known_to(running: Any) -> float | None:
+        info = running.node._active.processor.camera_info
+        return None if info is None else info.k[0]
+
     running = run_node("points")
     (warning,) = robot.send_until(
         lambda: [m.msg for m in robot.log if "no_camera_info" in m.msg], scene.messages()
@@ -85,8 +89,7 @@ def test_a_model_steered_by_points_waits_for_a_calibrated_camera(
         info = scene.camera_info()
         info.k[0] = f
         robot.info.publish(info)
-        seen = running.node._active.processor
-        robot.spin_until(lambda p=seen, i=info: p.camera_info and p.camera_info.k[0] == i.k[0])
+        robot.spin_until(lambda f=f: focal_length_known_to(running) == f)
         camera = intrinsics_of(info, 80, 60)
         labels, _ = robot.segment(*scene.messages())
         expected = segmenters["points"].segment(scene.rgb, scene.depth, camera).labels
