@@ -95,8 +95,8 @@ class FrameProcessor:
     def _process(self, frame: Frame, segmenter: Segmenter) -> None:
         taken = time.perf_counter()
         pair, camera_info = frame.pair, self.camera_info
-        self._require_registration(pair)
         rgb, depth, copies = self._convert(pair)
+        self._require_registration(pair)
         intrinsics = None
         if segmenter.model.config.spatial in _NEEDS_INTRINSICS:
             intrinsics = self._intrinsics(camera_info, pair.rgb)
@@ -128,6 +128,18 @@ class FrameProcessor:
         self._publish_stats(stats)
         self._stats_ms = (time.perf_counter() - published) * 1e3
 
+    def _convert(self, pair: Pair[Image]) -> tuple[ImageArray, ImageArray, int]:
+        """RGB, depth, and the number of copies made."""
+        try:
+            rgb, rgb_copies = rgb_view(pair.rgb)
+        except ImageError as error:
+            raise FrameDropped("bad_rgb", f"{self._topics.rgb}: {error}") from error
+        try:
+            depth, depth_copies = depth_view(pair.depth)
+        except ImageError as error:
+            raise FrameDropped("bad_depth", f"{self._topics.depth}: {error}") from error
+        return rgb, depth, rgb_copies + depth_copies
+
     def _require_registration(self, pair: Pair[Image]) -> None:
         rgb, depth = pair.rgb, pair.depth
         same_size = (rgb.width, rgb.height) == (depth.width, depth.height)
@@ -142,18 +154,6 @@ class FrameProcessor:
             "aligned_depth_to_color/image_raw, other drivers with depth_registration:=true, or run "
             "depth_image_proc's register node",
         )
-
-    def _convert(self, pair: Pair[Image]) -> tuple[ImageArray, ImageArray, int]:
-        """RGB, depth, and the number of copies made."""
-        try:
-            rgb, rgb_copies = rgb_view(pair.rgb)
-        except ImageError as error:
-            raise FrameDropped("bad_rgb", f"{self._topics.rgb}: {error}") from error
-        try:
-            depth, depth_copies = depth_view(pair.depth)
-        except ImageError as error:
-            raise FrameDropped("bad_depth", f"{self._topics.depth}: {error}") from error
-        return rgb, depth, rgb_copies + depth_copies
 
     def _intrinsics(self, info: CameraInfo | None, rgb: Image) -> Intrinsics:
         if info is None:

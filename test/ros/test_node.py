@@ -198,6 +198,10 @@ def short_step(rgb: Image, depth: Image) -> None:
     depth.step = 80
 
 
+def no_pixels(rgb: Image, depth: Image) -> None:
+    rgb.height = rgb.width = 0
+
+
 def unknown_encoding(rgb: Image, depth: Image) -> None:
     rgb.encoding = "32SC1"
 
@@ -219,6 +223,7 @@ def other_size(rgb: Image, depth: Image) -> None:
     [
         (truncate, "bad_rgb", ["/rgb/image_raw", "data", "truncated"]),
         (empty, "bad_rgb", ["/rgb/image_raw", "data", "empty"]),
+        (no_pixels, "bad_rgb", ["/rgb/image_raw", "height", "0x0"]),
         (unknown_encoding, "bad_rgb", ["/rgb/image_raw", "32SC1"]),
         (short_step, "bad_depth", ["/depth/image_raw", "step"]),
         (color_as_depth, "bad_depth", ["/depth/image_raw", "rgb8", "remap"]),
