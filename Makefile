@@ -13,7 +13,7 @@ TORCH_INDEX ?=
 PREFIX := $(abspath $(VENV))
 PY := $(PREFIX)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
-EXTRAS := bags,data,train,dev
+EXTRAS := bags,data,train,onnx,dev
 
 ifdef ROS_DISTRO
   ROS_PREFIXES := $(AMENT_PREFIX_PATH)

@@ -49,7 +49,12 @@ EXTRAS_REQUIRE = {
     # rosbag1, rosbag2 and mcap files, read and written without ROS
     "bags": ["rosbags>=0.10,<0.12"],
     "train": ["tqdm>=4.60,<5", "pyyaml>=5.4,<7", "tensorboard>=2.14,<3"],
-    "onnx": ["onnx>=1.19,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.25,<2"],
+    "onnx": [
+        "onnx>=1.19,<2",
+        "onnxscript>=0.5,<1",
+        # earlier ones have no DeformConv, and there is no later one for Python 3.10
+        "onnxruntime>=1.25,<2; python_version >= '3.11'",
+    ],
     "viz": ["rerun-sdk>=0.30,<1"],
     "dev": [
         "pytest>=8,<10",

@@ -95,7 +95,7 @@ def test_torch_and_torchvision_are_installed_as_a_pair_from_the_given_index(proj
     pair, rest = installs(project.make("setup", "TORCH_INDEX=file:///wheels"))[:2]
 
     assert pair.endswith(f"--index-url file:///wheels {wanted[0]} {wanted[1]}")
-    assert rest.endswith("--editable .[ros,bags,data,train,dev]")
+    assert rest.endswith("--editable .[ros,bags,data,train,onnx,dev]")
     assert "wheels" not in rest
 
 
@@ -135,7 +135,7 @@ def test_a_sourced_distribution_takes_the_place_of_the_wheels(project) -> None:
     assert any("-m venv --system-site-packages" in call for call in calls)
     pair, rest = installs(calls)
     assert " numpy==1.26.4 " in pair
-    assert rest.endswith(" numpy==1.26.4 --editable .[bags,data,train,dev]")
+    assert rest.endswith(" numpy==1.26.4 --editable .[bags,data,train,onnx,dev]")
     configure = next(call for call in calls if call.startswith("cmake -S msg"))
     assert "-DCMAKE_PREFIX_PATH=/opt/a;/opt/b" in configure
     assert f"-DCMAKE_INSTALL_PREFIX={project.venv}" in configure
