@@ -37,7 +37,7 @@ _ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
 
 DESCRIPTORS = {
     "model": ParameterDescriptor(
-        description="Model file (.safetensors); empty takes the weights that come with the "
+        description="Model file (.safetensors or .onnx); empty takes the weights that come with the "
         f"package. {_ON_RELOAD}",
     ),
     "device": ParameterDescriptor(
