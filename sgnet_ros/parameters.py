@@ -37,8 +37,8 @@ _ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
 
 DESCRIPTORS = {
     "model": ParameterDescriptor(
-        description="Model file (.safetensors or .onnx); empty takes the weights that come with the "
-        f"package. {_ON_RELOAD}",
+        description="Model file (.safetensors or .onnx); empty takes the weights that come with "
+        f"the package. {_ON_RELOAD}",
     ),
     "device": ParameterDescriptor(
         description=f"auto (a GPU if there is one), cpu, cuda or cuda:N. {_ON_RELOAD}",
