@@ -85,10 +85,7 @@ class LinearWeightGenerator(nn.Module):
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
         """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
         mapped = F.conv2d(projected, self.kernel)  # (B, 81, H, W)
-        if taps is None:
-            sampled = _sample(mapped, offset, self.stride)
-        else:
-            sampled = _gather(mapped, taps)
+        sampled = _sample(mapped, offset, self.stride) if taps is None else _gather(mapped, taps)
         return (sampled + self.bias.view(POSITIONS, 1, 1)).sigmoid()
 
 

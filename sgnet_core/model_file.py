@@ -1,17 +1,15 @@
 """One file per model: a safetensors file whose metadata says everything needed to run it.
 
-Metadata (strings): ``format`` ("sgnet"), ``format_version``, and as JSON ``config`` (architecture
-and spatial input), ``name``, ``labels`` (ids by position, names, colours), ``normalization``,
-``input_height`` and ``training``. safetensors holds data only: opening a file runs no code.
+The metadata is that of `sgnet_core.model_metadata`. safetensors holds data only: opening a file
+runs no code.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import safetensors
 import safetensors.torch
@@ -19,12 +17,8 @@ import torch
 from torch import Tensor
 
 from sgnet_core.files import atomic_write
-from sgnet_core.model_info import ModelInfo
-from sgnet_core.network import SGNet, SGNetConfig
-
-FORMAT = "sgnet"
-FORMAT_VERSION = "1"
-_INFO = ("name", "labels", "normalization", "input_height", "training")
+from sgnet_core.model_metadata import check_format, from_metadata, to_metadata
+from sgnet_core.network import SGNet
 
 
 class ModelFileError(ValueError):
@@ -55,15 +49,8 @@ def save_model(model: SGNet, path: str | os.PathLike[str], *, half: bool = False
         if not saved.isfinite().all():
             raise ValueError(f"{path} not written: {name} is not finite as {saved.dtype}")
         tensors[name] = saved.contiguous().cpu()
-    info = {key: json.dumps(value, allow_nan=False) for key, value in model.info.to_dict().items()}
-    metadata = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "config": json.dumps(model.config.to_dict()),
-        **info,
-    }
     with atomic_write(path) as file:
-        file.write(safetensors.torch.save(tensors, metadata))
+        file.write(safetensors.torch.save(tensors, to_metadata(model)))
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> SGNet:
@@ -75,11 +62,10 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     """
     metadata, tensors = _read(path)
     try:
-        config = SGNetConfig.from_dict(_entry(metadata, "config"))
-        info = ModelInfo.from_dict({key: _entry(metadata, key) for key in _INFO})
+        config, info = from_metadata(metadata)
         with torch.device("meta"):  # no memory yet: a wrong config may ask for any amount
             model = SGNet(config, info)
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise ModelFileError(f"{path}: wrong metadata: {error}") from error
     _check(path, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
@@ -91,11 +77,13 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tenso
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            _check_format(path, metadata)
+            check_format(metadata)
             # Copies: the file is mapped, and must be free to change once it is read.
             tensors = {name: _float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         _reject(path, error)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         hint = ": the package is without its weights" if path == default_model_path() else ""
         raise ModelFileError(f"{path}: does not exist{hint}; name a model file") from error
@@ -119,35 +107,6 @@ def _reject(path: str | os.PathLike[str], error: Exception) -> NoReturn:
             "model file; a released checkpoint is turned into one by python -m sgnet_core.convert"
         ) from error
     raise ModelFileError(f"{path}: truncated, damaged or not a model file: {error}") from error
-
-
-def _check_format(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: a safetensors file, but not of an SGNet model")
-    version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path}: written in format version {version}; this program reads {FORMAT_VERSION}: "
-            "update it, or save the model again"
-        )
-
-
-def _entry(metadata: Mapping[str, str], key: str) -> Any:
-    """One JSON value of the metadata.
-
-    Raises:
-        ValueError: it is missing or not JSON.
-    """
-    if key not in metadata:
-        raise ValueError(f"{key} is missing")
-    try:
-        return json.loads(metadata[key], parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{key} is not JSON: {error}") from error
-
-
-def _no_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number")
 
 
 def _check(

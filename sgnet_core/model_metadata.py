@@ -1,18 +1,22 @@
 """What a model file says about its model beside the weights: strings, in every file format.
 
 ``format`` ("sgnet"), ``format_version``, and as JSON ``config`` (architecture and spatial input),
-``name``, ``labels``, ``normalization``, ``input_height`` and ``training``.
+``name``, ``labels`` (ids by position, names, colours), ``normalization``, ``input_height`` and
+``training``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from sgnet_core.model_file import FORMAT, FORMAT_VERSION
 from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet, SGNetConfig
+
+FORMAT = "sgnet"
+FORMAT_VERSION = "1"
+_INFO = ("name", "labels", "normalization", "input_height", "training")
 
 
 def to_metadata(model: SGNet) -> dict[str, str]:
@@ -25,25 +29,41 @@ def to_metadata(model: SGNet) -> dict[str, str]:
     }
 
 
+def check_format(metadata: Mapping[str, str]) -> None:
+    """Raises ValueError unless it is the metadata of an SGNet model that this program reads."""
+    if metadata.get("format") != FORMAT:
+        raise ValueError("not of an SGNet model")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"written in format version {version}; this program reads {FORMAT_VERSION}: "
+            "update it, or save the model again"
+        )
+
+
 def from_metadata(metadata: Mapping[str, str]) -> tuple[SGNetConfig, ModelInfo]:
     """Architecture and description.
 
     Raises:
-        ValueError: not the metadata of an SGNet model, of another version, or incomplete.
+        ValueError: not the metadata of an SGNet model, of another version, incomplete or wrong.
     """
-    if metadata.get("format") != FORMAT:
-        raise ValueError("not an SGNet model")
-    version = metadata.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"written in format version {version}; this program reads {FORMAT_VERSION}"
-        )
+    check_format(metadata)
     try:
-        entries = {
-            key: json.loads(value)
-            for key, value in metadata.items()
-            if key not in ("format", "format_version")
-        }
-        return SGNetConfig.from_dict(entries["config"]), ModelInfo.from_dict(entries)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"wrong metadata: {error!r}") from error
+        config = SGNetConfig.from_dict(_entry(metadata, "config"))
+        return config, ModelInfo.from_dict({key: _entry(metadata, key) for key in _INFO})
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _entry(metadata: Mapping[str, str], key: str) -> Any:
+    """One JSON value of the metadata; ValueError if it is missing or not JSON."""
+    if key not in metadata:
+        raise ValueError(f"{key} is missing")
+    try:
+        return json.loads(metadata[key], parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key} is not JSON: {error}") from error
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
