@@ -74,7 +74,6 @@ def state_of(node_name: str, timeout_s: float) -> int:
         rclpy.shutdown(context=context)
 
 
-@pytest.mark.timeout(240)  # two processes import PyTorch
 def test_launch_file_brings_the_node_to_active_and_labels_are_right() -> None:
     file = Path(__file__).with_name("launch_test_sgnet.py")
     process = subprocess.Popen(
@@ -92,7 +91,6 @@ def test_launch_file_brings_the_node_to_active_and_labels_are_right() -> None:
     assert processes_of_session(process.pid) == []
 
 
-@pytest.mark.timeout(240)  # two processes import PyTorch
 def test_ctrl_c_ends_a_node_that_waits_for_its_lifecycle_manager() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", LAUNCH, "launch/sgnet.launch.py", "autostart:=false"],
