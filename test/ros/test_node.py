@@ -323,6 +323,17 @@ def test_statistics_add_up(before: Before, robot: Any, scene: Any) -> None:
     assert 0 < robot.stats[0].age_ms < 20_000, "its stamp was the time of its sending"
 
 
+def test_the_nodes_own_cost_per_vga_pair_is_small(
+    before: Before, robot: Any, make_scene: Any
+) -> None:
+    scene = make_scene(480, 640)
+    bgr = scene.message(scene.rgb[..., ::-1], "bgr8")  # the encoding that costs a copy
+    depth = scene.message(scene.depth, "16UC1")
+    for _ in range(25):
+        robot.segment(bgr, depth)
+    assert np.median([stats.overhead_ms for stats in robot.stats]) <= 8
+
+
 def test_enable_pauses_and_resumes(before: Before, robot: Any, scene: Any) -> None:
     assert robot.call(SetBool, "/sgnet/enable", SetBool.Request(data=False)).success
     robot.send(*scene.messages())
