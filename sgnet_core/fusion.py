@@ -34,12 +34,12 @@ def fuse(model: Module) -> Module:
         if isinstance(module, nn.Sequential):
             _fold_neighbours(module)
         elif isinstance(module, BasicBlock | Bottleneck):
-            module.bn1 = _folded(module.conv1, module.bn1)
-            module.bn2 = _folded(module.conv2, module.bn2)
-            if isinstance(module, Bottleneck):
-                module.bn3 = _folded(module.conv3, module.bn3)
+            for index in range(1, 4 if isinstance(module, Bottleneck) else 3):
+                norm = module.get_submodule(f"bn{index}")
+                module.add_module(f"bn{index}", _folded(getattr(module, f"conv{index}"), norm))
         elif isinstance(module, SConv2d) and isinstance(module.weight_generator, WeightGenerator):
-            module.weight_generator = LinearWeightGenerator(module.weight_generator)
+            generator = LinearWeightGenerator(module.weight_generator)
+            module.add_module("weight_generator", generator)
     return fused
 
 

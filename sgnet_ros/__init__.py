@@ -1,1 +1,1 @@
-"""ROS 2 node for RGB-D semantic segmentation: knows ROS, asks `sgnet_core` one question per frame."""
+"""ROS 2 node for RGB-D semantic segmentation; asks `sgnet_core` one question per frame."""
