@@ -23,13 +23,8 @@ def cup(b: Builder, x: float, y: float, z: float, room: float) -> None:
     if p.chance(0.7):
         a = p.uniform(0, math.tau)
         r = d / 2 + 0.014
-        b.box(
-            (x + r * math.cos(a), y + r * math.sin(a), z + h * 0.5),
-            (0.03, 0.012, h * 0.6),
-            body,
-            PROP,
-            yaw=a,
-        )
+        at = (x + r * math.cos(a), y + r * math.sin(a), z + h * 0.5)
+        b.box(at, (0.03, 0.012, h * 0.6), body, PROP, yaw=a)
 
 
 def bottle(b: Builder, x: float, y: float, z: float, room: float) -> None:
@@ -56,9 +51,8 @@ def bowl(b: Builder, x: float, y: float, z: float, room: float) -> None:
         for i in range(int(b.rng.integers(1, 5))):
             a, s = i * 1.7, p.uniform(0.05, 0.09)
             r = d * 0.22
-            b.ellipsoid(
-                (x + r * math.cos(a), y + r * math.sin(a), z + h + s * 0.3), (s, s, s), fruit, PROP
-            )
+            at = (x + r * math.cos(a), y + r * math.sin(a), z + h + s * 0.3)
+            b.ellipsoid(at, (s, s, s), fruit, PROP)
 
 
 def ball(b: Builder, x: float, y: float, z: float, room: float) -> None:
@@ -174,9 +168,8 @@ def ceiling_lamp(b: Builder, x: float, y: float) -> None:
         drop, wide = p.uniform(0.4, 0.9), p.uniform(0.2, 0.5)
         metal = b.material(p.lacquer(p.any()))
         b.cylinder((x, y, top - drop / 2), 0.015, drop, metal, LAMP)
-        b.cylinder(
-            (x, y, top - drop - 0.1), wide, 0.2, glow if p.chance(0.5) else metal, LAMP, taper=0.5
-        )
+        shade = glow if p.chance(0.5) else metal
+        b.cylinder((x, y, top - drop - 0.1), wide, 0.2, shade, LAMP, taper=0.5)
         z = top - drop - 0.25
     elif style == 1:
         wide = p.uniform(0.25, 0.5)
@@ -203,14 +196,8 @@ def plant(b: Builder, x: float, y: float, z: float, room: float) -> None:
         a = i * 2.4 + p.uniform(0, 1)
         r, h = s * p.uniform(0.05, 0.25), s * p.uniform(0.4, 0.85)
         size = (s * 0.35, s * 0.12, s * 0.05)
-        b.ellipsoid(
-            (x + r * math.cos(a), y + r * math.sin(a), z + h),
-            size,
-            leaf,
-            PROP,
-            yaw=a,
-            pitch=p.uniform(-0.9, 0.9),
-        )
+        at = (x + r * math.cos(a), y + r * math.sin(a), z + h)
+        b.ellipsoid(at, size, leaf, PROP, yaw=a, pitch=p.uniform(-0.9, 0.9))
 
 
 def photo(b: Builder, x: float, y: float, z: float, room: float) -> None:
@@ -238,9 +225,8 @@ def books_in_row(
 ) -> None:
     """Upright books from x0 along x, backs to the room (+y)."""
     p = b.palette
-    covers = [
-        b.material(p.paint(p.any(), 0.2) if p.chance(0.6) else p.printed(14)) for _ in range(4)
-    ]
+    looks = [p.paint(p.any(), 0.2) if p.chance(0.6) else p.printed(14) for _ in range(4)]
+    covers = [b.material(look) for look in looks]
     x, end = x0, x0 + width * p.uniform(0.5, 1.0)
     tall = height * p.uniform(0.6, 0.95)
     deep = min(depth * 0.85, 0.24)

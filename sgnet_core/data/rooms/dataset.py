@@ -10,16 +10,21 @@ from sgnet_core.data.rooms.pose import random_intrinsics, random_pose
 from sgnet_core.data.rooms.render import Stage
 from sgnet_core.data.sample import Sample
 
+MIN_SIDE = 16
+
 
 class Rooms:
     """A map-style data set of rendered rooms; item i depends on (seed, i) alone.
 
     Args:
-        seed: any non-negative integer; other seeds share no rooms.
+        seed: 0..2**32-1; other seeds share no rooms.
         length: number of items.
         size: (height, width) of the frames, pixels.
         device: where to render; the samples are numpy arrays in any case. Between devices they
             agree up to float rounding.
+
+    Raises:
+        ValueError: an argument out of its range.
     """
 
     def __init__(
@@ -29,6 +34,9 @@ class Rooms:
         size: tuple[int, int] = (240, 320),
         device: str | torch.device = "cpu",
     ) -> None:
+        check_arguments(seed, size)
+        if length < 0:
+            raise ValueError(f"the number of rooms must not be negative, got {length}")
         self.seed = seed
         self.length = length
         self.size = size
@@ -46,3 +54,14 @@ class Rooms:
         camera = random_intrinsics(rng, *self.size)
         pose = random_pose(scene, rng)
         return Stage(scene, self.device).render(pose, camera, rng, rng)
+
+
+def check_arguments(seed: int, size: tuple[int, int]) -> None:
+    """Raise ValueError for a seed or a (height, width) that cannot be rendered."""
+    if not 0 <= seed < 2**32:  # a larger one would spill into the index's word of the generator
+        raise ValueError(f"the seed of rooms must be in 0..2**32-1, got {seed}")
+    if min(size) < MIN_SIDE:
+        height, width = size
+        raise ValueError(
+            f"rooms are at least {MIN_SIDE} pixels wide and high, got {width}x{height}"
+        )

@@ -9,7 +9,7 @@ import math
 
 from sgnet_core.data.rooms.classes import BED, CHAIR, PILLOW, SOFA, TABLE
 from sgnet_core.data.rooms.clutter import pillow
-from sgnet_core.data.rooms.scene import Builder
+from sgnet_core.data.rooms.scene import SIGNS, Builder
 
 
 def table(b: Builder, width: float, depth: float, height: float, round_top: bool) -> None:
@@ -40,23 +40,28 @@ def table(b: Builder, width: float, depth: float, height: float, round_top: bool
         for x in (-width / 2 + 0.02, width / 2 - 0.02):
             b.box((x, 0, under / 2), (0.03, depth * 0.95, under), leg, TABLE)
     else:
-        s, inset = p.uniform(0.025, 0.1), p.uniform(0.0, 0.08)
-        rounded = p.chance(0.25)
-        for x in (-1, 1):
-            for y in (-1, 1):
-                at = (x * (width / 2 - inset - s / 2), y * (depth / 2 - inset - s / 2), under / 2)
-                if rounded:
-                    b.cylinder(at, s, under, leg, TABLE, taper=p.uniform(0.9, 1.4))
-                else:
-                    b.box(at, (s, s, under), leg, TABLE)
-        if p.chance(0.6):
-            h, x, y = p.uniform(0.05, 0.12), width - 2 * inset - s, depth - 2 * inset - s
-            for sign in (-1, 1):
-                b.box((0, sign * y / 2, under - h / 2), (x, 0.02, h), leg, TABLE)
-                b.box((sign * x / 2, 0, under - h / 2), (0.02, y, h), leg, TABLE)
+        _table_legs(b, width, depth, under, leg)
     side = 0.68 if round_top else 1.0
     b.surface((0, 0, height), width * side, depth * side, 0.6, 1.3)
     b.target(0, 0, height)
+
+
+def _table_legs(b: Builder, width: float, depth: float, under: float, leg: int) -> None:
+    """Four legs `under` metres high, and an apron at times."""
+    p = b.palette
+    s, inset = p.uniform(0.025, 0.1), p.uniform(0.0, 0.08)
+    rounded = p.chance(0.25)
+    for x, y in SIGNS:
+        at = (x * (width / 2 - inset - s / 2), y * (depth / 2 - inset - s / 2), under / 2)
+        if rounded:
+            b.cylinder(at, s, under, leg, TABLE, taper=p.uniform(0.9, 1.4))
+        else:
+            b.box(at, (s, s, under), leg, TABLE)
+    if p.chance(0.6):
+        h, x, y = p.uniform(0.05, 0.12), width - 2 * inset - s, depth - 2 * inset - s
+        for sign in (-1, 1):
+            b.box((0, sign * y / 2, under - h / 2), (x, 0.02, h), leg, TABLE)
+            b.box((sign * x / 2, 0, under - h / 2), (0.02, y, h), leg, TABLE)
 
 
 def chair(b: Builder, style: int, wood: int, seat: int) -> None:
@@ -83,7 +88,23 @@ def chair(b: Builder, style: int, wood: int, seat: int) -> None:
         for x in (-1, 1):
             b.box((x * (w - s) / 2, 0, h * 0.4), (0.02, d - s, 0.025), wood, CHAIR)
         b.box((0, (d - s) / 2, h - 0.05), (w - s, 0.018, 0.06), wood, CHAIR)
-    y = -(d - s) / 2
+    _chair_back(b, style, w, -(d - s) / 2, h, back, s, wood, seat)
+    b.target(0, 0, h + 0.1)
+
+
+def _chair_back(
+    b: Builder,
+    style: int,
+    w: float,
+    y: float,
+    h: float,
+    back: float,
+    s: float,
+    wood: int,
+    seat: int,
+) -> None:
+    """Between posts `s` thick at y, from the seat's height `h` up to `back`."""
+    p = b.palette
     if style == 0:
         n = int(b.rng.integers(2, 6))
         for i in range(n):
@@ -98,7 +119,6 @@ def chair(b: Builder, style: int, wood: int, seat: int) -> None:
     elif style == 2:
         low = h + p.uniform(0.02, 0.2)
         b.box((0, y + 0.015, (low + back) / 2), (w, p.uniform(0.02, 0.06), back - low), seat, CHAIR)
-    b.target(0, 0, h + 0.1)
 
 
 def _office_chair(b: Builder, metal: int, seat: int) -> None:
@@ -106,12 +126,9 @@ def _office_chair(b: Builder, metal: int, seat: int) -> None:
     h = p.uniform(0.42, 0.55)
     for i in range(5):
         a = i * math.tau / 5
-        b.box(
-            (0.15 * math.cos(a), 0.15 * math.sin(a), 0.09), (0.3, 0.04, 0.035), metal, CHAIR, yaw=a
-        )
-        b.ellipsoid(
-            (0.29 * math.cos(a), 0.29 * math.sin(a), 0.035), (0.06, 0.06, 0.07), metal, CHAIR
-        )
+        x, y = math.cos(a), math.sin(a)
+        b.box((0.15 * x, 0.15 * y, 0.09), (0.3, 0.04, 0.035), metal, CHAIR, yaw=a)
+        b.ellipsoid((0.29 * x, 0.29 * y, 0.035), (0.06, 0.06, 0.07), metal, CHAIR)
     b.cylinder((0, 0, h / 2 + 0.03), 0.05, h - 0.1, metal, CHAIR)
     b.box((0, 0, h), (0.48, 0.47, 0.05), seat, CHAIR)
     b.ellipsoid((0, 0, h + 0.02), (0.5, 0.5, 0.1), seat, CHAIR)
@@ -133,64 +150,44 @@ def sofa(b: Builder, width: float, depth: float) -> None:
     seat, arm_h, back_h = p.uniform(0.38, 0.46), p.uniform(0.5, 0.66), p.uniform(0.7, 0.95)
     foot = p.uniform(0.0, 0.12)
     inner = width - 2 * arm
-    b.box(
-        (0, 0, (seat - 0.12 + foot) / 2),
-        (width - 0.02, depth - 0.02, seat - 0.12 - foot),
-        cloth,
-        SOFA,
-    )
+    base = (width - 0.02, depth - 0.02, seat - 0.12 - foot)
+    b.box((0, 0, (seat - 0.12 + foot) / 2), base, cloth, SOFA)
     if foot > 0.03:
         leg = b.material(p.wood() if p.chance(0.6) else p.metal())
-        for x in (-1, 1):
-            for y in (-1, 1):
-                b.box(
-                    (x * (width / 2 - 0.07), y * (depth / 2 - 0.07), foot / 2),
-                    (0.05, 0.05, foot),
-                    leg,
-                    SOFA,
-                )
+        for x, y in SIGNS:
+            at = (x * (width / 2 - 0.07), y * (depth / 2 - 0.07), foot / 2)
+            b.box(at, (0.05, 0.05, foot), leg, SOFA)
     rolled = p.chance(0.4)
     for x in (-1, 1):
-        at = x * (width - arm) / 2
-        b.box((at, 0, (arm_h + foot) / 2), (arm, depth, arm_h - foot), cloth, SOFA)
+        side = x * (width - arm) / 2
+        b.box((side, 0, (arm_h + foot) / 2), (arm, depth, arm_h - foot), cloth, SOFA)
         if rolled:
-            b.cylinder((at, 0, arm_h), arm * 1.1, depth, cloth, SOFA, pitch=math.pi / 2)
-    b.box(
-        (0, -(depth - back_d) / 2, (back_h + foot) / 2),
-        (width - arm, back_d, back_h - foot),
-        cloth,
-        SOFA,
-    )
+            b.cylinder((side, 0, arm_h), arm * 1.1, depth, cloth, SOFA, pitch=math.pi / 2)
+    at = (0, -(depth - back_d) / 2, (back_h + foot) / 2)
+    b.box(at, (width - arm, back_d, back_h - foot), cloth, SOFA)
+    _cushions(b, inner, depth, back_d, seat, cloth)
+    b.target(0, 0, seat)
+
+
+def _cushions(
+    b: Builder, inner: float, depth: float, back_d: float, seat: float, cloth: int
+) -> None:
+    """A sofa's seat and back cushions, and loose pillows."""
+    p = b.palette
     n = max(1, round(inner / 0.68))
+    w, d, y = inner / n, depth - back_d, -depth / 2 + back_d
     for i in range(n):
         x = (i + 0.5) * inner / n - inner / 2
-        size = (inner / n - 0.012, depth - back_d - 0.01, 0.15)
-        b.box((x, back_d / 2, seat - 0.06), size, cloth, SOFA)
-        b.ellipsoid(
-            (x, back_d / 2, seat), (inner / n * 0.95, (depth - back_d) * 0.95, 0.08), cloth, SOFA
-        )
-        b.box(
-            (x, -depth / 2 + back_d + 0.07, seat + 0.2),
-            (inner / n - 0.015, 0.15, 0.4),
-            cloth,
-            SOFA,
-            pitch=0.14,
-        )
+        b.box((x, back_d / 2, seat - 0.06), (w - 0.012, d - 0.01, 0.15), cloth, SOFA)
+        b.ellipsoid((x, back_d / 2, seat), (w * 0.95, d * 0.95, 0.08), cloth, SOFA)
+        b.box((x, y + 0.07, seat + 0.2), (w - 0.015, 0.15, 0.4), cloth, SOFA, pitch=0.14)
     soft = b.material(p.fabric())
     for _ in range(int(b.rng.integers(0, n + 2))):
         if p.chance(0.3):
             soft = b.material(p.fabric())
         x = p.uniform(-0.5, 0.5) * (inner - 0.4)
-        pillow(
-            b,
-            x,
-            -depth / 2 + back_d + 0.25,
-            seat + 0.01,
-            p.uniform(0.32, 0.48),
-            soft,
-            -p.uniform(0.2, 0.5),
-        )
-    b.target(0, 0, seat)
+        size, tilt = p.uniform(0.32, 0.48), p.uniform(0.2, 0.5)
+        pillow(b, x, y + 0.25, seat + 0.01, size, soft, -tilt)
 
 
 def bed(b: Builder, width: float, length: float) -> None:
@@ -205,9 +202,8 @@ def bed(b: Builder, width: float, length: float) -> None:
         b.box((0, 0, low / 2 + 0.03), (width + 0.06, length + 0.06, low - 0.06), frame, BED)
     else:
         b.box((0, 0, low - 0.06), (width + 0.05, length + 0.05, 0.12), frame, BED)
-        for x in (-1, 1):
-            for y in (-1, 1):
-                b.box((x * width * 0.47, y * length * 0.47, low / 2), (0.07, 0.07, low), frame, BED)
+        for x, y in SIGNS:
+            b.box((x * width * 0.47, y * length * 0.47, low / 2), (0.07, 0.07, low), frame, BED)
     if p.chance(0.85):
         head = top + p.uniform(0.15, 0.6)
         b.box((0, -length / 2 - 0.04, head / 2), (width + 0.08, 0.06, head), frame, BED)
@@ -216,12 +212,8 @@ def bed(b: Builder, width: float, length: float) -> None:
     b.box((0, 0, low + mat / 2), (width, length, mat), sheet, BED)
     reach = length * p.uniform(0.55, 0.85)
     hang = p.uniform(0.05, mat + 0.1)
-    b.box(
-        (0, length / 2 - reach / 2, top + 0.03 - hang / 2),
-        (width + 0.05, reach + 0.02, hang + 0.05),
-        cover,
-        BED,
-    )
+    at = (0, length / 2 - reach / 2, top + 0.03 - hang / 2)
+    b.box(at, (width + 0.05, reach + 0.02, hang + 0.05), cover, BED)
     if p.chance(0.6):
         for _ in range(3):
             x, y = p.uniform(-0.3, 0.3) * width, length / 2 - reach * p.uniform(0.3, 0.8)
@@ -230,20 +222,8 @@ def bed(b: Builder, width: float, length: float) -> None:
     n = 2 if width > 1.2 else 1
     case = b.material(p.fabric(p.neutral() if p.chance(0.5) else p.any()))
     for i in range(n):
-        x = (i + 0.5) * width / n - width / 2
+        x, y = (i + 0.5) * width / n - width / 2, -length / 2 + 0.3
         w, tilt = min(0.7, width / n * 0.85), p.uniform(0.0, 0.5)
-        b.ellipsoid(
-            (x, -length / 2 + 0.3, top + 0.08 + tilt * 0.1),
-            (w, 0.48, 0.2),
-            case,
-            PILLOW,
-            pitch=-tilt,
-        )
-        b.box(
-            (x, -length / 2 + 0.3, top + 0.07 + tilt * 0.1),
-            (w * 0.85, 0.38, 0.12),
-            case,
-            PILLOW,
-            pitch=-tilt,
-        )
+        b.ellipsoid((x, y, top + 0.08 + tilt * 0.1), (w, 0.48, 0.2), case, PILLOW, pitch=-tilt)
+        b.box((x, y, top + 0.07 + tilt * 0.1), (w * 0.85, 0.38, 0.12), case, PILLOW, pitch=-tilt)
     b.target(0, 0, top)

@@ -143,10 +143,10 @@ class Palette:
             freq = self.uniform(2, 40)
             return Material(NOISE, (base, other, other), (freq, freq), (0.9, 0, 0))
         if pick < 0.9:
-            freq = (self.uniform(3, 25), 1.0)
-            return Material(STRIPES, (base, other, base), freq, (self.uniform(0.2, 0.7), 0, 0))
-        freq = (self.uniform(3, 15),) * 2
-        return Material(TILES, (base, base, other), freq, (0.0, 1.0, 0.0))
+            bars, duty = self.uniform(3, 25), self.uniform(0.2, 0.7)
+            return Material(STRIPES, (base, other, base), (bars, 1.0), (duty, 0, 0))
+        checks = self.uniform(3, 15)
+        return Material(TILES, (base, base, other), (checks, checks), (0.0, 1.0, 0.0))
 
     def leather(self) -> Material:
         """Glossy hide."""

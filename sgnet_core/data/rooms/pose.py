@@ -14,6 +14,8 @@ from sgnet_core.data.rooms.classes import CEILING, DOOR, FLOOR, WALL, WINDOW
 from sgnet_core.data.rooms.raycast import Solids, View, cast
 from sgnet_core.data.rooms.scene import Scene
 
+_COARSE = Intrinsics(26, 26, 15.5, 11.5, 32, 24)
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -21,6 +23,12 @@ class Pose:
 
     rotation: NDArray[np.float64]  # (3, 3)
     position: NDArray[np.float64]  # (3,)
+
+    def view(self, camera: Intrinsics, device: torch.device) -> View:
+        """Upload, with intrinsics."""
+        rotation = torch.as_tensor(self.rotation, dtype=torch.float32, device=device)
+        position = torch.as_tensor(self.position, dtype=torch.float32, device=device)
+        return View(rotation, position, camera)
 
 
 def pose_at(position: NDArray[np.float64], yaw: float, pitch: float, roll: float) -> Pose:
@@ -69,9 +77,7 @@ class Outlook:
 
         Negative where a surface right before the lens blocks the view.
         """
-        rotation = torch.as_tensor(pose.rotation, dtype=torch.float32)
-        position = torch.as_tensor(pose.position, dtype=torch.float32)
-        depth, index = cast(self._solids, View(rotation, position, 26, 26, 15.5, 11.5, 32, 24))
+        depth, index = cast(self._solids, pose.view(_COARSE, torch.device("cpu")))
         if float((depth < 0.45).float().mean()) > 0.06:
             return -1.0
         seen = torch.bincount(self._labels[index], minlength=40).double() / index.numel()

@@ -10,9 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
@@ -64,32 +62,8 @@ class View:
     """A pinhole camera; `rotation` (3, 3) maps its axes (x right, y down, z forward) to world."""
 
     rotation: Tensor
-    position: Tensor
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    width: int
-    height: int
-
-    @staticmethod
-    def of(
-        rotation: NDArray[np.float64],
-        position: NDArray[np.float64],
-        camera: Intrinsics,
-        device: torch.device,
-    ) -> View:
-        """Upload a pose and its intrinsics."""
-        return View(
-            torch.as_tensor(rotation, dtype=torch.float32, device=device),
-            torch.as_tensor(position, dtype=torch.float32, device=device),
-            camera.fx,
-            camera.fy,
-            camera.cx,
-            camera.cy,
-            camera.width,
-            camera.height,
-        )
+    position: Tensor  # (3,)
+    camera: Intrinsics
 
 
 def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
@@ -108,7 +82,7 @@ def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
     prim, row, first, length = _spans(corners, view)
     if len(prim) == 0:
         return depth, index
-    y = (row.float() - view.cy) / view.fy
+    y = (row.float() - view.camera.cy) / view.camera.fy
     lines = to_unit[prim, :, 1] * y[:, None] + to_unit[prim, :, 2]  # (R, 3)
     table = torch.cat([lines, to_unit[prim, :, 0], origin[prim]], 1)  # (R, 9)
     kind = solids.kind[prim]
@@ -122,11 +96,11 @@ def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
         start = first[rows] - (torch.cumsum(counts, 0) - counts)
         column = torch.arange(len(pair), device=pair.device) + start.index_select(0, pair)
         values = table[rows].t().contiguous().index_select(1, pair)  # (9, N)
-        x = (column.float() - view.cx) / view.fx
+        x = (column.float() - view.camera.cx) / view.camera.fx
         direction = torch.addcmul(values[:3], values[3:6], x)
         taper = solids.taper[prim[rows]].index_select(0, pair) if which == FRUSTUM else x
         t = intersect(values[6:], direction, taper)
-        pixel = row[rows].index_select(0, pair) * view.width + column
+        pixel = row[rows].index_select(0, pair) * view.camera.width + column
         keep = torch.nonzero(t < depth.index_select(0, pixel))[:, 0]
         hits.append((pixel[keep], t[keep], prim[rows][pair[keep]]))
     pixel, t, who = (torch.cat(part) for part in zip(*hits, strict=True))
@@ -139,10 +113,10 @@ def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
 
 def rays(view: View, device: torch.device) -> Tensor:
     """(3, H*W) camera-frame directions with z = 1."""
-    u = (torch.arange(view.width, device=device) - view.cx) / view.fx
-    v = (torch.arange(view.height, device=device) - view.cy) / view.fy
-    x = u.repeat(view.height)
-    y = v.repeat_interleave(view.width)
+    u = (torch.arange(view.camera.width, device=device) - view.camera.cx) / view.camera.fx
+    v = (torch.arange(view.camera.height, device=device) - view.camera.cy) / view.camera.fy
+    x = u.repeat(view.camera.height)
+    y = v.repeat_interleave(view.camera.width)
     return torch.stack([x, y, torch.ones_like(x)])
 
 
@@ -170,13 +144,13 @@ def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]
     points = torch.cat([corners, cut], 1)
     valid = torch.cat([z > NEAR, crosses], 1)  # (P, 20)
     depth = points[..., 2].clamp(min=NEAR * 0.5)
-    u = points[..., 0] / depth * view.fx + view.cx
-    v = points[..., 1] / depth * view.fy + view.cy
+    u = points[..., 0] / depth * view.camera.fx + view.camera.cx
+    v = points[..., 1] / depth * view.camera.fy + view.camera.cy
     low, high = torch.where(valid, v, 1e9).amin(1), torch.where(valid, v, -1e9).amax(1)
     left, right = torch.where(valid, u, 1e9).amin(1), torch.where(valid, u, -1e9).amax(1)
-    top = low.clamp(-1, view.height).floor().clamp(min=0).long()
-    bottom = high.clamp(-1, view.height).ceil().clamp(max=view.height - 1).long()
-    seen = (right >= 0) & (left <= view.width - 1) & valid.any(1)
+    top = low.clamp(-1, view.camera.height).floor().clamp(min=0).long()
+    bottom = high.clamp(-1, view.camera.height).ceil().clamp(max=view.camera.height - 1).long()
+    seen = (right >= 0) & (left <= view.camera.width - 1) & valid.any(1)
     counts = torch.where(seen, bottom - top + 1, 0).clamp(min=0)
     prim = torch.repeat_interleave(counts)
     row = torch.arange(len(prim), device=device)
@@ -196,8 +170,8 @@ def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]
     far = torch.where(flat, torch.maximum(ua, ub)[prim], at)
     begin = torch.where(whole[prim], left[prim], torch.where(inside, near, 1e9).amin(1))
     end = torch.where(whole[prim], right[prim], torch.where(inside, far, -1e9).amax(1))
-    begin = (begin - 0.02).clamp(-1, view.width).ceil().clamp(min=0).long()
-    end = (end + 0.02).clamp(-1, view.width).floor().clamp(max=view.width - 1).long()
+    begin = (begin - 0.02).clamp(-1, view.camera.width).ceil().clamp(min=0).long()
+    end = (end + 0.02).clamp(-1, view.camera.width).floor().clamp(max=view.camera.width - 1).long()
     length = end - begin + 1
     keep = torch.nonzero(length > 0)[:, 0]
     return prim[keep], row[keep], begin[keep], length[keep]

@@ -44,7 +44,7 @@ class Stage:
         frame; frames of one sequence get equal `rng` states and different `noise`.
         """
         device = self._labels.device
-        view = View.of(pose.rotation, pose.position, camera, device)
+        view = pose.view(camera, device)
         depth, index = cast(self.solids, view)
         tone = np.exp(rng.normal(0, [0.08, 0.03, 0.1])) * rng.uniform(0.08, 0.5) * self._brightness
         ambient = torch.as_tensor(tone, dtype=torch.float32, device=device)
@@ -86,7 +86,7 @@ class Stage:
                 self.solids, view.position, direction[:, piece], depth[piece], index[piece]
             )
             rows = self._materials.index_select(1, index[piece])
-            foot = hits.depth / view.fx / hits.facing.clamp(min=0.15)
+            foot = hits.depth / view.camera.fx / hits.facing.clamp(min=0.15)
             light, emission = radiance(
                 hits, view.position, foot, rows, self._lights, ambient, open_sky[piece], shadows
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,12 @@ BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
 
 Rect = tuple[float, float, float, float]
 """x0, y0, x1, y1 on the floor, metres."""
+
+Point = tuple[float, float, float]
+"""x, y, z, metres; also a full size."""
+
+SIGNS = tuple(itertools.product((-1.0, 1.0), repeat=2))
+"""The four corners of a square, for legs."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +75,14 @@ class Builder:
     """Collects primitives; positions are in the frame set by `frame`."""
 
     rng: np.random.Generator
-    size: tuple[float, float, float]
+    size: Point
     palette: Palette
     materials: list[Material] = field(default_factory=list)
     rows: list[tuple[float, ...]] = field(default_factory=list)
     obstacles: list[tuple[Rect, float]] = field(default_factory=list)
     wall_spans: list[tuple[int, float, float, float, float]] = field(default_factory=list)
     surfaces: list[Surface] = field(default_factory=list)
-    targets: list[tuple[float, float, float]] = field(default_factory=list)
+    targets: list[Point] = field(default_factory=list)
     lights: list[tuple[float, ...]] = field(default_factory=list)
     _frame: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
@@ -95,59 +102,27 @@ class Builder:
         finally:
             self._frame = saved
 
-    def world(self, x: float, y: float, z: float) -> tuple[float, float, float]:
+    def world(self, x: float, y: float, z: float) -> Point:
         """World coordinates of a point of the current frame."""
         fx, fy, fz, yaw = self._frame
         c, s = math.cos(yaw), math.sin(yaw)
         return fx + c * x - s * y, fy + s * x + c * y, fz + z
 
-    def _add(
-        self,
-        kind: int,
-        at: tuple[float, float, float],
-        size: tuple[float, float, float],
-        material: int,
-        label: int,
-        taper: float = 1.0,
-        yaw: float = 0.0,
-        pitch: float = 0.0,
-        roll: float = 0.0,
-    ) -> None:
-        x, y, z = self.world(*at)
-        hx, hy, hz = size[0] / 2, size[1] / 2, size[2] / 2
-        total = self._frame[3] + yaw
-        self.rows.append((kind, x, y, z, hx, hy, hz, total, pitch, roll, taper, label, material))
-
     def box(
-        self,
-        at: tuple[float, float, float],
-        size: tuple[float, float, float],
-        material: int,
-        label: int,
-        *,
-        yaw: float = 0.0,
-        pitch: float = 0.0,
-        roll: float = 0.0,
+        self, at: Point, size: Point, material: int, label: int, *, yaw: float = 0, pitch: float = 0
     ) -> None:
-        """A box by centre and full size; rotation is Rz(yaw) Rx(pitch) Ry(roll)."""
-        self._add(BOX, at, size, material, label, 1.0, yaw, pitch, roll)
+        """A box by centre and full size; rotation is Rz(yaw) Rx(pitch)."""
+        self._add(BOX, at, size, material, label, yaw, pitch)
 
     def ellipsoid(
-        self,
-        at: tuple[float, float, float],
-        size: tuple[float, float, float],
-        material: int,
-        label: int,
-        *,
-        yaw: float = 0.0,
-        pitch: float = 0.0,
+        self, at: Point, size: Point, material: int, label: int, *, yaw: float = 0, pitch: float = 0
     ) -> None:
         """An ellipsoid by centre and full size."""
-        self._add(ELLIPSOID, at, size, material, label, 1.0, yaw, pitch)
+        self._add(ELLIPSOID, at, size, material, label, yaw, pitch)
 
     def cylinder(
         self,
-        at: tuple[float, float, float],
+        at: Point,
         diameter: float,
         height: float,
         material: int,
@@ -155,23 +130,28 @@ class Builder:
         *,
         taper: float = 1.0,
         pitch: float = 0.0,
-        roll: float = 0.0,
-        yaw: float = 0.0,
     ) -> None:
         """A cylinder or frustum by centre; `taper` is top diameter / bottom diameter."""
         if taper > 1:  # the unit frustum narrows upwards: turn it over
             diameter, taper, pitch = diameter * taper, 1 / taper, pitch + math.pi
-        size = (diameter, diameter, height)
-        self._add(FRUSTUM, at, size, material, label, taper, yaw, pitch, roll)
+        self._add(FRUSTUM, at, (diameter, diameter, height), material, label, 0, pitch, taper)
 
-    def surface(
+    def _add(
         self,
-        at: tuple[float, float, float],
-        width: float,
-        depth: float,
-        clearance: float = 0.5,
-        fill: float = 1.0,
+        kind: int,
+        at: Point,
+        size: Point,
+        material: int,
+        label: int,
+        yaw: float,
+        pitch: float,
+        taper: float = 1.0,
     ) -> None:
+        half = (size[0] / 2, size[1] / 2, size[2] / 2)
+        turn = (self._frame[3] + yaw, pitch)
+        self.rows.append((kind, *self.world(*at), *half, *turn, taper, label, material))
+
+    def surface(self, at: Point, width: float, depth: float, clearance: float, fill: float) -> None:
         """Offer a rectangle of the current frame to clutter."""
         x, y, z = self.world(*at)
         self.surfaces.append(Surface(x, y, z, width, depth, self._frame[3], clearance, fill))
@@ -182,33 +162,27 @@ class Builder:
 
     def scene(self, shell: tuple[int, int, int, int, int, int]) -> Scene:
         """Freeze into arrays."""
-        table = np.array(self.rows, dtype=np.float64).reshape(-1, 13)
+        middle = (self.size[0] / 2, self.size[1] / 2, 0.5)
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 12)
         return Scene(
             size=np.array(self.size),
             kind=table[:, 0].astype(np.int64),
             center=table[:, 1:4],
-            rotation=_rotations(table[:, 7], table[:, 8], table[:, 9]),
+            rotation=_rotations(table[:, 7], table[:, 8]),
             half=table[:, 4:7],
-            taper=table[:, 10],
-            label=table[:, 11].astype(np.int64),
-            material=table[:, 12].astype(np.int64),
+            taper=table[:, 9],
+            label=table[:, 10].astype(np.int64),
+            material=table[:, 11].astype(np.int64),
             materials=self.materials,
             shell=shell,
             lights=np.array(self.lights, dtype=np.float64).reshape(-1, 6),
             obstacles=self.obstacles,
-            targets=np.array(self.targets, dtype=np.float64).reshape(-1, 3),
+            targets=np.array(self.targets or [middle], dtype=np.float64),
         )
 
 
-def _rotations(
-    yaw: NDArray[np.float64], pitch: NDArray[np.float64], roll: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(P, 3, 3) Rz(yaw) Rx(pitch) Ry(roll)."""
+def _rotations(yaw: NDArray[np.float64], pitch: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P, 3, 3) Rz(yaw) Rx(pitch)."""
     cz, sz, cx, sx = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-    cy, sy = np.cos(roll), np.sin(roll)
-    rows = [
-        [cz * cy - sz * sx * sy, -sz * cx, cz * sy + sz * sx * cy],
-        [sz * cy + cz * sx * sy, cz * cx, sz * sy - cz * sx * cy],
-        [-cx * sy, sx, cx * cy],
-    ]
+    rows = [[cz, -sz * cx, sz * sx], [sz, cz * cx, -cz * sx], [np.zeros_like(sx), sx, cx]]
     return np.stack([np.stack(row, -1) for row in rows], -2)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms.materials import Material
 from sgnet_core.data.rooms.raycast import Solids, View, cast
 from sgnet_core.data.rooms.scene import BOX, FRUSTUM
@@ -132,7 +133,7 @@ class ShadowMap:
             [[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]], device=position.device
         )
         size, focal, middle = _SHADOW_SIZE, _SHADOW_FOCAL * _SHADOW_SIZE, (_SHADOW_SIZE - 1) / 2
-        view = View(self._down, position, focal, focal, middle, middle, size, size)
+        view = View(self._down, position, Intrinsics(focal, focal, middle, middle, size, size))
         self._depth, _ = cast(solids, view)
 
     def share(self, point: Tensor) -> Tensor:
@@ -205,10 +206,10 @@ def radiance(
 
 def occlusion(depth: Tensor, view: View) -> Tensor:
     """Ambient occlusion (N,) in (0, 1]: pixels lying deeper than their surroundings darken."""
-    z = depth.view(1, 1, view.height, view.width)
+    z = depth.view(1, 1, view.camera.height, view.camera.width)
     out = torch.ones_like(z)
     for share, strength in ((0.02, 0.5), (0.07, 0.45)):
-        k = max(1, round(share * view.width))
+        k = max(1, round(share * view.camera.width))
         small = F.avg_pool2d(z, k, k, ceil_mode=True, count_include_pad=False)
         small = F.avg_pool2d(small, 3, 1, 1, count_include_pad=False)
         mean = F.interpolate(small, size=z.shape[2:], mode="bilinear", align_corners=False)

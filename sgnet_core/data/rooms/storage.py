@@ -63,14 +63,12 @@ def kitchen_style(b: Builder) -> Kitchen:
     face = b.material(p.wood() if p.chance(0.3) else p.lacquer(color))
     body = face if p.chance(0.6) else b.material(p.paint(p.neutral()))
     plinth = b.material(p.paint(p.dark()) if p.chance(0.5) else p.paint(p.neutral(0.4)))
-    counter = b.material(
-        p.stone() if p.chance(0.55) else p.wood() if p.chance(0.5) else p.lacquer(p.any())
-    )
+    top = p.stone() if p.chance(0.55) else p.wood() if p.chance(0.5) else p.lacquer(p.any())
+    counter = b.material(top)
     splash = b.material(p.tiles(0.04, 0.2, bricks=p.chance(0.3)))
     style = front_style(b, face)
-    return Kitchen(
-        style, body, plinth, counter, splash, p.uniform(0.07, 0.16), p.uniform(0.025, 0.05)
-    )
+    toe, thick = p.uniform(0.07, 0.16), p.uniform(0.025, 0.05)
+    return Kitchen(style, body, plinth, counter, splash, toe, thick)
 
 
 def fronts(
@@ -93,12 +91,8 @@ def fronts(
         n = max(1, round(width / p.uniform(0.4, 0.6)))
         panels = [(x0 + i * width / n, z0, width / n, height) for i in range(n)]
     for i, (x, z, w, h) in enumerate(panels):
-        b.box(
-            (x + w / 2, y + 0.009, z + h / 2),
-            (w - 2 * gap, 0.018, h - 2 * gap),
-            style.face,
-            CABINET,
-        )
+        panel = (w - 2 * gap, 0.018, h - 2 * gap)
+        b.box((x + w / 2, y + 0.009, z + h / 2), panel, style.face, CABINET)
         if style.framed and h > 0.2 and w > 0.2:
             inner = (w - 0.14, 0.006, h - 0.14)
             b.box((x + w / 2, y + 0.02, z + h / 2), inner, style.face, CABINET)
@@ -125,12 +119,8 @@ def cabinet(b: Builder, width: float, depth: float, height: float) -> None:
             for y in (0.05, depth - 0.07):
                 b.box((x, y, foot / 2), (0.04, 0.04, foot), body, CABINET)
     else:
-        b.box(
-            (width / 2, depth / 2 - 0.02, foot / 2),
-            (width - 0.04, depth - 0.04, foot),
-            body,
-            CABINET,
-        )
+        plinth = (width - 0.04, depth - 0.04, foot)
+        b.box((width / 2, depth / 2 - 0.02, foot / 2), plinth, body, CABINET)
     b.box((width / 2, depth / 2, (height + foot) / 2), (width, depth, height - foot), body, CABINET)
     columns = max(1, round(width / p.uniform(0.7, 1.1)))
     for i in range(columns):
@@ -138,16 +128,12 @@ def cabinet(b: Builder, width: float, depth: float, height: float) -> None:
         drawers = height < 1.4 and p.chance(0.45)
         fronts(b, style, 0.015 + i * w, foot + 0.015, w, height - foot - 0.03, depth, drawers)
     if height < 1.5:
+        top = height
         if p.chance(0.4):
-            b.box(
-                (width / 2, depth / 2 + 0.01, height + 0.01),
-                (width + 0.03, depth + 0.03, 0.025),
-                body,
-                CABINET,
-            )
-            b.surface((width / 2, depth / 2, height + 0.0225), width, depth, 0.6, 0.6)
-        else:
-            b.surface((width / 2, depth / 2, height), width, depth, 0.6, 0.6)
+            board = (width + 0.03, depth + 0.03, 0.025)
+            b.box((width / 2, depth / 2 + 0.01, height + 0.01), board, body, CABINET)
+            top = height + 0.0225
+        b.surface((width / 2, depth / 2, top), width, depth, 0.6, 0.6)
     b.target(width / 2, depth, height * 0.5)
 
 
@@ -158,18 +144,10 @@ def kitchen_run(
     p = b.palette
     toe, top = kit.toe, kit.top
     b.box((width / 2, depth / 2 - 0.04, toe / 2), (width, depth - 0.08, toe), kit.plinth, CABINET)
-    b.box(
-        (width / 2, depth / 2 - 0.01, (height - top + toe) / 2),
-        (width, depth - 0.02, height - top - toe),
-        kit.body,
-        CABINET,
-    )
-    b.box(
-        (width / 2, depth / 2 + 0.01, height - top / 2),
-        (width, depth + 0.03, top),
-        kit.counter,
-        COUNTER,
-    )
+    body = (width, depth - 0.02, height - top - toe)
+    b.box((width / 2, depth / 2 - 0.01, (height - top + toe) / 2), body, kit.body, CABINET)
+    slab = (width, depth + 0.03, top)
+    b.box((width / 2, depth / 2 + 0.01, height - top / 2), slab, kit.counter, COUNTER)
     units = max(1, round(width / p.uniform(0.45, 0.65)))
     for i in range(units):
         w = width / units
@@ -224,13 +202,8 @@ def bookshelf(b: Builder, width: float, depth: float, height: float) -> None:
 def door(b: Builder, width: float, height: float) -> None:
     """A closed door with its frame and handle."""
     p = b.palette
-    leaf = b.material(
-        p.paint(p.neutral(), 0.2)
-        if p.chance(0.5)
-        else p.wood()
-        if p.chance(0.7)
-        else p.lacquer(p.any())
-    )
+    pick = p.paint(p.neutral(), 0.2) if p.chance(0.5) else None
+    leaf = b.material(pick or (p.wood() if p.chance(0.7) else p.lacquer(p.any())))
     frame = leaf if p.chance(0.4) else b.material(p.paint(p.neutral(), 0.2))
     f = p.uniform(0.05, 0.11)
     out = p.uniform(0.015, 0.05)
@@ -241,18 +214,13 @@ def door(b: Builder, width: float, height: float) -> None:
     style = b.rng.integers(0, 4)
     if style == 1:
         for z0, z1 in ((0.1, 0.46), (0.52, 0.92)):
-            b.box(
-                (width / 2, 0.014, height * (z0 + z1) / 2),
-                (width * 0.66, 0.012, height * (z1 - z0)),
-                leaf,
-                DOOR,
-            )
+            panel = (width * 0.66, 0.012, height * (z1 - z0))
+            b.box((width / 2, 0.014, height * (z0 + z1) / 2), panel, leaf, DOOR)
     elif style == 2:
+        panel = (width * 0.32, 0.012, height * 0.24)
         for z in (0.18, 0.5, 0.8):
             for x in (0.29, 0.71):
-                b.box(
-                    (width * x, 0.014, height * z), (width * 0.32, 0.012, height * 0.24), leaf, DOOR
-                )
+                b.box((width * x, 0.014, height * z), panel, leaf, DOOR)
     elif style == 3 and p.chance(0.5):
         pane = b.material(p.outside())
         b.box((width / 2, 0.012, height * 0.68), (width * 0.5, 0.006, height * 0.45), pane, DOOR)
@@ -283,12 +251,8 @@ def window(b: Builder, width: float, height: float, sill: float) -> None:
     for i in range(1, panes):
         b.box((i * width / panes, 0.025, z), (f * 0.8, 0.05, height), frame, WINDOW)
     if p.chance(0.35):
-        b.box(
-            (width / 2, 0.02, sill + height * p.uniform(0.4, 0.7)),
-            (width, 0.04, f * 0.5),
-            frame,
-            WINDOW,
-        )
+        at = (width / 2, 0.02, sill + height * p.uniform(0.4, 0.7))
+        b.box(at, (width, 0.04, f * 0.5), frame, WINDOW)
     if p.chance(0.7):
         b.box((width / 2, 0.08, sill - 0.015), (width + 0.1, 0.16, 0.03), frame, WINDOW)
         b.surface((width / 2, 0.08, sill), width, 0.14, 0.4, 0.25)
@@ -297,13 +261,8 @@ def window(b: Builder, width: float, height: float, sill: float) -> None:
         drop = height * p.uniform(0.3, 1.0)
         n = max(4, int(drop / 0.06))
         for i in range(n):
-            b.box(
-                (width / 2, 0.085, sill + height - (i + 0.5) * drop / n),
-                (width, 0.03, 0.004),
-                slat,
-                WINDOW,
-                pitch=0.7,
-            )
+            at = (width / 2, 0.085, sill + height - (i + 0.5) * drop / n)
+            b.box(at, (width, 0.03, 0.004), slat, WINDOW, pitch=0.7)
 
 
 def picture(b: Builder, width: float, height: float, z: float) -> None:
@@ -312,17 +271,12 @@ def picture(b: Builder, width: float, height: float, z: float) -> None:
     canvas = b.material(p.painting() if p.chance(0.7) else p.printed(4.0))
     out = p.uniform(0.012, 0.035)
     if p.chance(0.8):
-        frame = b.material(
-            p.wood() if p.chance(0.5) else p.lacquer(p.dark() if p.chance(0.6) else p.neutral())
-        )
+        plain = p.wood() if p.chance(0.5) else None
+        frame = b.material(plain or p.lacquer(p.dark() if p.chance(0.6) else p.neutral()))
         f = p.uniform(0.015, 0.06)
         b.box((0, out / 2, z), (width, out, height), frame, PICTURE)
-        b.box(
-            (0, out * 0.9 / 2 + 0.003, z),
-            (width - 2 * f, out * 0.9 + 0.002, height - 2 * f),
-            canvas,
-            PICTURE,
-        )
+        inner = (width - 2 * f, out * 0.9 + 0.002, height - 2 * f)
+        b.box((0, out * 0.9 / 2 + 0.003, z), inner, canvas, PICTURE)
     else:
         b.box((0, 0.004, z), (width, 0.008, height), canvas, PICTURE)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sgnet_core.data.rooms.dataset import check_arguments
 from sgnet_core.data.rooms.layout import compose
 from sgnet_core.data.rooms.pose import Outlook, Pose, pose_at, random_intrinsics, random_pose
 from sgnet_core.data.rooms.render import Stage
@@ -36,6 +37,9 @@ class RoomTour:
         rate_hz: frames per second of the camera's time.
         seconds_per_room: camera's time in each room.
         device: where to render; the samples are numpy arrays in any case.
+
+    Raises:
+        ValueError: an argument out of its range.
     """
 
     def __init__(
@@ -46,6 +50,12 @@ class RoomTour:
         seconds_per_room: float = 8.0,
         device: str | torch.device = "cpu",
     ) -> None:
+        check_arguments(seed, size)
+        if not (0 < rate_hz < math.inf and 0 < seconds_per_room < math.inf):
+            raise ValueError(
+                "the rate and the seconds per room must be positive and finite, "
+                f"got {rate_hz} Hz and {seconds_per_room} s"
+            )
         self.seed = seed
         self.size = size
         self.rate_hz = rate_hz
