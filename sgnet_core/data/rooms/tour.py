@@ -97,8 +97,12 @@ class Path:
         count = int(seconds / _KNOT_SECONDS) + 4
         for _ in range(6):
             self._knots = _walk(scene, outlook, start, count, rng)
-            times = np.linspace(0, seconds, 8 * count)
-            if all(outlook.is_free(self._spline(t)[:3], _MARGIN * 0.75) for t in times):
+            free = all(
+                outlook.is_free(self._spline(t)[:3], _MARGIN * 0.75)
+                for t in np.linspace(0, seconds, 8 * count)
+            )
+            # Not everything that stands in the way is an obstacle: chairs at desks, for example.
+            if free and all(outlook.interest(self(t)) >= 0 for t in np.arange(0, seconds, 1.0)):
                 return
         self._knots[:, :3] = start[:3]  # hemmed in: look around from the spot
 
