@@ -7,6 +7,8 @@ code writes to image files.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,8 +35,9 @@ def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:
     Channels and units are those of the published image files, not rounded:
 
     - disparity: 310 / z in metres, so 255 at 1.2 m and nearer;
-    - height: centimetres above the lowest point, 255 at 2.55 m and higher. If nothing in view is
-      0.9 m or more below the camera, the ground is taken to be 1.3 m below it;
+    - height: centimetres above the ground, the 1st percentile of the points; 255 at 2.55 m and
+      higher. A percentile less than 0.9 m below the camera is no ground: that is taken to be
+      1.3 m below it;
     - angle: degrees between the surface's normal and up, plus 38: floor 38, wall 128, ceiling 218.
 
     Gradients flow to the depth through all three, not through the choice of up and ground.
@@ -58,7 +61,7 @@ def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:
     up = F.normalize(up.to(z), dim=1)[..., None, None]
     normals = normal_map(weight, inverse, intrinsics, NORMAL_RADIUS)
     cosine = (normals * up).sum(1, keepdim=True)
-    angle = torch.rad2deg(torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)))
+    angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)) * (180 / math.pi)
     height = (points * up).sum(1, keepdim=True)
     disparity = DISPARITY_SCALE * inverse.clamp(max=1 / NEAREST)
     height = 100 * (height - _ground(height.detach(), valid))
