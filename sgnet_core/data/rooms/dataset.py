@@ -10,7 +10,7 @@ from sgnet_core.data.rooms.pose import random_intrinsics, random_pose
 from sgnet_core.data.rooms.render import Stage
 from sgnet_core.data.sample import Sample
 
-MIN_SIDE = 16
+_MIN_SIDE = 16
 
 
 class Rooms:
@@ -60,8 +60,8 @@ def check_arguments(seed: int, size: tuple[int, int]) -> None:
     """Raise ValueError for a seed or a (height, width) that cannot be rendered."""
     if not 0 <= seed < 2**32:  # a larger one would spill into the index's word of the generator
         raise ValueError(f"the seed of rooms must be in 0..2**32-1, got {seed}")
-    if min(size) < MIN_SIDE:
+    if min(size) < _MIN_SIDE:
         height, width = size
         raise ValueError(
-            f"rooms are at least {MIN_SIDE} pixels wide and high, got {width}x{height}"
+            f"rooms are at least {_MIN_SIDE} pixels wide and high, got {width}x{height}"
         )

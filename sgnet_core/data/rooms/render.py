@@ -32,11 +32,7 @@ class Stage:
 
     @torch.inference_mode()
     def render(
-        self,
-        pose: Pose,
-        camera: Intrinsics,
-        rng: np.random.Generator,
-        noise: np.random.Generator,
+        self, pose: Pose, camera: Intrinsics, rng: np.random.Generator, noise: np.random.Generator
     ) -> Sample:
         """A frame.
 

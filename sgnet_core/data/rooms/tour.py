@@ -131,11 +131,7 @@ def _knot_of(pose: Pose) -> NDArray[np.float64]:
 
 
 def _walk(
-    scene: Scene,
-    outlook: Outlook,
-    start: NDArray[np.float64],
-    count: int,
-    rng: np.random.Generator,
+    scene: Scene, outlook: Outlook, start: NDArray[np.float64], count: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """(count, 5) knots x, y, z, yaw, pitch; each is the best of a few next steps."""
     knots = [start]
@@ -149,13 +145,13 @@ def _walk(
             position = np.array(
                 [last[0] + reach * math.cos(way), last[1] + reach * math.sin(way), height]
             )
-            if not outlook.is_free(position, _MARGIN):
+            blocked = not outlook.is_free(position, _MARGIN)
+            if blocked:
                 heading = rng.uniform(0, math.tau)
                 position = last[:3]
             knot = np.array([*position, *_gaze(scene, position, last, rng)])
-            score = outlook.interest(pose_at(knot[:3], knot[3], knot[4], 0.0))
-            if position is last:
-                score -= 0.2
+            # Standing still is for where nothing better is to be seen.
+            score = outlook.interest(pose_at(knot[:3], knot[3], knot[4], 0.0)) - 0.2 * blocked
             if score > best_score:
                 best, best_score = knot, score
         knots.append(best)
@@ -163,10 +159,7 @@ def _walk(
 
 
 def _gaze(
-    scene: Scene,
-    position: NDArray[np.float64],
-    last: NDArray[np.float64],
-    rng: np.random.Generator,
+    scene: Scene, position: NDArray[np.float64], last: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, float]:
     """Yaw and pitch towards a thing worth looking at, as far as the turn from `last` allows."""
     gap = scene.targets[rng.integers(len(scene.targets))] - position
