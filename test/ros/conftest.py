@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,12 @@ from sgnet_msgs.msg import FrameStats
 from sgnet_core.model_file import save_model
 from sgnet_core.network import create_model
 from sgnet_core.segmenter import Segmenter
+from sgnet_ros.demo import free_domain
 from sgnet_ros.node import SGNetNode
+
+# Nodes that happen to run on this machine or its network must not take part.
+os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:
