@@ -77,7 +77,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def demo_process(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sgnet_ros.demo", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # In a DDS domain of its own, which it finds itself.
+    environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
+    )
 
 
 def processes_about(text: object) -> list[str]:
