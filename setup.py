@@ -60,6 +60,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8,<10",
         "pytest-timeout>=2.2,<3",
         "hypothesis>=6.100,<7",
+        "scikit-learn>=1.3,<2",
         "mypy>=2.4,<2.5",
         "ruff>=0.17,<0.18",
     ],

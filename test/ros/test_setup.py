@@ -22,6 +22,7 @@ MODULES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "rerun-sdk": "rerun",
+    "scikit-learn": "sklearn",
 }
 # Tools that are run, and libraries that others import for us
 NOT_IMPORTED = {"mypy", "pytest-timeout", "rerun-sdk", "ruff", "tensorboard"}
@@ -76,8 +77,11 @@ def imported(*folders: str) -> set[str]:
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 modules.add(node.module.partition(".")[0])
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-                modules |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                ("import_module", "importorskip")
+            ):
+                names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+                modules |= {name.partition(".")[0] for name in names}
     return modules - set(sys.stdlib_module_names) - OWN
 
 
