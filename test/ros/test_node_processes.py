@@ -81,7 +81,8 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
     for scene in scenes:
         rgb, depth = scene.messages()
         labels, _ = robot.segment(rgb, depth)
-        robot.spin_until(lambda stamp=rgb.header.stamp: colors[-1].header.stamp == stamp)
+        stamp = rgb.header.stamp
+        robot.spin_until(lambda s=stamp: colors and colors[-1].header.stamp == s)
         assert labels.header == colors[-1].header == rgb.header
         expected = segmenter.segment(scene.rgb, scene.depth, camera).labels
         np.testing.assert_array_equal(pixels(labels), expected)
