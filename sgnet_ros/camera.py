@@ -5,8 +5,9 @@ Publishes, best effort and with one stamp per frame, `rgb/image_raw` (rgb8), `de
 labels. Ends with the source, or never with `--loop` and with rooms. The standard output gets a line
 of JSON about the source before, and one about what was sent after.
 
-With `--paused` it waits for the service `~/play`; `~/preview` shows the first frame once. The
-parameters `rate` and `size` may be set until then, the rate at any time.
+With `--controlled`, another program decides by lines of JSON on the standard input:
+`{"show": SIZE}` publishes the first frame once, and is answered by its stamp in ns;
+`{"play": SIZE, "rate": HZ}` plays. SIZE is [width, height], or null for the source's own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +35,6 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from std_srvs.srv import Trigger
 
 from sgnet_core.camera import Intrinsics
 from sgnet_ros.bags import BagError
@@ -78,11 +78,11 @@ class Camera(Node):
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__("camera")
         self._args = args
-        self.source, self._first = self._open(args.size)
-        self._playing = not args.paused
-        rate = args.rate or self.source.rate_hz or DEFAULT_RATE_HZ
-        self.declare_parameter("rate", float(rate))
-        self.declare_parameter("size", "")
+        self._size: Size | None = args.size
+        self._rate_hz = float(args.rate or DEFAULT_RATE_HZ)
+        self.source, self._first = self._open()
+        if args.rate is None and self.source.rate_hz is not None:
+            self._rate_hz = self.source.rate_hz
         qos = qos_profile_sensor_data
         self._rgb = self.create_publisher(Image, "rgb/image_raw", qos)
         self._depth = self.create_publisher(Image, "depth/image_raw", qos)
@@ -94,25 +94,17 @@ class Camera(Node):
         self.late = 0
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-        if args.paused:
-            self.create_service(Trigger, "~/preview", self._on_preview)
-            self.create_service(Trigger, "~/play", self._on_play)
-
-    @property
-    def rate_hz(self) -> float:
-        """Frames per second, as the parameter says now."""
-        return max(1e-3, float(self.get_parameter("rate").value))
 
     def run(self) -> None:
-        """Waits to be asked, or for subscribers, and plays.
+        """Waits to be told, or for subscribers, and plays.
 
         Raises:
             SourceError, BagError: a later frame can't be read.
         """
-        while not self._playing:
-            self._executor.spin_once(timeout_sec=0.1)
-        if not self._args.paused:
+        if not self._args.controlled:
             self._wait_for_subscribers()
+        elif not self._obey(sys.stdin):
+            return
         self._play(self._frames())
         self._spin_until(time.monotonic() + _LINGER_S)
 
@@ -140,34 +132,40 @@ class Camera(Node):
             self._labels.publish(image_message(frame.labels, header))
         return int(now.nanoseconds)
 
-    def _open(self, size: Size | None) -> tuple[Source, Frame]:
-        rate = self.rate_hz if self.has_parameter("rate") else self._args.rate or DEFAULT_RATE_HZ
+    def _obey(self, lines: Iterable[str]) -> bool:
+        """Follows commands until one says to play; False if the commands end before that."""
+        for line in lines:
+            command = json.loads(line)
+            size = command["show"] if "show" in command else command["play"]
+            wanted = (tuple(size) if size else None, command.get("rate", self._rate_hz))
+            if wanted != (self._size, self._rate_hz):
+                self._size, self._rate_hz = wanted
+                self.source, self._first = self._open()
+            if "play" in command:
+                return True
+            _tell({"shown": self.publish(self._first)})
+        return False
+
+    def _open(self) -> tuple[Source, Frame]:
         topics = (self._args.rgb_topic, self._args.depth_topic)
-        source = open_source(self._args.source, size, rate, topics)
+        source = open_source(self._args.source, self._size, self._rate_hz, topics)
         first = next(iter(source), None)
         if first is None:
             raise SourceError(f"{source.name} holds no frame with colour and depth")
         return source, first
 
     def _frames(self) -> Iterator[Frame]:
-        self._resize()
         if self.source.count is None:
             return _back_and_forth(self._render())
         passes = itertools.repeat(self.source) if self._args.loop else iter([self.source])
         return _read_ahead(itertools.chain.from_iterable(passes))
-
-    def _resize(self) -> None:
-        """Opens the source again if the parameters now ask for something else."""
-        text = self.get_parameter("size").value
-        size = parse_size(text) if text else self._args.size
-        self.source, self._first = self._open(size)
 
     def _render(self) -> list[Frame]:
         """Rooms are drawn before the first is shown, so that the node has the CPU after that."""
         size = sum(a.nbytes for a in vars(self._first).values() if isinstance(a, np.ndarray))
         count = max(2, _RENDER_BYTES // size)
         if self._args.seconds:
-            count = min(count, math.ceil(self._args.seconds * self.rate_hz) + 1)
+            count = min(count, math.ceil(self._args.seconds * self._rate_hz) + 1)
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)
@@ -186,7 +184,7 @@ class Camera(Node):
                 break
             self.publish(frame)
             self.pairs_sent += 1
-            due += 1 / self.rate_hz
+            due += 1 / self._rate_hz
             if due < now:  # too slow: the next frame is due now, no burst makes up for it
                 self.late += 1
                 due = now
@@ -205,19 +203,6 @@ class Camera(Node):
             self._executor.spin_once(timeout_sec=0.05)
         # They know of each other a little later than this side does.
         self._spin_until(time.monotonic() + 0.3)
-
-    def _on_preview(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        try:
-            self._resize()
-            response.message = str(self.publish(self._first))
-            response.success = True
-        except (SourceError, BagError, ValueError) as error:
-            response.message = str(error)
-        return response
-
-    def _on_play(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._playing = response.success = True
-        return response
 
 
 def _info_message(camera: Intrinsics, header: Header) -> CameraInfo:
@@ -274,7 +259,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument("--rgb-topic", help="colour images of a bag, if it holds several")
     parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
-    parser.add_argument("--paused", action="store_true", help="wait for the service ~/play")
+    parser.add_argument("--controlled", action="store_true", help="commands on standard input")
     args = parser.parse_args(argv)
     if args.rate is not None and not args.rate > 0:
         parser.error(f"--rate must be positive, got {args.rate}")

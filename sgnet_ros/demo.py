@@ -75,7 +75,8 @@ def main() -> None:
     """Entry point; exits with 1 and the reason if the demo can't be shown, 130 on Ctrl-C."""
     args = parse_arguments(sys.argv[1:])
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if os.environ.get("ROS_DISTRO") == "humble":  # older than the line above

@@ -10,20 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from ament_index_python import get_package_share_directory
-from lifecycle_msgs.msg import State
-from lifecycle_msgs.srv import GetState
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sgnet_msgs.msg import FrameStats
-from std_srvs.srv import Trigger
 from tqdm import tqdm
 
 from sgnet_core.labels import LabelSet
@@ -43,8 +38,8 @@ LOAD = 0.6
 """Share of the time that the device is kept busy at the rate that the demo picks."""
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
-_START_S, _PREVIEW_S = 180.0, (2.0, 3.0, 5.0, 10.0, 20.0, 40.0)  # patience
-_PREVIEWS = 3
+_START_S, _CONNECT_S, _FRAME_S = 180.0, 120.0, (5.0, 15.0, 60.0)  # patience
+_MEASUREMENTS = 3
 
 
 class DemoError(RuntimeError):
@@ -70,7 +65,7 @@ class Demo:
             self._node = Child("sgnet_ros.node", _node_arguments(self._args), self._out)
             stack.callback(self._node.stop)
             arguments = _camera_arguments(self._args)
-            self._camera = Child("sgnet_ros.camera", arguments, self._out, read_output=True)
+            self._camera = Child("sgnet_ros.camera", arguments, self._out, pipes=True)
             stack.callback(self._camera.stop)
             self._listener = threading.Thread(target=self._listen, daemon=True)
             self._listener.start()
@@ -98,11 +93,12 @@ class Demo:
             DemoError: a process ended or something took too long.
         """
         print(f"starting node and camera; their logs are in {self._out}/", flush=True)
-        self._wait_until_active()
-        self._spin_until(lambda: bool(self._told), _START_S, "starting the camera")
+        self._spin_until(lambda: self._told, _START_S, "starting the camera")
+        self._spin_until(lambda: self._observer.class_map, _START_S, "loading the model")
+        self._connect()
         print("measuring what the model takes", flush=True)
         size, rate = self._pick_size_and_rate()
-        baseline = self._preview(size)
+        baseline = self._measure(size)
         self._play(size, rate)
         return self._summary(rate, baseline)
 
@@ -118,29 +114,32 @@ class Demo:
 
     # Each step, in order
 
-    def _wait_until_active(self) -> None:
-        state = self._observer.create_client(GetState, "sgnet/get_state")
-        asked = None
-        active = False
+    def _connect(self) -> None:
+        """Shows the first frame until all of it, and of the node's answer, has come.
 
-        def is_active() -> bool:
-            nonlocal asked, active
-            if asked is None and state.service_is_ready():
-                asked = state.call_async(GetState.Request())
-            elif asked is not None and asked.done():
-                active = asked.result().current_state.id == State.PRIMARY_STATE_ACTIVE
-                asked = None
-            return active
-
-        self._spin_until(is_active, _START_S, "loading the model")
+        Processes find each other within a second or so, and each topic by itself.
+        """
+        needed = self._observer.kinds | ({"truth"} if self._told[0]["labelled"] else set())
+        deadline = time.monotonic() + _CONNECT_S
+        while not needed <= self._observer.heard:
+            if time.monotonic() > deadline:
+                missing = ", ".join(sorted(needed - self._observer.heard))
+                raise DemoError(
+                    f"no {missing} came in {_CONNECT_S:.0f} s; the end of {self._node.log}:\n"
+                    + self._node.tail()
+                )
+            self._show_first(self._args.size)
+            self._spin_until(lambda: needed <= self._observer.heard, 1.0)
+        # Leaves nothing behind that could be counted later.
+        self._measure(self._args.size)
 
     def _pick_size_and_rate(self) -> tuple[Size, float]:
         """What was asked for, or the largest size at which the device keeps up with a good rate."""
         wanted = self._args.rate or GOOD_RATE_HZ
         measured: list[tuple[Size, float]] = []
         for size in self._sizes():
-            self._preview(size)  # warms up
-            stats = [self._preview(size) for _ in range(_PREVIEWS)]
+            self._measure(size)  # warms up
+            stats = [self._measure(size) for _ in range(_MEASUREMENTS)]
             times = sorted(s.inference_ms + s.overhead_ms for s in stats)
             shown = self._observer.size or (0, 0)
             measured.append((shown, LOAD * 1000 / times[len(times) // 2]))
@@ -168,37 +167,32 @@ class Demo:
             width, height = self._observer.size or (2, 2)
             yield max(1, width // 2), max(1, height // 2)
 
-    def _preview(self, size: Size | None) -> FrameStats:
-        """Has the camera show its first frame at this size; returns what the node made of it."""
-        self._set_camera("size", f"{size[0]}x{size[1]}" if size else "")
-        preview = self._observer.create_client(Trigger, "camera/preview")
-        # Until all sides have found each other, what is shown is lost: show it again. Longer each
-        # time, so that a slow model's answer to the latest one is waited for.
-        for patience_s in _PREVIEW_S:
-            shown = self._call(preview, Trigger.Request())
-            if not shown.success:
-                raise DemoError(shown.message)
-            stamp = int(shown.message)
+    def _measure(self, size: Size | None) -> FrameStats:
+        """What the node makes of the first frame at this size."""
+        for patience_s in _FRAME_S:
+            stamp = self._show_first(size)
             self._spin_until(functools.partial(self._observer.stats.get, stamp), patience_s)
             if stats := self._observer.stats.get(stamp):
-                self._observer.destroy_client(preview)
                 return stats
         raise DemoError(
-            f"the node segmented no frame; the end of {self._node.log}:\n{self._node.tail()}"
+            f"the node segments no frame; the end of {self._node.log}:\n{self._node.tail()}"
         )
 
+    def _show_first(self, size: Size | None) -> int:
+        """Has the camera publish its first frame at this size; returns the stamp in ns."""
+        told = len(self._told)
+        self._command({"show": size})
+        self._spin_until(lambda: len(self._told) > told, _START_S, "the camera's first frame")
+        return int(self._told[-1]["shown"])
+
     def _play(self, size: Size, rate: float) -> None:
-        self._set_camera("size", f"{size[0]}x{size[1]}")
-        self._set_camera("rate", rate)
         classes, described = self._observer.class_map, self._told[0]
         assert classes is not None
         if described["labelled"] and described["label_set"] != classes.label_set:
             truth = described["label_set"] or "in classes that it doesn't name (label_set)"
             print(f"no mIoU: ground truth is {truth}, the model's classes are {classes.label_set}")
         self._observer.start(score=described["label_set"] == classes.label_set)
-        play = self._observer.create_client(Trigger, "camera/play")
-        self._call(play, Trigger.Request())
-
+        self._command({"play": size, "rate": rate})
         expected = math.ceil(_seconds(self._args) * rate)
         if described["count"] is not None and not self._args.seconds:
             expected = min(expected, described["count"])
@@ -273,21 +267,12 @@ class Demo:
         for line in self._camera.process.stdout:
             self._told.append(json.loads(line))
 
-    def _set_camera(self, name: str, value: str | float) -> None:
-        kind = ParameterType.PARAMETER_STRING
-        field: dict[str, Any] = {"string_value": value}
-        if isinstance(value, float):
-            kind, field = ParameterType.PARAMETER_DOUBLE, {"double_value": value}
-        parameter = Parameter(name=name, value=ParameterValue(type=kind, **field))
-        client = self._observer.create_client(SetParameters, "camera/set_parameters")
-        self._call(client, SetParameters.Request(parameters=[parameter]))
-        self._observer.destroy_client(client)
-
-    def _call(self, client: Any, request: Any) -> Any:
-        self._spin_until(client.service_is_ready, _START_S, client.srv_name)
-        future = client.call_async(request)
-        self._spin_until(future.done, _START_S, client.srv_name)
-        return future.result()
+    def _command(self, command: dict[str, Any]) -> None:
+        """Tells the camera what to do; that it has ended meanwhile shows elsewhere."""
+        assert self._camera.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._camera.process.stdin.write(json.dumps(command) + "\n")
+            self._camera.process.stdin.flush()
 
     def _spin_until(
         self, condition: Callable[[], object], patience_s: float, what: str | None = None
@@ -354,7 +339,7 @@ def _node_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def _camera_arguments(args: argparse.Namespace) -> list[str]:
-    arguments = ["--paused", "--source", args.source, "--seconds", str(_seconds(args))]
+    arguments = ["--controlled", "--source", args.source, "--seconds", str(_seconds(args))]
     for name in ("rgb_topic", "depth_topic"):
         if value := getattr(args, name):
             arguments += [f"--{name.replace('_', '-')}", value]

@@ -60,11 +60,15 @@ class Observer(Node):
         device: that the node's model runs on, once it has said so.
         labels: (stamp in ns, frame) of each label image, in the order of arrival.
         size: of the latest frame that the node has segmented.
+        heard: kinds of messages that have come; `kinds` are all that come with a frame.
         rgb_headers: stamp in ns → frame, of the colour images.
     """
 
+    kinds = frozenset({"rgb", "rgb_info", "depth", "labels", "overlay", "camera_info", "stats"})
+
     def __init__(self, bag: BagWriter) -> None:
         super().__init__("observer")
+        self.heard: set[str] = set()
         self.stats: dict[int, FrameStats] = {}
         self.class_map: ClassMap | None = None
         self.device: str | None = None
@@ -150,17 +154,20 @@ class Observer(Node):
         self._bag.write(f"/{topic}", data, time.time_ns())
 
     def _on_stats(self, data: bytes) -> None:
+        self.heard.add("stats")
         self.stats[parse_header(data)[0]] = deserialize_message(data, FrameStats)
         self.last_activity = time.monotonic()
         self._record("sgnet/stats", data)
 
     def _on_rgb_info(self, data: bytes) -> None:
         # The camera gives it its image's header, and it is too small to get lost.
+        self.heard.add("rgb_info")
         stamp, frame = parse_header(data)
         if self.counts(stamp):
             self.rgb_headers.setdefault(stamp, frame)
 
     def _on_camera_info(self, data: bytes) -> None:
+        self.heard.add("camera_info")
         info = deserialize_message(data, CameraInfo)
         self.size = (info.width, info.height)
         self._record("sgnet/camera_info", data)
@@ -176,6 +183,7 @@ class Observer(Node):
                 self.device = status.hardware_id
 
     def _on_image(self, kind: str, data: bytes) -> None:
+        self.heard.add(kind)
         stamp, frame = parse_header(data)
         self.last_activity = time.monotonic()
         if not self.counts(stamp):

@@ -25,8 +25,8 @@ class Child:
         module: run as ``python -m module``.
         arguments: of its command line.
         folder: gets its log, named after the module's last part: standard error, and standard
-            output unless that is read.
-        read_output: makes the standard output a pipe.
+            output unless that is a pipe.
+        pipes: makes standard input and output pipes, of text.
 
     Attributes:
         module: as given.
@@ -35,7 +35,7 @@ class Child:
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], folder: Path, read_output: bool = False
+        self, module: str, arguments: Sequence[str], folder: Path, pipes: bool = False
     ) -> None:
         self.module = module
         self.log = folder / f"{module.rpartition('.')[2]}.log"
@@ -51,9 +51,10 @@ class Child:
         with self.log.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if read_output else file,
+                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else file,
                 stderr=file,
+                text=True,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
@@ -65,6 +66,8 @@ class Child:
 
     def stop(self, patience_s: float = 5.0) -> None:
         """Asks it to end, waits, and kills it if it doesn't."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         for ask in (self.process.terminate, self.process.kill):
             if self.running:
                 ask()

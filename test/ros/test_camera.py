@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -20,7 +21,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
-from std_srvs.srv import Trigger
 
 from sgnet_ros import camera as camera_module
 from sgnet_ros.camera import parse_size
@@ -79,13 +79,6 @@ class Viewer:
             )
             self.executor.spin_once(timeout_sec=0.05)
 
-    def call(self, service: str) -> Trigger.Response:
-        client = self.node.create_client(Trigger, service)
-        self.spin_until(client.service_is_ready)
-        future = client.call_async(Trigger.Request())
-        self.spin_until(future.done)
-        return future.result()
-
 
 @pytest.fixture
 def viewer() -> Iterator[Viewer]:
@@ -104,7 +97,7 @@ def start() -> Iterator[Any]:
     def run(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "sgnet_ros.camera", *arguments]
         pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 
     yield run
@@ -142,21 +135,22 @@ def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
     assert (gaps > 0).all() and abs(np.median(gaps) - 0.1) < 0.05
 
 
-def test_paused_it_previews_plays_on_request_and_ends_on_ctrl_c(
+def test_controlled_it_shows_plays_and_ends_on_ctrl_c(
     folder: Path, viewer: Viewer, start: Any
 ) -> None:
-    camera = start("--source", str(folder), "--rate", "20", "--loop", "--size", "5x8", "--paused")
+    camera = start("--source", str(folder), "--loop", "--controlled")
+    camera.stdout.readline()  # the description
     images = viewer.got["rgb/image_raw"]
     while not images:
-        shown = viewer.call("camera/preview")
-        assert shown.success
+        shown = json.loads(tell(camera, show=[5, 8]))["shown"]
         end = time.monotonic() + 0.5
         viewer.spin_until(lambda end=end: time.monotonic() > end)
     assert (images[-1].width, images[-1].height) == (5, 8)
-    assert images[-1].header.stamp.nanosec == int(shown.message) % 10**9
+    stamp = images[-1].header.stamp
+    assert stamp.sec * 10**9 + stamp.nanosec == shown
 
     before = len(images)
-    assert viewer.call("camera/play").success
+    tell(camera, play=None, rate=20.0, answered=False)
     viewer.spin_until(lambda: len(images) - before > COUNT)
     camera.send_signal(signal.SIGINT)
     viewer.spin_until(lambda: camera.poll() is not None)
@@ -165,8 +159,27 @@ def test_paused_it_previews_plays_on_request_and_ends_on_ctrl_c(
     assert "Traceback" not in err
     assert len(images) - before == json.loads(out.splitlines()[-1])["pairs_sent"]
     played = [rgb_view(m).array for m in images[before:]]
-    np.testing.assert_array_equal(played[0], played[COUNT])  # from the first frame on, and again
-    assert (played[0] != played[1]).any()
+    for i, array in enumerate(played):  # from the first frame on, and again, at its own size
+        np.testing.assert_array_equal(array, frame_files(i % COUNT)["color"])
+
+
+def tell(camera: subprocess.Popen[str], answered: bool = True, **command: Any) -> str:
+    """Writes a command; returns the answer."""
+    assert camera.stdin is not None and camera.stdout is not None
+    camera.stdin.write(json.dumps(command) + "\n")
+    camera.stdin.flush()
+    return camera.stdout.readline() if answered else ""
+
+
+def test_controlled_it_ends_with_its_commands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["camera", "--source", str(folder), "--controlled"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"show": null}\n'))
+    camera_module.main()
+    _, shown, report = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert shown["shown"] > 10**18
+    assert report["pairs_sent"] == 0  # what is shown doesn't count
 
 
 def test_it_stops_after_the_given_time(
