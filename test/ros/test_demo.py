@@ -228,7 +228,6 @@ def test_nothing_is_left_running(run: SimpleNamespace, model: Path, folder: Path
 @pytest.mark.parametrize(
     "number, moment, status",
     [
-        (signal.SIGINT, "starting", 130),
         (signal.SIGINT, "playing", 130),
         (signal.SIGTERM, "starting", 130),
         (signal.SIGKILL, "starting", -9),
