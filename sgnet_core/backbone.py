@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -251,10 +250,4 @@ def torchvision_weights(depth: int) -> dict[str, Tensor]:
 
     api = torchvision.models.get_model_weights(f"resnet{depth}")
     state: dict[str, Tensor] = api["IMAGENET1K_V1"].get_state_dict(progress=True, check_hash=True)
-    return state
-
-
-def read_checkpoint(path: str) -> dict[str, Tensor]:
-    """A local ``.pth`` of tensors, opened as data only."""
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -14,17 +14,24 @@ import torch
 from tqdm import tqdm
 
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.loading import Samples, collate
+from sgnet_core.data.loading import Batch, Samples, collate
 from sgnet_core.data.sample import Sample
 from sgnet_core.files import atomic_write
 from sgnet_core.images import overlay, write_png
 from sgnet_core.metrics import ConfusionMatrix
 from sgnet_core.model_file import ModelFileError, default_model_path, load_model
-from sgnet_core.network import SGNet
+from sgnet_core.network import Output, SGNet
 from sgnet_core.spatial import spatial_input
 from sgnet_core.upsampling import best_labels
 
 Mask = npt.NDArray[np.uint8]
+
+
+def run_batch(model: SGNet, batch: Batch) -> Output:
+    """The network on a batch as it was loaded, in whatever mode the network is."""
+    rgb = model.info.normalization(batch.rgb).contiguous(memory_format=torch.channels_last)
+    output: Output = model(rgb, spatial_input(model.config.spatial, batch.depth, batch.intrinsics))
+    return output
 
 
 @torch.inference_mode()
@@ -41,10 +48,7 @@ def predict_masks(
     try:
         for chunk in _batches(samples, batch, progress):
             tensors = collate(chunk).to(device)
-            rgb = model.info.normalization(tensors.rgb)
-            rgb = rgb.contiguous(memory_format=torch.channels_last)
-            spatial = spatial_input(model.config.spatial, tensors.depth, tensors.intrinsics)
-            logits = model(rgb, spatial).logits.float()
+            logits = run_batch(model, tensors).logits.float()
             for sample, scores in zip(chunk, logits, strict=True):
                 height, width = sample.labels.shape
                 yield sample, best_labels(scores.contiguous(), (height, width))[0]

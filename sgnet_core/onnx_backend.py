@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sgnet_core.model_file import ModelFileError
 from sgnet_core.model_metadata import from_metadata
-from sgnet_core.spatial import spatial_input
+from sgnet_core.spatial import NEEDS_INTRINSICS, spatial_input
 
 INSTALL = "pip install 'onnxruntime>=1.25'"
 """Earlier ones have no DeformConv on the CPU."""
@@ -79,7 +79,7 @@ class OnnxNetwork:
         """
         kind = self.config.spatial
         inputs = {"rgb": image.permute(0, 2, 3, 1).contiguous().numpy()}
-        if kind in ("points", "hha") and intrinsics is None:
+        if kind in NEEDS_INTRINSICS and intrinsics is None:
             raise ValueError(
                 f"spatial input {kind!r} needs the camera's intrinsics (fx, fy, cx, cy)"
             )

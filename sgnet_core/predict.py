@@ -18,6 +18,7 @@ from sgnet_core.files import atomic_write
 from sgnet_core.images import read_depth, read_rgb, write_png
 from sgnet_core.labels import LabelSet
 from sgnet_core.segmenter import PRECISIONS, Segmenter
+from sgnet_core.spatial import NEEDS_INTRINSICS
 
 OVERLAY_ALPHA = 0.5
 
@@ -117,7 +118,7 @@ def predict(args: argparse.Namespace) -> None:
         fx, fy, cx, cy = args.intrinsics
         camera = Intrinsics(fx, fy, cx, cy, width, height)
     segmenter = Segmenter(args.model, args.device, args.precision)
-    if camera is None and segmenter.model.config.spatial in ("points", "hha"):
+    if camera is None and segmenter.model.config.spatial in NEEDS_INTRINSICS:
         raise ValueError(
             f"{args.model} is steered by {segmenter.model.config.spatial}, computed from the "
             "camera's intrinsics: give --intrinsics FX FY CX CY"

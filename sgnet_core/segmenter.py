@@ -23,7 +23,7 @@ from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet
 from sgnet_core.onnx_backend import OnnxNetwork
-from sgnet_core.spatial import spatial_input
+from sgnet_core.spatial import NEEDS_INTRINSICS, spatial_input
 from sgnet_core.upsampling import best_by_rows, best_labels
 
 PRECISIONS = ("auto", "fp32", "fp16")
@@ -227,7 +227,7 @@ class Segmenter:
             image = F.interpolate(image, size, mode="bilinear", antialias=True)
             metres = F.interpolate(metres, size, mode="nearest-exact")
         camera = None
-        if intrinsics is not None and self.model.config.spatial in ("points", "hha"):
+        if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
             if (intrinsics.height, intrinsics.width) != (height, width):
                 raise ValueError(
                     f"the intrinsics are of a {intrinsics.width}x{intrinsics.height} image, "

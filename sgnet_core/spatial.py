@@ -17,6 +17,7 @@ from sgnet_core.points import DEPTH_RANGE, depth_map, point_map, valid_depth
 
 __all__ = [
     "DEPTH_RANGE",
+    "NEEDS_INTRINSICS",
     "SPATIAL_CHANNELS",
     "depth_map",
     "hha",
@@ -29,6 +30,9 @@ SPATIAL_CHANNELS: Mapping[str, int] = MappingProxyType(
     {"none": 0, "depth": 1, "points": 3, "hha": 3}
 )
 """Channels of every spatial input by name; "none" belongs to plain networks."""
+
+NEEDS_INTRINSICS = frozenset({"points", "hha"})
+"""The spatial inputs that are computed from the camera's intrinsics too."""
 
 
 def spatial_input(

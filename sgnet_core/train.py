@@ -24,18 +24,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from sgnet_core.backbone import load_imagenet, read_checkpoint, torchvision_weights
+from sgnet_core.backbone import load_imagenet, torchvision_weights
+from sgnet_core.convert import read_checkpoint
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.loading import ENDLESS, Batch, Samples, training_loader
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
-from sgnet_core.eval import evaluate, prediction_sheet
+from sgnet_core.eval import evaluate, prediction_sheet, run_batch
 from sgnet_core.files import atomic_write
 from sgnet_core.heads import upsample
 from sgnet_core.labels import IGNORE_ID, LabelSet
 from sgnet_core.model_file import load_model, save_model
 from sgnet_core.network import SGNet, create_model
-from sgnet_core.spatial import spatial_input
 from sgnet_core.train_config import TrainConfig, load_config
 
 CLASS_SAMPLE = 200
@@ -159,7 +159,8 @@ class Run:
         else:
             state.class_weights = class_weights(samples, len(labels), config.class_balance)
         state.class_weights = state.class_weights.to(device)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+        with atomic_write(folder / "config.yaml") as file:
+            file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         return run
 
     def train(self) -> int:
@@ -217,7 +218,8 @@ class Run:
         loss = batch_loss(state.model, batch, config, state.class_weights)
         if not torch.isfinite(loss):
             path = self.folder / f"bad_batch_{state.iteration}.pt"
-            torch.save(vars(batch), path)
+            with atomic_write(path) as file:
+                torch.save(vars(batch), file)
             raise FloatingPointError(f"the loss became {loss.item()}; its batch is in {path}")
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -262,7 +264,8 @@ class Run:
             save_model(model, self.folder / "best.safetensors")
             scores = dict(zip(self.labels.names, confusion.class_iou, strict=True))
             present = {k: round(float(v), 4) for k, v in scores.items() if np.isfinite(v)}
-            (self.folder / "best.json").write_text(json.dumps({**record, "iou": present}, indent=1))
+            with atomic_write(self.folder / "best.json") as file:
+                file.write(json.dumps({**record, "iou": present}, indent=1).encode())
         return miou
 
 
@@ -275,7 +278,7 @@ def build_model(config: TrainConfig, labels: LabelSet) -> SGNet:
     if config.weights == "imagenet":
         load_imagenet(model.trunk, torchvision_weights(model.config.depth))
     elif config.weights != "none":
-        load_imagenet(model.trunk, read_checkpoint(config.weights))
+        load_imagenet(model.trunk, read_checkpoint(config.weights)[0])
     return model
 
 
@@ -306,9 +309,7 @@ def batch_loss(
     model: SGNet, batch: Batch, config: TrainConfig, weights: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy of the logits, plus that of the deep-supervision head."""
-    rgb = model.info.normalization(batch.rgb).contiguous(memory_format=torch.channels_last)
-    spatial = spatial_input(model.config.spatial, batch.depth, batch.intrinsics)
-    output = model(rgb, spatial)
+    output = run_batch(model, batch)
     stride = config.label_stride
     labels = batch.labels[:, ::stride, ::stride]
 

@@ -131,7 +131,8 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
 
 
 def _checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    defaults = {f.name: getattr(TrainConfig(), f.name) for f in fields(TrainConfig)}
+    reference = TrainConfig()
+    defaults = {f.name: getattr(reference, f.name) for f in fields(reference)}
     result: dict[str, Any] = {}
     for key, value in values.items():
         if key not in defaults:

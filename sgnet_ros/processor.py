@@ -13,13 +13,12 @@ from sgnet_msgs.msg import FrameStats
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.segmenter import Prediction, Segmenter
+from sgnet_core.spatial import NEEDS_INTRINSICS
 from sgnet_ros.camera_model import intrinsics_of
 from sgnet_ros.diagnostics import FrameCounters, Throttle
 from sgnet_ros.images import ImageArray, ImageError, depth_view, rgb_view
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.synchronizer import Pair, PairMatcher
-
-_NEEDS_INTRINSICS = ("points", "hha")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class FrameProcessor:
         rgb, depth, copies = self._convert(pair)
         self._require_registration(pair)
         intrinsics = None
-        if segmenter.model.config.spatial in _NEEDS_INTRINSICS:
+        if segmenter.model.config.spatial in NEEDS_INTRINSICS:
             intrinsics = self._intrinsics(camera_info, pair.rgb)
         converted = time.perf_counter()
         prediction = self._segment(segmenter, rgb, depth, intrinsics)
