@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.segmenter import Segmenter
+from sgnet_ros.cadence import Cadence
 from sgnet_ros.diagnostics import Diagnostics
 from sgnet_ros.environment import prepare_environment
 from sgnet_ros.parameters import Parameters, Settings
@@ -49,6 +50,7 @@ class _Activation:
     matcher: PairMatcher[Image]
     synchronizer: PairSynchronizer
     processor: FrameProcessor
+    cadence: Cadence
     worker: Worker[Frame]
     subscriptions: list[Any]
     timer: Any
@@ -155,6 +157,7 @@ class SGNetNode(LifecycleNode):
             lambda: self.parameters.settings.overlay_alpha,
         )
         synchronizer = PairSynchronizer(rgb, depth, matcher, self._on_pair, self._on_error)
+        cadence = Cadence()
         self._diagnostics.watch(matcher, processor.counters, (topics.rgb, topics.depth))
         self._diagnostics.state = "active"
         self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
@@ -162,7 +165,13 @@ class SGNetNode(LifecycleNode):
             matcher,
             synchronizer,
             processor,
-            Worker(self._process, self._on_error, "segmentation"),
+            cadence,
+            Worker(
+                self._process,
+                self._on_error,
+                "segmentation",
+                lambda frame: cadence.patience_s(frame.complete, time.perf_counter()),
+            ),
             [rgb.sub, depth.sub, info],
             self.create_timer(0.1, synchronizer.settle, clock=self._wall),
         )
@@ -207,7 +216,10 @@ class SGNetNode(LifecycleNode):
             return
         if not self._enabled:
             active.processor.counters.drop("disabled")
-        elif active.worker.offer(Frame(pair, matching_ms, time.perf_counter())):
+            return
+        now_s = time.perf_counter()
+        active.cadence.tick(now_s)
+        if active.worker.offer(Frame(pair, matching_ms, now_s)):
             active.processor.counters.drop("overload")
 
     def _process(self, frame: Frame) -> None:
@@ -288,6 +300,9 @@ def _run() -> int:
             return 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        # What imports and model made is here to stay; each full collection that looks through it
+        # would hold up all threads for 0.1 s.
+        gc.freeze()
         executor.spin()
         return 0
     finally:

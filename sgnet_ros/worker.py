@@ -19,6 +19,8 @@ class Worker(Generic[Item]):
         consume: called with one item at a time.
         on_error: called, in the same thread, with what ``consume`` raised.
         name: of the thread.
+        patience_s: seconds that an item may wait for a newer one to replace it, asked once, when
+            it would be consumed.
     """
 
     def __init__(
@@ -26,9 +28,11 @@ class Worker(Generic[Item]):
         consume: Callable[[Item], None],
         on_error: Callable[[Exception], None],
         name: str = "worker",
+        patience_s: Callable[[Item], float] = lambda item: 0.0,
     ) -> None:
         self._consume = consume
         self._on_error = on_error
+        self._patience_s = patience_s
         self._slot: list[Item] = []  # empty or one item
         self._stopping = False
         self._changed = threading.Condition()
@@ -77,6 +81,12 @@ class Worker(Generic[Item]):
         """The next item, in a list; None when the worker is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._slot)
+            if self._slot:
+                waiting = self._slot[0]
+                self._changed.wait_for(
+                    lambda: self._stopping or self._slot[0] is not waiting,
+                    self._patience_s(waiting),
+                )
             if self._stopping:
                 return None
             item, self._slot = self._slot, []

@@ -99,3 +99,46 @@ def test_stop_waits_for_the_running_call_and_drops_what_waits(gate: Gate) -> Non
 def test_an_idle_worker_stops_at_once(gate: Gate) -> None:
     assert Worker(gate.consume, gate.errors.append).stop() is False
     assert gate.taken == []
+
+
+def test_an_item_waits_as_long_as_is_asked_for_a_newer_one(gate: Gate) -> None:
+    asked: list[int] = []
+    waiting = threading.Event()
+
+    def patience_s(item: int) -> float:
+        asked.append(item)
+        waiting.set()
+        return TIMEOUT if item == 1 else 0
+
+    worker = Worker(gate.consume, gate.errors.append, "test", patience_s)
+    worker.offer(1)
+    assert waiting.wait(TIMEOUT)
+    assert not gate.taken
+    assert worker.offer(2)
+    gate.wait_for_entry()
+    assert (gate.taken, asked) == ([2], [1])
+    gate.let_through()
+    worker.stop()
+
+
+def test_patience_ends(gate: Gate) -> None:
+    worker = Worker(gate.consume, gate.errors.append, "test", lambda item: 0.01)
+    worker.offer(1)
+    gate.wait_for_entry()
+    assert gate.taken == [1]
+    gate.let_through()
+    worker.stop()
+
+
+def test_an_item_that_waits_for_a_newer_one_does_not_delay_stopping(gate: Gate) -> None:
+    waiting = threading.Event()
+
+    def patience_s(item: int) -> float:
+        waiting.set()
+        return TIMEOUT
+
+    worker = Worker(gate.consume, gate.errors.append, "test", patience_s)
+    worker.offer(1)
+    assert waiting.wait(TIMEOUT)
+    assert worker.stop()
+    assert not gate.taken
