@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgnet_core.metrics import ConfusionMatrix
+from sgnet_core.metrics import NO_DEPTH, ConfusionMatrix, Scores
 
 CLASSES = 6
 
@@ -129,3 +131,66 @@ def test_impossible_ids_and_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="truth is"):
         confusion.update(good, np.zeros((2, 3), np.uint8))
     assert not confusion.counts.any()
+
+
+METRES = np.array(
+    [0, -1, np.nan, np.inf, 1e-4, 0.5, 1.999, 2.0, 3.5, 4.0, 60.0, 2000.0], np.float32
+)
+BANDS = [NO_DEPTH] * 5 + ["0-2 m"] * 2 + ["2-4 m"] * 2 + ["4+ m"] * 2 + [NO_DEPTH]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_distance_bands_agree_with_scikit_learn_on_their_pixels(seed: int) -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the reference")
+    truth, predicted = maps(seed, [0, 2, 3, 5])
+    chosen = np.random.default_rng(seed).integers(0, len(METRES), truth.shape)
+    scores = Scores(CLASSES)
+    frame = scores.add(truth, predicted, METRES[chosen])
+    for name, confusion in scores.by_distance.items():
+        inside = (np.array(BANDS)[chosen] == name) & (truth != 255)
+        expected = sklearn_metrics.confusion_matrix(
+            truth[inside], predicted[inside], labels=range(CLASSES)
+        )
+        assert expected.any(), "every band occurs"
+        np.testing.assert_array_equal(confusion.counts, expected)
+    whole = scored(truth, predicted)
+    np.testing.assert_array_equal(scores.total.counts, whole.counts)
+    np.testing.assert_array_equal(frame.counts, whole.counts)
+
+
+def test_depth_of_another_size_is_taken_at_the_nearest_pixel() -> None:
+    truth = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    scores = Scores(CLASSES)
+    scores.add(truth, truth, np.array([[1.0, 3.0]], np.float32))
+    near, far = scores.by_distance["0-2 m"], scores.by_distance["2-4 m"]
+    assert (near.counts[0, 0], far.counts[1, 1]) == (4, 4)
+    assert near.pixels == far.pixels == 4
+
+
+def test_a_frame_that_is_refused_leaves_the_scores_alone() -> None:
+    scores = Scores(CLASSES)
+    good, depth = np.zeros((1, 2), np.uint8), np.array([[1.0, 3.0]], np.float32)
+    with pytest.raises(ValueError, match="outside 0"):
+        scores.add(good, np.array([[0, CLASSES]], np.uint8), depth)
+    with pytest.raises(ValueError, match="truth is"):
+        scores.add(good, good.T, depth)
+    assert (scores.frames, scores.total.pixels) == (0, 0)
+    assert all(band.pixels == 0 for band in scores.by_distance.values())
+
+
+def test_figures_are_strict_json_in_which_what_is_absent_is_null() -> None:
+    scores = Scores(CLASSES)
+    truth = np.array([[0, 0, 1, 255]], np.uint8)
+    scores.add(truth, np.array([[0, 1, 1, 1]], np.uint8), np.ones((1, 4), np.float32))
+    figures = json.loads(json.dumps(scores.figures(), allow_nan=False))
+    assert figures["per_class_iou"] == [0.5, 0.5, None, None, None, None]
+    assert figures["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert figures["mean_accuracy"] == 0.75
+    assert figures["miou"] == 0.5
+    assert figures["confusion"] == scores.total.counts.tolist()
+    assert figures["frames"] == 1
+    assert list(figures["by_distance"]) == ["0-2 m", "2-4 m", "4+ m", "no depth"]
+    assert figures["by_distance"]["0-2 m"]["miou"] == 0.5
+    assert figures["by_distance"]["0-2 m"]["pixels"] == 3
+    empty = {"pixel_accuracy": None, "mean_accuracy": None, "miou": None, "pixels": 0}
+    assert figures["by_distance"]["4+ m"] == empty
