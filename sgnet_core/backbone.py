@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sgnet_core.dcn import DCNv2
 from sgnet_core.sconv import Guidance, SConv2d
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -21,12 +22,17 @@ WIDTHS = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class SConvOptions:
-    """How the S-Convs of a trunk are made; the arguments of `SConv2d`."""
+    """How the S-Convs of a trunk are made; the arguments of `SConv2d`.
 
-    spatial_channels: int
+    Without ``spatial_channels`` each is guided by the features that it convolves; ``dcn`` puts
+    DCNv2 in its place.
+    """
+
+    spatial_channels: int | None
     projector: bool = True
     offsets: bool = True
     masks: bool = True
+    dcn: bool = False
 
 
 class SConvBlock(nn.Module):
@@ -40,13 +46,15 @@ class SConvBlock(nn.Module):
     @staticmethod
     def conv3x3(
         inputs: int, outputs: int, stride: int, dilation: int, sconv: SConvOptions | None
-    ) -> nn.Conv2d | SConv2d:
+    ) -> nn.Conv2d | SConv2d | DCNv2:
         if sconv is None:
             return nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
+        if sconv.dcn:
+            return DCNv2(inputs, outputs, stride)
         return SConv2d(
             inputs,
             outputs,
-            sconv.spatial_channels,
+            inputs if sconv.spatial_channels is None else sconv.spatial_channels,
             stride,
             bias=False,
             projector=sconv.projector,
@@ -57,8 +65,7 @@ class SConvBlock(nn.Module):
     @staticmethod
     def apply_conv(conv: nn.Module, x: Tensor, guidance: Guidance | None) -> Tensor:
         if isinstance(conv, SConv2d):
-            assert guidance is not None
-            return conv.convolve(x, guidance)
+            return conv.convolve(x, conv.guide(x) if guidance is None else guidance)
         result: Tensor = conv(x)
         return result
 
@@ -172,6 +179,7 @@ class ResNet(nn.Module):
         self.stem = deep_stem() if stem == "deep" else torchvision_stem()
         self.channels = tuple(w * block.expansion for w in WIDTHS)
         self.strides = strides
+        self.guided_by_features = sconv is not None and sconv.spatial_channels is None
         inputs = 128 if stem == "deep" else 64
         layers = []
         for index, count in enumerate(BLOCKS[depth]):
@@ -194,21 +202,25 @@ class ResNet(nn.Module):
                 yield index, block
 
     def forward(self, rgb: Tensor, guidance: Sequence[Guidance]) -> list[Tensor]:
-        """(B, 3, H, W) and one `Guidance` per S-Conv, in order → the four layers' features."""
+        """(B, 3, H, W) and one `Guidance` per S-Conv, in order → the four layers' features.
+
+        S-Convs guided by features take no guidance from outside.
+        """
         remaining = iter(guidance)
         x = self.stem(rgb)
         features: list[Tensor] = []
         for index, block in self.blocks():
             if len(features) < index + 1:
                 features.append(x)
-            x = block(x, next(remaining) if block.sconv is not None else None)
+            outside = block.sconv is not None and not self.guided_by_features
+            x = block(x, next(remaining) if outside else None)
             features[index] = x
         return features
 
 
 def _initialize(module: nn.Module) -> None:
-    """He initialisation of the trunk's own convolutions; S-Conv has set its generators itself."""
-    guided = {m for s in module.modules() if isinstance(s, SConv2d) for m in s.modules()}
+    """He initialisation of the trunk's own convolutions; the others have set their generators."""
+    guided = {m for s in module.modules() if isinstance(s, SConv2d | DCNv2) for m in s.modules()}
     for m in module.modules():
         if isinstance(m, nn.Conv2d) and m not in guided:
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgnet_core.backbone import BasicBlock, Bottleneck
+from sgnet_core.dcn import DCNv2
 from sgnet_core.deform import Taps
 from sgnet_core.sconv import KERNEL, POSITIONS, SConv2d, WeightGenerator
 
@@ -52,7 +53,7 @@ def _fold_neighbours(layers: nn.Sequential) -> None:
 
 def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
     """Moves a batch norm into the convolution before it; returns what takes the norm's place."""
-    assert isinstance(conv, nn.Conv2d | SConv2d) and isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(conv, nn.Conv2d | SConv2d | DCNv2) and isinstance(norm, nn.BatchNorm2d)
     assert norm.running_var is not None and norm.running_mean is not None
     # In double precision: what is folded is rounded once.
     factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()

@@ -18,7 +18,8 @@ from sgnet_core.model_info import ModelInfo
 from sgnet_core.sconv import PROJECTED_CHANNELS, Guidance, Projector, SConv2d, resize_spatial
 from sgnet_core.spatial import SPATIAL_CHANNELS
 
-Spatial = Literal["none", "depth", "points", "hha"]
+Spatial = Literal["none", "depth", "points", "hha", "features"]
+Operator = Literal["sconv", "dcnv2"]
 Stem = Literal["deep", "torchvision"]
 Head = Literal["fcn", "aspp", "fpn"]
 Placement = Literal["published", "first"]
@@ -32,7 +33,8 @@ class SGNetConfig:
         depth: of the ResNet: 18, 34, 50 or 101.
         num_classes: output channels, 1..255.
         spatial: what steers the S-Convs: depth in metres, 3D coordinates ("points"), HHA; "none"
-            is the plain baseline.
+            is the plain baseline, and "features" has each steered by the features it convolves.
+        operator: "sconv", or "dcnv2" in its place, which only features can steer.
         output_stride: 8, 16, or 32 (32 with the "fpn" head).
         stem: "deep" (three 3x3, as published) or "torchvision" (7x7, for its ImageNet weights).
         head: "fcn" (published), "aspp" (SGNet*) or "fpn" (light decoder, not published).
@@ -50,6 +52,7 @@ class SGNetConfig:
     depth: int = 101
     num_classes: int = 40
     spatial: Spatial = "depth"
+    operator: Operator = "sconv"
     output_stride: int = 16
     stem: Stem = "deep"
     head: Head = "fcn"
@@ -66,7 +69,7 @@ class SGNetConfig:
         _one_of("output_stride", self.output_stride, (8, 16, 32))
         for name, kind in (
             *(("spatial", Spatial), ("stem", Stem), ("head", Head)),
-            *(("placement", Placement),),
+            *(("placement", Placement), ("operator", Operator)),
         ):
             _one_of(name, getattr(self, name), get_args(kind))
         if not 1 <= self.num_classes <= 255:
@@ -77,6 +80,10 @@ class SGNetConfig:
             raise ValueError("offsets and masks both off: use spatial='none' for a plain network")
         if self.shared_projector and not self.projector:
             raise ValueError("shared_projector needs the projector")
+        if self.operator == "dcnv2" and self.spatial != "features":
+            raise ValueError("operator 'dcnv2' is steered by spatial='features'")
+        if self.spatial == "features" and self.shared_projector:
+            raise ValueError("spatial='features': each S-Conv has other features to project")
         object.__setattr__(self, "layers", tuple(self.layers))
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,18 +145,18 @@ class SGNet(nn.Module):
                 f"the network {config.num_classes}"
             )
         channels = SPATIAL_CHANNELS[config.spatial]
-        own_projector = config.projector and not config.shared_projector
         options = SConvOptions(
-            spatial_channels=PROJECTED_CHANNELS if config.shared_projector else channels,
-            projector=own_projector,
+            spatial_channels=PROJECTED_CHANNELS if config.shared_projector else channels or None,
+            projector=config.projector and not config.shared_projector,
             offsets=config.offsets,
             masks=config.masks,
+            dcn=config.operator == "dcnv2",
         )
         self.trunk = ResNet(
             config.depth,
             config.stem,
             config.output_stride,
-            options if channels else None,
+            options if config.spatial != "none" else None,
             [config.sconv_blocks(layer) for layer in (1, 2, 3, 4)],
         )
         self.projectors = nn.ModuleDict()
@@ -186,7 +193,7 @@ class SGNet(nn.Module):
             size: (H, W) of the image that the trunk will see.
         """
         sconvs = self._sconv_strides()
-        if not sconvs:
+        if not sconvs or self.config.spatial == "features":
             return []
         channels = SPATIAL_CHANNELS[self.config.spatial]
         if spatial is None or spatial.shape[1] != channels:

@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 SPATIAL_CHANNELS: Mapping[str, int] = MappingProxyType(
-    {"none": 0, "depth": 1, "points": 3, "hha": 3}
+    {"none": 0, "depth": 1, "points": 3, "hha": 3, "features": 0}
 )
-"""Channels of every spatial input by name; "none" belongs to plain networks."""
+"""Channels of every spatial input by name; networks of "none" and "features" take none."""
 
 NEEDS_INTRINSICS = frozenset({"points", "hha"})
 """The spatial inputs that are computed from the camera's intrinsics too."""
@@ -41,21 +41,22 @@ def spatial_input(
     """The spatial input that a network's configuration names.
 
     Args:
-        kind: "none", "depth" (metres), "points" (3D coordinates, metres) or "hha" (0..255).
+        kind: "depth" (metres), "points" (3D coordinates, metres), "hha" (0..255), or "none" or
+            "features", which need no input.
         depth: (B, 1, H, W) metres.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy; needed by "points" and "hha".
         up: (B, 3) or (1, 3) vectors against gravity in the camera frame, for "hha"; estimated
             from the depth if None.
 
     Returns:
-        (B, c', H, W), or None for "none".
+        (B, c', H, W); None where no input is needed.
 
     Raises:
         ValueError: an unknown kind, or intrinsics missing where they are needed.
     """
     if kind not in SPATIAL_CHANNELS:
         raise ValueError(f"spatial input is one of {', '.join(SPATIAL_CHANNELS)}; got {kind!r}")
-    if kind == "none":
+    if not SPATIAL_CHANNELS[kind]:
         return None
     if kind == "depth":
         return depth_map(depth)

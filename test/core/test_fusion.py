@@ -22,14 +22,14 @@ def trained(name: str, **overrides: object) -> SGNet:
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.7, 1.3)
             nn.init.uniform_(module.bias, -0.3, 0.3)
-        if isinstance(module, nn.Conv2d) and module.out_channels == 18:
+        if isinstance(module, nn.Conv2d) and module.out_channels in (18, 27):
             nn.init.normal_(module.weight, std=0.05)
     return model.eval()
 
 
 @torch.inference_mode()
 def scores(model: SGNet, image: Tensor, depth: Tensor) -> Tensor:
-    return model(image, None if model.config.spatial == "none" else depth).logits
+    return model(image, None if model.config.spatial in ("none", "features") else depth).logits
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def scores(model: SGNet, image: Tensor, depth: Tensor) -> Tensor:
         ("sgnet_r50", {"head": "aspp"}),
         ("sgnet_r18", {"masks": False}),
         ("sgnet_r18", {"offsets": False, "projector": False}),
+        ("sgnet_r18", {"spatial": "features"}),
+        ("sgnet_r18", {"spatial": "features", "operator": "dcnv2"}),
     ],
 )
 def test_fused_scores_are_the_networks_own(name: str, overrides: dict[str, object]) -> None:

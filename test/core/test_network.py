@@ -7,6 +7,8 @@ import torch
 
 from sgnet_core import MODELS, SGNetConfig, create_model
 from sgnet_core.backbone import load_imagenet
+from sgnet_core.dcn import DCNv2
+from sgnet_core.deform import deform_conv2d
 from sgnet_core.sconv import SConv2d
 
 
@@ -92,6 +94,28 @@ def test_spatial_input_by_name(spatial: str, channels: int) -> None:
         model(rgb)
 
 
+@pytest.mark.parametrize("operator", ["sconv", "dcnv2"])
+def test_features_steer_their_own_convolutions(operator: str) -> None:
+    model = create_model(
+        "sgnet_lite", spatial="features", shared_projector=False, operator=operator
+    )
+    block = next(block for _, block in model.trunk.blocks())
+    x = torch.randn(2, 64, 12, 16, requires_grad=True)
+    neutral = torch.zeros(2, 18, 12, 16)
+    if isinstance(block.conv1, SConv2d):
+        mask = block.conv1.guide(x).mask
+        assert mask is not None and mask.std() > 1e-3
+    else:
+        assert isinstance(block.conv1, DCNv2)
+        mask = torch.full((2, 9, 12, 16), 0.5)
+    expected = deform_conv2d(x, neutral, block.conv1.weight, mask)
+    torch.testing.assert_close(block.apply_conv(block.conv1, x, None), expected)
+    block.apply_conv(block.conv1, x, None).square().sum().backward()
+    generator = [p for n, p in block.conv1.named_parameters() if "generator" in n]
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in generator)
+    assert model.eval()(torch.randn(1, 3, 32, 48)).logits.shape == (1, 40, 8, 12)
+
+
 def test_output_stride_8_doubles_the_resolution() -> None:
     model = create_model("plain_r18", output_stride=8).eval()
     assert model(torch.randn(1, 3, 64, 96)).logits.shape == (1, 40, 8, 12)
@@ -109,6 +133,8 @@ def test_output_stride_8_doubles_the_resolution() -> None:
         ({"width": 3}, "unknown configuration entry 'width'"),
         ({"depth": "18"}, "depth cannot be '18'"),
         ({"aux": 1}, "aux cannot be 1"),
+        ({"operator": "dcnv2"}, "steered by spatial='features'"),
+        ({"spatial": "features", "shared_projector": True}, "other features to project"),
     ],
 )
 def test_a_configuration_without_meaning_is_refused(entries: dict, message: str) -> None:

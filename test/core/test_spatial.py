@@ -133,7 +133,7 @@ def test_plain_networks_have_no_spatial_input() -> None:
 
 @pytest.mark.parametrize("intrinsics", [None, torch.ones(1, 4)])
 def test_an_unknown_name_is_refused_with_the_known_ones(intrinsics: Tensor | None) -> None:
-    with pytest.raises(ValueError, match=r"none, depth, points, hha; got 'HHA'"):
+    with pytest.raises(ValueError, match=r"none, depth, points, hha, features; got 'HHA'"):
         spatial_input("HHA", torch.ones(1, 1, 2, 2), intrinsics)
 
 
