@@ -16,6 +16,7 @@ INSTALL_REQUIRES = [
     "opencv-python-headless>=4.5,<6",
     "pillow>=9,<14",
     "safetensors>=0.4,<1",
+    "tqdm>=4.60,<5",
 ]
 
 EXTRAS_REQUIRE = {
@@ -47,8 +48,8 @@ EXTRAS_REQUIRE = {
     # MATLAB files, in which NYUv2 and SUN RGB-D come
     "data": ["scipy>=1.9,<2", "h5py>=3.8,<4"],
     # rosbag1, rosbag2 and mcap files, read and written without ROS
-    "bags": ["rosbags>=0.10,<0.12"],
-    "train": ["tqdm>=4.60,<5", "pyyaml>=5.4,<7", "tensorboard>=2.14,<3"],
+    "bags": ["rosbags>=0.11,<0.12", "lz4>=3,<5"],
+    "train": ["pyyaml>=5.4,<7", "tensorboard>=2.14,<3"],
     "onnx": [
         "onnx>=1.19,<2",
         "onnxscript>=0.5,<1",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,8 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from sgnet_ros.bag_recovery import recovered
+
 logger = logging.getLogger(__name__)
 
 BAG_SUFFIXES = (".bag", ".mcap", ".db3")
@@ -33,6 +36,9 @@ _REPAIR = {
     ".db3": "ros2 bag reindex",
     "": "ros2 bag reindex",
 }
+
+
+_told: set[Path] = set()  # damaged bags, each of which is warned of once
 
 
 class BagError(ValueError):
@@ -50,6 +56,23 @@ def _storage_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3"))
 
 
+def _opened(files: Sequence[Path]) -> AnyReader:
+    # Bags of older recorders hold no message definitions; those of the standard messages have not
+    # changed since.
+    reader = AnyReader(files, default_typestore=get_typestore(Stores.ROS2_JAZZY))
+    reader.open()
+    return reader
+
+
+def _readable(file: Path) -> Path:
+    """The file itself, or one that shows what is there of it."""
+    try:
+        with closing(_opened([file])):
+            return file
+    except Exception:  # as above
+        return recovered(file)
+
+
 class Bag(AbstractContextManager["Bag"]):
     """An open recording; a context manager.
 
@@ -60,6 +83,8 @@ class Bag(AbstractContextManager["Bag"]):
         path: as given.
         topics: message type (``sensor_msgs/msg/Image``, for rosbag1 too) of each topic.
         counts: number of messages of each topic.
+        complete: whether the files are as their recorder meant them. If not, what can be read of
+            them is read, and a warning says how much.
 
     Raises:
         BagError: there is no such file, or it isn't a bag that can be read.
@@ -74,22 +99,34 @@ class Bag(AbstractContextManager["Bag"]):
         files = [path]
         if path.is_dir() and not (path / "metadata.yaml").is_file():
             files = _storage_files(path)
+        self.complete = True
         try:
-            # Bags of older recorders hold no message definitions; those of the standard messages
-            # have not changed since.
-            self._reader = AnyReader(files, default_typestore=get_typestore(Stores.ROS2_JAZZY))
-            self._reader.open()
+            self._reader = _opened(files)
         except Exception as error:  # the library passes on whatever damaged bytes lead to
-            raise BagError(
-                f"{path} can't be read as a bag ({error}); if the recording was interrupted, "
-                f"`{_REPAIR.get(path.suffix, _REPAIR[''])}` may repair it"
-            ) from error
+            self.complete = False
+            try:
+                files = [_readable(f) for f in (_storage_files(path) if path.is_dir() else files)]
+                self._reader = _opened(files)
+                if not any(c.msgcount for c in self._reader.connections):
+                    raise BagError("it holds no complete message")
+            except Exception:
+                raise BagError(
+                    f"{path} can't be read as a bag ({error}); if the recording was interrupted, "
+                    f"`{_REPAIR.get(path.suffix, _REPAIR[''])}` may repair it"
+                ) from error
+        self._files = files
         self.topics: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         for connection in self._reader.connections:
             self.topics[connection.topic] = connection.msgtype
             self.counts[connection.topic] = (
                 self.counts.get(connection.topic, 0) + connection.msgcount
+            )
+        if not self.complete and path not in _told:
+            _told.add(path)
+            logger.warning(
+                "%s is damaged or was not finished: %d messages of %d topics can be read",
+                *(path, sum(self.counts.values()), len(self.topics)),
             )
 
     def of_type(self, *types: str) -> list[str]:
@@ -113,7 +150,7 @@ class Bag(AbstractContextManager["Bag"]):
         connections = [c for c in self._reader.connections if c.topic in topics]
         read = 0
         try:
-            for connection, time, data in self._reader.messages(connections):
+            for connection, time, data in self._raw(connections):
                 yield (
                     connection.topic,
                     time,
@@ -126,6 +163,20 @@ class Bag(AbstractContextManager["Bag"]):
             if not read:
                 raise BagError(f"{self.path}: no message can be read ({error})") from error
             logger.warning("%s is damaged after %d messages (%s)", self.path, read, error)
+
+    def _raw(self, connections: Sequence[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+        """Serialised messages by recording time."""
+        if self.complete:
+            yield from self._reader.messages(connections)
+            return
+
+        # Without its index a file is read in its own order, which is that of time for each topic.
+        def of(topic: str) -> Iterator[tuple[Connection, int, bytes]]:
+            with closing(_opened(self._files)) as reader:
+                yield from reader.messages([c for c in reader.connections if c.topic == topic])
+
+        topics = sorted({connection.topic for connection in connections})
+        yield from heapq.merge(*map(of, topics), key=lambda m: m[1])
 
     def first(self, topic: str) -> Any:
         """The first message of a topic.

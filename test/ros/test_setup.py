@@ -32,6 +32,7 @@ ROSDEP_KEYS = {
     "pillow": "python3-pil",
     "rosbags": "python3-rosbags-pip",
     "torch": "python3-pytorch-pip",
+    "tqdm": "python3-tqdm",
     "torchvision": "python3-torchvision-pip",
     "hypothesis": "python3-hypothesis",
     "pytest": "python3-pytest",
