@@ -37,7 +37,7 @@ checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo soak test lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -50,6 +50,10 @@ demo: setup ## Camera, node and observer for a while; takes SOURCE= RATE= SECOND
 	  $(if $(SOURCE),--source '$(SOURCE)') $(if $(RATE),--rate '$(RATE)') \
 	  $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SIZE),--size '$(SIZE)') \
 	  $(if $(DEVICE),--device '$(DEVICE)') $(if $(MODEL),--model '$(MODEL)')
+
+soak: setup ## The node for many frames while all that can go wrong does; takes FRAMES= DEVICE=
+	$(PY) -m sgnet_ros.soak --out out/soak \
+	  $(if $(FRAMES),--frames '$(FRAMES)') $(if $(DEVICE),--device '$(DEVICE)')
 
 test: lint ## Everything that has to hold: lint, types, tests
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest

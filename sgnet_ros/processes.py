@@ -100,3 +100,17 @@ class Child:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
         return None
+
+    def threads(self) -> int | None:
+        """How many it has; None once it has ended, or where there is no /proc."""
+        return self._count("task")
+
+    def descriptors(self) -> int | None:
+        """How many files and sockets it has open; None as above."""
+        return self._count("fd")
+
+    def _count(self, folder: str) -> int | None:
+        try:
+            return len(os.listdir(f"/proc/{self.process.pid}/{folder}"))
+        except OSError:
+            return None
