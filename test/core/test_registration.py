@@ -112,7 +112,7 @@ def assert_within_a_pixel_and_a_millimetre(got: Array, expected: Array, border: 
             [padded[i : i + one.shape[0], j : j + one.shape[1]] for i in range(3) for j in range(3)]
         )
         near = np.abs(around - one).min(0)[inner & ((one > 0) | (border == 0))] < 1e-3
-        assert near.all() if border == 0 else near.mean() > 0.999
+        assert near.all() if border == 0 else near.mean() > 0.998
 
 
 @settings(max_examples=40, deadline=None)
