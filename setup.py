@@ -49,7 +49,7 @@ EXTRAS_REQUIRE = {
     "data": ["scipy>=1.9,<2", "h5py>=3.8,<4"],
     # rosbag1, rosbag2 and mcap files, read and written without ROS
     "bags": ["rosbags>=0.11,<0.12", "lz4>=3,<5"],
-    "train": ["pyyaml>=5.4,<7", "tensorboard>=2.14,<3"],
+    "train": ["pyyaml>=5.4,<7", "tensorboard>=2.14,<3", "jinja2>=3.0,<4"],
     "onnx": [
         "onnx>=1.19,<2",
         "onnxscript>=0.5,<1",
@@ -74,7 +74,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.15",
     packages=find_packages(include=["sgnet_core", "sgnet_core.*", "sgnet_ros", "sgnet_ros.*"]),
-    package_data={"sgnet_core": ["weights/*.safetensors"]},
+    package_data={"sgnet_core": ["weights/*.safetensors", "templates/*.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/sgnet_ros"]),
         ("share/sgnet_ros", ["package.xml"]),

@@ -1,59 +1,123 @@
-"""Scores a model on labelled frames: ``python -m sgnet_core.eval --data rooms:1000:200``."""
+"""Scores a model on labelled frames.
+
+python -m sgnet_core.eval --data rooms:1000:200 --report out/report.html
+"""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.loading import Batch, Samples, collate
+from sgnet_core.data.loading import ENDLESS, Batch, Samples, collate
 from sgnet_core.data.sample import Sample
+from sgnet_core.eval_report import (
+    Extremes,
+    Report,
+    ScoredFrame,
+    html_page,
+    page_template,
+    text_table,
+)
 from sgnet_core.files import atomic_write
+from sgnet_core.fusion import fuse
 from sgnet_core.images import overlay, write_png
-from sgnet_core.metrics import ConfusionMatrix
-from sgnet_core.model_file import ModelFileError, default_model_path, load_model
+from sgnet_core.labels import LabelSet
+from sgnet_core.metrics import ConfusionMatrix, Scores
+from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.network import Output, SGNet
+from sgnet_core.segmenter import pick_device
 from sgnet_core.spatial import spatial_input
-from sgnet_core.upsampling import best_labels
+from sgnet_core.upsampling import best_by_rows, best_labels
+from sgnet_core.views import at_input_height, mean_scores, mirrored, rescaled
 
 Mask = npt.NDArray[np.uint8]
 
+EXAMPLES = """\
+examples:
+  the weights that come along, on 200 rooms that training has not seen:
+    python -m sgnet_core.eval --data rooms:2000:200
+  your own model on the validation split of a folder, with everything written down:
+    python -m sgnet_core.eval --data data/mine:val --model runs/mine/best.safetensors \\
+        --json runs/mine/val.json --report runs/mine/val.html
+  as published results are made: scores averaged over three scales and the mirror images:
+    python -m sgnet_core.eval --data data/nyuv2:test --model sgnet_r101.safetensors \\
+        --scales 0.8 1 2 --flip
 
-def run_batch(model: SGNet, batch: Batch) -> Output:
-    """The network on a batch as it was loaded, in whatever mode the network is."""
-    rgb = model.info.normalization(batch.rgb).contiguous(memory_format=torch.channels_last)
-    output: Output = model(rgb, spatial_input(model.config.spatial, batch.depth, batch.intrinsics))
+How the figures are computed: docs/evaluation.md.
+"""
+
+
+def run_batch(model: SGNet, batch: Batch, scale: float = 1.0) -> Output:
+    """The network on a batch as it was loaded, in whatever mode the network is.
+
+    Args:
+        scale: factor by which the network's inputs are resized.
+    """
+    rgb = model.info.normalization(batch.rgb)
+    spatial = spatial_input(model.config.spatial, batch.depth, batch.intrinsics)
+    rgb, spatial = rescaled(rgb, spatial, scale)
+    output: Output = model(rgb.contiguous(memory_format=torch.channels_last), spatial)
     return output
 
 
 @torch.inference_mode()
 def predict_masks(
-    model: SGNet, samples: Samples, batch: int = 8, progress: bool = False
+    model: SGNet,
+    samples: Samples,
+    batch: int = 8,
+    progress: bool = False,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
 ) -> Iterator[tuple[Sample, Mask]]:
     """Every sample with the (H, W) uint8 mask that the model predicts at the label's size.
 
-    The samples run as they are, without resizing.
+    Frames are resized to the model's input height, if it has one. The logits of several views
+    are averaged at the label's size, as `sgnet_core.Segmenter` does with ``scales``.
+
+    Args:
+        scales: factors of the network's input size.
+        flip: also run the mirror image of every scale.
     """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     try:
         for chunk in _batches(samples, batch, progress):
-            tensors = collate(chunk).to(device)
-            logits = run_batch(model, tensors).logits.float()
-            for sample, scores in zip(chunk, logits, strict=True):
+            views = _view_logits(model, collate(chunk).to(device), scales, flip)
+            for index, sample in enumerate(chunk):
                 height, width = sample.labels.shape
-                yield sample, best_labels(scores.contiguous(), (height, width))[0]
+                yield sample, _mask([view[index] for view in views], (height, width))
     finally:
         model.train(training)
+
+
+def _view_logits(model: SGNet, batch: Batch, scales: Sequence[float], flip: bool) -> list[Tensor]:
+    """(B, C, h, w) float32 logits of every view, those of mirror images mirrored back."""
+    batch = at_input_height(batch, model.info.input_height)
+    views = [run_batch(model, batch, scale).logits.float() for scale in scales]
+    if flip:
+        other = mirrored(batch)
+        views += [run_batch(model, other, scale).logits.float().flip(3) for scale in scales]
+    return views
+
+
+def _mask(logits: Sequence[Tensor], size: tuple[int, int]) -> Mask:
+    if len(logits) == 1:
+        return best_labels(logits[0].contiguous(), size)[0]
+    return best_by_rows(mean_scores(logits, size), size, confidence=False)[0]
 
 
 def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:
@@ -61,12 +125,16 @@ def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Samp
     chunk: list[Sample] = []
     for index in tqdm(range(len(samples)), disable=not progress, unit="frame"):
         sample = samples[index]
-        if chunk and (len(chunk) == batch or sample.labels.shape != chunk[0].labels.shape):
+        if chunk and (len(chunk) == batch or _sizes(sample) != _sizes(chunk[0])):
             yield chunk
             chunk = []
         chunk.append(sample)
     if chunk:
         yield chunk
+
+
+def _sizes(sample: Sample) -> tuple[tuple[int, ...], ...]:
+    return sample.rgb.shape, sample.labels.shape
 
 
 def evaluate(
@@ -82,7 +150,7 @@ def evaluate(
 def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) -> None:
     """A picture: colour, depth, prediction, truth of the first samples, one row each."""
     first = [samples[i] for i in range(min(rows, len(samples)))]
-    first = [sample for sample in first if sample.labels.shape == first[0].labels.shape]
+    first = [sample for sample in first if _sizes(sample) == _sizes(first[0])]
     strips = []
     for sample, mask in predict_masks(model, first, batch=rows):
         depth = np.clip(sample.depth / 5 * 255, 0, 255).astype(np.uint8)
@@ -101,60 +169,179 @@ def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line of evaluation; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m sgnet_core.eval", description=__doc__)
-    parser.add_argument("--data", required=True, help="rooms:SEED:N, e.g. rooms:1000:200")
-    parser.add_argument("--model", type=Path, help="model file (default: the shipped weights)")
-    parser.add_argument("--size", default="320x240", help="WxH of rendered rooms")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     try:
-        width, height = (int(n) for n in args.size.split("x"))
-        samples, labels = open_dataset(args.data, (height, width))
-        model = load_model(args.model or default_model_path(), device=args.device)
-        if model.info.labels.names != labels.names:
-            raise ValueError(
-                f"the model knows {model.info.labels.name}, the data is labelled in {labels.name}"
-            )
-    except (ValueError, ModelFileError, OSError) as error:
+        _run(args)
+    except (ValueError, ModuleNotFoundError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    confusion = evaluate(model, samples, progress=True)
-    print(table(confusion, labels.names))
-    if args.json:
-        with atomic_write(args.json) as file:
-            file.write(json.dumps(figures(confusion, len(samples)), indent=1).encode())
     return 0
 
 
-def figures(confusion: ConfusionMatrix, frames: int) -> dict[str, object]:
-    """The scores as JSON types; classes absent from the truth are null."""
-    return {
-        "pixel_accuracy": confusion.pixel_accuracy,
-        "mean_accuracy": confusion.mean_accuracy,
-        "miou": confusion.miou,
-        "per_class_iou": [None if np.isnan(v) else float(v) for v in confusion.class_iou],
-        "confusion": confusion.counts.tolist(),
-        "frames": frames,
-    }
-
-
-def table(confusion: ConfusionMatrix, names: tuple[str, ...]) -> str:
-    """The scores as text: one line per class present, then the means."""
-    share = confusion.counts.sum(axis=1) / max(1, confusion.counts.sum())
-    lines = [f"{'class':<16}{'IoU':>8}{'recall':>8}{'pixels':>9}"]
-    rows = zip(names, confusion.class_iou, confusion.class_accuracy, share, strict=True)
-    for name, iou, recall, part in rows:
-        if part:
-            lines.append(f"{name:<16}{iou:8.3f}{recall:8.3f}{part:9.2%}")
-    absent = [name for name, part in zip(names, share, strict=True) if not part]
-    if absent:
-        lines.append(f"absent: {', '.join(absent)}")
-    lines.append(
-        f"mIoU {confusion.miou:.4f}   mean accuracy {confusion.mean_accuracy:.4f}   "
-        f"pixel accuracy {confusion.pixel_accuracy:.4f}"
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sgnet_core.eval",
+        description="Score a model on labelled frames: pixel accuracy, mean accuracy, IoU of "
+        "every class and by distance, at the labels' own size.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    return "\n".join(lines)
+    add = parser.add_argument
+    add(
+        "--data",
+        required=True,
+        metavar="D",
+        help="rooms:SEED:N, FOLDER, FOLDER:SPLIT or a list file (docs/data.md)",
+    )
+    add("--model", type=Path, metavar="M", help="model file (default: the shipped weights)")
+    add(
+        "--scales",
+        type=positive,
+        nargs="+",
+        default=[1.0],
+        metavar="S",
+        help="factors of the input size whose scores are averaged (default: 1)",
+    )
+    add("--flip", action="store_true", help="average with the scores of the mirror images too")
+    add("--size", type=_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
+    add("--batch", type=int, default=8, metavar="N", help="frames at a time (default: 8)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    add("--json", type=Path, metavar="F", help="also write the figures to this file")
+    add("--report", type=Path, metavar="F", help="also write a page with everything in it (HTML)")
+    return parser
+
+
+def positive(text: str) -> float:
+    """Command-line text → a positive, finite number."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """WxH → (H, W)."""
+    width, height = (int(number) for number in text.lower().split("x"))
+    if width < 1 or height < 1:
+        raise ValueError(text)
+    return height, width
+
+
+def _run(args: argparse.Namespace) -> None:
+    """Evaluates as the command's arguments say, prints and writes.
+
+    Raises:
+        ValueError: the data set, the model or an option cannot be used.
+        ModuleNotFoundError: the report needs a package that is not installed.
+        OSError: a result cannot be written.
+    """
+    samples, labels = open_dataset(args.data, args.size)
+    if len(samples) == ENDLESS:
+        raise ValueError(f"{args.data} has no end: give a number of frames, as in {args.data}:200")
+    path = args.model or default_model_path()
+    model = fuse(load_model(path)).to(pick_device(args.device))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    check_classes(model.info.labels, labels)
+    # Whatever would stop the writing stops the command now, not after an hour of work.
+    for output in filter(None, (args.json, args.report)):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    if args.report:
+        page_template()
+    scores, extremes = Scores(len(labels)), Extremes()
+    names = getattr(samples, "names", None)
+    masks = predict_masks(
+        model, samples, args.batch, progress=True, scales=args.scales, flip=args.flip
+    )
+    for index, (sample, mask) in enumerate(masks):
+        miou = scores.add(sample.labels, mask, sample.depth).miou
+        name = names[index] if names else f"frame {index}"
+        extremes.add(ScoredFrame(name, miou, sample.rgb, sample.labels, mask))
+    print(text_table(scores, labels.names))
+    settings = {"data": args.data, "model": str(path), "scales": args.scales, "flip": args.flip}
+    if args.json:
+        _write(args.json, json.dumps({**scores.figures(), "classes": labels.names, **settings}))
+    if args.report:
+        curve = training_curve(path, model.info.training)
+        report = Report(
+            title=f"{model.info.name} on {args.data}",
+            facts=_facts(args, path, model),
+            scores=scores,
+            labels=labels,
+            extremes=extremes,
+            curve=curve,
+            iteration=model.info.training.get("iteration"),
+        )
+        _write(args.report, html_page(report))
+
+
+def _facts(args: argparse.Namespace, path: Path, model: SGNet) -> dict[str, str]:
+    height = model.info.input_height
+    facts = {
+        "model": path.name,
+        "data": args.data,
+        "classes": model.info.labels.name,
+        "geometry": model.config.spatial,
+        "input": f"{height} rows" if height else "the frames' own size",
+        "scales": ", ".join(f"{scale:g}" for scale in args.scales),
+        "mirror images": "averaged" if args.flip else "no",
+    }
+    iteration = model.info.training.get("iteration")
+    return {**facts, "iterations": str(iteration)} if iteration else facts
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text.encode())
+    print(f"written: {path}")
+
+
+def check_classes(model: LabelSet, data: LabelSet) -> None:
+    """Raises ValueError, which says what differs, unless both name the same classes in order."""
+    if model.names == data.names:
+        return
+    problems = []
+    for index, (ours, theirs) in enumerate(zip(model.names, data.names, strict=False)):
+        if ours != theirs:
+            problems.append(f"class {index} is {ours!r} for the model, {theirs!r} in the data")
+            break
+    for owner, mine, others in (("model", model, data), ("data", data, model)):
+        if only := [name for name in mine.names if name not in others.names]:
+            more = f" and {len(only) - 5} more" if len(only) > 5 else ""
+            problems.append(f"only the {owner} has {', '.join(only[:5])}{more}")
+    raise ValueError(
+        f"the model knows {model.name} ({len(model)} classes), the data is labelled in "
+        f"{data.name} ({len(data)} classes): {'; '.join(problems)}"
+    )
+
+
+def training_curve(model_file: Path, training: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Records of a model's training with at least ``iteration`` and ``miou``, by iteration.
+
+    They come from a list of such records in the model's training record, or from the ``log.csv``
+    that training leaves beside the model; [] where there is neither.
+    """
+    lists = [value for value in training.values() if isinstance(value, list)]
+    log = model_file.parent / "log.csv"
+    if log.is_file():
+        with open(log, newline="", encoding="utf-8") as file:
+            lists.append(list(csv.DictReader(file)))
+    for rows in lists:
+        records = [_numbers(row) for row in rows if isinstance(row, Mapping)]
+        records = [record for record in records if {"iteration", "miou"} <= set(record)]
+        if records:
+            return sorted(records, key=lambda record: record["iteration"])
+    return []
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The entries that are numbers."""
+    numbers = {}
+    for key, value in row.items():
+        try:
+            numbers[key] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return numbers
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.fusion import fuse
-from sgnet_core.heads import upsample
 from sgnet_core.images import overlay as draw_overlay
 from sgnet_core.labels import LabelSet
 from sgnet_core.model_file import default_model_path, load_model
@@ -25,13 +23,11 @@ from sgnet_core.network import SGNet
 from sgnet_core.onnx_backend import OnnxNetwork
 from sgnet_core.spatial import NEEDS_INTRINSICS, spatial_input
 from sgnet_core.upsampling import best_by_rows, best_labels
+from sgnet_core.views import input_size, mean_scores, rescaled, resize_images
 
 PRECISIONS = ("auto", "fp32", "fp16")
 
 BACKENDS = ("auto", "torch", "onnx")
-
-MAX_PIXELS = 1 << 24
-"""Of the network's input (4096x4096): more is a mistake, such as a 1x10000 image enlarged."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class Segmenter:
         self.backend = _pick_backend(backend, path)
         if self.backend == "onnx" and device == "auto":
             device = "cpu"
-        self.device = _pick_device(device)
+        self.device = pick_device(device)
         if self.backend == "onnx" and self.device.type != "cpu":
             raise ValueError(f"{path} runs on the CPU: use device auto or cpu")
         if precision not in PRECISIONS:
@@ -171,10 +167,7 @@ class Segmenter:
             start = self._lap(stages_ms, "network", start)
             full: Tensor | None = None
             if scores or len(raw) > 1:
-                full = upsample(raw[0][None], size)[0]
-                for logits in raw[1:]:
-                    full += upsample(logits[None], size)[0]
-                full /= len(raw)
+                full = mean_scores(raw, size)
                 labels, sure = best_by_rows(full, size, confidence)
             else:
                 labels, sure = best_labels(raw[0], size, confidence)
@@ -210,22 +203,14 @@ class Segmenter:
         intrinsics: Intrinsics | None,
         depth_scale: float,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height.
-
-        Colours are averaged where the image shrinks; depth takes the nearest pixel, so that
-        holes never mix with measurements.
-        """
+        """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height."""
         height, width = rgb.shape[:2]
-        size = self._network_size(height, width)
+        size = input_size(height, width, self.info.input_height)
         image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
         metres = _to_tensor(depth).to(self.device).float()[None, None]
         if depth.dtype.kind != "f":
             metres *= depth_scale
-        if size != (height, width):
-            if self.device.type != "cpu":
-                image = image.float()  # bytes are resized four times as fast, on the CPU only
-            image = F.interpolate(image, size, mode="bilinear", antialias=True)
-            metres = F.interpolate(metres, size, mode="nearest-exact")
+        image, metres = resize_images(image, metres, size)
         camera = None
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
             if (intrinsics.height, intrinsics.width) != (height, width):
@@ -236,27 +221,9 @@ class Segmenter:
             camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
         return image, metres, camera
 
-    def _network_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the network's input for an image of that size."""
-        size = (height, width)
-        if self.info.input_height is not None:
-            size = (
-                self.info.input_height,
-                max(1, round(width * self.info.input_height / height)),
-            )
-        if size[0] * size[1] > MAX_PIXELS:
-            raise ValueError(f"a {width}x{height} image is too large, or too wide, to segment")
-        return size
-
     def _run(self, image: Tensor, spatial: Tensor | None, scale: float) -> Tensor:
-        """(C, h, w) float32 logits of the network's input resized by ``scale``, corners aligned.
-
-        As in the published multi-scale evaluation, depth values are not divided by the scale.
-        """
-        if scale != 1:
-            size = (max(1, round(image.shape[2] * scale)), max(1, round(image.shape[3] * scale)))
-            image = upsample(image, size)
-            spatial = None if spatial is None else upsample(spatial, size)
+        """(C, h, w) float32 logits of the network's input resized by ``scale``."""
+        image, spatial = rescaled(image, spatial, scale)
         assert isinstance(self.model, SGNet)
         with torch.autocast(self.device.type, torch.float16, enabled=self.half):
             logits: Tensor = self.model(image, spatial).logits[0]
@@ -285,7 +252,8 @@ def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
     return made_for
 
 
-def _pick_device(device: str | torch.device) -> torch.device:
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is a GPU if there is one. ValueError where there is none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
