@@ -47,7 +47,7 @@ class Geometry:
         depth = _intrinsics(bag, depth_topic)
         if rgb is None:
             raise BagError(f"{bag.path} has no calibrated CameraInfo for {rgb_topic}; record it")
-        units = _beside(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
+        units = beside(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
         scale = float(bag.first(units).data) if units else 0.001
         frames = [bag.first(t).header.frame_id.lstrip("/") for t in (rgb_topic, depth_topic)]
         if "aligned" in depth_topic or "registered" in depth_topic:
@@ -61,34 +61,47 @@ class Geometry:
             )
         return cls(rgb, depth, _depth_to_rgb(bag, (rgb_topic, depth_topic), frames), scale)
 
-    def frame(self, rgb: Any, depth: Any, labels: Any) -> Frame:
-        """Messages → a frame, depth registered to colour.
+    def frame(self, stamp_ns: int, rgb: Any, depth: Any, labels: Any) -> Frame:
+        """Messages → a frame of that stamp, depth registered to colour.
 
         Raises:
             ImageError: an image that can't be read, or isn't of the size that CameraInfo says.
         """
-        color = _decoded(rgb, "color")
-        metres = self._metres(_decoded(depth, "depth"))
-        mask = None if labels is None else _decoded(labels, "color")[:, :, 0]
-        for name, image, camera in (
-            ("colour", color, self.rgb),
-            ("depth", metres, self.depth or self.rgb),
-            ("labels", mask, self.rgb),
-        ):
-            if image is not None and image.shape[:2] != (camera.height, camera.width):
-                raise ImageError(
-                    "width",
-                    f"{name} is {image.shape[1]}x{image.shape[0]}, CameraInfo says "
-                    f"{camera.width}x{camera.height}",
-                )
+        mask = None
+        if labels is not None:
+            mask = _checked("labels", _decoded(labels, "color")[:, :, 0], self.rgb)
+        return Frame(self.color(rgb), self.registered(depth), mask, self.rgb, stamp_ns)
+
+    def color(self, message: Any) -> npt.NDArray[np.uint8]:
+        """A colour message as (H, W, 3) uint8 RGB; raises as `frame` does."""
+        return _checked("colour", _decoded(message, "color"), self.rgb)
+
+    def registered(self, message: Any) -> npt.NDArray[np.uint16]:
+        """A depth message as (H, W) millimetres of the colour image; raises as `frame` does."""
+        depth = _checked("depth", _decoded(message, "depth"), self.depth or self.rgb)
+        if depth.dtype.kind == "f":
+            metres = np.asarray(np.nan_to_num(depth, posinf=0, neginf=0))
+        else:
+            metres = np.asarray(depth * self.depth_scale)
         if self.depth is not None:
             metres = register_depth(metres, self.depth, self.rgb, self.depth_to_rgb)
-        return Frame(color, millimetres(metres), mask, self.rgb)
+        return millimetres(metres)
 
-    def _metres(self, depth: npt.NDArray[Any]) -> npt.NDArray[np.floating[Any]]:
-        if depth.dtype.kind == "f":
-            return np.asarray(np.nan_to_num(depth, posinf=0, neginf=0))
-        return np.asarray(depth * self.depth_scale)
+    @property
+    def as_recorded(self) -> bool:
+        """Whether raw depth images are in their standard units and registered already."""
+        return self.depth is None and self.depth_scale == 0.001
+
+
+def _checked(name: str, image: npt.NDArray[Any], camera: Intrinsics) -> npt.NDArray[Any]:
+    """The image, if it is of its camera's size."""
+    if image.shape[:2] != (camera.height, camera.width):
+        raise ImageError(
+            "width",
+            f"{name} is {image.shape[1]}x{image.shape[0]}, CameraInfo says "
+            f"{camera.width}x{camera.height}",
+        )
+    return image
 
 
 def _decoded(message: Any, kind: str) -> npt.NDArray[Any]:
@@ -106,7 +119,7 @@ def _decoded(message: Any, kind: str) -> npt.NDArray[Any]:
 
 def _intrinsics(bag: Bag, image_topic: str) -> Intrinsics | None:
     kind = "sensor_msgs/msg/CameraInfo"
-    topic = _beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
+    topic = beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
     if topic is None:
         return None
     info = bag.first(topic)
@@ -114,7 +127,7 @@ def _intrinsics(bag: Bag, image_topic: str) -> Intrinsics | None:
     return Intrinsics.from_matrix(k, info.width, info.height) if k[0] else None
 
 
-def _beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | None:
+def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | None:
     """The topic ``base + suffix`` of this type with the longest base that leads to the image."""
     bases = {
         topic: topic.removesuffix(suffix)
@@ -133,7 +146,7 @@ def _depth_to_rgb(
     bag: Bag, image_topics: tuple[str, str], frames: list[str]
 ) -> npt.NDArray[np.float64]:
     """(4, 4) from depth's optical frame to colour's; both arguments name colour first."""
-    recorded = [_beside(bag, t, "geometry_msgs/msg/Transform", "/tf/0") for t in image_topics]
+    recorded = [beside(bag, t, "geometry_msgs/msg/Transform", "/tf/0") for t in image_topics]
     if recorded[0] and recorded[1]:
         # librealsense's recorder writes, for each stream, the transform from the device's
         # reference frame to that stream's.

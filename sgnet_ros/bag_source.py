@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from sgnet_ros.bag_geometry import Geometry
+from sgnet_core.labels import LabelSet
+from sgnet_ros.bag_geometry import Geometry, beside
 from sgnet_ros.bags import Bag, BagError
 from sgnet_ros.frames import Frame, Source
 from sgnet_ros.images import ImageError
@@ -31,34 +32,51 @@ class Topics(NamedTuple):
     labels: str | None
 
 
-def find_topics(bag: Bag, rgb: str | None = None, depth: str | None = None) -> Topics:
+def find_topics(
+    bag: Bag, rgb: str | None = None, depth: str | None = None, labels: str | None = None
+) -> Topics:
     """Finds colour, depth and label images by encoding and name.
 
     Args:
         bag: the recording.
-        rgb, depth: taken as they are where the caller knows them.
+        rgb, depth, labels: taken as they are where the caller knows them.
 
     Raises:
-        BagError: nothing fits, or several do; the message lists the candidates.
+        BagError: nothing fits, or several do; the message lists the candidates. Labels are left
+            out in both cases, for they aren't always wanted: see `label_topics`.
     """
+    kinds = _kinds(bag)
+    for topic in (rgb, depth, labels):
+        if topic is not None and topic not in bag.topics:
+            raise BagError(f"{bag.path} has no topic {topic}; it has images on {_listed(kinds)}")
+    masks = _truths(bag, kinds)
+    return Topics(
+        rgb=rgb or _only(bag, kinds, "color", ("color", "rgb"), "--rgb-topic"),
+        depth=depth or _only(bag, kinds, "depth", ("aligned", "registered"), "--depth-topic"),
+        labels=labels or (masks[0] if len(masks) == 1 else None),
+    )
+
+
+def label_topics(bag: Bag) -> list[str]:
+    """Topics that may hold ground truth: label images, but not those that a node answered with."""
+    return _truths(bag, _kinds(bag))
+
+
+def _kinds(bag: Bag) -> dict[str, str]:
+    """What the images on each topic are, as `_kind` says."""
     kinds = {t: _kind(t, bag.first(t)) for t in bag.of_type(_IMAGE, _COMPRESSED)}
     # A driver offers each image raw and compressed under one base name: the raw one is exact.
     raw = [t for t in kinds if bag.topics[t] == _IMAGE]
-    kinds = {t: k for t, k in kinds.items() if t in raw or not t.startswith(tuple(raw))}
-    for topic in (rgb, depth):
-        if topic is not None and topic not in bag.topics:
-            raise BagError(f"{bag.path} has no topic {topic}; it has images on {_listed(kinds)}")
+    return {t: k for t, k in kinds.items() if t in raw or not t.startswith(tuple(raw))}
+
+
+def _truths(bag: Bag, kinds: dict[str, str]) -> list[str]:
     # A mask that a node left beside its FrameStats is its answer, not the truth.
-    masks = [
+    return [
         t
         for t, kind in kinds.items()
         if kind == "mask" and str(PurePosixPath(t).with_name("stats")) not in bag.topics
     ]
-    return Topics(
-        rgb=rgb or _only(bag, kinds, "color", ("color", "rgb"), "--rgb-topic"),
-        depth=depth or _only(bag, kinds, "depth", ("aligned", "registered"), "--depth-topic"),
-        labels=masks[0] if len(masks) == 1 else None,
-    )
 
 
 def _kind(topic: str, message: Any) -> str:
@@ -105,6 +123,12 @@ class BagSource(Source):
     Args:
         path: the bag.
         rgb_topic, depth_topic: needed where the bag holds several.
+        labels_topic: ground truth, where the bag holds several label images.
+
+    Attributes:
+        topics: the names that were found or given.
+        geometry: the cameras.
+        classes: that the labels are in, where the bag says it in a ClassMap beside them.
 
     Raises:
         BagError: the bag can't be read, a topic is missing or ambiguous, there is no calibration,
@@ -112,31 +136,51 @@ class BagSource(Source):
     """
 
     def __init__(
-        self, path: Path, rgb_topic: str | None = None, depth_topic: str | None = None
+        self,
+        path: Path,
+        rgb_topic: str | None = None,
+        depth_topic: str | None = None,
+        labels_topic: str | None = None,
     ) -> None:
         self._path = path
         with Bag(path) as bag:
-            self.topics = find_topics(bag, rgb_topic, depth_topic)
-            self._geometry = Geometry.of(bag, self.topics.rgb, self.topics.depth)
+            self.topics = find_topics(bag, rgb_topic, depth_topic, labels_topic)
+            self.geometry = Geometry.of(bag, self.topics.rgb, self.topics.depth)
+            self.classes = _classes(bag, self.topics.labels)
             count = bag.counts[self.topics.rgb]
             rate_hz = (count - 1) / bag.duration_s if count > 1 and bag.duration_s else None
-        super().__init__(str(path), count, None, rate_hz)
+        super().__init__(str(path), count, self.classes.name if self.classes else None, rate_hz)
 
     def __iter__(self) -> Iterator[Frame]:
         with Bag(self._path) as bag:
-            for rgb, depth, labels in matched(bag, self.topics):
+            for match in matched(bag, self.topics):
                 try:
-                    yield self._geometry.frame(rgb, depth, labels)
+                    yield self.geometry.frame(match.stamp_ns, match.rgb, match.depth, match.labels)
                 except ImageError as error:
                     raise BagError(f"{self.name}: a damaged image: {error}") from error
 
 
-def matched(bag: Bag, topics: Topics) -> Iterator[tuple[Any, Any, Any]]:
-    """(colour, nearest depth, labels of the same stamp or None) messages, by colour stamp."""
+class Match(NamedTuple):
+    """Messages of one frame: colour, the depth nearest to it in time, labels of its stamp."""
+
+    stamp_ns: int
+    depth_stamp_ns: int
+    rgb: Any
+    depth: Any
+    labels: Any
+
+
+def stamp_ns(message: Any, time: int) -> int:
+    """A message's stamp in ns; the time of its recording where its header has none."""
+    stamp = message.header.stamp
+    return int(stamp.sec * 10**9 + stamp.nanosec or time)
+
+
+def matched(bag: Bag, topics: Topics) -> Iterator[Match]:
+    """The frames by colour stamp."""
     matcher = _Matcher(topics.labels is not None)
     for topic, time, message in bag.messages([t for t in topics if t]):
-        header = message.header.stamp
-        stamp = header.sec * 10**9 + header.nanosec or time
+        stamp = stamp_ns(message, time)
         if stamp < matcher.newest - 10**9:  # looped: the recording's clock starts again
             yield from matcher.pop(final=True)
             matcher = _Matcher(topics.labels is not None)
@@ -161,7 +205,7 @@ class _Matcher:
         self.labels: dict[int, Any] = {}
         self._labelled = labelled
 
-    def pop(self, final: bool) -> Iterator[tuple[Any, Any, Any]]:
+    def pop(self, final: bool) -> Iterator[Match]:
         """Frames that are decided; ``final`` decides all of them with what is there."""
         while self.colors and self.depths:
             stamp, color = self.colors[0]
@@ -174,5 +218,19 @@ class _Matcher:
             while len(depths) > 1 and abs(depths[1][0] - stamp) <= abs(depths[0][0] - stamp):
                 depths.popleft()
             if abs(depths[0][0] - stamp) <= MAX_SKEW_S * 1e9:
-                yield color, depths[0][1], self.labels.get(stamp)
+                yield Match(stamp, depths[0][0], color, depths[0][1], self.labels.get(stamp))
             self.labels = {s: m for s, m in self.labels.items() if s > stamp}
+
+
+def _classes(bag: Bag, labels_topic: str | None) -> LabelSet | None:
+    """What a ClassMap beside the labels says of them."""
+    if labels_topic is None:
+        return None
+    topic = beside(bag, labels_topic, "sgnet_msgs/msg/ClassMap", "/class_map")
+    return None if topic is None else label_set_of(bag.first(topic))
+
+
+def label_set_of(message: Any) -> LabelSet:
+    """The label set that a ClassMap message describes."""
+    colors = tuple((round(c.r * 255), round(c.g * 255), round(c.b * 255)) for c in message.colors)
+    return LabelSet(message.label_set, tuple(message.names), colors)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import (
@@ -202,7 +202,7 @@ class Bag(AbstractContextManager["Bag"]):
 
 
 class BagWriter:
-    """Writes serialised messages into a rosbag2 folder with one zstd-compressed mcap file.
+    """Writes serialised messages into a rosbag2 folder with one storage file.
 
     The folder appears at ``path``, in place of one that was there, when the writer is closed.
 
@@ -210,9 +210,15 @@ class BagWriter:
         path: the bag's folder.
         definitions: text of each message type that isn't part of ROS's own, by name
             (``sgnet_msgs/msg/ClassMap``).
+        storage: ``mcap`` (zstd-compressed) or ``sqlite3``.
     """
 
-    def __init__(self, path: Path, definitions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        definitions: Mapping[str, str] | None = None,
+        storage: Literal["mcap", "sqlite3"] = "mcap",
+    ) -> None:
         self.path = path
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         for name, text in (definitions or {}).items():
@@ -222,8 +228,9 @@ class BagWriter:
             shutil.rmtree(self._unfinished)
         # The mcap file is named after its folder, so that has its final name from the start.
         folder = self._unfinished / path.name
-        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
+        if storage == "mcap":
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
         self._connections: dict[str, Connection] = {}
 

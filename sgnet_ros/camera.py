@@ -126,7 +126,7 @@ class Camera(Node):
         """Publishes one frame with the present time as its stamp; returns that stamp in ns."""
         now = self.get_clock().now()
         header = Header(stamp=now.to_msg(), frame_id=FRAME_ID)
-        self._info.publish(_info_message(frame.intrinsics, header))
+        self._info.publish(info_message(frame.intrinsics, header))
         self._rgb.publish(image_message(frame.rgb, header))
         self._depth.publish(image_message(frame.depth, header))
         if self._labels and frame.labels is not None:
@@ -206,7 +206,8 @@ class Camera(Node):
         self._spin_until(time.monotonic() + 0.3)
 
 
-def _info_message(camera: Intrinsics, header: Header) -> CameraInfo:
+def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
+    """The CameraInfo of a pinhole camera without distortion."""
     fx, fy, cx, cy = (float(f) for f in (camera.fx, camera.fy, camera.cx, camera.cy))
     return CameraInfo(
         header=header,

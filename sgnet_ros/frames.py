@@ -29,12 +29,14 @@ class Frame:
         depth: (H, W) uint16 millimetres, 0 = no return.
         labels: (H, W) uint8 ground truth, 255 = unlabelled; None where there is none.
         intrinsics: of the colour image.
+        stamp_ns: when it was taken, in ns; None where that isn't known.
     """
 
     rgb: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.uint16]
     labels: npt.NDArray[np.uint8] | None
     intrinsics: Intrinsics
+    stamp_ns: int | None = None
 
     def resized(self, size: Size) -> Frame:
         """The frame at another size: colour averaged, depth and labels by nearest pixel."""
@@ -47,6 +49,7 @@ class Frame:
             depth=self.depth[rows[:, None], columns],
             labels=None if self.labels is None else self.labels[rows[:, None], columns],
             intrinsics=self.intrinsics.resized(width, height),
+            stamp_ns=self.stamp_ns,
         )
 
 
@@ -79,6 +82,25 @@ def millimetres(metres: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint16]
     scaled = np.rint(np.nan_to_num(metres.astype(np.float64), posinf=0, neginf=0) * 1000)
     scaled[(scaled < 0) | (scaled > np.iinfo(np.uint16).max)] = 0
     return scaled.astype(np.uint16)
+
+
+def stamp_of(name: str) -> int | None:
+    """The stamp in ns that a frame is named after; None for other names.
+
+    Names are whole nanoseconds of at least 16 digits (``1700000000123456789``, as `bag_export`
+    writes them), or seconds with decimals (``1305031102.175304``, as in the TUM data sets).
+    """
+    seconds, dot, decimals = name.partition(".")
+    if not (seconds + decimals).isdecimal() or not seconds or (dot and not decimals):
+        return None
+    if not dot:
+        return int(seconds) if len(seconds) >= 16 else None
+    return int(seconds) * 10**9 + int(decimals[:9].ljust(9, "0"))
+
+
+def name_of(stamp_ns: int) -> str:
+    """The name of a frame of this stamp; sorted by name, frames are sorted by time."""
+    return f"{stamp_ns:019d}"
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:

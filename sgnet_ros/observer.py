@@ -22,6 +22,7 @@ from sgnet_msgs.msg import ClassMap, FrameStats
 
 from sgnet_core.labels import LabelSet
 from sgnet_core.metrics import ConfusionMatrix
+from sgnet_ros.bag_source import label_set_of
 from sgnet_ros.bags import BagWriter
 from sgnet_ros.frames import Size
 from sgnet_ros.images import depth_view, rgb_view
@@ -132,10 +133,7 @@ class Observer(Node):
         """
         if self.class_map is None:
             raise RuntimeError("the node has published no class map")
-        colors = tuple(
-            (round(c.r * 255), round(c.g * 255), round(c.b * 255)) for c in self.class_map.colors
-        )
-        return LabelSet(self.class_map.label_set, tuple(self.class_map.names), colors)
+        return label_set_of(self.class_map)
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[bytes], None], qos: QoSProfile = _STREAM

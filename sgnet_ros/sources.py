@@ -13,12 +13,14 @@ import numpy.typing as npt
 import torch
 
 from sgnet_core.camera import Intrinsics
+from sgnet_core.data.folder import FolderListing, read_camera, read_classes
+from sgnet_core.data.frames import DatasetError, to_classes
 from sgnet_core.data.rooms import RoomTour
 from sgnet_core.images import ImageFileError, read_depth, read_labels, read_rgb
 from sgnet_core.labels import IGNORE_ID, LABEL_SETS, NYU40
 from sgnet_ros.bag_source import BagSource
 from sgnet_ros.bags import is_bag
-from sgnet_ros.frames import Frame, Size, Source, SourceError, millimetres
+from sgnet_ros.frames import Frame, Size, Source, SourceError, millimetres, stamp_of
 
 _SECONDS_PER_ROOM = 4.0  # so that a short look shows several
 
@@ -135,6 +137,77 @@ class FolderSource(Source):
         return Frame(rgb, millimetres(depth), labels, intrinsics)
 
 
+class PlainSource(Source):
+    """A plain folder (`sgnet_core.data.folder`), with or without labels, by name.
+
+    Attributes:
+        names: of the frames.
+        classes: that the labels are in; None without classes.json.
+
+    Raises:
+        SourceError: a frame is incomplete, or a camera or classes file is wrong.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._listing = listing = FolderListing.of(folder)
+        self.names = sorted(listing.rgb)
+        problems = [p for name in self.names for p in listing.problems(name)]
+        # Labels are not needed to be shown.
+        problems = [p for p in problems if not p.startswith(f"{folder / 'labels'}")]
+        if problems or not self.names:
+            raise SourceError(problems[0] if problems else f"{folder / 'rgb'} holds no image")
+        try:
+            self._classes = (
+                read_classes(path) if (path := folder / "classes.json").is_file() else None
+            )
+            files = {self._camera_file(name) for name in self.names}
+            self._cameras = {path: read_camera(path) for path in files}
+        except DatasetError as error:
+            raise SourceError(str(error)) from error
+        self.classes = self._classes.label_set if self._classes else None
+        label_set = self.classes.name if self.classes and listing.labels else None
+        super().__init__(str(folder), len(self.names), label_set)
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder has rgb/ and depth/, and cameras in the plain folder's form."""
+        files = [folder / "camera.json", *(folder / "cameras").glob("*.json")]
+        texts = [path.read_text(errors="replace") for path in files[:2] if path.is_file()]
+        has_images = all((folder / kind).is_dir() for kind in ("rgb", "depth"))
+        return has_images and any('"fx"' in text for text in texts)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises SourceError for a file that is damaged or doesn't fit the others."""
+        return map(self._read, self.names)
+
+    def _camera_file(self, name: str) -> Path:
+        own = self._listing.cameras.get(name)
+        path = own[0] if own else self._listing.camera
+        assert path is not None  # the listing has checked it
+        return path
+
+    def _read(self, name: str) -> Frame:
+        listing, camera = self._listing, self._cameras[self._camera_file(name)]
+        labels = None
+        try:
+            rgb = read_rgb(listing.rgb[name][0])
+            depth = read_depth(listing.depth[name][0], camera.depth_scale)
+            if paths := listing.labels.get(name):
+                labels = read_labels(paths[0])
+                if self._classes:
+                    labels = to_classes(labels, self._classes.table, paths[0])
+        except (ImageFileError, DatasetError) as error:
+            raise SourceError(f"{error}; restore it, or take the frame's files away") from error
+        size = (camera.intrinsics.height, camera.intrinsics.width)
+        for kind, image in (("rgb", rgb), ("depth", depth), ("labels", labels)):
+            if image is not None and image.shape[:2] != size:
+                raise SourceError(
+                    f"{listing.folder / kind / name} is {image.shape[1]}x{image.shape[0]}, "
+                    f"{self._camera_file(name)} says {size[1]}x{size[0]}"
+                )
+        return Frame(rgb, millimetres(depth), labels, camera.intrinsics, stamp_of(name))
+
+
 def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str | None]:
     """K (3, 3), metres per depth unit, and the name of the label set if it is given."""
     try:
@@ -173,7 +246,7 @@ def open_source(
     """The source that a command line names.
 
     Args:
-        spec: ``rooms``, a folder of images (`FolderSource`), or a bag (`BagSource`).
+        spec: ``rooms``, a folder of images (`PlainSource`, `FolderSource`), or a bag (`BagSource`).
         size: brings frames to this size; None keeps that of a recording (rooms: 640x480).
         rate_hz: at which the frames will be shown; rooms move accordingly.
         topics: colour and depth topic of a bag, where it holds several.
@@ -189,6 +262,8 @@ def open_source(
     source: Source
     if is_bag(path):
         source = BagSource(path, *topics)
+    elif path.is_dir() and PlainSource.recognises(path):
+        source = PlainSource(path)
     elif path.is_dir():
         source = FolderSource(path)
     else:

@@ -306,19 +306,19 @@ def write_folder(
             _write_rgb(folder / "rgb" / name, sample.rgb, source)
             write_png(folder / "depth" / f"{name}.png", _quantized(sample.depth, depth_scale))
             write_png(folder / "labels" / f"{name}.png", sample.labels)
-            camera = _camera_values(sample.intrinsics, depth_scale)
+            camera = camera_values(sample.intrinsics, depth_scale)
             if not first:
                 first = camera
-                _write_json(folder / "camera.json", camera)
+                write_json(folder / "camera.json", camera)
             elif camera != first:
                 (folder / "cameras").mkdir(exist_ok=True)
-                _write_json(folder / "cameras" / f"{name}.json", camera)
+                write_json(folder / "cameras" / f"{name}.json", camera)
         if split:
             (folder / "splits").mkdir(exist_ok=True)
-            _write_text(folder / "splits" / f"{split}.txt", "\n".join(samples.names) + "\n")
+            write_text(folder / "splits" / f"{split}.txt", "\n".join(samples.names) + "\n")
     label_set = next(iter(splits.values())).label_set
     # Last, since it makes the folder one that can be opened: a half-written one cannot.
-    _write_json(folder / "classes.json", _classes_values(label_set))
+    write_json(folder / "classes.json", classes_values(label_set))
     return sum(len(samples.names) for samples in splits.values())
 
 
@@ -337,23 +337,27 @@ def _quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
     return units.astype(np.uint16)
 
 
-def _camera_values(camera: Intrinsics, depth_scale: float) -> dict[str, float]:
+def camera_values(camera: Intrinsics, depth_scale: float) -> dict[str, float]:
+    """The content of a camera file; `read_camera` reads it back."""
     size = {"width": camera.width, "height": camera.height}
     optics = {key: float(getattr(camera, key)) for key in ("fx", "fy", "cx", "cy")}
     return {**size, **optics, "depth_scale": depth_scale}
 
 
-def _classes_values(label_set: LabelSet) -> Any:
+def classes_values(label_set: LabelSet) -> Any:
+    """The content of a classes file; `read_classes` reads it back."""
     if LABEL_SETS.get(label_set.name) == label_set:
         return label_set.name
     values = label_set.to_dict()
     return {key: values[key] for key in ("name", "names", "colors")}
 
 
-def _write_json(path: Path, values: Any) -> None:
-    _write_text(path, json.dumps(values, indent=1) + "\n")
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file, complete or not at all."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, complete or not at all."""
     with atomic_write(path) as file:
         file.write(text.encode())

@@ -1,0 +1,174 @@
+"""Bags to folders and back: every value survives, and what would not is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sgnet_core.camera import Intrinsics
+from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.folder import PlainFolder
+from sgnet_core.images import write_png
+from sgnet_core.segmenter import Segmenter
+from sgnet_ros import bag_export, bag_write
+from sgnet_ros.bag_source import BagSource
+from sgnet_ros.bags import Bag
+from sgnet_ros.frames import Frame, name_of, stamp_of
+from sgnet_ros.sources import PlainSource, open_source
+
+WIDTH, HEIGHT = 16, 12
+CAMERA = {"width": WIDTH, "height": HEIGHT, "fx": 14.5, "fy": 15.25, "cx": 7.75, "cy": 5.5}
+CLASSES = {"name": "lab", "names": ["floor", "wall", "robot"], "colors": [[9, 8, 7], [0, 255, 1]]}
+CLASSES["colors"].append([128, 64, 32])  # type: ignore[attr-defined]
+START = 1_700_000_000_123_456_789
+
+
+def make_folder(folder: Path, names: list[str], labelled: set[int], **camera: Any) -> Path:
+    """Frames of noise; ids of the labels are 5, 3, 9, and 200 is ignored."""
+    for kind in ("rgb", "depth", "labels"):
+        (folder / kind).mkdir(parents=True)
+    for i, name in enumerate(names):
+        rng = np.random.default_rng(i)
+        write_png(folder / f"rgb/{name}.png", rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+        write_png(folder / f"depth/{name}.png", rng.integers(0, 65536, (HEIGHT, WIDTH), np.uint16))
+        if i in labelled:
+            ids = rng.choice(np.array([5, 3, 9, 200, 255], np.uint8), (HEIGHT, WIDTH))
+            write_png(folder / f"labels/{name}.png", ids)
+    (folder / "camera.json").write_text(json.dumps({**CAMERA, **camera}))
+    (folder / "classes.json").write_text(json.dumps({**CLASSES, "ids": [5, 3, 9], "ignore": 200}))
+    return folder
+
+
+def stamps(count: int) -> list[str]:
+    return [name_of(START + i * 33_333_333) for i in range(count)]
+
+
+def equal(a: Frame, b: Frame) -> None:
+    np.testing.assert_array_equal(a.rgb, b.rgb)
+    np.testing.assert_array_equal(a.depth, b.depth)
+    assert (a.labels is None) == (b.labels is None)
+    if a.labels is not None:
+        np.testing.assert_array_equal(a.labels, b.labels)
+    assert a.intrinsics == b.intrinsics
+    assert a.stamp_ns == b.stamp_ns
+
+
+@pytest.mark.parametrize("bag", ["a.mcap", "a.db3", "a.bag", "a"])
+def test_a_folder_survives_the_way_through_a_bag(tmp_path: Path, bag: str) -> None:
+    first = make_folder(tmp_path / "first", stamps(4), labelled={0, 1, 2, 3})
+    assert bag_write.main([str(first), str(tmp_path / bag)]) == 0
+    assert bag_export.main([str(tmp_path / bag), str(tmp_path / "second")]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["first", "second", bag])
+
+    before, after = PlainSource(first), PlainSource(tmp_path / "second")
+    assert before.names == after.names == stamps(4)
+    assert before.classes == after.classes
+    for a, b in zip(before, after, strict=True):
+        equal(a, b)
+    # and it is a data set like any other
+    data = PlainFolder(tmp_path / "second")
+    assert len(data) == 4
+    np.testing.assert_array_equal(data[2].labels, list(before)[2].labels)
+    assert set(np.unique(data[2].labels)) == {0, 1, 2, 255}
+
+    with Bag(tmp_path / bag) as written:
+        assert {topic: written.counts[topic] for topic in written.topics} == {
+            topic: 1 if topic.endswith("class_map") else 4 for topic, _ in bag_write.TOPICS.values()
+        }
+
+
+def test_frames_without_stamps_in_their_names_are_spaced_by_the_rate(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a", ["x", "y", "z"], labelled=set())
+    assert bag_write.main([str(folder), str(tmp_path / "a.mcap"), "--rate", "4"]) == 0
+    frames = list(BagSource(tmp_path / "a.mcap"))
+    assert [f.stamp_ns for f in frames] == [250_000_000, 500_000_000, 750_000_000]
+    for a, b in zip(PlainSource(folder), frames, strict=True):
+        np.testing.assert_array_equal(a.depth, b.depth)
+        assert b.labels is None
+
+
+def test_partly_labelled_recordings_name_the_labelled_frames(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a", stamps(5), labelled={1, 3})
+    assert bag_write.main([str(folder), str(tmp_path / "a.mcap")]) == 0
+    assert bag_export.main([str(tmp_path / "a.mcap"), str(tmp_path / "b")]) == 0
+    data, _ = open_dataset(f"{tmp_path / 'b'}:labelled", (HEIGHT, WIDTH))
+    assert len(data) == 2
+    for a, b in zip(PlainSource(folder), PlainSource(tmp_path / "b"), strict=True):
+        equal(a, b)
+
+
+def test_a_models_labels_are_a_start_for_annotation(
+    tmp_path: Path, models: dict[str, Path], segmenters: dict[str, Segmenter], capsys: Any
+) -> None:
+    bag = str(tmp_path / "a.mcap")
+    folder = make_folder(tmp_path / "a", stamps(2), labelled=set())
+    assert bag_write.main([str(folder), bag]) == 0
+    arguments = [bag, str(tmp_path / "b"), "--labels", str(models["points"]), "--device", "cpu"]
+    assert bag_export.main(arguments) == 0
+    data = PlainFolder(tmp_path / "b")
+    assert data.label_set == segmenters["points"].labels
+    for sample, frame in zip(data, PlainSource(folder), strict=True):  # type: ignore[call-overload]
+        expected = segmenters["points"].segment(frame.rgb, frame.depth, frame.intrinsics)
+        np.testing.assert_array_equal(sample.labels, expected.labels)
+
+    assert bag_export.main(arguments) == 1  # there are frames already
+    assert "holds frames already: remove it" in capsys.readouterr().err
+    labelled = make_folder(tmp_path / "c", stamps(2), labelled={0, 1})
+    assert bag_write.main([str(labelled), bag]) == 0  # replaces the bag
+    assert bag_export.main([bag, str(tmp_path / "d"), *arguments[2:]]) == 1
+    assert "leave out --labels" in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_a_bag_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, capsys: Any) -> None:
+    folder = make_folder(tmp_path / "a", stamps(2), labelled=set())
+    (folder / "cameras").mkdir()
+    other = {**CAMERA, "fx": 20.0}
+    (folder / "cameras" / f"{stamps(2)[1]}.json").write_text(json.dumps(other))
+    assert bag_write.main([str(folder), str(tmp_path / "out.mcap")]) == 1
+    assert "frame 1 is of another camera" in capsys.readouterr().err
+    mixed = make_folder(tmp_path / "b", [stamps(1)[0], "x"], labelled=set())
+    assert bag_write.main([str(mixed), str(tmp_path / "out.mcap")]) == 1
+    assert "name all frames after their stamps" in capsys.readouterr().err
+    (mixed / "depth" / "x.png").unlink()
+    assert bag_write.main([str(mixed), str(tmp_path / "out.mcap")]) == 1
+    assert "depth/x(.png|.npy) does not exist" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+    with pytest.raises(SystemExit):
+        bag_write.main([str(folder), str(tmp_path / "out.zip")])
+
+
+def test_a_plain_folder_can_be_played_too(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a", ["1", "2"], {0, 1}, depth_scale=0.0001)
+    source = open_source(str(folder))
+    first = next(iter(source))
+    assert first.intrinsics == Intrinsics(14.5, 15.25, 7.75, 5.5, WIDTH, HEIGHT)
+    raw = np.random.default_rng(0)
+    raw.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    tenths = raw.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
+    np.testing.assert_allclose(first.depth, tenths / 10, atol=0.5001)  # whole millimetres
+    assert source.label_set == "lab"
+    assert first.labels is not None
+    assert set(np.unique(first.labels)) == {0, 1, 2, 255}
+
+
+def test_names_and_stamps() -> None:
+    for stamp in (0, 1, 10**9, START):
+        assert stamp_of(name_of(stamp)) == stamp
+    assert stamp_of("1305031102.175304") == 1_305_031_102_175_304_000
+    assert stamp_of("1305031102.1") == 1_305_031_102_100_000_000
+    for name in ("0001", "frame", "1.", ".5", "1.5.2", "-1.5", ""):
+        assert stamp_of(name) is None
+
+
+def test_help_shows_examples(capsys: Any) -> None:
+    for module in (bag_export, bag_write):
+        with pytest.raises(SystemExit) as end:
+            module.main(["--help"])
+        assert end.value.code == 0
+        command = f"python -m {module.__name__} "
+        assert command in capsys.readouterr().out.partition("examples:")[2]
