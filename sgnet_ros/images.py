@@ -11,6 +11,7 @@ import importlib
 import sys
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import Image
@@ -27,6 +28,20 @@ _COLOR_LAYOUTS = {
     "rgba8": (4, (0, 1, 2)),
     "bgra8": (4, (2, 1, 0)),
     "mono8": (1, (0, 0, 0)),
+}
+# Encodings that OpenCV converts: bytes a pixel has, rows per row of the picture, its conversion.
+# ROS names a mosaic by its first four pixels, OpenCV by the second row's second and third.
+_CONVERSIONS = {
+    "bayer_rggb8": (1, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, 1, cv2.COLOR_BayerGB2RGB),
+    "yuv422": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": (1, 1.5, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": (1, 1.5, cv2.COLOR_YUV2RGB_NV21),
 }
 _DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 _OUTPUT_ENCODINGS = {("u1", 2): "mono8", ("u1", 3): "rgb8", ("u2", 2): "16UC1", ("f4", 2): "32FC1"}
@@ -51,12 +66,15 @@ def rgb_view(message: Image) -> ImageView:
     """A colour image as (H, W, 3) uint8 RGB, 0..255.
 
     rgb8, rgba8 and mono8 are views (rows may be padded, mono8 repeats its channel with stride 0);
-    bgr8, bgra8 and 8UC3 (blue first) cost one copy; other encodings go through cv_bridge where it
-    is installed.
+    bgr8, bgra8 and 8UC3 (blue first) cost one copy, and so do Bayer mosaics of 8 bits and YUV
+    (yuv422, uyvy, yuv422_yuy2, yuyv, nv12, nv21); other encodings go through cv_bridge where it is
+    installed.
 
     Raises:
         ImageError: unknown encoding, empty image, step too small, or too little data.
     """
+    if message.encoding in _CONVERSIONS:
+        return _through_opencv(message)
     layout = _COLOR_LAYOUTS.get(message.encoding)
     if layout is None:
         return _through_cv_bridge(message)
@@ -129,9 +147,11 @@ def image_message(array: ImageArray, header: Header) -> Image:
     return message
 
 
-def _pixels(message: Image, dtype: np.dtype[Any], channels: int) -> ImageArray:
-    """(H, W, channels) view of the message's buffer, checked against its fields."""
-    height, width, step = message.height, message.width, message.step
+def _pixels(
+    message: Image, dtype: np.dtype[Any], channels: int, rows_per_row: float = 1
+) -> ImageArray:
+    """(H · rows_per_row, W, channels) view of the message's buffer, checked against its fields."""
+    height, width, step = int(message.height * rows_per_row), message.width, message.step
     if height == 0 or width == 0:
         raise ImageError("height" if height == 0 else "width", f"the image is {width}x{height}")
     row = width * channels * dtype.itemsize
@@ -147,6 +167,25 @@ def _pixels(message: Image, dtype: np.dtype[Any], channels: int) -> ImageArray:
     return np.ndarray((height, width, channels), dtype, buffer=message.data, strides=strides)
 
 
+def _through_opencv(message: Image) -> ImageView:
+    channels, rows_per_row, conversion = _CONVERSIONS[message.encoding]
+    odd = [
+        name
+        for name, shared in (
+            ("width", "bayer" not in message.encoding),
+            ("height", rows_per_row > 1),
+        )
+        if shared and getattr(message, name) % 2
+    ]
+    if odd:
+        raise ImageError(odd[0], f"{getattr(message, odd[0])} is odd; {message.encoding} has pairs")
+    pixels = _pixels(message, np.dtype(np.uint8), channels, rows_per_row)
+    try:
+        return ImageView(cv2.cvtColor(pixels, conversion), 1)
+    except cv2.error as error:
+        raise ImageError("encoding", f"OpenCV can't convert {message.encoding}: {error}") from error
+
+
 @functools.cache
 def _cv_bridge() -> Any:
     """A CvBridge, or None where cv_bridge cannot be imported."""
@@ -157,7 +196,7 @@ def _cv_bridge() -> Any:
 
 
 def _through_cv_bridge(message: Image) -> ImageView:
-    known = ", ".join(_COLOR_LAYOUTS)
+    known = ", ".join([*_COLOR_LAYOUTS, *_CONVERSIONS])
     bridge = _cv_bridge()
     if bridge is None:
         raise ImageError(

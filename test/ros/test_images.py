@@ -135,7 +135,7 @@ def test_big_endian_makes_no_difference_to_bytes() -> None:
         ("data", {"data": array.array("B")}),
         ("data", {"height": 6}),  # one row more than there is
         ("encoding", {"encoding": ""}),
-        ("encoding", {"encoding": "bayer_rggb8"}),
+        ("encoding", {"encoding": "bayer_rggb16"}),
     ],
 )
 def test_a_broken_image_is_refused_with_the_field_at_fault(view, field: str, change: dict) -> None:
@@ -161,10 +161,86 @@ def test_a_colour_image_on_the_depth_topic_is_named() -> None:
         depth_view(message(rgb_pixels(), "rgb8"))
 
 
+MOSAICS = {
+    "bayer_rggb8": "RGGB",
+    "bayer_bggr8": "BGGR",
+    "bayer_gbrg8": "GBRG",
+    "bayer_grbg8": "GRBG",
+}
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("encoding", MOSAICS)
+def test_a_bayer_mosaic_gives_the_colours_it_was_seen_with(encoding: str, padding: int) -> None:
+    """Two areas of one colour each, as a sensor behind that mosaic sees them."""
+    rgb = np.empty((12, 16, 3), np.uint8)
+    rgb[:, :8], rgb[:, 8:] = (210, 120, 30), (10, 60, 250)
+    mosaic = np.empty((12, 16), np.uint8)
+    for index, color in enumerate(MOSAICS[encoding]):
+        part = (slice(index // 2, None, 2), slice(index % 2, None, 2))
+        mosaic[part] = rgb[(*part, "RGB".index(color))]
+    view = rgb_view(message(mosaic, encoding, padding=padding))
+    assert view.copies == 1
+    for columns in (slice(2, 6), slice(10, 14)):  # away from the edge between them
+        np.testing.assert_array_equal(view.array[2:-2, columns], rgb[2:-2, columns])
+
+
+def yuv(rgb: np.ndarray) -> np.ndarray:
+    """ITU-R BT.601 with limited range, as video cameras give it."""
+    matrix = np.array(
+        [[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112, -93.786, -18.214]]
+    )
+    return np.rint(rgb / 255.0 @ matrix.T + [16, 128, 128]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21"])
+def test_yuv_gives_the_colours(encoding: str, padding: int) -> None:
+    colors = np.array(
+        [[(200, 100, 50), (20, 180, 220)], [(128, 128, 128), (250, 30, 10)]], np.uint8
+    )
+    rgb = colors.repeat(2, 0).repeat(2, 1)  # (4, 4), as chroma is shared by two or four pixels
+    y, u, v = np.moveaxis(yuv(rgb), 2, 0)
+    chroma = np.where(np.arange(4) % 2 == 0, u, v)
+    if encoding.startswith("nv"):
+        first, second = (u, v) if encoding == "nv12" else (v, u)
+        rows = np.vstack([y, np.where(np.arange(4) % 2 == 0, first, second)[::2]])
+        source = message(rows, encoding, padding=padding)
+        source.height = 4
+    else:
+        order = [chroma, y] if encoding in ("yuv422", "uyvy") else [y, chroma]
+        source = message(np.stack(order, 2), encoding, padding=padding)
+    view = rgb_view(source)
+    assert view.array.shape == (4, 4, 3)
+    np.testing.assert_allclose(view.array.astype(int), rgb, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "change", "words"),
+    [
+        ("nv12", {"height": 5}, "height: 5 is odd"),
+        ("nv12", {"width": 3}, "width: 3 is odd"),
+        ("uyvy", {"width": 3}, "width: 3 is odd"),
+        ("nv21", {"height": 6}, "data: truncated"),
+        ("yuyv", {"step": 7}, "step: 7 bytes a row"),
+    ],
+)
+def test_broken_yuv_is_refused(encoding: str, change: dict, words: str) -> None:
+    source = message(
+        np.zeros((6, 4, 2) if encoding in ("uyvy", "yuyv") else (6, 4), np.uint8), encoding
+    )
+    source.height = 4
+    rgb_view(source)
+    for name, value in change.items():
+        setattr(source, name, value)
+    with pytest.raises(ImageError, match=f"^{words}"):
+        rgb_view(source)
+
+
 def test_without_cv_bridge_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_cv_bridge", lambda: None)
-    with pytest.raises(ImageError, match=r"'yuv422'.*rgb8, bgr8.*install cv_bridge"):
-        rgb_view(message(np.zeros((2, 4), np.uint16), "yuv422"))
+    with pytest.raises(ImageError, match=r"'rgb16'.*rgb8, bgr8.*install cv_bridge"):
+        rgb_view(message(np.zeros((2, 4, 3), np.uint16), "rgb16"))
 
 
 def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,15 +248,15 @@ def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -
 
     def convert(source: Image, encoding: str) -> np.ndarray:
         asked.append((source.encoding, encoding))
-        if source.encoding == "yuv422":
+        if source.encoding == "rgb16":
             return rgb_pixels()
         raise RuntimeError("no such conversion")
 
     monkeypatch.setattr(images, "_cv_bridge", lambda: SimpleNamespace(imgmsg_to_cv2=convert))
-    view = rgb_view(message(np.zeros((5, 7), np.uint16), "yuv422"))
+    view = rgb_view(message(np.zeros((5, 7, 3), np.uint16), "rgb16"))
     np.testing.assert_array_equal(view.array, rgb_pixels())
     assert view.copies == 1
-    assert asked == [("yuv422", "rgb8")]
+    assert asked == [("rgb16", "rgb8")]
     with pytest.raises(ImageError, match=r"^encoding: .*'32SC1'.*no such conversion"):
         rgb_view(message(np.zeros((5, 7), np.int32), "32SC1"))
 
