@@ -74,7 +74,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.15",
     packages=find_packages(include=["sgnet_core", "sgnet_core.*", "sgnet_ros", "sgnet_ros.*"]),
-    package_data={"sgnet_core": ["weights/*.safetensors", "templates/*.html"]},
+    package_data={
+        "sgnet_core": ["weights/*.safetensors", "templates/*"],
+        "sgnet_ros": ["templates/*"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/sgnet_ros"]),
         ("share/sgnet_ros", ["package.xml"]),

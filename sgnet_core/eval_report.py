@@ -109,8 +109,8 @@ def text_table(scores: Scores, names: Sequence[str]) -> str:
     return "\n".join([*lines, "", f"{'   '.join(summary)}   ({scores.frames} frames)"])
 
 
-def page_template() -> Any:
-    """The page's jinja2 template.
+def page_template(name: str = "report.html", package: str = "sgnet_core") -> Any:
+    """A page's jinja2 template; it can include those of sgnet_core, such as ``style.css``.
 
     Raises:
         ModuleNotFoundError: jinja2 is not installed; the message says how to install it.
@@ -122,15 +122,15 @@ def page_template() -> Any:
             "the report needs jinja2: pip install 'sgnet_ros[train]'", name="jinja2"
         ) from error
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sgnet_core"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(p) for p in (package, "sgnet_core")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     environment.filters["cell_color"] = _cell_color
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def html_page(report: Report) -> str:
@@ -143,7 +143,7 @@ def html_page(report: Report) -> str:
     page: str = page_template().render(
         report=report,
         total=total,
-        classes=_class_rows(total, report.labels),
+        classes=class_rows(total, report.labels),
         absent=[n for n, s in zip(report.labels.names, _share(total), strict=True) if not s],
         bands=report.scores.by_distance,
         matrix=_matrix(total, report.labels),
@@ -163,7 +163,8 @@ def _number(value: float, digits: int = 3) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _percent(value: float, digits: int = 1) -> str:
+def percent(value: float, digits: int = 1) -> str:
+    """A share in percent; – for NaN."""
     return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
@@ -175,18 +176,19 @@ def _cell_color(share: float, right: bool) -> str:
     return f"hsl({211 if right else 18} 65% {95 - 55 * strength:.1f}%)"
 
 
-def _hex(color: tuple[int, int, int]) -> str:
+def hex_color(color: tuple[int, int, int]) -> str:
+    """As HTML has it."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _class_rows(total: ConfusionMatrix, labels: LabelSet) -> list[dict[str, Any]]:
+def class_rows(total: ConfusionMatrix, labels: LabelSet) -> list[dict[str, Any]]:
     """The classes in the truth, the best first."""
     right = np.diag(total.counts)
     predicted = total.counts.sum(axis=0)
     precision = np.divide(right, predicted, out=np.zeros(len(right)), where=predicted > 0)
     columns = {
         "name": labels.names,
-        "color": [_hex(color) for color in labels.colors],
+        "color": [hex_color(color) for color in labels.colors],
         "iou": total.class_iou.tolist(),
         "recall": total.class_accuracy.tolist(),
         "precision": precision.tolist(),
@@ -265,10 +267,10 @@ def _panels(frame: ScoredFrame, labels: LabelSet) -> dict[str, Any]:
     fitting = Image.fromarray(frame.predicted).resize((width, height), Image.Resampling.NEAREST)
     drawn = overlay(frame.rgb, np.asarray(fitting), labels, OVERLAY_ALPHA)
     panels = {
-        "image": _jpeg(frame.rgb),
-        "truth": _mask_png(frame.truth, labels),
-        "prediction": _mask_png(frame.predicted, labels),
-        "overlay": _jpeg(drawn),
+        "image": image_uri(frame.rgb),
+        "truth": mask_uri(frame.truth, labels),
+        "prediction": mask_uri(frame.predicted, labels),
+        "overlay": image_uri(drawn),
     }
     return {"name": frame.name, "miou": frame.miou, "panels": panels}
 
@@ -280,15 +282,16 @@ def _legend(extremes: Extremes, labels: LabelSet) -> list[tuple[str, str]]:
         for mask in (frame.truth, frame.predicted):
             counts += np.bincount(mask.ravel(), minlength=256)
     order = np.argsort(-counts[: len(labels)], kind="stable")
-    return [(labels.names[i], _hex(labels.colors[i])) for i in order if counts[i]]
+    return [(labels.names[i], hex_color(labels.colors[i])) for i in order if counts[i]]
 
 
-def _jpeg(rgb: Rgb) -> str:
+def image_uri(rgb: Rgb) -> str:
+    """(H, W, 3) uint8 as a JPEG in a data URI, `PICTURE_WIDTH` wide at most."""
     return _data_uri(Image.fromarray(rgb), "JPEG", Image.Resampling.LANCZOS, quality=88)
 
 
-def _mask_png(mask: Mask, labels: LabelSet) -> str:
-    """In the palette's colours; what is ignored is black."""
+def mask_uri(mask: Mask, labels: LabelSet) -> str:
+    """(H, W) ids as a PNG in a data URI, in exact colours; what is ignored is black."""
     image = Image.fromarray(mask)
     image.putpalette(labels.palette.tobytes())
     return _data_uri(image, "PNG", Image.Resampling.NEAREST, optimize=True)
