@@ -14,13 +14,24 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import Image
+from sgnet_msgs.msg import FrameStats
 
+from sgnet_ros.recovery import FAILURES
+from sgnet_ros.resources import resources
 from sgnet_ros.synchronizer import PairMatcher
+
+TIMES = (
+    *("age", "skew", "wait", "convert", "preprocess", "network", "postprocess"),
+    *("inference", "publish", "overhead"),
+)
+"""Of `FrameStats`, each with "_ms" at its end."""
 
 _WARNING_INTERVAL_S = 5.0
 _TOLERATED_LOSS = 0.05
 """Share of images without a partner that is no reason for a warning (start-up, a lost image)."""
 _SILENT_AFTER_S = 3.0
+_HANGS_AFTER_S = 10.0
+_IMAGE = "sensor_msgs/msg/Image"
 _HARMLESS = {"overload", "disabled"}
 """Causes for which frames are meant to be dropped."""
 
@@ -44,14 +55,22 @@ class Throttle:
 
 @dataclass(frozen=True)
 class Counts:
-    """A copy of the counters at one moment; times in milliseconds, of the latest frames."""
+    """A copy of the counters at one moment.
+
+    Attributes:
+        segmented: label images published.
+        copies: image copies made for them.
+        drops: pairs that became none, by cause.
+        busy_s: seconds that inference took, of all of them.
+        times_ms: milliseconds of the latest 300, by name (`TIMES`).
+        last_error: what the last drop with a message said.
+    """
 
     segmented: int
     copies: int
     drops: Mapping[str, int]
-    age_ms: tuple[float, ...]
-    inference_ms: tuple[float, ...]
-    overhead_ms: tuple[float, ...]
+    busy_s: float
+    times_ms: Mapping[str, tuple[float, ...]]
     last_error: str
 
 
@@ -63,7 +82,8 @@ class FrameCounters:
         self._segmented = 0
         self._copies = 0
         self._drops: Counter[str] = Counter()
-        self._times: deque[tuple[float, float, float]] = deque(maxlen=300)
+        self._busy_s = 0.0
+        self._times: deque[tuple[float, ...]] = deque(maxlen=300)
         self._last_error = ""
 
     def drop(self, cause: str, error: str = "") -> None:
@@ -72,24 +92,25 @@ class FrameCounters:
             self._drops[cause] += 1
             self._last_error = error or self._last_error
 
-    def done(self, age_ms: float, inference_ms: float, overhead_ms: float, copies: int) -> None:
-        """Counts a published label image and the image copies made for it."""
+    def done(self, stats: FrameStats, copies: int) -> None:
+        """Counts a published label image, what it cost, and the image copies made for it."""
+        times = tuple(getattr(stats, f"{name}_ms") for name in TIMES)
         with self._lock:
             self._segmented += 1
             self._copies += copies
-            self._times.append((age_ms, inference_ms, overhead_ms))
+            self._busy_s += stats.inference_ms / 1e3
+            self._times.append(times)
 
     def counts(self) -> Counts:
         """All counters, consistent with each other."""
         with self._lock:
-            age, inference, overhead = zip(*self._times, strict=True) if self._times else ((),) * 3
+            columns = zip(*self._times, strict=True) if self._times else ((),) * len(TIMES)
             return Counts(
                 self._segmented,
                 self._copies,
                 dict(self._drops),
-                age,
-                inference,
-                overhead,
+                self._busy_s,
+                dict(zip(TIMES, columns, strict=True)),
                 self._last_error,
             )
 
@@ -101,12 +122,14 @@ class Diagnostics:
         state: of the node, in a word or two.
         model: name of the model that is loaded.
         hardware_id: the device that it runs on.
+        degraded: why the node runs, but not as it should; empty if it does.
     """
 
     def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
         self.state = "unconfigured"
         self.model = ""
         self.hardware_id = ""
+        self.degraded = ""
         self._node = node
         self._clock = clock
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -129,7 +152,11 @@ class Diagnostics:
         self._run = None
 
     def tick(self) -> None:
-        """Publishes the status, and warns of images that find no partner (every 5 s at most)."""
+        """Publishes the status.
+
+        Logs when images or label images stay away and when they are back, and warns of images that
+        find no partner, every 5 s at most.
+        """
         status = DiagnosticStatus(
             name=f"{self._node.get_name()}: segmentation",
             hardware_id=self.hardware_id,
@@ -138,29 +165,52 @@ class Diagnostics:
         )
         values: dict[str, object] = {"state": self.state, "model": self.model}
         if self._run is not None:
-            status.level, status.message, run_values = self._run.report(self._clock())
+            level, message, run_values = self._run.report(self._clock(), self._publishers_of)
+            status.level, status.message = level, message
             values.update(run_values)
-            if warning := self._run.unmatched_warning(self._clock(), self._publishers_of):
-                self._node.get_logger().warning(warning)
+            self._log(self._run)
+        if self.degraded:
+            status.level = max(status.level, DiagnosticStatus.WARN)
+            status.message += f"; {self.degraded}"
+        values.update(resources(self.hardware_id))
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
+    def _log(self, run: _Run) -> None:
+        logger = self._node.get_logger()
+        if run.news and run.silence:
+            logger.warning(run.news)
+        elif run.news:
+            logger.info(run.news)
+        if warning := run.unmatched_warning(self._clock(), self._publishers_of):
+            logger.warning(warning)
+
     def _publishers_of(self, topic: str) -> str:
-        """How many publish a topic, and with which reliability."""
+        """How many publish a topic, with which reliability, and what if it isn't images."""
         found = self._node.get_publishers_info_by_topic(topic)
+        if not found:
+            return "no publisher"
         kinds = {
             "reliable"
             if info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
             else "best effort"
             for info in found
         }
-        return f"{len(found)} publisher{'s' * (len(found) != 1)} {' and '.join(sorted(kinds))}"
+        number = f"{len(found)} publisher{'s' * (len(found) != 1)}"
+        others = {info.topic_type for info in found} - {_IMAGE}
+        types = f" of {' and '.join(sorted(others))}, expected {_IMAGE}" if others else ""
+        return f"{number} {' and '.join(sorted(kinds))}{types}"
 
 
 class _Run:
-    """One activation, and what the last reports on it said."""
+    """One activation, and what the last reports on it said.
+
+    Attributes:
+        silence: what stays away at the moment: "pairs", "labels" or nothing.
+        news: what to log if that changed with the last report.
+    """
 
     def __init__(
         self,
@@ -169,12 +219,15 @@ class _Run:
         topics: tuple[str, str],
         now: float,
     ) -> None:
+        self.silence = ""
+        self.news = ""
         self._matcher = matcher
         self._counters = counters
         self._topics = topics
-        self._reported = (now, self._totals(), dict[str, int]())
+        self._reported = (now, self._totals(), counters.counts())
         self._warned = (now, self._totals())
         self._paired_at = now
+        self._answered_at = now
 
     def _totals(self) -> npt.NDArray[np.int64]:
         """RGB and depth images, pairs, label images, lost RGB and depth images so far."""
@@ -184,28 +237,61 @@ class _Run:
         received = (matcher.rgb.received, matcher.depth.received)
         return np.array([*received, matcher.pairs, segmented, *lost])
 
-    def report(self, now: float) -> tuple[bytes, str, dict[str, object]]:
+    def report(
+        self, now: float, publishers_of: Callable[[str], str]
+    ) -> tuple[bytes, str, dict[str, object]]:
         """Level, message and values of the time since the last report."""
         counts, totals = self._counters.counts(), self._totals()
-        then, totals_then, drops_then = self._reported
-        self._reported = (now, totals, dict(counts.drops))
-        rates = (totals - totals_then) / max(now - then, 1e-3)
-        if rates[2]:
-            self._paired_at = now
-        worse = {c for c, n in counts.drops.items() if n > drops_then.get(c, 0)} - _HARMLESS
+        then, totals_then, counts_then = self._reported
+        self._reported = (now, totals, counts)
+        seconds = max(now - then, 1e-3)
+        rates = (totals - totals_then) / seconds
+        new_drops = {c for c, n in counts.drops.items() if n > counts_then.drops.get(c, 0)}
+        worse = new_drops - _HARMLESS
+        silence, why = self._silence(now, rates, bool(new_drops - {"overload"}), publishers_of)
         level, message = DiagnosticStatus.OK, f"{rates[3]:.1f} label images/s"
-        if "inference_error" in worse:
+        if worse & FAILURES:
             level, message = DiagnosticStatus.ERROR, f"inference fails: {counts.last_error}"
         elif worse:
             level, message = DiagnosticStatus.WARN, f"frames dropped: {counts.last_error}"
-        elif now - self._paired_at >= _SILENT_AFTER_S:
-            silent = [t for t, rate in zip(self._topics, rates, strict=False) if not rate]
-            why = (
-                f"nothing received on {' and '.join(silent)}" if silent else "none within the slop"
+        elif silence:
+            level, message = DiagnosticStatus.WARN, why
+            if silence == "labels":
+                level = DiagnosticStatus.ERROR
+        self.news = ""
+        if silence != self.silence:
+            self.news = why or f"{self.silence} come again"
+            self.silence = silence
+        values = self._values(counts, totals, rates)
+        values["inference busy %"] = f"{100 * (counts.busy_s - counts_then.busy_s) / seconds:.0f}"
+        return level, message, values
+
+    def _silence(
+        self,
+        now: float,
+        rates: npt.NDArray[np.float64],
+        dropped: bool,
+        publishers_of: Callable[[str], str],
+    ) -> tuple[str, str]:
+        """What stays away, "pairs", "labels" or nothing, and why."""
+        if rates[2]:
+            self._paired_at = now
+        if rates[3] or dropped or not rates[2]:
+            self._answered_at = now
+        if now - self._answered_at >= _HANGS_AFTER_S:
+            return "labels", (
+                f"no label image for {now - self._answered_at:.0f} s though pairs arrive: "
+                "inference takes longer than that, or hangs"
             )
-            message = f"no RGB-D pair for {now - self._paired_at:.0f} s: {why}"
-            level = DiagnosticStatus.WARN
-        return level, message, self._values(counts, totals, rates)
+        if now - self._paired_at < _SILENT_AFTER_S:
+            return "", ""
+        silent = [
+            f"{topic} ({publishers_of(topic)})"
+            for topic, rate in zip(self._topics, rates, strict=False)
+            if not rate
+        ]
+        why = f"nothing received on {' and '.join(silent)}" if silent else "none within the slop"
+        return "pairs", f"no RGB-D pair for {now - self._paired_at:.0f} s: {why}"
 
     def _values(
         self, counts: Counts, totals: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]
@@ -221,8 +307,7 @@ class _Run:
                 values[f"unmatched {name}: {cause}"] = number
         for cause, number in counts.drops.items():
             values[f"dropped: {cause}"] = number
-        for name in ("age", "inference", "overhead"):
-            times = getattr(counts, f"{name}_ms")
+        for name, times in counts.times_ms.items():
             if times:
                 p50, p95 = np.percentile(times, (50, 95))
                 values[f"{name} ms p50"] = f"{p50:.1f}"

@@ -8,19 +8,25 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+import threading
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from types import FrameType
 from typing import Any
 
+if __name__ == "__main__":
+    # The imports below take seconds; an interrupt meanwhile is no error that needs a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import rclpy
-import torch
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
@@ -31,6 +37,7 @@ from sgnet_ros.environment import prepare_environment
 from sgnet_ros.parameters import Parameters, Settings
 from sgnet_ros.processor import Frame, FrameProcessor, Topics
 from sgnet_ros.publishers import Publishers
+from sgnet_ros.recovery import DeviceHealth, free_cached_memory
 from sgnet_ros.synchronizer import Pair, PairMatcher, PairSynchronizer
 from sgnet_ros.worker import Worker
 
@@ -69,17 +76,23 @@ class SGNetNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._outputs: Publishers | None = None
         self._active: _Activation | None = None
+        self._in_use = self.parameters.settings  # by the model that is loaded
+        self._loader: threading.Thread | None = None
+        self._health = DeviceHealth()
         self._enabled = True
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._diagnostics = Diagnostics(self)
         self.create_timer(1.0, self._diagnostics.tick, clock=self._wall)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_service(Trigger, "~/reload", self._on_reload)
+        # a group of its own, so that all else goes on while the model is loaded
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=group)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms the model."""
         try:
-            self._use(self._load(), Publishers(self))
+            settings = self.parameters.settings
+            self._use(_load(settings), Publishers(self), settings)
         except Exception as error:
             self.get_logger().error(f"not configured: {error}")
             self._release()
@@ -88,9 +101,12 @@ class SGNetNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes and starts the worker."""
+        present = set(self.subscriptions)
         try:
             self._active = self._activate()
         except Exception as error:
+            for subscription in set(self.subscriptions) - present:
+                self.destroy_subscription(subscription)
             self.get_logger().error(f"not activated: {error}")
             return TransitionCallbackReturn.ERROR
         return super().on_activate(state)
@@ -117,19 +133,61 @@ class SGNetNode(LifecycleNode):
         return _SUCCESS
 
     def destroy_node(self) -> None:
-        """Stops the worker before the node goes."""
+        """Stops worker and loader before the node goes."""
+        if self._loader is not None:
+            self._loader.join()
         self._release()
         super().destroy_node()
 
-    def _load(self) -> Segmenter:
-        settings = self.parameters.settings
-        segmenter = Segmenter(settings.model or None, settings.device, settings.precision)
-        segmenter.warm_up(*_WARM_UP_SIZE)
-        return segmenter
+    async def _replace_model(self, settings: Settings) -> None:
+        """Loads another model in a thread of its own, while the present one goes on.
 
-    def _use(self, segmenter: Segmenter, publishers: Publishers) -> None:
+        Raises:
+            Exception: it can't be loaded, or the node has other things to do by now.
+        """
+        if self._loader is not None:
+            raise RuntimeError("a model is being loaded already")
+        outputs, executor = self._outputs, self.executor
+        assert executor is not None  # it runs this coroutine
+        loaded: Future = Future(executor=executor)
+
+        def load() -> None:
+            try:
+                loaded.set_result(_load(settings))
+            except Exception as error:
+                loaded.set_exception(error)
+            executor.wake()
+
+        self._loader = threading.Thread(target=load, name="loader", daemon=True)
+        self._loader.start()
+        try:
+            segmenter = await loaded
+        finally:
+            self._loader = None
+        if outputs is None or self._outputs is not outputs:
+            raise RuntimeError("the node was cleaned up meanwhile")
+        self._use(segmenter, outputs, settings)
+
+    async def _fall_back(self, failed: Segmenter) -> None:
+        """Goes on with the same model on the CPU when a GPU has failed."""
+        device, error = failed.device, self._last_error()
+        if failed is not self._segmenter or device.type == "cpu" or self._loader is not None:
+            return
+        try:
+            await self._replace_model(replace(self._in_use, device="cpu", precision="auto"))
+        except Exception as problem:
+            self.get_logger().error(f"{device} fails ({error}), and so does the CPU: {problem}")
+            return
+        self._diagnostics.degraded = f"on the CPU since {device} failed; ~/reload tries it again"
+        self.get_logger().error(f"{self._diagnostics.degraded}: {error}")
+
+    def _last_error(self) -> str:
+        return "" if self._active is None else self._active.processor.counters.counts().last_error
+
+    def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
         """Takes a loaded model into use; the worker picks it up with its next frame."""
-        self._segmenter, self._outputs = segmenter, publishers
+        self._segmenter, self._outputs, self._in_use = segmenter, publishers, settings
+        self._diagnostics.degraded = ""
         publishers.publish_class_map(segmenter.info)
         self._diagnostics.model = segmenter.info.name
         self._diagnostics.hardware_id = str(segmenter.device)
@@ -139,6 +197,7 @@ class SGNetNode(LifecycleNode):
             f"model {segmenter.info.name} ready on {segmenter.device}: {len(segmenter.labels)} "
             f"classes ({segmenter.labels.name})"
         )
+        free_cached_memory()  # of loading, and of the model before
 
     def _activate(self) -> _Activation:
         assert self._outputs is not None
@@ -183,7 +242,8 @@ class SGNetNode(LifecycleNode):
         self.destroy_timer(active.timer)
         for subscription in active.subscriptions:
             self.destroy_subscription(subscription)
-        active.worker.stop()
+        if active.worker.stop():
+            active.processor.counters.drop("deactivated")
         self._active = None
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"
@@ -198,12 +258,11 @@ class SGNetNode(LifecycleNode):
         self._deactivate()
         if self._outputs is not None:
             self._outputs.destroy()
-        on_gpu = self._segmenter is not None and self._segmenter.device.type == "cuda"
         self._outputs = self._segmenter = None
         self._diagnostics.state, self._diagnostics.model = "unconfigured", ""
-        gc.collect()
-        if on_gpu:
-            torch.cuda.empty_cache()
+        self._diagnostics.degraded = ""
+        _collect_garbage()
+        free_cached_memory()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._active is not None:
@@ -225,8 +284,11 @@ class SGNetNode(LifecycleNode):
     def _process(self, frame: Frame) -> None:
         """Segments and publishes a frame; runs in the worker's thread."""
         active, segmenter = self._active, self._segmenter
-        if active is not None and segmenter is not None:
-            active.processor.process(frame, segmenter)
+        if active is None or segmenter is None:
+            return
+        cause = active.processor.process(frame, segmenter)
+        if self._health.note(cause) and self.executor is not None:
+            self.executor.create_task(self._fall_back, segmenter)
 
     def _on_error(self, error: Exception) -> None:
         """A frame's processing raised what nobody expected: count it, say so, go on."""
@@ -245,20 +307,38 @@ class SGNetNode(LifecycleNode):
         self.get_logger().info(response.message)
         return response
 
-    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    async def _on_reload(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         """Loads the model that the parameters name; whatever fails, the old one goes on."""
-        if self._outputs is None or self._segmenter is None:
+        if self._segmenter is None:
             response.message = "not configured: there is no model to replace"
             return response
         try:
-            self._use(self._load(), self._outputs)
+            await self._replace_model(self.parameters.settings)
         except Exception as error:
-            response.message = f"kept {self._segmenter.info.name}: {error}"
+            kept = f"kept {self._segmenter.info.name}: " if self._segmenter else ""
+            response.message = f"{kept}{error}"
             self.get_logger().error(f"reload failed, {response.message}")
             return response
         response.success = True
         response.message = f"model {self._segmenter.info.name} on {self._segmenter.device}"
         return response
+
+
+def _load(settings: Settings) -> Segmenter:
+    segmenter = Segmenter(settings.model or None, settings.device, settings.precision)
+    segmenter.warm_up(*_WARM_UP_SIZE)
+    return segmenter
+
+
+def _collect_garbage() -> None:
+    """Frees what only cycles hold, also where `_run` has frozen it."""
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()
 
 
 def _slop_ns(settings: Settings) -> int:

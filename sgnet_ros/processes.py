@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -81,25 +82,22 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def new_warnings(self) -> list[str]:
-        """Warnings and errors in the log since the last call."""
+        """Warnings and errors in the log since the last call, of this or of `new_lines`."""
+        return [line for line in self.new_lines() if any(mark in line for mark in _MARKS)]
+
+    def new_lines(self) -> list[str]:
+        """Lines of the log since the last call."""
         with self.log.open(errors="replace") as file:
             file.seek(self._seen)
             lines = file.readlines()
             if lines and not lines[-1].endswith("\n"):
                 lines.pop()  # still being written
             self._seen += sum(len(line.encode(errors="replace")) for line in lines)
-        return [line.rstrip() for line in lines if any(mark in line for mark in _MARKS)]
+        return [line.rstrip() for line in lines]
 
     def rss_mb(self) -> float | None:
         """Resident memory in MiB; None once it has ended, or where there is no /proc."""
-        try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
-        except OSError:
-            return None
-        for line in status.splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return None
+        return resident_mib(self.process.pid)
 
     def threads(self) -> int | None:
         """How many it has; None once it has ended, or where there is no /proc."""
@@ -114,3 +112,12 @@ class Child:
             return len(os.listdir(f"/proc/{self.process.pid}/{folder}"))
         except OSError:
             return None
+
+
+def resident_mib(pid: int) -> float | None:
+    """Resident memory of a process; None if there is none, or where there is no /proc."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    return None

@@ -18,6 +18,7 @@ from sgnet_ros.camera_model import intrinsics_of
 from sgnet_ros.diagnostics import FrameCounters, Throttle
 from sgnet_ros.images import ImageArray, ImageError, depth_view, rgb_view
 from sgnet_ros.publishers import Publishers
+from sgnet_ros.recovery import cause_of
 from sgnet_ros.synchronizer import Pair, PairMatcher
 
 
@@ -78,12 +79,14 @@ class FrameProcessor:
         self._throttle = Throttle(interval_s=5.0)
         self._stats_ms = 0.0
 
-    def process(self, frame: Frame, segmenter: Segmenter) -> None:
-        """Publishes the frame's labels and statistics, or drops it."""
+    def process(self, frame: Frame, segmenter: Segmenter) -> str | None:
+        """Publishes the frame's labels and statistics, or drops it; then returns the cause."""
         try:
             self._process(frame, segmenter)
         except FrameDropped as dropped:
             self.drop(dropped.cause, str(dropped))
+            return dropped.cause
+        return None
 
     def drop(self, cause: str, remedy: str) -> None:
         """Counts a lost frame and tells the user, unless that was done a moment ago."""
@@ -123,7 +126,7 @@ class FrameProcessor:
             + (converted - taken + published - segmented) * 1e3
             + self._stats_ms,
         )
-        self.counters.done(stats.age_ms, stats.inference_ms, stats.overhead_ms, copies)
+        self.counters.done(stats, copies)
         self._publish_stats(stats)
         self._stats_ms = (time.perf_counter() - published) * 1e3
 
@@ -184,7 +187,7 @@ class FrameProcessor:
             )
         except Exception as error:  # whatever a device may raise, the node goes on
             text = f"{segmenter.info.name} on {segmenter.device}: {error}"
-            raise FrameDropped("inference_error", text) from error
+            raise FrameDropped(cause_of(error), text) from error
 
     def _publish_stats(self, stats: FrameStats) -> None:
         """Adds the counters as they are now."""

@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,10 @@ class NodeDied(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """The node's process at a quiet moment."""
+    """The node's process at a quiet moment, after a fault."""
 
     frames: int
+    fault: str
     rss_mb: float
     threads: int
     descriptors: int
@@ -103,7 +104,7 @@ class Soak:
     def _loop(self, run: Run, bar: tqdm[Any]) -> None:
         tester, frames = run.tester, self._args.frames
         interval = max(1, min(_FRAMES_BETWEEN_FAULTS, frames // (_ROUNDS * len(FAULTS))))
-        self._step(tester, tester.settle, losses_allowed=True)
+        self._step(tester, lambda: _begin(tester), "start", losses_allowed=True)
         for name in _rounds(self._rng):
             for _ in range(interval):
                 if tester.books.frames < frames:
@@ -113,7 +114,9 @@ class Soak:
                 break
             self._faults[name] += 1
             self._step(tester, lambda name=name: FAULTS[name](run), name)
-            self._step(tester, tester.settle, name, losses_allowed=name in LOSSES)
+            self._step(
+                tester, lambda name=name: tester.settle(name), name, losses_allowed=name in LOSSES
+            )
 
     def _step(
         self, tester: Tester, do: Any, fault: str = "", losses_allowed: bool | None = None
@@ -123,7 +126,7 @@ class Soak:
             do()
             if losses_allowed is not None:
                 tester.account(losses_allowed)
-                self._sample(tester.books.frames)
+                self._sample(tester.books.frames, fault)
         except (NodeDied, Stuck, AssertionError) as error:
             self._failures.append(f"frame {tester.books.frames}, {fault or 'no fault'}: {error}")
             print(f"\nsoak: {self._failures[-1]}", file=sys.stderr)
@@ -133,7 +136,7 @@ class Soak:
                 self._node.stop()
                 self._start_node()
                 tester.activated()
-                self._step(tester, tester.settle, "start of a new node", losses_allowed=True)
+                self._step(tester, lambda: _begin(tester), "start", losses_allowed=True)
 
     def _start_node(self) -> None:
         arguments = ["--ros-args", "-p", f"model:={self._model}"]
@@ -144,7 +147,7 @@ class Soak:
         if not self._node.running:
             raise NodeDied(f"ended with {self._node.process.returncode}:\n{self._node.tail()}")
 
-    def _sample(self, frames: int) -> None:
+    def _sample(self, frames: int, fault: str) -> None:
         node = self._node
         rss, threads, descriptors = node.rss_mb(), node.threads(), node.descriptors()
         if rss is None or threads is None or descriptors is None:
@@ -152,7 +155,7 @@ class Soak:
         warm = frames >= _WARM_UP * self._args.frames and len(self._faults) == len(FAULTS)
         if self._warm is None and warm:
             self._warm = len(self._samples)
-        self._samples.append(Sample(frames, round(rss, 2), threads, descriptors))
+        self._samples.append(Sample(frames, fault, round(rss, 2), threads, descriptors))
 
     def _summary(self, books: Books, seconds: float) -> dict[str, Any]:
         samples = self._samples[self._warm or 0 :]
@@ -171,11 +174,13 @@ class Soak:
             values = [getattr(sample, name) for sample in samples]
             summary[name] = {"first": values[0], "last": values[-1]} if values else None
         summary["passed"] = not problems(summary)
-        lines = ["frames,rss_mb,threads,descriptors"]
-        lines += [f"{s.frames},{s.rss_mb},{s.threads},{s.descriptors}" for s in self._samples]
-        with atomic_write(self._out / "samples.csv") as file:
-            file.write("\n".join(lines).encode() + b"\n")
+        self._write_samples()
         return summary
+
+    def _write_samples(self) -> None:
+        rows = [tuple(field.name for field in fields(Sample)), *map(astuple, self._samples)]
+        with atomic_write(self._out / "samples.csv") as file:
+            file.write("".join(f"{','.join(map(str, row))}\n" for row in rows).encode())
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
@@ -196,6 +201,7 @@ def problems(summary: dict[str, Any]) -> list[str]:
 
 def table(summary: dict[str, Any]) -> str:
     """The summary for people."""
+    slowest = max(summary["recovery_s"], key=summary["recovery_s"].__getitem__)
     lines = [
         ("frames", f"{summary['frames']} in {summary['seconds']:.0f} s"),
         ("label images", summary["labels"]),
@@ -205,7 +211,7 @@ def table(summary: dict[str, Any]) -> str:
         ("wrong labels", summary["label_mismatches"]),
         ("unaccounted for", summary["unaccounted"]),
         ("lost while connecting", summary["undelivered"]),
-        ("slowest recovery", f"{summary['slowest_recovery_s']:.2f} s"),
+        ("slowest recovery", f"{summary['recovery_s'][slowest]:.2f} s, after {slowest}"),
     ]
     if rss := summary["rss_mb"]:
         growth = 100 * (rss["max"] / rss["first"] - 1)
@@ -217,6 +223,12 @@ def table(summary: dict[str, Any]) -> str:
         lines += [("", ""), (title, sum(summary[title].values()))]
         lines += [(f"  {name}", count) for name, count in summary[title].items()]
     return "\n".join(f"{name:<26} {value}".rstrip() for name, value in lines)
+
+
+def _begin(tester: Tester) -> None:
+    """Waits for a node that was started, which takes seconds."""
+    tester.wait_for_subscriptions()
+    tester.settle("start")
 
 
 def _rounds(rng: random.Random) -> Iterator[str]:

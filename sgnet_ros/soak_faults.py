@@ -40,10 +40,7 @@ def camera_restart(run: Run) -> None:
     run.tester.camera.destroy_node()
     run.tester.wait(run.rng.choice((0.0, 0.05)))
     run.tester.camera = CameraNode()
-    publishers = (run.tester.camera.rgb, run.tester.camera.depth)
-    run.tester.wait_until(
-        lambda: all(p.get_subscription_count() for p in publishers), "subscriptions of the node"
-    )
+    run.tester.wait_for_subscriptions()
 
 
 def clock_forward(run: Run) -> None:

@@ -62,7 +62,7 @@ class Books:
             counters.
         undelivered: images that were lost on the way while camera and node found each other.
         drops: what the node's counters say, by cause.
-        slowest_recovery_s: the longest time from a fault's end to the next right label image.
+        recovery_s: the longest time from a fault's end to the next right label image, by fault.
     """
 
     frames: int = 0
@@ -73,7 +73,7 @@ class Books:
     unaccounted: int = 0
     undelivered: int = 0
     drops: Counter[str] = field(default_factory=Counter)
-    slowest_recovery_s: float = 0.0
+    recovery_s: dict[str, float] = field(default_factory=dict)
 
 
 class CameraNode(Node):
@@ -220,13 +220,20 @@ class Tester(Node):
                 raise Stuck(f"no {what} in {_PATIENCE_S:.0f} s")
             self._spin()
 
+    def wait_for_subscriptions(self) -> None:
+        """Spins until the node subscribes to the camera's topics."""
+        publishers = (self.camera.rgb, self.camera.depth, self.camera.info)
+        self.wait_until(
+            lambda: all(p.get_subscription_count() for p in publishers), "subscriptions of the node"
+        )
+
     def wait(self, seconds: float) -> None:
         """Spins for a while."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._spin()
 
-    def settle(self) -> None:
+    def settle(self, fault: str) -> None:
         """Sends single pairs until one comes back right, as it does when all is well again."""
         begin = time.monotonic()
         self._settling = True
@@ -250,8 +257,8 @@ class Tester(Node):
             if not right():
                 at = self.send()
         self._settling = False
-        took = time.monotonic() - begin
-        self.books.slowest_recovery_s = max(self.books.slowest_recovery_s, took)
+        took = round(time.monotonic() - begin, 3)
+        self.books.recovery_s[fault] = max(self.books.recovery_s.get(fault, 0.0), took)
 
     def _spin(self) -> None:
         self._executor.spin_once(timeout_sec=0.02)

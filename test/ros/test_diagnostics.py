@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sgnet_msgs.msg import FrameStats
 
 from sgnet_ros.diagnostics import Diagnostics, FrameCounters, Throttle
 from sgnet_ros.synchronizer import PairMatcher
@@ -44,7 +45,7 @@ def test_counters_of_several_threads_add_up() -> None:
     def count() -> None:
         for _ in range(500):
             counters.drop("overload")
-            counters.done(age_ms=3.0, inference_ms=2.0, overhead_ms=1.0, copies=2)
+            counters.done(FrameStats(age_ms=3.0, inference_ms=2.0, overhead_ms=1.0), copies=2)
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -53,8 +54,10 @@ def test_counters_of_several_threads_add_up() -> None:
         thread.join()
     counts = counters.counts()
     assert (counts.segmented, counts.copies, counts.drops) == (2000, 4000, {"overload": 2000})
-    assert set(counts.age_ms) == {3.0}
-    assert set(counts.overhead_ms) == {1.0}
+    assert set(counts.times_ms["age"]) == {3.0}
+    assert set(counts.times_ms["overhead"]) == {1.0}
+    assert len(counts.times_ms["skew"]) == 300, "of the latest frames"
+    assert counts.busy_s == pytest.approx(4.0)
 
 
 def test_the_last_error_outlives_drops_that_have_none() -> None:
@@ -105,7 +108,10 @@ def watched() -> Iterator[Watched]:
 def test_rates_are_those_since_the_last_report(watched: Watched) -> None:
     watched.pairs(30)
     for age in range(20):
-        watched.counters.done(age_ms=age, inference_ms=10.0, overhead_ms=1.0, copies=1)
+        watched.counters.done(
+            FrameStats(age_ms=float(age), skew_ms=-2.0, inference_ms=10.0, overhead_ms=1.0),
+            copies=1,
+        )
     level, message, values = watched.tick(2.0)
     assert (level, message) == (DiagnosticStatus.OK, "10.0 label images/s")
     assert values["rgb Hz"] == values["depth Hz"] == values["pairs Hz"] == "15.0"
@@ -113,6 +119,8 @@ def test_rates_are_those_since_the_last_report(watched: Watched) -> None:
     assert values["age ms p50"] == "9.5"
     assert values["age ms p95"] == "18.1"
     assert values["overhead ms p50"] == "1.0"
+    assert values["skew ms p50"] == "-2.0"
+    assert values["inference busy %"] == "10", "20 times 10 ms in 2 s"
     assert values["image copies"] == "20"
     assert watched.tick()[2]["rgb Hz"] == "0.0"
 
@@ -141,7 +149,7 @@ def test_silence_is_reported_with_the_topic_that_is_silent(watched: Watched) -> 
     watched.matcher.add_rgb(2 * 10**12, None)
     level, message, values = watched.tick(1.0)
     assert level == DiagnosticStatus.WARN
-    assert message == "no RGB-D pair for 3 s: nothing received on /depth"
+    assert message == "no RGB-D pair for 3 s: nothing received on /depth (no publisher)"
     assert (values["rgb total"], values["depth total"], values["pairs total"]) == ("3", "1", "1")
 
 
@@ -156,12 +164,15 @@ def test_an_inactive_node_says_so(watched: Watched) -> None:
 
 def test_a_few_images_without_a_partner_are_no_reason_for_a_warning(watched: Watched) -> None:
     warnings: list[str] = []
-    watched.diagnostics._node = _Node(warnings.append)
+    watched.diagnostics._node = _Node(
+        lambda line: warnings.append(line) if "found no partner" in line else None
+    )
     watched.pairs(60)
+    watched.counters.done(FrameStats(), copies=1)
     watched.matcher.add_rgb(10**12, None)
     watched.matcher.add_rgb(10**12, None)  # a duplicate
     watched.tick(10.0)
-    assert warnings == []
+    assert warnings == [], warnings
     for number in range(10):
         watched.matcher.add_rgb(2 * 10**12 + number * 100 * MS, None)
         watched.matcher.add_depth(2 * 10**12 + number * 100 * MS + 30 * MS, None)
@@ -176,14 +187,79 @@ def test_a_few_images_without_a_partner_are_no_reason_for_a_warning(watched: Wat
     assert len(warnings) == 1, "nothing new was lost"
 
 
+def test_what_stays_away_is_logged_once_and_once_more_when_it_comes_back(watched: Watched) -> None:
+    lines: list[str] = []
+    node = watched.diagnostics._node = _Node(lines.append)
+    node.topic_type = "sensor_msgs/msg/CompressedImage"
+    for _ in range(5):
+        watched.tick()
+    (line,) = lines
+    assert line == (
+        "no RGB-D pair for 3 s: nothing received on "
+        "/rgb (1 publisher reliable of sensor_msgs/msg/CompressedImage, expected "
+        "sensor_msgs/msg/Image) and /depth (1 publisher reliable of "
+        "sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image)"
+    )
+    for _ in range(3):
+        watched.pairs(1)
+        watched.tick()
+    assert lines[1:] == ["pairs come again"]
+
+
+def test_inference_that_hangs_is_an_error(watched: Watched) -> None:
+    lines: list[str] = []
+    watched.diagnostics._node = _Node(lines.append)
+    watched.pairs(1)
+    watched.counters.done(FrameStats(), copies=1)
+    watched.tick()
+    for _ in range(9):
+        watched.pairs(30)
+        watched.counters.drop("overload")
+        assert watched.tick()[0] == DiagnosticStatus.OK
+    watched.pairs(30)
+    level, message, _ = watched.tick()
+    assert level == DiagnosticStatus.ERROR
+    assert message.startswith("no label image for 10 s though pairs arrive")
+    assert lines == [message]
+    watched.pairs(30)
+    watched.counters.done(FrameStats(), copies=1)
+    assert watched.tick()[0] == DiagnosticStatus.OK
+    assert lines[1:] == ["labels come again"]
+
+
+@pytest.mark.parametrize("cause", ["disabled", "bad_rgb", "inference_error"])
+def test_frames_that_are_dropped_for_a_reason_are_not_taken_for_a_hanging_inference(
+    watched: Watched, cause: str
+) -> None:
+    for _ in range(15):
+        watched.pairs(5)
+        watched.counters.drop(cause, "why")
+        assert "hangs" not in watched.tick()[1]
+
+
+def test_a_degraded_node_warns_for_as_long_as_it_is(watched: Watched) -> None:
+    watched.diagnostics.degraded = "on the CPU since cuda:0 failed"
+    watched.pairs(1)
+    level, message, _ = watched.tick()
+    assert level == DiagnosticStatus.WARN
+    assert message == "0.0 label images/s; on the CPU since cuda:0 failed"
+    watched.counters.drop("inference_error", "boom")
+    assert watched.tick()[0] == DiagnosticStatus.ERROR
+
+
 class _Node:
     """As much of a node as the diagnostics use."""
+
+    topic_type = "sensor_msgs/msg/Image"
 
     def __init__(self, warning: Any) -> None:
         self.warning = warning
 
     def get_logger(self) -> _Node:
         return self
+
+    def info(self, text: str) -> None:
+        self.warning(text)
 
     def get_name(self) -> str:
         return "sgnet"
@@ -194,5 +270,6 @@ class _Node:
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
         class Info:
             qos_profile = rclpy.qos.QoSProfile(depth=1)
+            topic_type = self.topic_type
 
         return [Info()]

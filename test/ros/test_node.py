@@ -399,7 +399,12 @@ def test_diagnostics_tell_once_a_second_how_the_node_fares(
     assert values["model"] == "tiny_depth"
     assert 0 < float(values["rgb Hz"]) < 12
     assert int(values["labels total"]) > 3
+    for name in ("age", "skew", "network", "publish", "inference", "overhead"):
+        assert float(values[f"{name} ms p50"]) <= float(values[f"{name} ms p95"]), name
     assert float(values["inference ms p50"]) > 0
+    assert float(values["inference busy %"]) >= 0
+    if Path("/proc/self/status").exists():
+        assert float(values["process memory MiB"]) > 50
     bad = scene.messages()
     truncate(*bad)
     robot.send(*bad)
@@ -408,7 +413,9 @@ def test_diagnostics_tell_once_a_second_how_the_node_fares(
     assert "/rgb/image_raw: data: truncated" in found.message
     assert int(values["dropped: bad_rgb"]) > 0
     robot.spin_until(lambda: "no RGB-D pair" in status(arrays)[0].message)
-    assert "nothing received on /rgb/image_raw and /depth/image_raw" in status(arrays)[0].message
+    silence = status(arrays)[0].message
+    assert "nothing received on /rgb/image_raw (1 publisher reliable)" in silence
+    assert "and /depth/image_raw (1 publisher reliable)" in silence
 
 
 def test_images_without_a_partner_are_named_in_a_warning(

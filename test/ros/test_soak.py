@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -51,15 +52,14 @@ def test_nothing_that_goes_wrong_costs_a_wrong_header_or_an_unaccounted_frame(
 def test_memory_threads_and_descriptors_are_those_of_the_nodes_process(
     out: Path, summary: dict[str, Any]
 ) -> None:
-    rows = [line.split(",") for line in (out / "samples.csv").read_text().split()]
-    assert rows[0] == ["frames", "rss_mb", "threads", "descriptors"]
-    assert len(rows) > len(FAULTS)
-    frames = [int(row[0]) for row in rows[1:]]
+    with (out / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert set(FAULTS) <= {row["fault"] for row in rows}
+    frames = [int(row["frames"]) for row in rows]
     assert frames == sorted(frames)
-    assert {type(value) for value in summary["rss_mb"].values()} == {float}
-    assert summary["rss_mb"]["last"] == float(rows[-1][1])
-    assert summary["threads"]["last"] == int(rows[-1][2]) > 1
-    assert summary["descriptors"]["last"] == int(rows[-1][3]) > 3
+    assert summary["rss_mb"]["last"] == float(rows[-1]["rss_mb"]) > 10
+    assert summary["threads"]["last"] == int(rows[-1]["threads"]) > 1
+    assert summary["descriptors"]["last"] == int(rows[-1]["descriptors"]) > 3
 
 
 GOOD = {
