@@ -23,7 +23,7 @@ COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
 """How many coefficients each model has at most."""
 
 _WIDEST = math.radians(89)  # rays beyond do not cross the image plane usefully
-_ROUNDS = 6  # of Newton's method, from a start that is right but for the tangential part
+_ROUNDS = 3  # of Newton's method, from a start that is right but for the tangential part
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,12 @@ class Camera:
         return self._rays(-0.5, self.pinhole.width + 1, self.pinhole.height + 1)
 
     def bend_px(self) -> float:
-        """The farthest that the lens moves a pixel of the image, in pixels; infinite where a pixel
-        has no ray."""
+        """How far the lens moves a pixel of the image at most, in pixels; infinite where one has no
+        ray. Of a grid of pixels."""
         if not self.lens.distorts:
             return 0.0
-        moved = self.rays() - Camera(self.pinhole).rays()
+        grid = self.pinhole.resized(min(self.pinhole.width, 64), min(self.pinhole.height, 48))
+        moved = Camera(grid, self.lens).rays() - Camera(grid).rays()
         by = (moved[0] * self.pinhole.fx).hypot(moved[1] * self.pinhole.fy)
         return float(by.nan_to_num(nan=math.inf).max())
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.fusion import fuse
+from sgnet_core.holes import HolePolicy, fill_holes
 from sgnet_core.images import overlay as draw_overlay
 from sgnet_core.labels import LabelSet
 from sgnet_core.model_file import default_model_path, load_model
@@ -117,10 +118,11 @@ class Segmenter:
     def segment(
         self,
         rgb: npt.NDArray[np.uint8],
-        depth: npt.NDArray[Any],
+        depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None = None,
         *,
         depth_scale: float = 0.001,
+        holes: HolePolicy = "none",
         confidence: bool = False,
         scores: bool = False,
         overlay: float | None = None,
@@ -131,9 +133,12 @@ class Segmenter:
         Args:
             rgb: (H, W, 3) uint8 RGB, any size.
             depth: (H, W), registered to the colour image: floating-point metres, or integers
-                times ``depth_scale``; 0, negative, NaN and infinite mean "no measurement".
+                times ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor
+                is taken as `metres` gives it.
             intrinsics: of the images; needed by models steered by 3D coordinates or HHA.
             depth_scale: metres per unit of integer depth.
+            holes: how pixels without a measurement are filled (`sgnet_core.holes`) at the network's
+                input size, before the network sees them.
             confidence, scores: also compute these parts of the `Prediction`.
             overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
             scales: factors of the network's input size; the scores of several are averaged.
@@ -153,11 +158,11 @@ class Segmenter:
         with torch.inference_mode():
             start = time.perf_counter()
             if isinstance(self.model, OnnxNetwork):
-                frame = self._resized(rgb, depth, intrinsics, depth_scale)
+                frame = self._resized(rgb, depth, intrinsics, depth_scale, holes)
                 start = self._lap(stages_ms, "preprocess", start)
                 raw = [self.model.logits(*frame)[0]]
             else:
-                image, spatial = self.preprocess(rgb, depth, intrinsics, depth_scale)
+                image, spatial = self.preprocess(rgb, depth, intrinsics, depth_scale, holes)
                 start = self._lap(stages_ms, "preprocess", start)
                 raw = [self._run(image, spatial, scale) for scale in scales]
             if not all(bool(logits.isfinite().all()) for logits in raw):
@@ -179,38 +184,47 @@ class Segmenter:
     def preprocess(
         self,
         rgb: npt.NDArray[np.uint8],
-        depth: npt.NDArray[Any],
+        depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None = None,
         depth_scale: float = 0.001,
+        holes: HolePolicy = "none",
     ) -> tuple[Tensor, Tensor | None]:
         """The network's input for one frame, at the model's input height.
 
         Args:
-            rgb, depth, intrinsics, depth_scale: as in `segment`.
+            rgb, depth, intrinsics, depth_scale, holes: as in `segment`.
 
         Returns:
             (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
             the device; None as the latter for a network without one.
         """
-        image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale)
+        image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale, holes)
         spatial = spatial_input(self.model.config.spatial, metres, camera)
         return self.info.normalization(image), spatial
+
+    def metres(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
+        """Depth as `segment` takes it → (H, W) float32 metres on the device."""
+        if isinstance(depth, Tensor):
+            return depth
+        metres = _to_tensor(depth).to(self.device).float()
+        return metres if depth.dtype.kind == "f" else metres * depth_scale
 
     def _resized(
         self,
         rgb: npt.NDArray[np.uint8],
-        depth: npt.NDArray[Any],
+        depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None,
         depth_scale: float,
+        holes: HolePolicy,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height."""
         height, width = rgb.shape[:2]
         size = input_size(height, width, self.info.input_height)
         image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
-        metres = _to_tensor(depth).to(self.device).float()[None, None]
-        if depth.dtype.kind != "f":
-            metres *= depth_scale
+        metres = self.metres(depth, depth_scale)[None, None]
         image, metres = resize_images(image, metres, size)
+        if holes != "none":
+            metres = fill_holes(metres, holes, image)
         camera = None
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
             if (intrinsics.height, intrinsics.width) != (height, width):
@@ -265,14 +279,18 @@ def pick_device(device: str | torch.device) -> torch.device:
     return picked
 
 
-def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any]) -> tuple[int, int]:
+def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tuple[int, int]:
     """(H, W) of a frame; ValueError where it is none."""
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise ValueError(f"rgb must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
-    if depth.ndim != 2 or depth.dtype.kind not in "fiu":
+    if isinstance(depth, Tensor):
+        numbers = depth.dtype == torch.float32
+    else:
+        numbers = depth.dtype.kind in "fiu"
+    if depth.ndim != 2 or not numbers:
         raise ValueError(f"depth must be (H, W) numbers, got {depth.shape} {depth.dtype}")
     height, width = rgb.shape[:2]
-    if depth.shape != (height, width):
+    if tuple(depth.shape) != (height, width):
         raise ValueError(
             f"rgb is {width}x{height} but depth is {depth.shape[1]}x{depth.shape[0]}: "
             "depth must be registered to the colour image"

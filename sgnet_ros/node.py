@@ -32,13 +32,16 @@ from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros.cadence import Cadence
+from sgnet_ros.depth_alignment import DepthAligner
 from sgnet_ros.diagnostics import Diagnostics
 from sgnet_ros.environment import prepare_environment
+from sgnet_ros.inputs import Topics, image_topic
 from sgnet_ros.parameters import Parameters, Settings
-from sgnet_ros.processor import Frame, FrameProcessor, Topics
+from sgnet_ros.processor import Frame, FrameProcessor
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import DeviceHealth, free_cached_memory
 from sgnet_ros.synchronizer import Pair, PairMatcher, PairSynchronizer
+from sgnet_ros.transforms import StaticTransforms, parse_pose, subscribe
 from sgnet_ros.worker import Worker
 
 try:
@@ -203,17 +206,33 @@ class SGNetNode(LifecycleNode):
         assert self._outputs is not None
         settings = self.parameters.settings
         qos = QoSProfile(depth=settings.queue_size, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        rgb = filters.Subscriber(self, Image, "rgb/image_raw", qos_profile=qos)
-        depth = filters.Subscriber(self, Image, "depth/image_raw", qos_profile=qos)
-        info = self.create_subscription(CameraInfo, "rgb/camera_info", self._on_camera_info, qos)
-        topics = Topics(rgb.sub.topic_name, depth.sub.topic_name, info.topic_name)
+        rgb, depth = (
+            filters.Subscriber(self, *image_topic(self, name, transport), qos_profile=qos)
+            for name, transport in (
+                ("rgb/image_raw", settings.rgb_transport),
+                ("depth/image_raw", settings.depth_transport),
+            )
+        )
+        infos = [
+            self.create_subscription(CameraInfo, name, receive, qos)
+            for name, receive in (
+                ("rgb/camera_info", self._on_camera_info),
+                ("depth/camera_info", self._on_depth_info),
+            )
+        ]
+        topics = Topics(*(s.topic_name for s in (rgb.sub, depth.sub, *infos)))
+        transforms = StaticTransforms()
+        static = subscribe(self, transforms)
         matcher: PairMatcher[Image] = PairMatcher(_slop_ns(settings), settings.queue_size)
         processor = FrameProcessor(
             self,
             self._outputs,
             matcher,
             topics,
-            lambda: self.parameters.settings.overlay_alpha,
+            DepthAligner(
+                topics, transforms, lambda: parse_pose(self.parameters.settings.depth_to_rgb)
+            ),
+            lambda: self.parameters.settings,
         )
         synchronizer = PairSynchronizer(rgb, depth, matcher, self._on_pair, self._on_error)
         cadence = Cadence()
@@ -231,7 +250,7 @@ class SGNetNode(LifecycleNode):
                 "segmentation",
                 lambda frame: cadence.patience_s(frame.complete, time.perf_counter()),
             ),
-            [rgb.sub, depth.sub, info],
+            [rgb.sub, depth.sub, *infos, *static],
             self.create_timer(0.1, synchronizer.settle, clock=self._wall),
         )
 
@@ -267,6 +286,10 @@ class SGNetNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._active is not None:
             self._active.processor.camera_info = message
+
+    def _on_depth_info(self, message: CameraInfo) -> None:
+        if self._active is not None:
+            self._active.processor.aligner.camera_info = message
 
     def _on_pair(self, pair: Pair[Image], matching_ms: float) -> None:
         """Hands a pair to the worker; runs in the executor's thread."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -14,10 +14,14 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
+from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from sgnet_core.holes import HolePolicy
 from sgnet_core.segmenter import PRECISIONS
+from sgnet_ros.inputs import TRANSPORTS
+from sgnet_ros.transforms import parse_pose
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,15 @@ class Settings:
     precision: str = "auto"
     slop: float = 0.02
     queue_size: int = 10
+    rgb_transport: str = "raw"
+    depth_transport: str = "raw"
+    depth_to_rgb: str = ""
+    fill_holes: HolePolicy = "none"
     overlay_alpha: float = 0.5
     autostart: bool = True
 
 
+_CHOICES = {"precision": PRECISIONS, "fill_holes": get_args(HolePolicy), **TRANSPORTS}
 _ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
 
 DESCRIPTORS = {
@@ -56,6 +65,30 @@ DESCRIPTORS = {
         integer_range=[IntegerRange(from_value=1, to_value=100)],
         read_only=True,
     ),
+    "rgb_transport": ParameterDescriptor(
+        description="raw: sensor_msgs/Image on rgb/image_raw; compressed: JPEG or PNG on "
+        "rgb/image_raw/compressed.",
+        additional_constraints=", ".join(TRANSPORTS["rgb_transport"]),
+        read_only=True,
+    ),
+    "depth_transport": ParameterDescriptor(
+        description="raw: sensor_msgs/Image on depth/image_raw; compressedDepth: PNG on "
+        "depth/image_raw/compressedDepth.",
+        additional_constraints=", ".join(TRANSPORTS["depth_transport"]),
+        read_only=True,
+    ),
+    "depth_to_rgb": ParameterDescriptor(
+        description="Pose of the depth camera's optical frame in the colour camera's, for depth "
+        "that isn't registered: 'x y z qx qy qz qw', metres and unit quaternion; empty takes it "
+        "from /tf_static. Live.",
+        additional_constraints="7 numbers or empty",
+    ),
+    "fill_holes": ParameterDescriptor(
+        description="How pixels without depth are filled before the network sees them: none, "
+        "nearest (the nearest measurement), or joint_bilateral (the mean of those around, by "
+        "distance and colour). Live.",
+        additional_constraints=", ".join(get_args(HolePolicy)),
+    ),
     "overlay_alpha": ParameterDescriptor(
         description="Opacity of the labels drawn over the image on ~/overlay. Live.",
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
@@ -75,8 +108,9 @@ class Parameters:
         on_change: called with the new settings when a parameter was set.
 
     Raises:
-        ParameterException: a value from the command line or a parameter file is of the wrong type
-            or out of range. Model, device and precision are tried when the node is configured.
+        ParameterException: a value from the command line or a parameter file is of the wrong type,
+            out of range or none of the choices. Model, device and precision are tried when the node
+            is configured.
     """
 
     def __init__(self, node: Node, on_change: Callable[[Settings], None]) -> None:
@@ -85,6 +119,9 @@ class Parameters:
             for name, default in asdict(Settings()).items()
         }
         self.settings = Settings(**values)
+        for name in ("rgb_transport", "depth_transport", "depth_to_rgb", "fill_holes"):
+            if reason := _problem(name, values[name]):
+                raise InvalidParameterValueException(name, values[name], reason)
         self._on_change = on_change
         node.add_on_set_parameters_callback(self._set)
 
@@ -106,6 +143,11 @@ def _problem(name: str, value: Any) -> str | None:
         return f"model: there is no file {value}"
     if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         return f"device: is auto, cpu, cuda or cuda:N, not '{value}'"
-    if name == "precision" and value not in PRECISIONS:
-        return f"precision: is one of {', '.join(PRECISIONS)}, not '{value}'"
+    if name in _CHOICES and value not in _CHOICES[name]:
+        return f"{name}: is one of {', '.join(_CHOICES[name])}, not '{value}'"
+    if name == "depth_to_rgb":
+        try:
+            parse_pose(value)
+        except ValueError as error:
+            return f"depth_to_rgb: {error}"
     return None

@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from rclpy.node import Node
 from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 from sgnet_msgs.msg import FrameStats
+from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
+from sgnet_core.lens import Camera
 from sgnet_core.segmenter import Prediction, Segmenter
 from sgnet_core.spatial import NEEDS_INTRINSICS
-from sgnet_ros.camera_model import intrinsics_of
+from sgnet_ros.camera_model import camera_of, intrinsics_of, is_rectified
+from sgnet_ros.clouds import point_cloud
+from sgnet_ros.depth_alignment import DepthAligner
 from sgnet_ros.diagnostics import FrameCounters, Throttle
-from sgnet_ros.images import ImageArray, ImageError, depth_view, rgb_view
+from sgnet_ros.images import ImageArray
+from sgnet_ros.inputs import FrameDropped, Topics, pair_arrays
+from sgnet_ros.parameters import Settings
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import cause_of
 from sgnet_ros.synchronizer import Pair, PairMatcher
 
+Read = TypeVar("Read")
 
-@dataclass(frozen=True)
-class Topics:
-    """Resolved names of the inputs."""
-
-    rgb: str
-    depth: str
-    camera_info: str
+_BEND_PX = 1.0
+"""A lens that moves pixels by no more than this is as good as none to the network."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """A pair on its way to the worker; ``complete`` is when it was matched (``perf_counter``)."""
 
-    pair: Pair[Image]
+    pair: Pair[Any]
     matching_ms: float
     complete: float
-
-
-class FrameDropped(Exception):
-    """A pair that cannot become a label image: the cause to count it under, and what to do."""
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(remedy)
-        self.cause = cause
 
 
 class FrameProcessor:
@@ -58,16 +54,23 @@ class FrameProcessor:
         publishers: of the outputs.
         matcher: where the frames come from, for the counters in ``~/stats``.
         topics: for messages about them.
-        overlay_alpha: gives the opacity of the overlay.
+        aligner: registers depth where it has to be.
+        settings: gives the parameters' present values.
+
+    Attributes:
+        aligner: as given.
+        counters: what became of the frames.
+        camera_info: the colour camera's, the last one received.
     """
 
     def __init__(
         self,
         node: Node,
         publishers: Publishers,
-        matcher: PairMatcher[Image],
+        matcher: PairMatcher[Any],
         topics: Topics,
-        overlay_alpha: Callable[[], float],
+        aligner: DepthAligner,
+        settings: Callable[[], Settings],
     ) -> None:
         self.counters = FrameCounters()
         self.camera_info: CameraInfo | None = None
@@ -75,7 +78,9 @@ class FrameProcessor:
         self._publishers = publishers
         self._matcher = matcher
         self._topics = topics
-        self._overlay_alpha = overlay_alpha
+        self.aligner = aligner
+        self._settings = settings
+        self._lens: tuple[Any, ...] = ()
         self._throttle = Throttle(interval_s=5.0)
         self._stats_ms = 0.0
 
@@ -97,16 +102,25 @@ class FrameProcessor:
     def _process(self, frame: Frame, segmenter: Segmenter) -> None:
         taken = time.perf_counter()
         pair, camera_info = frame.pair, self.camera_info
-        rgb, depth, copies = self._convert(pair)
-        self._require_registration(pair)
+        rgb, raw_depth, copies = pair_arrays(pair, self._topics)
+        size = rgb.shape[:2]
+        depth = self.aligner.align(
+            pair,
+            size,
+            raw_depth,
+            lambda: self._camera(camera_info, size, "registering depth"),
+            segmenter,
+        )
         intrinsics = None
         if segmenter.model.config.spatial in NEEDS_INTRINSICS:
-            intrinsics = self._intrinsics(camera_info, pair.rgb)
+            intrinsics = self._intrinsics(camera_info, size)
         converted = time.perf_counter()
         prediction = self._segment(segmenter, rgb, depth, intrinsics)
         segmented = time.perf_counter()
         header = pair.rgb.header
         copies += self._publishers.publish_frame(header, prediction, segmenter.labels, camera_info)
+        if self._publishers.wants_points:
+            self._publish_points(pair, camera_info, rgb, depth, prediction)
         published = time.perf_counter()
         age = self._node.get_clock().now() - Time.from_msg(header.stamp)
         stages = prediction.stages_ms
@@ -130,60 +144,93 @@ class FrameProcessor:
         self._publish_stats(stats)
         self._stats_ms = (time.perf_counter() - published) * 1e3
 
-    def _convert(self, pair: Pair[Image]) -> tuple[ImageArray, ImageArray, int]:
-        """RGB, depth, and the number of copies made."""
-        try:
-            rgb, rgb_copies = rgb_view(pair.rgb)
-        except ImageError as error:
-            raise FrameDropped("bad_rgb", f"{self._topics.rgb}: {error}") from error
-        try:
-            depth, depth_copies = depth_view(pair.depth)
-        except ImageError as error:
-            raise FrameDropped("bad_depth", f"{self._topics.depth}: {error}") from error
-        return rgb, depth, rgb_copies + depth_copies
-
-    def _require_registration(self, pair: Pair[Image]) -> None:
-        rgb, depth = pair.rgb, pair.depth
-        same_size = (rgb.width, rgb.height) == (depth.width, depth.height)
-        if same_size and rgb.header.frame_id == depth.header.frame_id:
-            return
-        raise FrameDropped(
-            "not_registered",
-            f"{self._topics.rgb} is {rgb.width}x{rgb.height} in frame '{rgb.header.frame_id}', but "
-            f"{self._topics.depth} is {depth.width}x{depth.height} in frame "
-            f"'{depth.header.frame_id}'. Depth must be registered to the colour image: start "
-            "realsense2_camera with align_depth.enable:=true and use its topic "
-            "aligned_depth_to_color/image_raw, other drivers with depth_registration:=true, or run "
-            "depth_image_proc's register node",
-        )
-
-    def _intrinsics(self, info: CameraInfo | None, rgb: Image) -> Intrinsics:
+    def _calibrated(
+        self, info: CameraInfo | None, user: str, read: Callable[[CameraInfo], Read]
+    ) -> Read:
+        """What ``read`` makes of the colour camera's calibration, which ``user`` needs."""
+        topic = self._topics.camera_info
         if info is None:
             raise FrameDropped(
                 "no_camera_info",
-                f"nothing received on {self._topics.camera_info}, and this model needs the "
-                "camera's intrinsics: start the driver's camera_info, or remap rgb/camera_info",
+                f"nothing received on {topic}, and {user} needs the camera's intrinsics: start the "
+                "driver's camera_info, or remap rgb/camera_info",
             )
         try:
-            return intrinsics_of(info, rgb.width, rgb.height)
+            return read(info)
         except ValueError as error:
-            text = f"{self._topics.camera_info}: {error}"
-            raise FrameDropped("no_camera_info", text) from error
+            raise FrameDropped("no_camera_info", f"{topic}: {error}") from error
+
+    def _camera(self, info: CameraInfo | None, size: tuple[int, int], user: str) -> Camera:
+        rectified = is_rectified(self._topics.rgb)
+        return self._calibrated(info, user, lambda i: camera_of(i, size[1], size[0], rectified))
+
+    def _intrinsics(self, info: CameraInfo | None, size: tuple[int, int]) -> Intrinsics:
+        """For the network, which is trained on pinhole cameras."""
+        rectified = is_rectified(self._topics.rgb)
+        intrinsics = self._calibrated(
+            info, "this model", lambda i: intrinsics_of(i, size[1], size[0], rectified)
+        )
+        assert info is not None
+        lens = (info.distortion_model, *info.d)
+        if lens != self._lens:
+            self._lens = lens
+            self._check_lens(info, size)
+        return intrinsics
+
+    def _check_lens(self, info: CameraInfo, size: tuple[int, int]) -> None:
+        """Warns if the network's 3D coordinates or HHA are off because the image is distorted."""
+        try:
+            bend_px = self._camera(info, size, "this model").bend_px()
+        except FrameDropped:  # a lens that isn't known
+            bend_px = math.inf
+        if bend_px > _BEND_PX and self._throttle.passes("lens"):
+            self._node.get_logger().warning(
+                f"{self._topics.camera_info}: the lens ({info.distortion_model}) moves pixels by "
+                f"up to {bend_px:.0f}, and this model takes the images for a pinhole camera's: "
+                "give it rectified topics (image_proc's image_rect) for exact 3D input; "
+                "registration and ~/points go through the lens model"
+            )
+
+    def _publish_points(
+        self,
+        pair: Pair[Any],
+        info: CameraInfo | None,
+        rgb: ImageArray,
+        depth: ImageArray | Tensor,
+        prediction: Prediction,
+    ) -> None:
+        """Publishes ~/points, or says what is missing; the labels are out already."""
+        try:
+            camera = self._camera(info, rgb.shape[:2], "~/points")
+        except FrameDropped as missing:
+            if self._throttle.passes("points"):
+                self._node.get_logger().error(f"no ~/points: {missing}")
+            return
+        if prediction.confidence is None:  # somebody has subscribed during inference
+            return
+        if isinstance(depth, Tensor):
+            depth = depth.cpu().numpy()
+        cloud = point_cloud(
+            pair.rgb.header, depth, camera, rgb, prediction.labels, prediction.confidence
+        )
+        self._publishers.points.publish(cloud)
 
     def _segment(
         self,
         segmenter: Segmenter,
         rgb: ImageArray,
-        depth: ImageArray,
+        depth: ImageArray | Tensor,
         intrinsics: Intrinsics | None,
     ) -> Prediction:
+        settings = self._settings()
         try:
             return segmenter.segment(
                 rgb,
                 depth,
                 intrinsics,
                 confidence=self._publishers.wants_confidence,
-                overlay=self._overlay_alpha() if self._publishers.wants_overlay else None,
+                overlay=settings.overlay_alpha if self._publishers.wants_overlay else None,
+                holes=settings.fill_holes,
             )
         except Exception as error:  # whatever a device may raise, the node goes on
             text = f"{segmenter.info.name} on {segmenter.device}: {error}"

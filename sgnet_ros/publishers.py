@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import importlib
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import ColorRGBA, Header
 
@@ -37,14 +39,23 @@ class Publishers:
         self.confidence = node.create_publisher(Image, "~/confidence", _FRAMES)
         self.overlay = node.create_publisher(Image, "~/overlay", _FRAMES)
         self.color = node.create_publisher(Image, "~/color", _FRAMES)
+        self.points = node.create_publisher(PointCloud2, "~/points", _FRAMES)
         self.camera_info = node.create_publisher(CameraInfo, "~/camera_info", _FRAMES)
         self.class_map = node.create_publisher(ClassMap, "~/class_map", _LATCHED)
+        self.label_info = None  # where vision_msgs isn't installed
+        if vision := _vision_msgs():
+            self.label_info = node.create_publisher(vision.LabelInfo, "~/label_info", _LATCHED)
         self.stats = node.create_publisher(FrameStats, "~/stats", _FRAMES)
 
     @property
     def wants_confidence(self) -> bool:
-        """Whether somebody subscribes to ~/confidence."""
-        return bool(self.confidence.get_subscription_count())
+        """Whether somebody subscribes to ~/confidence, or to ~/points, which hold it too."""
+        return bool(self.confidence.get_subscription_count()) or self.wants_points
+
+    @property
+    def wants_points(self) -> bool:
+        """Whether somebody subscribes to ~/points."""
+        return bool(self.points.get_subscription_count())
 
     @property
     def wants_overlay(self) -> bool:
@@ -88,15 +99,19 @@ class Publishers:
 
     def publish_class_map(self, info: ModelInfo) -> None:
         """Publishes, latched, what the ids in ~/labels mean."""
-        self.class_map.publish(class_map(info, self._node.get_clock().now().to_msg()))
+        stamp = self._node.get_clock().now().to_msg()
+        self.class_map.publish(class_map(info, stamp))
+        if self.label_info is not None:
+            self.label_info.publish(label_info(info, stamp))
 
     def destroy(self) -> None:
         """Removes the topics."""
         for publisher in (
-            *(self.labels, self.confidence, self.overlay, self.color),
-            *(self.camera_info, self.class_map, self.stats),
+            *(self.labels, self.confidence, self.overlay, self.color, self.points),
+            *(self.camera_info, self.class_map, self.label_info, self.stats),
         ):
-            self._node.destroy_publisher(publisher)
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
 
 
 def class_map(info: ModelInfo, stamp: object) -> ClassMap:
@@ -112,3 +127,28 @@ def class_map(info: ModelInfo, stamp: object) -> ClassMap:
     )
     message.header.stamp = stamp
     return message
+
+
+def label_info(info: ModelInfo, stamp: object) -> Any:
+    """A model's label set as vision_msgs/LabelInfo, which must be installed.
+
+    The unlabelled id isn't in it: by that message's convention the highest id of the image's type
+    is.
+    """
+    vision = _vision_msgs()
+    message = vision.LabelInfo(
+        class_map=[
+            vision.VisionClass(class_id=number, class_name=name)
+            for number, name in zip(info.labels.ids, info.labels.names, strict=True)
+        ]
+    )
+    message.header.stamp = stamp
+    return message
+
+
+def _vision_msgs() -> Any:
+    """The module of vision_msgs' messages, or None where it isn't installed."""
+    try:
+        return importlib.import_module("vision_msgs.msg")
+    except ImportError:
+        return None

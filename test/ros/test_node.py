@@ -155,9 +155,9 @@ def test_what_nobody_listens_to_is_not_computed(
     asked: list[tuple[bool, bool]] = []
     segment = Segmenter.segment
 
-    def spy(*args: Any, confidence: bool, overlay: float | None) -> Any:
+    def spy(*args: Any, confidence: bool, overlay: float | None, **kwargs: Any) -> Any:
         asked.append((confidence, overlay is not None))
-        return segment(*args, confidence=confidence, overlay=overlay)
+        return segment(*args, confidence=confidence, overlay=overlay, **kwargs)
 
     monkeypatch.setattr(Segmenter, "segment", spy)
     _, stats = robot.segment(*scene.messages())
