@@ -1,8 +1,9 @@
 """Modulated deformable convolution (Zhu et al., Deformable ConvNets v2, CVPR 2019).
 
 `deform_conv2d` takes the same arguments as ``torchvision.ops.deform_conv2d`` and picks the
-implementation: torchvision's operator on a GPU and while a graph is exported, and on the CPU a
-gather of the sampled pixels followed by one matrix product, which is several times faster there.
+implementation: on the CPU a gather of the sampled pixels followed by one matrix product, which is
+several times faster there; on a GPU the fused kernel of `sgnet_core.kernels`; torchvision's
+operator where that does not run, and while a graph is exported.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 import torchvision.ops
 from torch import Tensor
+
+from sgnet_core.kernels import fused_runs_on
 
 
 class Taps(NamedTuple):
@@ -39,6 +42,8 @@ def find_taps(
     ``offset`` is (B, 2K, H', W') in pixels, channel 2i = Δy and 2i + 1 = Δx of kernel position i
     in row-major order. Outside the map the value is 0, pixel by pixel, as if the map were padded.
     """
+    if offset.dtype in (torch.bfloat16, torch.float16):
+        offset = offset.float()  # these cannot tell neighbouring pixels apart
     height, width = size
     batch, _, h, w = offset.shape
     delta = offset.view(batch, kernel * kernel, 2, h, w).permute(0, 3, 4, 1, 2)  # (B, h, w, K, 2)
@@ -55,7 +60,8 @@ def find_taps(
     ys = torch.stack((y0, y0, y0 + 1, y0 + 1), dim=-1)
     xs = torch.stack((x0, x0 + 1, x0, x0 + 1), dim=-1)
     inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
-    index = ys.clamp(0, height - 1).long() * width + xs.clamp(0, width - 1).long()
+    # Limited as integers, so that NaN, in a network that diverges, reads some pixel times NaN.
+    index = ys.long().clamp_(0, height - 1) * width + xs.long().clamp_(0, width - 1)
     index += torch.arange(batch, device=offset.device).view(batch, 1, 1, 1, 1) * (height * width)
     return Taps(index.view(-1, 4), (weight * inside).view(-1, 4), (batch, h, w))
 
@@ -84,6 +90,7 @@ def gather_conv(
     if mask is not None:
         tap_weight = tap_weight * mask.permute(0, 2, 3, 1).reshape(-1, 1)
     rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    tap_weight = tap_weight.to(rows.dtype)
     sampled = F.embedding_bag(taps.pixel, rows, per_sample_weights=tap_weight, mode="sum")
     kernel = weight.permute(2, 3, 1, 0).reshape(-1, out)  # (K·C, O)
     columns = sampled.view(batch * h * w, -1)
@@ -99,14 +106,13 @@ def deform_conv2d(
     bias: Tensor | None = None,
     *,
     stride: int = 1,
-    padding: int = 1,
 ) -> Tensor:
-    """Y(p) = Σ_i W_i · M_i(p) · X(p + d_i + Δd_i(p)), one deformable group, dilation 1.
+    """Y(p) = Σ_i W_i · M_i(p) · X(p + d_i + Δd_i(p)): 3x3, padding 1, one group, dilation 1.
 
     Args:
         x: (B, C, H, W).
         offset: (B, 2K, H', W') in pixels of X, (Δy, Δx) per kernel position.
-        weight: (O, C, k, k).
+        weight: (O, C, 3, 3).
         mask: (B, K, H', W'), or None for an unmodulated convolution.
         bias: (O,) or None.
 
@@ -114,13 +120,41 @@ def deform_conv2d(
         (B, O, H', W').
     """
     if uses_gather(x):
-        taps = find_taps(offset, (x.shape[2], x.shape[3]), weight.shape[-1], stride, padding)
+        taps = find_taps(offset, (x.shape[2], x.shape[3]), 3, stride)
         return gather_conv(x, taps, weight, mask, bias)
+    if uses_fused(x):
+        return fused_conv(x, offset, weight, mask, bias, stride)
     return torchvision.ops.deform_conv2d(
-        x, offset, weight, bias, stride=stride, padding=padding, mask=mask
+        x, offset, weight, bias, stride=stride, padding=1, mask=mask
     )
 
 
 def uses_gather(x: Tensor) -> bool:
     """Whether the gather runs: on the CPU, unless a graph with the plain operator is wanted."""
     return x.device.type == "cpu" and not torch.compiler.is_exporting()
+
+
+def uses_fused(x: Tensor) -> bool:
+    """Whether the fused GPU kernel runs."""
+    return x.is_cuda and not torch.compiler.is_exporting() and fused_runs_on(x.device)
+
+
+def fused_conv(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    stride: int = 1,
+    sigmoid: bool = False,
+) -> Tensor:
+    """`deform_conv2d` by the fused kernel, in autocast's type where autocast is on.
+
+    With ``sigmoid`` the result is the sigmoid of the convolution's.
+    """
+    from sgnet_core.kernels.deform import deform_conv  # needs Triton
+
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    result: Tensor = deform_conv(x.to(dtype), offset, weight.to(dtype), mask, bias, stride, sigmoid)
+    return result

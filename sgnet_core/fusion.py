@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sgnet_core.backbone import BasicBlock, Bottleneck
 from sgnet_core.dcn import DCNv2
-from sgnet_core.deform import Taps
+from sgnet_core.deform import Taps, fused_conv, uses_fused
 from sgnet_core.sconv import KERNEL, POSITIONS, SConv2d, WeightGenerator
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -85,6 +85,9 @@ class LinearWeightGenerator(nn.Module):
 
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
         """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
+        if taps is None and uses_fused(projected):
+            weight = self.kernel.view(KERNEL, KERNEL, POSITIONS, -1).permute(2, 3, 0, 1)
+            return fused_conv(projected, offset, weight, None, self.bias, self.stride, sigmoid=True)
         mapped = F.conv2d(projected, self.kernel)  # (B, 81, H, W)
         sampled = _sample(mapped, offset, self.stride) if taps is None else _gather(mapped, taps)
         return (sampled + self.bias.view(POSITIONS, 1, 1)).sigmoid()
@@ -102,7 +105,7 @@ def _gather(mapped: Tensor, taps: Taps) -> Tensor:
 
 
 def _sample(mapped: Tensor, offset: Tensor, stride: int) -> Tensor:
-    """The same by bilinear sampling of one image per position, for GPUs and exported graphs."""
+    """The same by bilinear sampling of one image per position, for exported graphs."""
     height, width = mapped.shape[2:]
     h, w = offset.shape[2:]
     delta = offset.float().view(-1, POSITIONS, 2, h, w)

@@ -18,7 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgnet_core.deform import Taps, deform_conv2d, find_taps, gather_conv, uses_gather
+from sgnet_core.deform import (
+    Taps,
+    deform_conv2d,
+    find_taps,
+    fused_conv,
+    gather_conv,
+    uses_fused,
+    uses_gather,
+)
 
 PROJECTED_CHANNELS = 64
 KERNEL = 3
@@ -154,6 +162,11 @@ class WeightGenerator(nn.Module):
 
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
         """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
+        if taps is None and uses_fused(projected):
+            # Two linear maps in a row are one.
+            weight = torch.einsum("om,mcyx->ocyx", self.to_mask.weight[:, :, 0, 0], self.gather)
+            bias = self.to_mask.bias
+            return fused_conv(projected, offset, weight, None, bias, self.stride, sigmoid=True)
         if taps is not None:
             gathered = gather_conv(projected, taps, self.gather)
         else:

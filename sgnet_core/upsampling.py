@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sgnet_core.heads import upsample
+from sgnet_core.kernels import fused_runs_on
 
 Mask = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -47,6 +48,11 @@ def best_labels(
     """
     if scores.device.type == "cpu":
         return best_by_cell(scores, size, confidence)
+    if scores.is_cuda and fused_runs_on(scores.device):
+        from sgnet_core.kernels.tail import best_labels_fused  # needs Triton
+
+        labels, sure = best_labels_fused(scores, size, confidence)
+        return labels.cpu().numpy(), None if sure is None else sure.cpu().numpy()
     return best_by_rows(scores, size, confidence)
 
 

@@ -94,3 +94,22 @@ def test_an_integer_offset_moves_the_image() -> None:
     assert torch.equal(y[0, 0, :3, 1:], x[0, 0, 1:, :4])
     assert torch.equal(y[0, 0, 3], torch.zeros(5))
     assert torch.equal(y[0, 0, :, 0], torch.zeros(4))
+
+
+def test_offsets_that_are_not_numbers_give_no_numbers_instead_of_an_error() -> None:
+    x, offset, weight, mask, bias = random_case(5, 1, 2, 3, 6, 7, 1)
+    offset[0, 4, 2, 3] = float("nan")
+    result = deform_conv2d(x, offset, weight, mask, bias)
+    broken = torch.zeros_like(result, dtype=torch.bool)
+    broken[0, :, 2, 3] = True
+    assert torch.equal(result.isnan(), broken)
+
+
+def test_half_precision_offsets_keep_their_pixels_apart() -> None:
+    # At column 300 neighbouring bfloat16 numbers lie 2 apart.
+    x = torch.arange(400.0).expand(1, 1, 3, 400)
+    offset = torch.zeros(1, 18, 3, 400, dtype=torch.bfloat16)
+    pick_centre = torch.zeros(1, 1, 3, 3)
+    pick_centre[0, 0, 1, 1] = 1
+    result = gather_conv(x, find_taps(offset, (3, 400)), pick_centre)
+    assert torch.equal(result, x)
