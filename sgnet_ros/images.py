@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+
+if TYPE_CHECKING:  # reading takes any object with the message's fields, and no ROS
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
 
 ImageArray = npt.NDArray[Any]
 
@@ -133,6 +135,8 @@ def image_message(array: ImageArray, header: Header) -> Image:
     if encoding is None or (array.ndim == 3 and array.shape[2] != 3):
         raise ValueError(f"no encoding for {array.dtype} {array.shape}")
     height, width = array.shape[:2]
+    from sensor_msgs.msg import Image
+
     message = Image(
         header=header,
         height=height,
