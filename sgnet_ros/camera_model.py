@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.lens import Camera, Lens
+
+if TYPE_CHECKING:  # reading takes any object with the message's fields, and no ROS
+    from sensor_msgs.msg import CameraInfo
 
 
 def is_rectified(image_topic: str) -> bool:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from sgnet_ros.compressed import compressed_depth_view, compressed_rgb_view
 from sgnet_ros.images import ImageArray, ImageError, ImageView, depth_view, rgb_view
 from sgnet_ros.synchronizer import Pair
+from sgnet_ros.transforms import StaticTransforms
 
 TRANSPORTS = {"rgb_transport": ("raw", "compressed"), "depth_transport": ("raw", "compressedDepth")}
 """How images may come, by parameter: as sensor_msgs/Image, or on a topic with that suffix."""
+
+# As tf2's own listener: every publisher's last message comes, however late one subscribes.
+_LATCHED = QoSProfile(
+    depth=100,
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,23 @@ def image_topic(node: Node, name: str, transport: str) -> tuple[type, str]:
     if transport == "raw":
         return Image, name
     return CompressedImage, f"{node.resolve_topic_name(name)}/{transport}"
+
+
+def subscribe_transforms(node: Node, transforms: StaticTransforms) -> list[Any]:
+    """Feeds ``/tf_static`` to ``transforms``.
+
+    Returns:
+        The subscription, in a list; an empty one where tf2_msgs isn't installed.
+    """
+    try:
+        message_type = importlib.import_module("tf2_msgs.msg").TFMessage
+    except ImportError:
+        return []
+
+    def receive(message: Any) -> None:
+        transforms.add(message.transforms)
+
+    return [node.create_subscription(message_type, "/tf_static", receive, _LATCHED)]
 
 
 def pair_arrays(pair: Pair[Any], topics: Topics) -> tuple[ImageArray, ImageArray, int]:

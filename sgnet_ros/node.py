@@ -35,13 +35,13 @@ from sgnet_ros.cadence import Cadence
 from sgnet_ros.depth_alignment import DepthAligner
 from sgnet_ros.diagnostics import Diagnostics
 from sgnet_ros.environment import prepare_environment
-from sgnet_ros.inputs import Topics, image_topic
+from sgnet_ros.inputs import Topics, image_topic, subscribe_transforms
 from sgnet_ros.parameters import Parameters, Settings
 from sgnet_ros.processor import Frame, FrameProcessor
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import DeviceHealth, free_cached_memory
 from sgnet_ros.synchronizer import Pair, PairMatcher, PairSynchronizer
-from sgnet_ros.transforms import StaticTransforms, parse_pose, subscribe
+from sgnet_ros.transforms import StaticTransforms, parse_pose
 from sgnet_ros.worker import Worker
 
 try:
@@ -222,7 +222,7 @@ class SGNetNode(LifecycleNode):
         ]
         topics = Topics(*(s.topic_name for s in (rgb.sub, depth.sub, *infos)))
         transforms = StaticTransforms()
-        static = subscribe(self, transforms)
+        static = subscribe_transforms(self, transforms)
         matcher: PairMatcher[Image] = PairMatcher(_slop_ns(settings), settings.queue_size)
         processor = FrameProcessor(
             self,

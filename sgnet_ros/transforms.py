@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rclpy.node import Node
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 
 Pose = npt.NDArray[np.float64]
-
-# As tf2's own listener: every publisher's last message comes, however late one subscribes.
-_LATCHED = QoSProfile(
-    depth=100,
-    reliability=QoSReliabilityPolicy.RELIABLE,
-    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
-)
 
 
 class StaticTransforms:
@@ -51,23 +41,6 @@ class StaticTransforms:
                     poses[neighbour] = poses[frame] @ pose
                     queue.append(neighbour)
         return poses.get(source.lstrip("/"))
-
-
-def subscribe(node: Node, transforms: StaticTransforms) -> list[Any]:
-    """Feeds ``/tf_static`` to ``transforms``.
-
-    Returns:
-        The subscription, in a list; an empty one where tf2_msgs isn't installed.
-    """
-    try:
-        message_type = importlib.import_module("tf2_msgs.msg").TFMessage
-    except ImportError:
-        return []
-
-    def receive(message: Any) -> None:
-        transforms.add(message.transforms)
-
-    return [node.create_subscription(message_type, "/tf_static", receive, _LATCHED)]
 
 
 def matrix_of(transform: Any) -> Pose:

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
 from sgnet_core.camera import Intrinsics
+from sgnet_core.lens import Camera
+from sgnet_core.registration import DepthRegistration
 from sgnet_ros.bag_source import BagSource
 from sgnet_ros.bags import Bag, BagError, BagWriter, is_bag
-from sgnet_ros.registration import register_depth
 
 ROS2 = get_typestore(Stores.ROS2_JAZZY)
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
@@ -210,6 +212,13 @@ def unregistered(make: Maker) -> Messages:
     ]
 
 
+def registered(depth: npt.NDArray[Any], rgb: Intrinsics, pose: npt.NDArray[Any]) -> Any:
+    """Depth of `unregistered`'s camera as the colour camera sees it."""
+    camera = Camera(Intrinsics(8, 8, 5, 4, WIDTH, HEIGHT))
+    metres = torch.from_numpy(depth.astype(np.float32))
+    return DepthRegistration(camera, Camera(rgb), pose)(metres).numpy()
+
+
 def test_depth_is_registered_with_the_recorded_transforms(tmp_path: Path) -> None:
     make = Maker(2)
     tf = make.static_tf(
@@ -227,7 +236,7 @@ def test_depth_is_registered_with_the_recorded_transforms(tmp_path: Path) -> Non
     pose[0, 3] = 0.1
     depth = np.full((HEIGHT, WIDTH), 2.0)
     depth[2:5, 3:7] = 1.0
-    expected = register_depth(depth, Intrinsics(8, 8, 5, 4, WIDTH, HEIGHT), frame.intrinsics, pose)
+    expected = registered(depth, frame.intrinsics, pose)
     assert (expected[0, 4], expected[0, 3], expected[1, 8]) == (1, 2, 1)  # turned and shifted
     np.testing.assert_array_equal(frame.depth, np.rint(expected * 1000))
 
@@ -254,7 +263,7 @@ def test_librealsense_recordings_are_understood(tmp_path: Path) -> None:
     pose[0, 3] = 0.015
     depth = np.full((HEIGHT, WIDTH), 1.0)
     depth[2:5, 3:7] = 0.5
-    expected = register_depth(depth, Intrinsics(8, 8, 5, 4, WIDTH, HEIGHT), frame.intrinsics, pose)
+    expected = registered(depth, frame.intrinsics, pose)
     np.testing.assert_array_equal(frame.depth, np.rint(expected * 1000))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from sgnet_core.camera import Intrinsics
 from sgnet_ros.frames import Frame, SourceError, millimetres
-from sgnet_ros.registration import register_depth
 from sgnet_ros.sources import open_source
 
 K = [[50.0, 0, 8.5], [0, 52.0, 6.0], [0, 0, 1]]
@@ -156,104 +152,6 @@ def test_rooms_are_labelled_and_the_same_for_everybody() -> None:
         assert 0.3 < np.median(frame.depth[frame.depth > 0]) / 1000 < 10
     np.testing.assert_array_equal(next(iter(source)).rgb, frames[0].rgb)
     assert (frames[0].rgb != frames[1].rgb).any()  # the camera moves
-
-
-def reference_registration(
-    depth: npt.NDArray[np.float64], camera: Intrinsics, target: Intrinsics, pose: npt.NDArray[Any]
-) -> npt.NDArray[np.float64]:
-    """The same rule, one pixel at a time in plain Python floats."""
-    out = np.zeros((target.height, target.width))
-    for v in range(camera.height):
-        for u in range(camera.width):
-            z = float(depth[v, u])
-            if z <= 0:
-                continue
-
-            def seen(du: float, dv: float, u: int = u, v: int = v, z: float = z) -> list[float]:
-                ray = [(u + du - camera.cx) / camera.fx, (v + dv - camera.cy) / camera.fy, 1.0]
-                x, y, w = (
-                    sum(float(pose[i, j]) * ray[j] * z for j in range(3)) + float(pose[i, 3])
-                    for i in range(3)
-                )
-                if w <= 0:
-                    return [math.nan, math.nan, w]
-                return [x / w * target.fx + target.cx, y / w * target.fy + target.cy, w]
-
-            corners = [seen(a, b) for a in (-0.5, 0.5) for b in (-0.5, 0.5)]
-            w = seen(0, 0)[2]
-            if w <= 0 or any(math.isnan(c[0]) for c in corners):
-                continue
-            left, right = (math.ceil(f(c[0] for c in corners)) for f in (min, max))
-            top, bottom = (math.ceil(f(c[1] for c in corners)) for f in (min, max))
-            if right - left > 32 or bottom - top > 32:
-                continue
-            for row in range(max(top, 0), min(bottom, target.height)):
-                for column in range(max(left, 0), min(right, target.width)):
-                    if out[row, column] == 0 or w < out[row, column]:
-                        out[row, column] = w
-    return out
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.integers(0, 10**6),
-    st.floats(0.3, 3),
-    st.tuples(*[st.floats(-0.4, 0.4)] * 3),
-    st.tuples(*[st.floats(-0.3, 0.3)] * 3),
-)
-def test_registration_equals_the_plain_rule(
-    seed: int, zoom: float, angles: tuple[float, ...], shift: tuple[float, ...]
-) -> None:
-    rng = np.random.default_rng(seed)
-    depth = rng.choice([0.0, 0.8, 1.5, 3.0], (9, 13)) * rng.uniform(0.9, 1.1, (9, 13))
-    camera = Intrinsics(11.0, 12.0, 6.3, 4.1, 13, 9)
-    target = Intrinsics(11.0 * zoom, 11.5 * zoom, 7.7, 6.2, 17, 14)
-    pose = np.eye(4)
-    for axis, angle in enumerate(angles):
-        turn, (i, j) = np.eye(4), [k for k in range(3) if k != axis]
-        turn[[i, i, j, j], [i, j, i, j]] = [
-            math.cos(angle),
-            -math.sin(angle),
-            math.sin(angle),
-            math.cos(angle),
-        ]
-        pose = pose @ turn
-    pose[:3, 3] = shift
-    got = register_depth(depth, camera, target, pose)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, reference_registration(depth, camera, target, pose), rtol=1e-6)
-
-
-def test_registration_onto_itself_changes_nothing() -> None:
-    camera = Intrinsics(11.0, 12.0, 6.3, 4.1, 13, 9)
-    depth = np.random.default_rng(0).choice([0.0, 0.8, 1.5], (9, 13)).astype(np.float32)
-    np.testing.assert_array_equal(register_depth(depth, camera, camera, np.eye(4)), depth)
-
-
-def test_registration_leaves_no_grid_of_holes_in_a_finer_image() -> None:
-    """A wall seen by a coarse depth camera, a little turned, fills the colour image."""
-    camera = Intrinsics.from_fov(40, 30, 90)
-    target = Intrinsics.from_fov(160, 120, 60)
-    pose = np.eye(4)
-    pose[:2, :2] = [[math.cos(0.02), -math.sin(0.02)], [math.sin(0.02), math.cos(0.02)]]
-    wall = register_depth(np.full((30, 40), 2.0), camera, target, pose)
-    assert (wall == 2).all()
-
-
-def test_the_nearer_surface_hides_the_farther_one() -> None:
-    camera = Intrinsics(10.0, 10.0, 4.5, 2.0, 10, 5)
-    depth = np.full((5, 10), 2.0)
-    depth[:, 3] = 1.0
-    pose = np.eye(4)
-    pose[0, 3] = 0.2  # 1 pixel at 2 m, 2 pixels at 1 m
-    got = register_depth(depth, camera, camera, pose)
-    np.testing.assert_array_equal(got[2], [0, 2, 2, 2, 0, 1, 2, 2, 2, 2])
-
-
-def test_depth_of_the_wrong_size_is_refused() -> None:
-    camera = Intrinsics(10.0, 10.0, 4.5, 2.0, 10, 5)
-    with pytest.raises(ValueError, match="depth is 5x10, its intrinsics are for 10x5"):
-        register_depth(np.zeros((10, 5)), camera, camera, np.eye(4))
 
 
 def test_a_frame_without_labels_stays_without() -> None:
