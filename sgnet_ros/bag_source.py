@@ -126,8 +126,10 @@ class BagSource(Source):
         labels_topic: ground truth, where the bag holds several label images.
 
     Attributes:
+        path: of the bag.
         topics: the names that were found or given.
         geometry: the cameras.
+        complete: as of `Bag`.
         classes: that the labels are in, where the bag says it in a ClassMap beside them.
 
     Raises:
@@ -142,17 +144,18 @@ class BagSource(Source):
         depth_topic: str | None = None,
         labels_topic: str | None = None,
     ) -> None:
-        self._path = path
+        self.path = path
         with Bag(path) as bag:
             self.topics = find_topics(bag, rgb_topic, depth_topic, labels_topic)
             self.geometry = Geometry.of(bag, self.topics.rgb, self.topics.depth)
             self.classes = _classes(bag, self.topics.labels)
+            self.complete = bag.complete
             count = bag.counts[self.topics.rgb]
             rate_hz = (count - 1) / bag.duration_s if count > 1 and bag.duration_s else None
         super().__init__(str(path), count, self.classes.name if self.classes else None, rate_hz)
 
     def __iter__(self) -> Iterator[Frame]:
-        with Bag(self._path) as bag:
+        with Bag(self.path) as bag:
             for match in matched(bag, self.topics):
                 try:
                     yield self.geometry.frame(match.stamp_ns, match.rgb, match.depth, match.labels)

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rclpy
@@ -43,6 +43,8 @@ from sgnet_ros.environment import prepare_environment
 from sgnet_ros.frames import Frame, Size, Source, SourceError
 from sgnet_ros.images import image_message
 from sgnet_ros.sources import open_source
+
+Item = TypeVar("Item")
 
 FRAME_ID = "camera_color_optical_frame"
 DEFAULT_RATE_HZ = 10.0
@@ -159,7 +161,7 @@ class Camera(Node):
         if self.source.count is None:
             return _back_and_forth(self._render())
         passes = itertools.repeat(self.source) if self._args.loop else iter([self.source])
-        return _read_ahead(itertools.chain.from_iterable(passes))
+        return read_ahead(itertools.chain.from_iterable(passes))
 
     def _render(self) -> list[Frame]:
         """Rooms are drawn before the first is shown, so that the node has the CPU after that."""
@@ -226,14 +228,14 @@ def _back_and_forth(frames: Sequence[Frame]) -> Iterator[Frame]:
     return itertools.cycle([*frames, *frames[-2:0:-1]])
 
 
-def _read_ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames, decoded by a thread a few frames before they are due."""
-    ready: queue.Queue[Frame | Exception | None] = queue.Queue(_READ_AHEAD)
+def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item]:
+    """The same items, made by a thread up to ``count`` of them before they are due."""
+    ready: queue.Queue[Any] = queue.Queue(count)
 
     def read() -> None:
         try:
-            for frame in frames:
-                ready.put(frame)
+            for item in items:
+                ready.put(item)
             ready.put(None)
         except Exception as error:  # belongs to whoever takes the frames
             ready.put(error)

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,30 +22,12 @@ from sgnet_core.images import write_png
 from sgnet_core.labels import LabelSet
 from sgnet_ros.camera import parse_size
 from sgnet_ros.demo_run import Demo, DemoError
+from sgnet_ros.domains import free_domain, stay_local
 from sgnet_ros.environment import prepare_environment
 from sgnet_ros.pictures import Picture, contact_sheet
 from sgnet_ros.report import table
 
 _SHEET_ROWS = 6
-
-
-def free_domain() -> int:
-    """A DDS domain, 1 to 100, of which no participant runs on this machine; 0 if there is none."""
-    for i in range(100):
-        domain = 1 + (os.getpid() + i) % 100
-        # DDS's rule: a domain has 250 ports from 7400 on, the n-th participant listens on 10 + 2n
-        if all(_is_free(7400 + 250 * domain + offset) for offset in (0, *range(10, 30, 2))):
-            return domain
-    return 0
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-        return True
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -78,9 +59,7 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    if os.environ.get("ROS_DISTRO") == "humble":  # older than the line above
-        os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")
+    stay_local()
     prepare_environment()
     clear(args.out)
     try:

@@ -27,7 +27,7 @@ from sgnet_msgs.msg import FrameStats
 from sgnet_core.model_file import save_model
 from sgnet_core.network import create_model
 from sgnet_core.segmenter import Segmenter
-from sgnet_ros.demo import free_domain
+from sgnet_ros.domains import free_domain
 from sgnet_ros.node import SGNetNode
 
 # Nodes that happen to run on this machine or its network must not take part.

@@ -33,8 +33,8 @@ from sgnet_core.labels import NYU40
 from sgnet_core.model_file import save_model
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros.bags import Bag
-from sgnet_ros.demo import free_domain
 from sgnet_ros.demo_run import pick, rounded
+from sgnet_ros.domains import free_domain
 from sgnet_ros.observer import parse_header
 from sgnet_ros.pictures import Picture, colorize_depth, contact_sheet
 from sgnet_ros.processes import Child
