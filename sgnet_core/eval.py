@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sgnet_core.arguments import image_size, positive
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.loading import ENDLESS, Batch, Samples, collate
 from sgnet_core.data.sample import Sample
@@ -203,28 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         help="factors of the input size whose scores are averaged (default: 1)",
     )
     add("--flip", action="store_true", help="average with the scores of the mirror images too")
-    add("--size", type=_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
+    add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
     add("--batch", type=int, default=8, metavar="N", help="frames at a time (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     add("--json", type=Path, metavar="F", help="also write the figures to this file")
     add("--report", type=Path, metavar="F", help="also write a page with everything in it (HTML)")
     return parser
-
-
-def positive(text: str) -> float:
-    """Command-line text → a positive, finite number."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    """WxH → (H, W)."""
-    width, height = (int(number) for number in text.lower().split("x"))
-    if width < 1 or height < 1:
-        raise ValueError(text)
-    return height, width
 
 
 def _run(args: argparse.Namespace) -> None:

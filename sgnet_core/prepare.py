@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgnet_core.arguments import image_size
 from sgnet_core.data import cityscapes, nyuv2, sunrgbd
 from sgnet_core.data.check import check_folder
 from sgnet_core.data.folder import MILLIMETRES, NamedSamples, write_folder
@@ -72,18 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     rooms = command("rooms", "Procedural rooms.")
     rooms.add_argument("--seed", type=int, required=True, help="other seeds share no rooms")
     rooms.add_argument("--count", type=int, required=True, help="number of frames")
-    rooms.add_argument("--size", type=_size, default=(480, 640), metavar="WxH", help="640x480")
+    rooms.add_argument("--size", type=image_size, default=(480, 640), metavar="WxH", help="640x480")
     check = commands.add_parser("check", help="Report, file by file, what is wrong with a folder.")
     check.add_argument("folder", type=Path)
     return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    """WxH → (H, W)."""
-    width, height = (int(number) for number in text.lower().split("x"))
-    if width < 1 or height < 1:
-        raise ValueError(text)
-    return height, width
 
 
 Splits = Mapping[str, NamedSamples]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,10 @@ def files(tmp_path: Path, model_file: Path, frame: Any) -> Path:
     return tmp_path
 
 
+def counted(*labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    return sum((np.bincount(mask.ravel(), minlength=256) for mask in labels), np.zeros(256, int))
+
+
 def arguments(folder: Path, *extra: str, **changed: str) -> list[str]:
     names = {"model": "m.safetensors", "rgb": "rgb.png", "depth": "depth.png", "out": "out"}
     names |= changed
@@ -84,7 +90,7 @@ def test_labels_overlay_and_scores_are_those_of_the_segmenter(
     np.testing.assert_allclose(written, expected.scores, atol=1e-6)
     printed = capsys.readouterr().out
     assert "tiny on cpu, 81x60" in printed
-    assert shares(labels, LABELS) in printed
+    assert shares(counted(labels), LABELS) in printed
 
 
 def test_the_options_matter(files: Path) -> None:
@@ -114,7 +120,7 @@ def test_depth_arrays_are_metres(files: Path, frame: Any) -> None:
 
 def test_shares_are_sorted_and_named() -> None:
     labels = np.array([[0, 2, 2, 2], [2, 1, 1, 2]], np.uint8)
-    assert shares(labels, LABELS).splitlines() == [
+    assert shares(counted(labels), LABELS).splitlines() == [
         "   2  cup               62.5 %",
         "   1  floor             25.0 %",
         "   0  wall              12.5 %",
@@ -181,3 +187,196 @@ def test_the_command_ends_without_a_traceback(files: Path) -> None:
     assert bad.returncode == 2
     assert bad.stdout == ""
     assert bad.stderr == f"predict: {files / 'no.png'} does not exist\n"
+
+
+@pytest.fixture
+def recording(tmp_path: Path, frame: Any) -> Path:
+    """Three pairs: as they are, mirrored, upside down."""
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    for index, turn in enumerate((np.s_[:], np.s_[:, ::-1], np.s_[::-1])):
+        write_png(folder / f"{index}.rgb.png", np.ascontiguousarray(frame[0][turn]))
+        write_png(folder / f"{index}.depth.png", np.ascontiguousarray(frame[1][turn]))
+    return folder
+
+
+INTRINSICS = ("--intrinsics", "70", "71", "40", "30")
+
+
+def predict(model_file: Path, out: Path, *arguments: object) -> int:
+    """The command's exit status."""
+    fixed = ["--model", str(model_file), "--device", "cpu", "--out", str(out)]
+    return main([*map(str, arguments), *fixed])
+
+
+def test_many_frames_get_the_labels_that_each_gets_alone(
+    recording: Path, model: SGNet, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = recording.parent / "out"
+    assert predict(model_file, out, recording, *INTRINSICS) == 0
+    segmenter = Segmenter(model, "cpu")
+    masks = []
+    for index in range(3):
+        rgb = read_rgb(recording / f"{index}.rgb.png")
+        depth = np.array(Image.open(recording / f"{index}.depth.png")).astype(np.uint16)
+        expected = segmenter.segment(rgb, depth, Intrinsics(70, 71, 40, 30, 81, 60))
+        masks.append(read_labels(out / "labels" / f"{index}.png"))
+        assert np.array_equal(masks[-1], expected.labels)
+        drawn = read_rgb(out / "overlay" / f"{index}.png")
+        assert np.array_equal(drawn, overlay(rgb, masks[-1], LABELS, 0.5))
+    assert not np.array_equal(masks[0], masks[1])
+    assert sorted(path.name for path in out.iterdir()) == ["labels", "overlay"]
+    captured = capsys.readouterr()
+    assert "tiny on cpu: 3 frames" in captured.out
+    assert shares(counted(*masks), LABELS) in captured.out
+    assert "3/3" in captured.err, "the progress bar"
+
+
+def test_globs_and_names_choose_frames(recording: Path, model_file: Path) -> None:
+    chosen = predict(model_file, recording.parent / "a", recording / "[12].rgb.*", *INTRINSICS)
+    assert chosen == 0
+    assert names(recording.parent / "a" / "labels") == ["1.png", "2.png"]
+    files = [recording / "0.rgb.png", recording / "0.depth.png", recording / "2.rgb.png"]
+    assert predict(model_file, recording.parent / "b", *files, *INTRINSICS) == 0
+    assert names(recording.parent / "b" / "labels") == ["0.png", "2.png"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_colour_and_depth_may_lie_apart(recording: Path, model_file: Path) -> None:
+    for path in sorted(recording.glob("*.depth.png")):
+        target = recording.parent / "ranges" / path.name.replace(".depth", "")
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    apart = ("--rgb", recording / "*.png", "--depth", recording.parent / "ranges")
+    assert predict(model_file, recording.parent / "out", *apart, *INTRINSICS) == 0
+    assert names(recording.parent / "out" / "labels") == ["0.png", "1.png", "2.png"]
+
+
+@pytest.fixture
+def plain_folder(recording: Path) -> Path:
+    """Without labels and classes: they are not needed here."""
+    folder = recording.parent / "plain"
+    for kind in ("rgb", "depth"):
+        (folder / kind).mkdir(parents=True)
+        for path in recording.glob(f"*.{kind}.png"):
+            shutil.copy(path, folder / kind / path.name.replace(f".{kind}", ""))
+    camera = {"width": 81, "height": 60, "fx": 70, "fy": 71, "cx": 40, "cy": 30}
+    (folder / "camera.json").write_text(json.dumps({**camera, "depth_scale": 0.002}))
+    return folder
+
+
+def test_a_plain_folder_brings_its_camera_and_its_depth_scale(
+    plain_folder: Path, recording: Path, model_file: Path
+) -> None:
+    out = plain_folder.parent
+    assert predict(model_file, out / "a", plain_folder) == 0
+    given = (*INTRINSICS, "--depth-scale", "0.002")
+    assert predict(model_file, out / "b", recording, *given) == 0
+    assert predict(model_file, out / "c", plain_folder, "--depth-scale", "0.0005") == 0
+    for name in ("0.png", "1.png", "2.png"):
+        expected = read_labels(out / "b" / "labels" / name)
+        assert np.array_equal(read_labels(out / "a" / "labels" / name), expected)
+        assert not np.array_equal(read_labels(out / "c" / "labels" / name), expected)
+
+
+def test_damaged_frames_are_named_and_the_others_labelled(
+    recording: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, small = recording / "0.rgb.png", recording / "1.depth.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    write_png(small, np.ones((30, 40), np.uint16))
+    write_png(recording / "3.rgb.png", np.zeros((60, 81, 3), np.uint8))
+    assert predict(model_file, recording.parent / "out", recording, *INTRINSICS) == 1
+    assert names(recording.parent / "out" / "labels") == ["2.png"]
+    captured = capsys.readouterr()
+    assert f"left out: {broken} cannot be read as an image" in captured.err
+    assert f"{small}: rgb is 81x60 but depth is 40x30" in captured.err
+    assert f"left out: {recording / '3.rgb.png'} has no depth image" in captured.err
+    assert "predict: 3 frames were left out" in captured.err
+    assert "1 frames" in captured.out
+
+
+def test_frames_of_one_name_do_not_overwrite_each_other(
+    recording: Path, plain_folder: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = recording.parent / "out"
+    both = (recording / "0.rgb.png", plain_folder / "rgb" / "0.png")
+    assert predict(model_file, out, *both, *INTRINSICS) == 1
+    assert "there are two frames 0" in capsys.readouterr().err
+    expected = recording.parent / "alone"
+    assert predict(model_file, expected, both[0], *INTRINSICS) == 0
+    first = read_labels(expected / "labels" / "0.png")
+    assert np.array_equal(read_labels(out / "labels" / "0.png"), first)
+
+
+def test_point_clouds_are_written_beside(recording: Path, files: Path, model_file: Path) -> None:
+    out = recording.parent / "many"
+    assert predict(model_file, out, recording, "--ply", *INTRINSICS) == 0
+    assert names(out / "points") == ["0.ply", "1.ply", "2.ply"]
+    assert main(arguments(files, *INTRINSICS, "--ply")) == 0
+    single = (files / "out" / "points.ply").read_bytes()
+    assert single == (out / "points" / "0.ply").read_bytes()
+    assert b"comment label 2 is cup" in single
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "give INPUT, or --rgb and --depth"),
+        (("--rgb", "a.png"), "give INPUT, or --rgb and --depth"),
+        (("a.png", "--rgb", "a.png", "--depth", "b.png"), "give INPUT, or --rgb and --depth"),
+        (("FOLDER", "--scores", "s.npy"), "--scores keeps those of one frame"),
+        (("FOLDER",), "tiny is steered by points"),
+        (("nowhere/*.png",), "nowhere/*.png matches no file"),
+        (("nowhere",), "nowhere does not exist"),
+        (("FOLDER/0.depth.png",), "0.depth.png is no colour image"),
+        (("EMPTY",), "empty holds neither colour images, nor a bag, nor folders rgb and depth"),
+        (("BAG",), "broken.bag"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_explained(
+    recording: Path,
+    model_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    words: str,
+) -> None:
+    empty, bag = recording.parent / "empty", recording.parent / "broken.bag"
+    empty.mkdir()
+    bag.write_bytes(b"no bag")
+    places = {"FOLDER": str(recording), "EMPTY": str(empty), "BAG": str(bag)}
+    given = list(options)
+    for name, place in places.items():
+        given = [text.replace(name, place) for text in given]
+    with pytest.raises(SystemExit) as stopped:
+        predict(model_file, recording.parent / "out", *given)
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not (recording.parent / "out").exists()
+
+
+def test_a_bag_without_its_reader_names_what_to_install(
+    tmp_path: Path,
+    model_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "a.mcap").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "rosbags", None)
+    for name in [name for name in sys.modules if name.startswith(("rosbags.", "sgnet_ros.bag"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SystemExit):
+        predict(model_file, tmp_path / "out", tmp_path / "a.mcap")
+    assert "pip install 'sgnet_ros[bags]'" in capsys.readouterr().err
+
+
+def test_the_library_is_loaded_without_ros_and_without_the_package_for_it() -> None:
+    code = (
+        "import sys, sgnet_core.predict, sgnet_core.eval\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "assert not loaded & {'sgnet_ros', 'rclpy', 'sensor_msgs', 'rosbags'}, loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

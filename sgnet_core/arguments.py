@@ -1,0 +1,24 @@
+"""Command-line text → values, as types of `argparse` arguments."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def positive(text: str) -> float:
+    """A positive, finite number."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
+    return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """WxH, as in 640x480 → (H, W)."""
+    try:
+        width, height = (int(number) for number in text.lower().split("x"))
+        if width < 1 or height < 1:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be WxH, as in 640x480, got {text}") from None
+    return height, width
