@@ -40,8 +40,7 @@ def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
     n, w = normals.flatten(2), weight.flatten(2)
     total = w.sum(2)[..., None]
     w = w / total.clamp(min=1e-12)
-    x, y, z = n.unbind(1)
-    products = torch.stack((x * x, x * y, x * z, y * y, y * z, z * z), dim=1)
+    products = (n[:, :, None] * n[:, None]).flatten(1, 2) * w
     up = n.new_tensor((0.0, -math.cos(PITCH), -math.sin(PITCH))).expand(len(n), 3)
     eye = torch.eye(3, device=n.device, dtype=n.dtype)
     for threshold, rounds in STAGES:
@@ -49,20 +48,19 @@ def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
         for _ in range(rounds):
             along = (n * up[..., None]).sum(1, keepdim=True).abs()
             sign = (along < orthogonal).to(w) - (along > parallel).to(w)
-            xx, xy, xz, yy, yz, zz = (products * (w * sign)).sum(2).unbind(1)
-            cost = torch.stack((xx, xy, xz, xy, yy, yz, xz, yz, zz), dim=1).view(-1, 3, 3)
-            up = _dominant(eye - cost, up)
+            up = _dominant(eye - (products * sign).sum(2).view(-1, 3, 3), up)
     return up
 
 
 def _dominant(matrix: Tensor, start: Tensor) -> Tensor:
     """Eigenvector of the largest eigenvalue, (B, 3), on the side of `start`.
 
-    By repeated squaring of the positive definite matrix (1024 power iterations): no solver to
+    By repeated squaring of the positive definite matrix (512 power iterations): no solver to
     wait for on a GPU, and where eigenvalues are equal it keeps the start's part in their space.
     Products are written out, so that autocast does not round them.
     """
-    for _ in range(10):
-        matrix = (matrix[:, :, :, None] * matrix[:, None]).sum(2)
+    for _ in range(3):
+        for _ in range(3):
+            matrix = (matrix[:, :, :, None] * matrix[:, None]).sum(2)
         matrix = matrix / matrix.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
     return torch.nn.functional.normalize((matrix * start[:, None]).sum(2), dim=1)

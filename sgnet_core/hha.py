@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgnet_core.gravity import estimate_up
-from sgnet_core.normals import normal_map
+from sgnet_core.normals import cell_size, surface_normals
 from sgnet_core.points import point_map
 
 DISPARITY_SCALE = 310.0  # metres: 31000 / depth in centimetres
@@ -24,12 +24,12 @@ LEAST_CAMERA_HEIGHT = 0.9  # metres; with nothing lower in view, the ground is n
 USUAL_CAMERA_HEIGHT = 1.3  # metres, assumed then
 GROUND_PERCENTILE = 1.0
 
-NORMAL_RADIUS = 3  # pixels, of the window for the angle
-GRAVITY_GRID = 120  # cells on the shorter side, about, of the grid that gravity is estimated on
-GRAVITY_RADIUS = 2  # cells: 20x20 pixels at 480x640, where the published window is 21x21
+SPARSE = 2  # cells: gravity and ground take every second one of each row and column
 
 
-def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:
+def hha(
+    depth: Tensor, intrinsics: Tensor, up: Tensor | None = None, cell: int | None = None
+) -> Tensor:
     """Horizontal disparity, height above ground and angle with gravity, in 0..255.
 
     Channels and units are those of the published image files, not rounded:
@@ -47,6 +47,8 @@ def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image.
         up: (B, 3) or (1, 3) vectors against gravity in the camera frame (x right, y down,
             z forward), of an IMU for instance; estimated from the depth if None.
+        cell: pixels along the side of the cells that normals are computed for; the image's height
+            decides if None (`sgnet_core.normals.cell_size`).
 
     Returns:
         (B, 3, H, W); all three are 0 where there is no measurement.
@@ -56,32 +58,28 @@ def hha(depth: Tensor, intrinsics: Tensor, up: Tensor | None = None) -> Tensor:
     valid = z > 0
     weight = valid.to(z)
     inverse = weight / torch.where(valid, z, 1.0)
+    cell = cell or cell_size(z.shape[2])
+    normals, measured = surface_normals(weight, inverse, intrinsics, cell)
     if up is None:
-        up = _up_from_depth(weight.detach(), inverse.detach(), intrinsics)
+        sparse = (x.detach()[..., ::SPARSE, ::SPARSE] for x in (normals, measured))
+        up = estimate_up(*sparse)
     up = F.normalize(up.to(z), dim=1)[..., None, None]
-    normals = normal_map(weight, inverse, intrinsics, NORMAL_RADIUS)
     cosine = (normals * up).sum(1, keepdim=True)
     angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)) * (180 / math.pi)
+    if cell > 1:
+        angle = F.interpolate(angle, scale_factor=float(cell), mode="bilinear")
+    angle = angle[..., : z.shape[2], : z.shape[3]]
     height = (points * up).sum(1, keepdim=True)
     disparity = DISPARITY_SCALE * inverse.clamp(max=1 / NEAREST)
-    height = 100 * (height - _ground(height.detach(), valid))
+    step = SPARSE * cell
+    height = 100 * (height - _ground(*(x.detach()[..., ::step, ::step] for x in (height, valid))))
     encoded = torch.cat((disparity, height, angle + ANGLE_OFFSET), dim=1).clamp(0, 255)
     return torch.where(valid, encoded, 0.0).to(depth.dtype)
 
 
-def _up_from_depth(weight: Tensor, inverse: Tensor, intrinsics: Tensor) -> Tensor:
-    """(B, 3) up, from planes through wide windows on a coarser grid."""
-    cell = max(1, min(weight.shape[2:]) // GRAVITY_GRID)
-    weight, inverse = F.avg_pool2d(weight, cell), F.avg_pool2d(inverse, cell)
-    focal, centre = intrinsics.to(weight).view(-1, 2, 2).unbind(1)
-    coarse = torch.cat((focal / cell, (centre + 0.5) / cell - 0.5), dim=1)
-    return estimate_up(normal_map(weight, inverse, coarse, GRAVITY_RADIUS), weight)
-
-
 def _ground(height: Tensor, valid: Tensor) -> Tensor:
     """(B, 1, 1, 1) metres: height of the ground relative to the camera."""
-    step = max(1, min(height.shape[2:]) // GRAVITY_GRID)
-    height, valid = (x[..., ::step, ::step].flatten(1) for x in (height, valid))
+    height, valid = height.flatten(1), valid.flatten(1)
     ordered = torch.where(valid, height, torch.inf).sort(dim=1).values
     rank = (valid.sum(1, keepdim=True) * (GROUND_PERCENTILE / 100)).long()
     lowest = ordered.gather(1, rank)

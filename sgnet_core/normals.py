@@ -1,4 +1,4 @@
-"""Surface normals of a depth image: one plane per pixel, fitted to the window around it."""
+"""Surface normals of a depth image: planes through the widest windows that hold one surface."""
 
 from __future__ import annotations
 
@@ -6,67 +6,134 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RIDGE = 1e-2
-"""Pixels², added to the spread of every window: a pixel alone gets a plane that faces the camera,
-a full 7x7 window (spread 196) changes by 5e-5."""
+ROWS = 240
+"""Rows, about, of the grid that normals are computed on: more of them would follow the noise."""
+
+WINDOWS = ((2, 4), (2, 2), (1, 2))
+"""(spacing, radius) of every grid of windows, coarse to fine: the spacing of their centres in
+cells, their radius in spacings. They are 18, 10 and 5 cells wide: at 480 rows 36, 20 and 10 pixels,
+where the published ones are 21 for gravity and 7 for the angle."""
+
+RIDGE = 0.03
+"""Cells², added to the spread of every window: a pixel alone gets a plane that faces the camera, a
+full window of 10x10 pixels (spread 200) changes by 2e-4."""
+
+LEAST_SQUARES = 1e-8
+"""1/m², added to the residual, about what float32 resolves: exact windows are equally good."""
 
 
-def normal_map(weight: Tensor, disparity: Tensor, intrinsics: Tensor, radius: int) -> Tensor:
-    """Unit normals, towards the camera, of least-squares planes through (2·radius + 1)² windows.
+def cell_size(height: int) -> int:
+    """Pixels along the side of a cell of the grid, for images of that many rows."""
+    return max(1, (height + ROWS // 2) // ROWS)
 
-    A plane's inverse depth is linear in the pixel coordinates, and a structured-light or stereo
-    camera's noise is even in it; so the fit is a linear regression, from nine windowed moments.
-    Pixels without a measurement weigh nothing, those beyond the border neither.
+
+def surface_normals(
+    weight: Tensor, disparity: Tensor, intrinsics: Tensor, cell: int
+) -> tuple[Tensor, Tensor]:
+    """Unit normals, towards the camera, on a grid of cells.
+
+    A plane's inverse depth is linear in the pixel coordinates, and the noise of a structured-light
+    or stereo camera is even in it: a plane is a linear regression, from windowed moments. Small
+    windows leave the normal to the noise, wide ones mix surfaces. So every cell takes, of the
+    windows of three widths around it, the one with the least variance of the mean: the residual's
+    variance over the number of pixels, which grows with the noise and falls with the width, until
+    a window reaches across an edge.
 
     Args:
-        weight: (B, 1, H, W) ≥ 0; 0 where there is no measurement.
-        disparity: (B, 1, H, W) inverse depth in 1/m, *multiplied by the weight*.
+        weight: (B, 1, H, W), 1 where there is a measurement, else 0.
+        disparity: (B, 1, H, W) inverse depth in 1/m; 0 where there is no measurement.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this image.
-        radius: of the window, pixels.
+        cell: pixels along the side of a cell, see `cell_size`.
 
     Returns:
-        (B, 3, H, W); (0, 0, −1) in windows with nothing in them.
+        (B, 3, h, w) normals, (0, 0, −1) where no window holds a measurement; and (B, 1, h, w), the
+        measured pixels of every cell. Pixel (v, u) is in cell (v // cell, u // cell); h and w are
+        even, so the last row and column may lie outside the image.
     """
-    count, disparity = weight[:, 0], disparity[:, 0]
-    padded = [F.pad(plane, (radius,) * 4) for plane in (count, disparity)]
-    m0, m1, m2 = (_moment(padded[0], 2, radius, order) for order in (0, 1, 2))
-    t0, t1 = (_moment(padded[1], 2, radius, order) for order in (0, 1))
-    s, s_v, s_vv = (_moment(m0, 1, radius, order) for order in (0, 1, 2))
-    s_u, s_uv = (_moment(m1, 1, radius, order) for order in (0, 1))
-    s_uu = _moment(m2, 1, radius, 0)
-    t, t_v = (_moment(t0, 1, radius, order) for order in (0, 1))
-    t_u = _moment(t1, 1, radius, 0)
+    cells = _cell_moments(weight, disparity, cell)
+    moments = {1: cells, 2: _binned(_binned(cells, 2, 2), 3, 2)}
+    planes: list[Tensor] = []
+    for spacing, radius in WINDOWS:
+        plane, variance = _fit(_windowed(moments[spacing], radius))
+        if planes:
+            if spacing == 1:
+                planes = [F.interpolate(x, scale_factor=2.0) for x in planes]
+            better = variance <= planes[1]
+            plane = torch.where(better, plane, planes[0])
+            variance = torch.where(better, variance, planes[1])
+        planes = [plane, variance]
+    slope_u, slope_v, middle = planes[0].unbind(1)
+    height, width = weight.shape[2:]
+    fx, fy, cx, cy = intrinsics.to(middle).view(-1, 4, 1, 1).unbind(1)
+    # The plane a·x + b·y + c·z = 1 has inverse depth a·(u − cx)/fx + b·(v − cy)/fy + c: positive
+    # where it is seen, which gives the normal's sign.
+    du, dv = (cx - (width - 1) / 2) / cell, (cy - (height - 1) / 2) / cell
+    c = middle + slope_u * du + slope_v * dv
+    normals = torch.stack((slope_u * (fx / cell), slope_v * (fy / cell), c), dim=1)
+    # Several times faster than F.normalize.
+    return normals * -torch.rsqrt(normals.square().sum(1, keepdim=True)), cells[:, :1]
 
-    scale = 1 / s.clamp(min=1e-3)
-    mean_u, mean_v = s_u * scale, s_v * scale
-    c_uu = s_uu - s_u * mean_u + RIDGE
-    c_vv = s_vv - s_v * mean_v + RIDGE
+
+def _cell_moments(weight: Tensor, disparity: Tensor, cell: int) -> Tensor:
+    """(B, 10, h, w) sums of 1, u, v, u², uv, v², d, du, dv, d² over the pixels of every cell.
+
+    u and v are in cells from the image's middle, d is the disparity.
+    """
+    height, width = weight.shape[2:]
+    margin = (0, -width % (2 * cell), 0, -height % (2 * cell))
+    if any(margin):
+        weight, disparity = F.pad(weight, margin), F.pad(disparity, margin)
+    u = torch.arange(weight.shape[3], device=weight.device).to(weight)
+    v = torch.arange(weight.shape[2], device=weight.device).to(weight).view(-1, 1)
+    u, v = (u - (width - 1) / 2) / cell, (v - (height - 1) / 2) / cell
+    w_u = weight * u
+    planes = (weight, w_u, w_u * u, disparity, disparity * u, disparity.square())
+    s, s_u, s_uu, t, t_u, t_t = (_binned(plane, 3, cell) for plane in planes)
+    s_v = s * v
+    rows = torch.cat((s, s_u, s_v, s_uu, s_u * v, s_v * v, t, t_u, t * v, t_t), dim=1)
+    return _binned(rows, 2, cell)
+
+
+def _binned(planes: Tensor, dim: int, size: int) -> Tensor:
+    """Sums of that many neighbours along a dimension. Much faster than `avg_pool2d` on the CPU."""
+    bins = planes.unflatten(dim, (-1, size)).unbind(dim + 1)
+    total = bins[0]
+    for k in range(1, size):
+        total = total + bins[k]
+    return total
+
+
+def _windowed(planes: Tensor, radius: int) -> Tensor:
+    """Sums over the (2·radius + 1)² window around every cell; nothing lies beyond the border.
+
+    Shifted sums: on the CPU as fast as a convolution, and never rounded to TF32 or half.
+    """
+    for dim, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
+        length, padded = planes.shape[dim], F.pad(planes, pad)
+        planes = padded.narrow(dim, 0, length).clone()
+        for k in range(1, 2 * radius + 1):
+            planes = planes.add_(padded.narrow(dim, k, length))
+    return planes
+
+
+def _fit(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares planes of windows, from their moments.
+
+    Returns:
+        (B, 3, h, w) disparity's slope along u and v per cell and value in the image's middle; 0, 0
+        and 1 for empty windows. And (B, 1, h, w) variance of the window's mean, 1/m².
+    """
+    s, s_u, s_v, s_uu, s_uv, s_vv, t, t_u, t_v, t_t = moments.unbind(1)
+    scale = 1 / s.clamp(min=0.5)
+    mean_u, mean_v, mean_t = s_u * scale, s_v * scale, t * scale
+    c_uu, c_vv = s_uu - s_u * mean_u + RIDGE, s_vv - s_v * mean_v + RIDGE
     c_uv = s_uv - s_u * mean_v
     c_tu, c_tv = t_u - t * mean_u, t_v - t * mean_v
     det = 1 / (c_uu * c_vv - c_uv * c_uv)
     slope_u = (c_vv * c_tu - c_uv * c_tv) * det
     slope_v = (c_uu * c_tv - c_uv * c_tu) * det
-    # Positive, since the surface lies before the camera; this also fixes the normal's sign.
-    centre = (t * scale - slope_u * mean_u - slope_v * mean_v).clamp(min=1e-6)
-
-    fx, fy, cx, cy = intrinsics.to(centre).view(-1, 4, 1, 1).unbind(1)
-    u = torch.arange(centre.shape[2], device=centre.device, dtype=centre.dtype)
-    v = torch.arange(centre.shape[1], device=centre.device, dtype=centre.dtype).view(-1, 1)
-    # The plane a·x + b·y + c·z = 1 has inverse depth a·(u − cx)/fx + b·(v − cy)/fy + c.
-    a, b, c = slope_u * fx, slope_v * fy, centre - slope_u * (u - cx) - slope_v * (v - cy)
-    length = -torch.rsqrt(a * a + b * b + c * c)  # several times faster than F.normalize
-    return torch.stack((a * length, b * length, c * length), dim=1)
-
-
-def _moment(padded: Tensor, dim: int, radius: int, order: int) -> Tensor:
-    """Σ kᵒʳᵈᵉʳ · plane(p + k) over k = −radius..radius along a dimension padded by the radius.
-
-    Shifted sums: on the CPU as fast as a convolution, and never rounded to TF32 or half.
-    """
-    length = padded.shape[dim] - 2 * radius
-    middle = padded.narrow(dim, radius, length)
-    total = middle.clone() if order == 0 else torch.zeros_like(middle)
-    for k in range(1, radius + 1):
-        total.add_(padded.narrow(dim, radius + k, length), alpha=k**order)
-        total.add_(padded.narrow(dim, radius - k, length), alpha=(-k) ** order)
-    return total
+    middle = mean_t - slope_u * mean_u - slope_v * mean_v + (s <= 0).to(t)
+    residual = (t_t - t * mean_t - slope_u * c_tu - slope_v * c_tv).clamp(min=0)
+    # Three pixels fit any plane: only what is beyond them tells of the noise.
+    variance = (residual * scale + LEAST_SQUARES) / (s - 3).clamp(min=1e-3)
+    return torch.stack((slope_u, slope_v, middle), dim=1), variance[:, None]
