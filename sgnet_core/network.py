@@ -127,6 +127,20 @@ class Output(NamedTuple):
     aux: Tensor | None
 
 
+class PlacedSConv(NamedTuple):
+    """An S-Conv in its network.
+
+    Attributes:
+        layer: 1 to 4.
+        stride: of its input relative to the image.
+        sconv: the module.
+    """
+
+    layer: int
+    stride: int
+    sconv: SConv2d
+
+
 class SGNet(nn.Module):
     """RGB steered by geometry → class scores.
 
@@ -161,7 +175,7 @@ class SGNet(nn.Module):
         )
         self.projectors = nn.ModuleDict()
         if config.shared_projector and channels:
-            for stride in sorted({stride for stride, _ in self._sconv_strides()}):
+            for stride in sorted({placed.stride for placed in self.sconvs()}):
                 self.projectors[str(stride)] = Projector(channels)
         features = self.trunk.channels
         self.head: nn.Module
@@ -174,13 +188,13 @@ class SGNet(nn.Module):
             FCNHead(features[2], features[-1] // 4, config.num_classes) if config.aux else None
         )
 
-    def _sconv_strides(self) -> list[tuple[int, SConv2d]]:
-        """Every S-Conv in order, with the stride of its input relative to the image."""
+    def sconvs(self) -> list[PlacedSConv]:
+        """Every S-Conv, in order."""
         found = []
         stride, previous = 4, -1
         for index, block in self.trunk.blocks():
             if block.sconv is not None:
-                found.append((stride, block.sconv))
+                found.append(PlacedSConv(index + 1, stride, block.sconv))
             if index != previous:  # the first block of a layer carries the layer's stride
                 stride, previous = stride * self.trunk.strides[index], index
         return found
@@ -192,7 +206,7 @@ class SGNet(nn.Module):
             spatial: (B, c', Hs, Ws) spatial input; None only for a plain network.
             size: (H, W) of the image that the trunk will see.
         """
-        sconvs = self._sconv_strides()
+        sconvs = self.sconvs()
         if not sconvs or self.config.spatial == "features":
             return []
         channels = SPATIAL_CHANNELS[self.config.spatial]
@@ -205,7 +219,7 @@ class SGNet(nn.Module):
         resized: dict[int, Tensor] = {}
         stride, current = 1, size
         guidance = []
-        for needed, sconv in sconvs:
+        for _, needed, sconv in sconvs:
             while stride < needed:
                 stride, current = stride * 2, downsampled(current, 2)
             if needed not in resized:

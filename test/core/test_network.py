@@ -40,9 +40,9 @@ def test_sconv_sits_in_the_first_and_the_last_two_blocks() -> None:
             found[layer + 1].append(position[layer + 1])
         position[layer + 1] += 1
     assert found == {1: [0, 1, 2], 2: [0, 2, 3], 3: [0, 21, 22], 4: [0, 1, 2]}
-    strides = [s.stride for _, s in model._sconv_strides()]
+    strides = [placed.sconv.stride for placed in model.sconvs()]
     assert strides == [1, 1, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1]
-    assert [stride for stride, _ in model._sconv_strides()] == [4] * 4 + [8] * 3 + [16] * 5
+    assert [placed.stride for placed in model.sconvs()] == [4] * 4 + [8] * 3 + [16] * 5
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if "r101" not in n and "r34" not in n])
@@ -80,7 +80,7 @@ def test_the_spatial_branch_is_a_step_of_its_own() -> None:
 def test_shared_projectors_are_one_per_resolution() -> None:
     model = create_model("sgnet_r50", shared_projector=True)
     assert list(model.projectors) == ["4", "8", "16"] or set(model.projectors) == {"4", "8", "16"}
-    assert all(s.projector is None for _, s in model._sconv_strides())
+    assert all(placed.sconv.projector is None for placed in model.sconvs())
 
 
 @pytest.mark.parametrize(("spatial", "channels"), [("depth", 1), ("points", 3), ("hha", 3)])
