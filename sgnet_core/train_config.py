@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 
@@ -14,6 +17,8 @@ from sgnet_core.data.transforms import Augmentation
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["poly", "cosine"]
+Precision = Literal["fp32", "bf16", "fp16"]
+FreezeBn = Literal["none", "trunk", "all"]
 
 
 @dataclass(frozen=True)
@@ -21,27 +26,52 @@ class TrainConfig:
     """Everything that decides what a run computes.
 
     Attributes:
-        model: variant name; ``architecture`` overrides entries of its `SGNetConfig`.
-        weights: where the trunk starts: "imagenet" (torchvision's weights), "none", a local
-            ``.pth`` of a torchvision ResNet, or a ``.safetensors`` model file of this project.
-        train, validation: data sets, as `sgnet_core.data.catalog.open_dataset` names them.
-        size: (H, W) of the crops, and of rooms where they are rendered.
-        batch: frames per iteration. iterations: length of the run.
-        optimizer, lr, weight_decay, momentum: momentum is SGD's.
-        schedule: of the learning rate: "poly" (power 0.9) or "cosine"; ``warmup`` iterations
-            rise to it linearly.
-        clip: largest gradient norm; 0 switches clipping off.
+        model: variant name, one of `sgnet_core.network.MODELS`.
+        architecture: entries of `sgnet_core.network.SGNetConfig` that differ from the variant's.
+        weights: what the network starts from: "imagenet" (torchvision's weights of the trunk),
+            "none", "default" (the weights that come with the package), a model file
+            (.safetensors), of which all that fits is kept, or a .pth of a torchvision ResNet.
+        train: data set, as `sgnet_core.data.catalog.open_dataset` names it.
+        validation: data set that picks the best model, or holdout:SHARE, e.g. holdout:0.1: that
+            share of the training set, which then does not train.
+        size: [H, W] of the crops, and of rooms where they are rendered.
+        batch: frames per iteration, over all processes and accumulation steps together.
+        accumulate: parts that a process computes its share of a batch in, to need less memory;
+            the result is the same but for batch norms, which see a part at a time.
+        iterations: length of the run.
+        optimizer: adamw or sgd.
+        lr: highest learning rate.
+        weight_decay: of kernels; norms and biases are not decayed.
+        momentum: of sgd.
+        schedule: of the learning rate, down to 0: poly (power 0.9) or cosine.
+        warmup: iterations in which the learning rate rises to lr.
+        clip: largest norm of the gradient; 0 is off.
         ema: decay of the averaged weights, which are the ones validated and saved; 0 is off.
+        precision: of the network's arithmetic: fp32, bf16, or fp16 with scaled gradients (GPU).
         class_balance: β in the class weights frequency^−β; 0 weighs all classes alike.
+        label_smoothing: share of the target that is spread over all classes, in [0, 1).
         aux_weight: of the deep-supervision loss.
         label_stride: the loss looks at every n-th label of every n-th row, from logits upsampled
             to that grid: 2 saves a fifth of the step on a CPU.
-        augment: arguments of `sgnet_core.data.transforms.Augmentation`.
-        seed: of weights, order of the data and augmentation.
-        validate_every, checkpoint_every: iterations.
-        workers: processes that load data.
+        freeze_bn: batch norms that keep the statistics and factors they start with: none, trunk,
+            or all.
+        sync_bn: batch norms see the whole batch of all processes (GPU).
+        augment: arguments of `sgnet_core.data.transforms.Augmentation`: scale, flip, color, blur,
+            depth_dropout.
+        seed: of weights, order of the data, augmentation and dropout.
+        deterministic: only operations that give the same bits every time; on a GPU, where some
+            have no such form, PyTorch warns of them.
+        loss_bound: a loss above this many times its running average (or 1, if that is more) stops
+            the run; 0 is off. A loss or gradient that is not finite always does.
+        validate_every: iterations.
+        patience: validations without a better mIoU after which the run ends early; 0 is off.
+        checkpoint_every: iterations.
+        workers: processes that load data, per training process; 0 loads in between.
         input_height: written into the model file: the height at which the model wants its frames;
             0 runs frames at their own size.
+
+    Raises:
+        ValueError: a value is out of its range; the message names the key.
     """
 
     model: str = "sgnet_lite"
@@ -51,6 +81,7 @@ class TrainConfig:
     validation: str = "rooms:1000:100"
     size: tuple[int, int] = (240, 320)
     batch: int = 8
+    accumulate: int = 1
     iterations: int = 3000
     optimizer: Optimizer = "adamw"
     lr: float = 5e-4
@@ -60,26 +91,40 @@ class TrainConfig:
     warmup: int = 100
     clip: float = 5.0
     ema: float = 0.998
+    precision: Precision = "fp32"
     class_balance: float = 0.5
+    label_smoothing: float = 0.0
     aux_weight: float = 0.4
     label_stride: int = 2
+    freeze_bn: FreezeBn = "none"
+    sync_bn: bool = False
     augment: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    deterministic: bool = False
+    loss_bound: float = 10.0
     validate_every: int = 250
+    patience: int = 0
     checkpoint_every: int = 100
     workers: int = 1
     input_height: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("optimizer", Optimizer), ("schedule", Schedule)):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} is one of {', '.join(get_args(allowed))}")
-        for name in ("batch", "iterations", "label_stride", "validate_every", "checkpoint_every"):
+        for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "weight_decay", "warmup", "clip", "ema", "workers", "input_height"):
-            if getattr(self, name) < 0:
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in ("ema", "momentum", "label_smoothing"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"batch {self.batch} cannot be cut into {self.accumulate} (accumulate)"
+            )
         height, width = self.size
         object.__setattr__(self, "size", (int(height), int(width)))
         augmentation: dict[str, Any] = dict(self.augment)
@@ -98,6 +143,60 @@ class TrainConfig:
         if "scale" in plain["augment"]:
             plain["augment"]["scale"] = list(plain["augment"]["scale"])
         return plain
+
+
+_CHOICES: Mapping[str, Any] = {
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "precision": Precision,
+    "freeze_bn": FreezeBn,
+}
+_POSITIVE = (
+    *("batch", "accumulate", "iterations", "label_stride", "validate_every", "checkpoint_every"),
+)
+_NOT_NEGATIVE = (
+    *("lr", "weight_decay", "momentum", "warmup", "clip", "ema", "class_balance", "aux_weight"),
+    *("label_smoothing", "loss_bound", "patience", "workers", "input_height", "seed"),
+)
+
+
+class Key(NamedTuple):
+    """A configuration key, its default in YAML, and what it means."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def describe_keys() -> list[Key]:
+    """Every key of the configuration, as the documentation of `TrainConfig` has it."""
+    text = inspect.cleandoc(TrainConfig.__doc__ or "")
+    section = re.search(r"Attributes:\n(.*?)\n\n", text, flags=re.DOTALL)
+    entries = re.split(r"\n(?=    \w+: )", section.group(1)) if section else []
+    pairs = (" ".join(entry.split()).partition(": ") for entry in entries)
+    meanings = {name: meaning for name, _, meaning in pairs}
+    defaults = TrainConfig().to_dict()
+    return [
+        Key(
+            name,
+            yaml.safe_dump(value, default_flow_style=True).split("\n")[0],
+            meanings.get(name, ""),
+        )
+        for name, value in defaults.items()
+    ]
+
+
+def keys_help() -> str:
+    """The keys with their defaults and meanings, for a terminal."""
+    return "\n".join(
+        textwrap.fill(
+            f"{key.name} ({key.default}): {key.meaning}",
+            width=98,
+            initial_indent="  ",
+            subsequent_indent="      ",
+        )
+        for key in describe_keys()
+    )
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,13 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items()}
         return Batch(**move)
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """Several batches as one."""
+        return cls(
+            **{key: torch.cat([getattr(b, key) for b in batches]) for key in vars(batches[0])}
+        )
 
     def pin_memory(self) -> Batch:
         return Batch(**{k: v.pin_memory() for k, v in vars(self).items()})
@@ -99,6 +107,22 @@ class ShuffledForever(Sampler[Any]):
             yield position, int(order[position % self.length])
 
 
+class Share(Sampler[Any]):
+    """The part of every batch that one of several processes loads: a block of each, in order."""
+
+    def __init__(self, positions: ShuffledForever, batch: int, rank: int, processes: int) -> None:
+        self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
+
+    def __len__(self) -> int:
+        return len(self.positions) // self.processes
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        part = self.batch // self.processes
+        for count, position in enumerate(self.positions):
+            if count % self.batch // part == self.rank:
+                yield position
+
+
 def training_loader(
     samples: Samples,
     augmentation: Augmentation,
@@ -110,14 +134,38 @@ def training_loader(
     last: int,
     workers: int,
     pin: bool = False,
+    parts: int = 1,
+    rank: int = 0,
+    processes: int = 1,
 ) -> DataLoader[Any]:
-    """Batches number ``first`` to ``last`` − 1 of the run."""
+    """Batches number ``first`` to ``last`` − 1 of the run, or one process's share of each.
+
+    Args:
+        size: (H, W) of the crops.
+        batch: frames of a batch, over all processes and parts.
+        parts: what this process gets of a batch comes in that many `Batch`es.
+        rank, processes: which share, of how many.
+
+    Raises:
+        ValueError: the batch cannot be cut into that many parts.
+    """
+    if batch % (parts * processes):
+        raise ValueError(
+            f"batch {batch} cannot be cut into {processes} processes x {parts} parts: "
+            f"choose a multiple of {parts * processes}"
+        )
+    positions = ShuffledForever(len(samples), seed, first * batch, last * batch)
     return DataLoader(
         Augmented(samples, augmentation, size, seed),
-        batch_size=batch,
-        sampler=ShuffledForever(len(samples), seed, first * batch, last * batch),
+        batch_size=batch // (parts * processes),
+        sampler=Share(positions, batch, rank, processes),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        persistent_workers=workers > 0,
+        worker_init_fn=_leave_interrupts,
     )
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one decides when workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

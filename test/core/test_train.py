@@ -1,143 +1,335 @@
-"""Training: what it computes, that it resumes to the same weights, that it stops in time."""
+"""A training run: what it computes and leaves, that it resumes, that it stops in time."""
 
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from sgnet_core.data.loading import Batch
-from sgnet_core.labels import NYU40
 from sgnet_core.model_file import load_model
-from sgnet_core.train import (
-    Run,
-    batch_loss,
-    build_model,
-    class_weights,
-    learning_rate,
-    main,
-    make_optimizer,
-)
+from sgnet_core.train import Run, main
 from sgnet_core.train_config import TrainConfig, load_config
+from sgnet_core.training import run as run_module
+from sgnet_core.training.divergence import Diverged, divergence
+from sgnet_core.training.optimization import frozen_norms, learning_rate
+from sgnet_core.training.progress import Pace
 
-TINY = {
-    "model": "sgnet_lite",
-    "weights": "none",
-    "train": "rooms:3:6",
-    "validation": "rooms:4:2",
-    "size": [32, 48],
-    "batch": 2,
-    "iterations": 6,
-    "warmup": 1,
-    "workers": 0,
-    "validate_every": 6,
-    "checkpoint_every": 3,
-    "augment": {"scale": [1.0, 1.4], "flip": 0.5, "color": 0.2},
-}
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("small_network")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert content["iteration"] == 6
+    return {**content["model"], **{f"average.{k}": v for k, v in content["average"].items()}}
+
+
+def start(tiny: dict[str, Any], folder: Path, **values: Any) -> Run:
+    return Run.start(TrainConfig(**{**tiny, **values}), folder, CPU)
 
 
 @pytest.fixture
-def config_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    return path
+def deterministic_mode_ends() -> Iterator[None]:
+    """It is the whole process's; other tests are not to run in it."""
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    tmp_path: Path, config_file: Path
+@pytest.mark.usefixtures("deterministic_mode_ends")
+@pytest.mark.parametrize("killed_at", [1, 3, 5])
+def test_a_run_killed_at_any_iteration_ends_with_the_weights_of_an_unbroken_one(
+    tmp_path: Path, tiny: dict[str, Any], killed_at: int
 ) -> None:
-    def train(folder: str, *overrides: str) -> dict[str, torch.Tensor]:
-        arguments = ["--config", str(config_file), "--output", str(tmp_path / folder)]
-        assert main([*arguments, "--device", "cpu", *overrides]) == 0
-        path = tmp_path / folder / "checkpoint.pt"
-        content = torch.load(path, weights_only=True)
-        return {**content["model"], "iteration": torch.tensor(content["iteration"])}
+    tiny |= {"deterministic": True, "checkpoint_every": 2, "validate_every": 3, "accumulate": 2}
+    unbroken = start(tiny, tmp_path / "unbroken")
+    assert unbroken.train() == 0
+    broken = start(tiny, tmp_path / "broken")
+    step = broken.step
 
-    unbroken = train("unbroken")
-    # Stopped after 3 of 6 iterations: the checkpoint of iteration 3 is all that is left.
-    config = load_config(config_file)
-    run = Run.start(config, tmp_path / "broken", torch.device("cpu"))
-    step = run.step
+    def killed(parts: Sequence[Batch]) -> float:
+        if broken.state.iteration == killed_at:
+            raise Killed
+        return step(parts)
 
-    def interrupted(batch: Batch) -> float:
-        if run.state.iteration == 3:
-            raise KeyboardInterrupt
-        return step(batch)
-
-    run.step = interrupted  # type: ignore[method-assign]
-    assert run.train() == 130
-    resumed = train("broken")
-    assert resumed.keys() == unbroken.keys()
-    for name, value in unbroken.items():
-        assert torch.equal(resumed[name], value), name
+    broken.step = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        broken.train()
+    resumed = start(tiny, tmp_path / "broken")
+    assert resumed.state.iteration == killed_at // 2 * 2
+    assert resumed.train() == 0
+    a, b = weights(tmp_path / "unbroken"), weights(tmp_path / "broken")
+    assert a.keys() == b.keys() and len(a) > 200
+    for name, value in a.items():
+        assert torch.equal(b[name], value), name
+    for state in (unbroken.state, resumed.state):
+        state.seconds = 0
+    for name in ("iteration", "loss", "best_miou", "stale"):
+        assert getattr(resumed.state, name) == getattr(unbroken.state, name), name
+    logs = [list(csv.DictReader((tmp_path / n / "log.csv").open())) for n in ("unbroken", "broken")]
+    for name in ("iteration", "loss", "lr", "miou"):
+        assert [row[name] for row in logs[0]] == [row[name] for row in logs[1]], name
 
 
 def test_a_run_leaves_model_log_pictures_and_its_configuration(
-    tmp_path: Path, config_file: Path
+    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    assert main(["--config", str(config_file), "--output", str(folder), "input_height=32"]) == 0
+    assert main(["--config", str(tiny_file), "--output", str(folder), "input_height=32"]) == 0
     model = load_model(folder / "best.safetensors")
-    assert model.info.labels == NYU40
+    assert model.info.labels.names == ("floor", "table", "robot")
     assert model.info.input_height == 32
-    assert model.info.training["config"]["train"] == "rooms:3:6"
-    rows = list(csv.DictReader((folder / "log.csv").open()))
-    assert [row["iteration"] for row in rows] == ["6"]
+    assert model.info.training["config"]["size"] == [32, 48]
+    [row] = csv.DictReader((folder / "log.csv").open())
+    config = load_config(folder / "config.yaml")
+    assert row["iteration"] == "6"
+    assert float(row["lr"]) == pytest.approx(learning_rate(config, 5))
+    assert float(row["images_per_second"]) > 0
+    assert 0 <= float(row["loader_idle"]) <= 1
     best = json.loads((folder / "best.json").read_text())
-    assert best["miou"] == float(rows[0]["miou"])
-    assert set(best["iou"]) <= set(NYU40.names)
-    assert (folder / "predictions.png").stat().st_size > 1000
-    assert load_config(folder / "config.yaml") == load_config(config_file, ["input_height=32"])
+    assert best["miou"] == float(row["miou"])
+    assert set(best["iou"]) <= {"floor", "table", "robot"}
+    assert (folder / "predictions" / "000006.png").stat().st_size > 1000
+    assert config == load_config(tiny_file, ["input_height=32"])
+    [begun] = json.loads((folder / "environment.json").read_text())
+    assert (begun["seed"], begun["iteration"], begun["processes"]) == (0, 0, 1)
+    assert begun["libraries"]["torch"] in torch.__version__
+    printed = capsys.readouterr().out
+    assert "floor" in printed and f"mIoU {best['miou']:.4f}" in printed
+    assert f"sgnet_core.eval --data {config.validation} --model {folder}" in printed
+    assert "% of the step time was spent waiting" in printed
 
 
-def test_a_few_steps_learn_a_batch() -> None:
-    torch.manual_seed(0)
-    config = TrainConfig(**{**TINY, "lr": 2e-3, "augment": {}, "label_stride": 1})  # type: ignore[arg-type]
-    model = build_model(config, NYU40).train()
-    optimizer = make_optimizer(model, config)
-    labels = torch.full((2, 32, 48), 1)
-    labels[:, :16] = 0
-    labels[:, :, :4] = 255
-    depth = torch.where(labels == 0, 3.0, 1.0)[:, None]
-    rgb = (labels == 0).to(torch.uint8)[:, None].repeat(1, 3, 1, 1) * 200
-    batch = Batch(rgb, depth, labels, torch.tensor([[40.0, 40.0, 24.0, 16.0]]).repeat(2, 1))
+def test_a_finished_run_says_so_again_and_computes_nothing(
+    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tiny, tmp_path).train()
+    before = weights(tmp_path)
+    again = start(tiny, tmp_path)
+    again.step = None  # type: ignore[assignment, method-assign]
+    capsys.readouterr()
+    assert again.train() == 0
+    assert "mIoU" in capsys.readouterr().out
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
+
+
+def test_a_run_learns(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    values = {"iterations": 30, "lr": 2e-3, "ema": 0, "augment": {}, "validate_every": 30}
+    run = start(tiny, tmp_path, **values)
     losses = []
-    for _ in range(15):
-        loss = batch_loss(model, batch, config)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[0] == pytest.approx(np.log(40), abs=0.7)
+    step = run.step
+
+    def watched(parts: Sequence[Batch]) -> float:
+        losses.append(step(parts))
+        return losses[-1]
+
+    run.step = watched  # type: ignore[method-assign]
+    run.train()
+    assert losses[0] == pytest.approx(np.log(3), abs=0.5)
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(
-    tmp_path: Path, config_file: Path
+def test_accumulated_parts_take_the_step_of_the_whole_batch(
+    tmp_path: Path, tiny: dict[str, Any], no_dropout: None
 ) -> None:
-    run = Run.start(load_config(config_file), tmp_path / "nan", torch.device("cpu"))
+    tiny |= {"freeze_bn": "all", "optimizer": "sgd", "lr": 0.05, "ema": 0}
+    whole = start(tiny, tmp_path / "whole")
+    parts = start(tiny, tmp_path / "parts", accumulate=4)
+    for _ in range(3):
+        for run in (whole, parts):
+            batch = next(run._batches())
+            assert len(batch) == run.config.accumulate
+            run.state.loss = run.step(batch)
+        assert parts.state.loss == pytest.approx(whole.state.loss, rel=1e-5)
+    others = parts.state.model.state_dict()
+    for name, value in whole.state.model.state_dict().items():
+        torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.fixture
+def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout draws other masks for parts than for the whole batch."""
+    monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
+
+
+def poison(run: Run, value: float) -> None:
     for parameter in run.state.model.head.parameters():
-        parameter.data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"bad_batch_0\.pt"):
+        parameter.data.fill_(value)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    run = start(tiny, tmp_path, accumulate=2)
+    expected = Batch.joined(next(run._batches()))
+    poison(run, float("nan"))
+    with pytest.raises(Diverged, match=r"iteration 0: the loss became nan.*bad_batch_0\.pt.*lower"):
         run.train()
-    saved = torch.load(tmp_path / "nan" / "bad_batch_0.pt", weights_only=True)
-    assert saved["rgb"].shape == (2, 3, 32, 48)
+    saved = torch.load(tmp_path / "bad_batch_0.pt", weights_only=True)
+    for name, value in vars(expected).items():
+        assert torch.equal(saved[name], value), name
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_the_command_ends_with_a_status_of_its_own_when_training_goes_wrong(
+    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
+    assert main([*arguments, "lr=1e30", "warmup=0", "clip=0", "optimizer=sgd"]) == 3
+    error = capsys.readouterr().err
+    assert "bad_batch_" in error and "lower lr" in error
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "iteration", "wrong"),
+    [
+        (float("inf"), 1.0, 0, "loss became inf"),
+        (1.0, float("nan"), 0, "gradient's norm became nan"),
+        (25.0, 1.0, 100, "exploded: 25 after 2"),
+        (15.0, 1.0, 100, None),
+        (25.0, 1.0, 5, None),  # nobody knows yet what is usual
+    ],
+)
+def test_what_counts_as_divergence(
+    loss: float, norm: float, iteration: int, wrong: str | None
+) -> None:
+    found = divergence(loss, norm, 2.0, iteration, bound=10)
+    assert found is None if wrong is None else wrong in str(found)
+    assert divergence(9.0, 1.0, 0.01, 100, bound=10) is None, "a small loss may rise to a usual one"
+    assert divergence(1e9, 1.0, 2.0, 100, bound=0) is None
+
+
+def test_a_signal_ends_the_run_after_the_step_and_it_goes_on_from_there(
+    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = start(tiny, tmp_path)
+    step = run.step
+
+    def signalled(parts: Sequence[Batch]) -> float:
+        if run.state.iteration == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(parts)
+
+    run.step = signalled  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    assert run.train() == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "stopped at iteration 2; the same command resumes" in capsys.readouterr().out
+    assert start(tiny, tmp_path).state.iteration == 2
+
+
+def test_early_stopping_counts_validations_and_survives_a_resume(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.2, 0.5, 0.4, 0.5, 0.45])
+    monkeypatch.setattr(Run, "_score", lambda run, log: next(scores))
+    tiny |= {"iterations": 20, "validate_every": 1, "checkpoint_every": 1, "patience": 3}
+    first = start(tiny, tmp_path, iterations=3)
+    first.train()
+    assert (first.state.best_miou, first.state.stale) == (0.5, 1)
+    second = start(tiny, tmp_path)
+    assert second.train() == 0
+    assert (second.state.iteration, second.state.stale) == (5, 3)
+    assert start(tiny, tmp_path).finished
+
+
+def test_a_full_disk_ends_the_run_with_what_was_saved_before(
+    tmp_path: Path,
+    tiny_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save = run_module.save_checkpoint
+
+    def full(path: Path, content: dict[str, Any]) -> None:
+        if content["iteration"] > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(path, content)
+
+    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "save_checkpoint", full)
+        assert main(arguments) == 4
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and "checkpoint.pt" in error
+    assert "same command goes on" in error
+    assert main(arguments) == 0
+    assert "at iteration 3 of 6" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(
-    tmp_path: Path, config_file: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny: dict[str, Any], tiny_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    arguments = ["--config", str(config_file), "--output", str(tmp_path)]
-    assert main(arguments) == 2
+    run = start(tiny, tmp_path)
+    run.save()
+    arguments = ["--config", str(tiny_file), "--output", str(tmp_path)]
+    assert main([*arguments, "model=sgnet_r18"]) == 2
     error = capsys.readouterr().err
-    assert "checkpoint.pt is not a checkpoint of this configuration" in error
-    assert "new --output folder" in error
+    assert "not of this configuration" in error and "new --output folder" in error
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    assert main(arguments) == 2
+    assert "checkpoint.pt is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("which", "frozen", "learning"), [("trunk", 21, 10), ("all", 31, 0)])
+def test_frozen_norms_neither_count_nor_learn(
+    tmp_path: Path, tiny: dict[str, Any], which: str, frozen: int, learning: int
+) -> None:
+    run = start(tiny, tmp_path, freeze_bn=which)
+    norms = {
+        n: m for n, m in run.state.model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)
+    }
+    kept = frozen_norms(run.state.model, which)
+    assert (len(kept), len(norms) - len(kept)) == (frozen, learning)
+    before = {n: {k: v.clone() for k, v in m.state_dict().items()} for n, m in norms.items()}
+    run.step(next(run._batches()))
+    for name, norm in norms.items():
+        same = [torch.equal(v, before[name][k]) for k, v in norm.state_dict().items()]
+        assert all(same) if norm in kept else not any(same), name
+
+
+def test_what_a_cpu_cannot_do_is_said_at_the_start(
+    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "r"), "--device", "cpu"]
+    for override, message in (
+        ("sync_bn=true", "SyncBatchNorm needs a GPU"),
+        ("precision=fp16", "on the CPU use bf16"),
+    ):
+        assert main([*arguments, override]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_loader_is_timed_apart_from_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def items() -> Iterator[int]:
+        for wait in (50.0, 1.0, 3.0):
+            clock[0] += wait
+            yield 0
+
+    pace = Pace()
+    for _ in pace.timed(items()):
+        clock[0] += 6.0
+        pace.step_done(images=8)
+        clock[0] += 100.0  # a validation
+    assert (pace.seconds, pace.waited, pace.images) == (16.0, 4.0, 16), "without the first"
+    assert pace.idle == 0.25 and pace.images_per_second == 1.0
+    assert pace.since(pace.snapshot()).images == 0
 
 
 def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
@@ -148,63 +340,3 @@ def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
     assert learning_rate(config, 110) == 0.0
     cosine = TrainConfig(lr=1.0, warmup=10, iterations=110, schedule="cosine")
     assert learning_rate(cosine, 60) == pytest.approx(0.5)
-
-
-def test_class_weights_balance_rare_classes() -> None:
-    class Two:
-        def __len__(self) -> int:
-            return 1
-
-        def __getitem__(self, index: int, /):  # type: ignore[no-untyped-def]
-            labels = np.zeros((10, 10), np.uint8)
-            labels[0] = 1  # 10 % of the labelled pixels, but for one row that is ignored
-            labels[1] = 255
-            return type("S", (), {"labels": labels})
-
-    weights = class_weights(Two(), 3, 0.5)  # type: ignore[arg-type]
-    frequency = torch.tensor([80 / 90, 10 / 90])
-    assert weights[1] / weights[0] == pytest.approx(float((frequency[0] / frequency[1]) ** 0.5))
-    assert float((weights[:2] * frequency).sum()) == pytest.approx(1.0)
-    assert weights[2] == 1.0
-    assert torch.equal(class_weights(Two(), 3, 0.0), torch.ones(3))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("learning_rate=1", "unknown configuration key 'learning_rate'"),
-        ("batchs=1", "did you mean batch"),
-        ("batch=two", "batch must be of type int"),
-        ("batch=0", "batch must be at least 1"),
-        ("lr", "write key=value"),
-        ("augment.shear=1", "shear"),
-        ("optimizer=adam", "adamw, sgd"),
-    ],
-)
-def test_a_wrong_override_is_named(override: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load_config(None, [override])
-
-
-def test_overrides_win_over_the_file(config_file: Path) -> None:
-    config = load_config(config_file, ["lr=3e-4", "augment.flip=0.25", "size=[64,96]"])
-    assert config.lr == 3e-4
-    assert config.size == (64, 96)
-    assert config.augment["flip"] == 0.25
-    assert config.augment["color"] == 0.2, "the rest of the mapping stays"
-
-
-def test_a_class_weight_that_never_occurs_does_not_poison_the_loss() -> None:
-    config = TrainConfig(**{**TINY, "augment": {}})  # type: ignore[arg-type]
-    model = build_model(config, NYU40).eval()
-    labels = torch.zeros(1, 32, 48, dtype=torch.long)
-    batch = Batch(
-        torch.zeros(1, 3, 32, 48, dtype=torch.uint8),
-        torch.ones(1, 1, 32, 48),
-        labels,
-        torch.ones(1, 4),
-    )
-    weights = torch.ones(40)
-    weights[0] = 0.5
-    plain, weighted = batch_loss(model, batch, config), batch_loss(model, batch, config, weights)
-    assert weighted.item() == pytest.approx(plain.item()), "one class: a weighted mean is the mean"

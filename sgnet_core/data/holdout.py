@@ -1,0 +1,72 @@
+"""A validation set carved out of a training set that comes without one."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from torch.utils.data import Subset
+
+from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.frames import DatasetError
+from sgnet_core.data.loading import ENDLESS, Samples
+from sgnet_core.labels import LabelSet
+
+HOLDOUT = "holdout:"
+BLOCKS = 10
+"""Most stretches that are held out: neighbours often show one scene and belong together."""
+
+
+def open_training_sets(
+    train: str, validation: str, size: tuple[int, int]
+) -> tuple[Samples, Samples, LabelSet]:
+    """Training set, validation set, and the classes of both.
+
+    Args:
+        train: as `open_dataset` names it.
+        validation: likewise, or ``holdout:SHARE`` with 0 < SHARE < 1 of the training set.
+        size: (H, W) of rooms.
+
+    Raises:
+        ValueError: a set does not exist, is not in order, or the two have different classes.
+    """
+    samples, labels = open_dataset(train, size)
+    if validation.startswith(HOLDOUT):
+        return *hold_out(samples, _share(validation), train), labels
+    held_out, other = open_dataset(validation, size)
+    if other != labels:
+        raise DatasetError(f"{train} and {validation} differ in their classes")
+    return samples, held_out, labels
+
+
+def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Samples]:
+    """The rest, and the part that is held out: the ends of `BLOCKS` blocks in the set's order.
+
+    The choice depends on the number of samples and the share alone.
+
+    Raises:
+        DatasetError: the set has no end, or is too small.
+    """
+    if len(samples) == ENDLESS:
+        raise DatasetError(f"{name} has no end to hold out from: validate on rooms:OTHER_SEED:N")
+    count = min(BLOCKS, max(1, round(share * len(samples))))
+    blocks = np.array_split(np.arange(len(samples)), count)
+    cuts = [len(block) - round(share * len(block)) for block in blocks]
+    kept = [int(i) for block, cut in zip(blocks, cuts, strict=True) for i in block[:cut]]
+    held = [int(i) for block, cut in zip(blocks, cuts, strict=True) for i in block[cut:]]
+    if not kept or not held:
+        raise DatasetError(f"{len(samples)} frames of {name} are too few to hold {share} of out")
+    dataset = cast(Any, samples)  # torch asks for its own base class, and uses none of it
+    return cast(Samples, Subset(dataset, kept)), cast(Samples, Subset(dataset, held))
+
+
+def _share(validation: str) -> float:
+    try:
+        share = float(validation.removeprefix(HOLDOUT))
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise DatasetError(
+            f"validation {validation!r}: write holdout:SHARE, for example holdout:0.1"
+        )
+    return share

@@ -1,0 +1,105 @@
+"""The processes of a run: one, or those that ``torchrun`` starts on one or several machines."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+PATIENCE = datetime.timedelta(hours=2)
+"""How long a process waits for the others: rank 0 validates while they do."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run; the default is a run of one process.
+
+    Attributes:
+        rank: 0..size-1. Rank 0 validates, logs and saves.
+        size: number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, the same on each of them."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor)
+        return [float(value) for value in tensor]
+
+    def from_main(self, content: Any) -> Any:
+        """Rank 0's ``content``, on every process."""
+        if self.size == 1:
+            return content
+        box = [content]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Rank 0 runs the block before the others do, as where it fills a cache for them."""
+        if self.size > 1 and not self.is_main:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.is_main:
+                dist.barrier()
+
+
+@contextlib.contextmanager
+def join_world(device: str) -> Iterator[tuple[World, torch.device]]:
+    """Joins the processes that torchrun has started, if it has, and leaves them at the end.
+
+    Gloo connects the CPUs, NCCL the GPUs; each process of a machine takes the GPU of its number.
+
+    Args:
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+
+    Raises:
+        ValueError: there is no such device, or there are more processes than GPUs.
+    """
+    chosen = _device(device)
+    if "WORLD_SIZE" not in os.environ:
+        yield World(), chosen
+        return
+    if chosen.type == "cuda":
+        local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= there:
+            raise ValueError(
+                f"more processes than GPUs: torchrun --nproc-per-node {there}, or --device cpu"
+            )
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", None, PATIENCE
+    )
+    try:
+        yield World(dist.get_rank(), dist.get_world_size()), chosen
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: PyTorch sees no GPU here; use --device cpu")
+    return device

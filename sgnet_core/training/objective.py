@@ -1,0 +1,94 @@
+"""The loss, normalised over the whole batch however it is cut into pieces."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sgnet_core.data.loading import ENDLESS, Batch, Samples
+from sgnet_core.eval import run_batch
+from sgnet_core.heads import upsample
+from sgnet_core.labels import IGNORE_ID
+from sgnet_core.network import SGNet
+from sgnet_core.train_config import TrainConfig
+
+CLASS_SAMPLE = 200
+"""Frames from which the class frequencies are estimated."""
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision of the network's arithmetic; the loss is always computed in float32."""
+
+
+class Objective(nn.Module):
+    """A network and its loss: class-weighted cross-entropy, plus that of the auxiliary head.
+
+    The weighted mean of cross-entropy divides by the weights of the pixels. They are those of the
+    whole batch, of which a process or an accumulation step sees a piece: `weight` of all the
+    pieces is summed up first, and the losses of the pieces then add up to that of the batch.
+
+    Args:
+        model: the network.
+        class_weights: (C,).
+        config: its precision, label_stride, label_smoothing and aux_weight are read.
+    """
+
+    def __init__(self, model: SGNet, class_weights: Tensor, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.class_weights = class_weights.cpu()
+
+    def weight(self, batch: Batch) -> float:
+        """Sum of the class weights of the pixels that the loss looks at."""
+        counts = torch.bincount(self._labels(batch).reshape(-1), minlength=IGNORE_ID + 1).cpu()
+        return float(counts[: len(self.class_weights)].double() @ self.class_weights.double())
+
+    def forward(self, batch: Batch, weight: float) -> Tensor:
+        """() float32: this piece's part of the loss of a batch with that `weight`."""
+        device = batch.rgb.device
+        precision = AUTOCAST.get(self.config.precision)
+        autocast = torch.autocast(device.type, precision) if precision else contextlib.nullcontext()
+        with autocast:
+            output = run_batch(self.model, batch)
+        labels = self._labels(batch)
+        loss = self._cross_entropy(output.logits, labels, weight)
+        if output.aux is not None:
+            loss = loss + self.config.aux_weight * self._cross_entropy(output.aux, labels, weight)
+        return loss
+
+    def _labels(self, batch: Batch) -> Tensor:
+        stride = self.config.label_stride
+        return batch.labels[:, ::stride, ::stride]
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, weight: float) -> Tensor:
+        scores = upsample(logits.float(), (labels.shape[1], labels.shape[2]))
+        total = F.cross_entropy(
+            scores,
+            labels,
+            self.class_weights.to(scores.device),
+            ignore_index=IGNORE_ID,
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
+        )
+        return total / max(weight, 1e-12)  # 0 where no pixel is labelled
+
+
+def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
+    """(C,) weights frequency^−β with mean 1 over the pixels; absent classes weigh 1."""
+    if not balance:
+        return torch.ones(num_classes)
+    counts = np.zeros(256)
+    # Spread over the set, whose neighbours may show one scene.
+    step = 1 if len(samples) == ENDLESS else max(1, len(samples) // CLASS_SAMPLE)
+    chosen = range(0, len(samples), step)[:CLASS_SAMPLE]
+    for i in tqdm(chosen, desc="class frequencies", leave=False):
+        counts += np.bincount(samples[i].labels.reshape(-1), minlength=256)
+    frequency = counts[:num_classes] / max(1.0, counts[:num_classes].sum())
+    present = frequency > 0
+    weights = np.where(present, np.where(present, frequency, 1.0) ** -balance, 0.0)
+    weights /= (weights * frequency).sum()
+    return torch.from_numpy(np.where(present, weights, 1.0)).float()

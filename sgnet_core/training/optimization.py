@@ -1,0 +1,55 @@
+"""The optimiser, its learning rate over time, and which norms learn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from sgnet_core.network import SGNet
+from sgnet_core.sconv import SConv2d
+from sgnet_core.train_config import TrainConfig
+
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD; norms and biases are not decayed."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def learning_rate(config: TrainConfig, iteration: int) -> float:
+    """Linear warm-up, then polynomial (power 0.9) or cosine decay to 0."""
+    if iteration < config.warmup:
+        return config.lr * (iteration + 1) / config.warmup
+    progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
+    progress = min(progress, 1.0)
+    if config.schedule == "poly":
+        return float(config.lr * (1 - progress) ** 0.9)
+    return float(config.lr * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def frozen_norms(model: SGNet, which: str) -> list[nn.Module]:
+    """The batch norms that keep their statistics and factors.
+
+    Args:
+        which: "none", "trunk" (without those of the S-Convs' projectors) or "all".
+    """
+    if which == "none":
+        return []
+    norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+    if which == "trunk":
+        sconvs = [m for m in model.modules() if isinstance(m, SConv2d)]
+        guiding = {id(m) for sconv in sconvs for m in sconv.modules()}
+        trunk = {id(m) for m in model.trunk.modules()} - guiding
+        norms = [norm for norm in norms if id(norm) in trunk]
+    return list(norms)

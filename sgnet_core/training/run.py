@@ -1,0 +1,365 @@
+"""One training run: the loop, the step, the validation, and the files that they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from sgnet_core.data.holdout import open_training_sets
+from sgnet_core.data.loading import Batch, Samples, training_loader
+from sgnet_core.data.rooms import Rooms
+from sgnet_core.data.transforms import Augmentation
+from sgnet_core.eval import evaluate, prediction_sheet
+from sgnet_core.files import atomic_write
+from sgnet_core.labels import LabelSet
+from sgnet_core.metrics import ConfusionMatrix
+from sgnet_core.model_file import save_model
+from sgnet_core.train_config import TrainConfig
+from sgnet_core.training.checkpoint import load_checkpoint, save_checkpoint
+from sgnet_core.training.device import check_device, make_deterministic
+from sgnet_core.training.distributed import World
+from sgnet_core.training.divergence import Diverged, divergence
+from sgnet_core.training.interruption import Interruption
+from sgnet_core.training.objective import Objective, class_weights
+from sgnet_core.training.optimization import frozen_norms, learning_rate, make_optimizer
+from sgnet_core.training.progress import Pace, RunLog
+from sgnet_core.training.record import write_environment
+from sgnet_core.training.starting_weights import build_model
+from sgnet_core.training.state import State
+from sgnet_core.training.summary import summary
+
+LOG_EVERY = 10
+"""Iterations between two points of the TensorBoard curves."""
+
+
+@dataclass
+class Run:
+    """One training run in its folder: checkpoint, model files, logs, pictures.
+
+    Attributes:
+        config: what it computes.
+        folder: where rank 0 writes.
+        device: of this process.
+        samples, validation: the data sets; labels: their classes.
+        state: what changes.
+        objective: network and loss; wrapped for several processes in ``parallel``.
+        frozen: batch norms that do not learn.
+        world: the processes of the run.
+    """
+
+    config: TrainConfig
+    folder: Path
+    device: torch.device
+    samples: Samples
+    validation: Samples
+    labels: LabelSet
+    state: State
+    objective: Objective
+    frozen: Sequence[nn.Module] = ()
+    world: World = field(default_factory=World)
+    pace: Pace = field(default_factory=Pace)
+    interruption: Interruption = field(default_factory=Interruption)
+
+    def __post_init__(self) -> None:
+        self.parallel: nn.Module = self.objective
+        if self.world.size > 1:
+            self.parallel = DistributedDataParallel(self.objective)
+        self.stopping = False
+        self.miou = float("nan")
+        self.logged = Pace()
+
+    @classmethod
+    def start(
+        cls, config: TrainConfig, folder: Path, device: torch.device, world: World | None = None
+    ) -> Run:
+        """A new run, or the one that ``folder`` holds.
+
+        Raises:
+            ValueError: the configuration, a data set, the weights or the checkpoint do not fit.
+            OSError: a file cannot be read or written.
+        """
+        world = world or World()
+        check_device(config, device)
+        if config.deterministic:
+            make_deterministic(device)
+        samples, validation, labels = open_training_sets(
+            config.train, config.validation, config.size
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = world.from_main(
+            load_checkpoint(folder / "checkpoint.pt") if world.is_main else None
+        )
+        torch.manual_seed(config.seed)
+        with world.main_first():
+            model, note = build_model(replace(config, weights="none") if saved else config, labels)
+        if config.sync_bn:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        frozen = frozen_norms(model, config.freeze_bn)
+        for norm in frozen:
+            norm.requires_grad_(False)
+        average = None
+        if config.ema and world.is_main:
+            average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+            )
+        scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        weights = torch.ones(len(labels))
+        if saved is None and world.is_main:
+            weights = class_weights(samples, len(labels), config.class_balance)
+        weights = world.from_main(weights)
+        state = State(model, average, make_optimizer(model, config), scaler, weights)
+        if saved is not None:
+            state.restore(saved)
+            note = f"resuming {folder} at iteration {state.iteration} of {config.iterations}"
+        objective = Objective(model, state.class_weights, config)
+        run = cls(
+            config, folder, device, samples, validation, labels, state, objective, frozen, world
+        )
+        if world.is_main:
+            print(note, flush=True)
+            run._prepare_folder()
+        return run
+
+    def _prepare_folder(self) -> None:
+        if isinstance(self.validation, Rooms):  # rendered once
+            frames = tqdm(range(len(self.validation)), "validation set", leave=False)
+            self.validation = [self.validation[i] for i in frames]
+        with atomic_write(self.folder / "config.yaml") as file:
+            file.write(yaml.safe_dump(self.config.to_dict(), sort_keys=False).encode())
+        write_environment(
+            self.folder, self.config.seed, self.state.iteration, self.device, self.world
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all iterations are done, or early stopping has ended the run."""
+        early = bool(self.config.patience) and self.state.stale >= self.config.patience
+        return early or self.state.iteration >= self.config.iterations
+
+    def train(self) -> int:
+        """Runs to the end; returns the exit status: 0, or 128 + N after signal N.
+
+        Raises:
+            Diverged: the loss or the gradient went wrong; the batch is saved beside the run.
+            OSError: a file cannot be written or read; what was saved before is complete.
+        """
+        config, state = self.config, self.state
+        bar = tqdm(
+            initial=state.iteration,
+            total=config.iterations,
+            unit="it",
+            disable=not self.world.is_main,
+        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.closing(bar))
+            stack.enter_context(self.interruption)
+            log = None
+            if self.world.is_main and not self.finished:
+                log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
+            for parts in self.pace.timed(self._batches()):
+                loss = self.step(parts)
+                state.seconds += self.pace.step_done(config.batch)
+                state.loss = loss if state.iteration == 1 else 0.98 * state.loss + 0.02 * loss
+                self._report(bar, log)
+                if state.iteration % config.validate_every == 0 or self.finished:
+                    self.validate(log)
+                if state.iteration % config.checkpoint_every == 0 or self.finished or self.stopping:
+                    self.save()
+                if self.finished or self.stopping:
+                    break
+        if self.stopping and not self.finished:
+            self._say(f"stopped at iteration {state.iteration}; the same command resumes")
+            return 128 + (self.interruption.number or signal.SIGINT)
+        if self.finished and state.iteration < config.iterations:
+            self._say(
+                f"ended early at iteration {state.iteration}: {state.stale} validations without a "
+                "better mIoU (patience)"
+            )
+        self._say(summary(config, self.folder))
+        if self.pace.images:
+            self._say(
+                f"data: {self.pace.idle:.1%} of the step time was spent waiting for it, at "
+                f"{self.pace.images_per_second:.1f} images/s with workers={config.workers}"
+            )
+        return 0
+
+    def _batches(self) -> Iterator[list[Batch]]:
+        """The remaining batches, each as the list of parts that this process computes."""
+        config = self.config
+        if self.finished:
+            return
+        loader = iter(
+            training_loader(
+                self.samples,
+                Augmentation(**config.augment),
+                size=config.size,
+                batch=config.batch,
+                seed=config.seed,
+                first=self.state.iteration,
+                last=config.iterations,
+                workers=config.workers,
+                pin=self.device.type == "cuda",
+                parts=config.accumulate,
+                rank=self.world.rank,
+                processes=self.world.size,
+            )
+        )
+        while parts := list(itertools.islice(loader, config.accumulate)):
+            yield parts
+
+    def step(self, parts: Sequence[Batch]) -> float:
+        """One step of the optimiser on a batch, or on this process's parts of it.
+
+        Returns:
+            The loss of the whole batch.
+
+        Raises:
+            Diverged: loss or gradient are not finite, or exploded. The weights are as before.
+        """
+        config, state, scaler = self.config, self.state, self.state.scaler
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, state.iteration)
+        # of dropout, which differs between the processes
+        step_seed = config.seed * 1_000_003 + state.iteration
+        torch.manual_seed(step_seed * self.world.size + self.world.rank)
+        state.model.train()
+        for norm in self.frozen:
+            norm.eval()
+        [weight] = self.world.sum([sum(self.objective.weight(part) for part in parts)])
+        state.optimizer.zero_grad(set_to_none=True)
+        own_loss = 0.0
+        for index, part in enumerate(parts):
+            with self._gathering(index == len(parts) - 1):
+                loss = self.parallel(part.to(self.device), weight)
+                # DistributedDataParallel averages gradients; the pieces of a loss add up.
+                scaler.scale(loss * self.world.size).backward()
+            own_loss += float(loss.detach())
+        signalled = float(self.interruption.number != 0)
+        total, signals = self.world.sum([own_loss, signalled])
+        self.stopping = signals > 0
+        scaler.unscale_(state.optimizer)
+        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+        size = nn.utils.get_total_norm(gradients)
+        self._check(total, float(size), parts)
+        if config.clip:
+            nn.utils.clip_grads_with_norm_(state.model.parameters(), config.clip, size)
+        scaler.step(state.optimizer)
+        scaler.update()
+        if state.average is not None:
+            state.average.update_parameters(state.model)
+        state.iteration += 1
+        return total
+
+    def _gathering(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients are summed over the processes in the last part of a batch alone."""
+        if last or not isinstance(self.parallel, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.parallel.no_sync()
+
+    def _check(self, loss: float, norm: float, parts: Sequence[Batch]) -> None:
+        state = self.state
+        if not math.isfinite(norm) and state.scaler.is_enabled() and state.scaler.get_scale() >= 1:
+            norm = 0.0  # float16 overflowed: this step is left out, the next ones are scaled less
+        bound = self.config.loss_bound
+        wrong = divergence(loss, norm, state.loss, state.iteration, bound)
+        if wrong is None:
+            return
+        rank = f"_rank{self.world.rank}" if self.world.size > 1 else ""
+        path = self.folder / f"bad_batch_{state.iteration}{rank}.pt"
+        with atomic_write(path) as file:
+            torch.save(vars(Batch.joined(parts)), file)
+        raise Diverged(
+            f"iteration {state.iteration}: {wrong}; its batch is in {path}. Look at that batch. "
+            "Then go on from the last checkpoint with a lower lr, a longer warmup, a smaller clip"
+            + (" or precision=fp32" if self.config.precision != "fp32" else "")
+            + (" or a higher loss_bound" if "exploded" in wrong else "")
+        )
+
+    def _report(self, bar: tqdm[None], log: RunLog | None) -> None:
+        """The progress bar and TensorBoard's curves after a step."""
+        recent, iteration = self.pace.since(self.logged), self.state.iteration
+        bar.update()
+        score = "–" if math.isnan(self.miou) else f"{self.miou:.3f}"
+        bar.set_postfix_str(
+            f"loss {self.state.loss:.3f}, mIoU {score}, "
+            f"{recent.images_per_second:.1f} img/s, data {recent.idle:.0%}",
+            refresh=False,
+        )
+        if log is not None and iteration % LOG_EVERY == 0:
+            curves = {
+                "loss": self.state.loss,
+                "lr": learning_rate(self.config, iteration - 1),
+                "images_per_second": recent.images_per_second,
+                "loader_idle": recent.idle,
+            }
+            log.scalars(curves, iteration)
+
+    def validate(self, log: RunLog | None) -> None:
+        """Rank 0 scores, logs and saves the model; all of them know its mIoU then."""
+        state = self.state
+        scored = self._score(log) if log is not None else None
+        self.miou = self.world.from_main(scored)
+        state.stale += 1
+        if self.miou > state.best_miou:
+            state.best_miou, state.stale = self.miou, 0
+
+    def _score(self, log: RunLog) -> float:
+        state, recent = self.state, self.pace.since(self.logged)
+        model = state.final_model
+        confusion = evaluate(model, self.validation, batch=self.config.batch)
+        record = {
+            "iteration": state.iteration,
+            "seconds": round(state.seconds, 1),
+            "loss": round(state.loss, 4),
+            "lr": learning_rate(self.config, state.iteration - 1),
+            "images_per_second": round(recent.images_per_second, 2),
+            "loader_idle": round(recent.idle, 4),
+            "miou": round(confusion.miou, 4),
+            "pixel_accuracy": round(confusion.pixel_accuracy, 4),
+            "mean_accuracy": round(confusion.mean_accuracy, 4),
+        }
+        self.logged = self.pace.snapshot()
+        pictures = self.folder / "predictions"
+        pictures.mkdir(exist_ok=True)
+        prediction_sheet(model, self.validation, pictures / f"{state.iteration:06d}.png")
+        height = self.config.input_height or None
+        training = {**record, "config": self.config.to_dict()}
+        model.info = replace(model.info, input_height=height, training=training)
+        save_model(model, self.folder / "last.safetensors")
+        if confusion.miou > state.best_miou:
+            self._save_best(confusion, record)
+        log.add(record)
+        scores = ("miou", "pixel_accuracy", "mean_accuracy")
+        log.scalars({name: record[name] for name in scores}, state.iteration)
+        return confusion.miou
+
+    def _save_best(self, confusion: ConfusionMatrix, record: dict[str, float]) -> None:
+        save_model(self.state.final_model, self.folder / "best.safetensors")
+        scores = dict(zip(self.labels.names, confusion.class_iou, strict=True))
+        present = {k: round(float(v), 4) for k, v in scores.items() if np.isfinite(v)}
+        with atomic_write(self.folder / "best.json") as file:
+            file.write(json.dumps({**record, "iou": present}, indent=1).encode())
+
+    def save(self) -> None:
+        """Rank 0 writes the checkpoint."""
+        if self.world.is_main:
+            save_checkpoint(self.folder / "checkpoint.pt", self.state.to_dict())
+
+    def _say(self, text: str) -> None:
+        if self.world.is_main:
+            print(text, flush=True)

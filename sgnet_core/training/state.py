@@ -1,0 +1,85 @@
+"""What changes while training: all that a run needs to go on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from sgnet_core.network import SGNet
+from sgnet_core.training.checkpoint import CheckpointError
+
+
+@dataclass
+class State:
+    """Weights, optimiser and counters.
+
+    There is no state of random generators: the order of the data, the augmentation and the
+    dropout of an iteration are functions of the seed and its number.
+
+    Attributes:
+        average: of the model's weights over time, if it is kept, on rank 0 alone.
+        class_weights: (C,), on the CPU.
+        iteration: number of steps done.
+        loss: running average.
+        best_miou: of all validations; −1 before the first.
+        stale: validations since the best one.
+        seconds: of all steps.
+    """
+
+    model: SGNet
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    class_weights: Tensor
+    iteration: int = 0
+    loss: float = 0.0
+    best_miou: float = -1.0
+    stale: int = 0
+    seconds: float = 0.0
+
+    @property
+    def final_model(self) -> SGNet:
+        """The network that is validated and saved."""
+        model = self.model if self.average is None else self.average.module
+        assert isinstance(model, SGNet)
+        return model
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and plain values; `restore` reads them back."""
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "class_weights": self.class_weights,
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Takes over what `to_dict` gave.
+
+        Raises:
+            CheckpointError: it is of another network or optimiser.
+        """
+        try:
+            self.model.load_state_dict(content["model"])
+            if self.average is not None:
+                self.average.load_state_dict(content["average"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
+            self.class_weights.copy_(content["class_weights"])
+            for name in _COUNTERS:
+                setattr(self, name, content[name])
+        except Exception as error:
+            raise CheckpointError(
+                f"the checkpoint is not of this configuration ({error}); train into a new "
+                "--output folder, or with the config.yaml of this one"
+            ) from error
+
+
+_COUNTERS = ("iteration", "loss", "best_miou", "stale", "seconds")

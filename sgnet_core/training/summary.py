@@ -1,0 +1,43 @@
+"""What a run says when it is over: how good the model is, where it lies, what to type next."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from sgnet_core.data.holdout import HOLDOUT
+from sgnet_core.train_config import TrainConfig
+
+
+def summary(config: TrainConfig, folder: Path) -> str:
+    """Per-class IoU and mIoU of the best validation, and the commands that go on from there."""
+    best, model = folder / "best.json", folder / "best.safetensors"
+    if not best.exists():
+        return f"no validation found a labelled pixel; the model is {folder / 'last.safetensors'}"
+    record = json.loads(best.read_text(encoding="utf-8"))
+    scores = sorted(record["iou"].items(), key=lambda item: -item[1])
+    rows = math.ceil(len(scores) / 2)
+    cells = [f"{name:<20}{iou:6.3f}" for name, iou in scores]
+    pairs = zip(cells, [*cells[rows:], ""], strict=False)
+    lines = ["IoU of the classes in the validation set"]
+    lines += [f"  {left}    {right}".rstrip() for left, right in list(pairs)[:rows]]
+    lines += [
+        f"best at iteration {record['iteration']}: mIoU {record['miou']:.4f}, "
+        f"mean accuracy {record['mean_accuracy']:.4f}, "
+        f"pixel accuracy {record['pixel_accuracy']:.4f} on {config.validation}",
+        f"model: {model}",
+        f"next: python -m sgnet_core.eval --data {test_data(config)} --model {model}",
+    ]
+    return "\n".join(lines)
+
+
+def test_data(config: TrainConfig) -> str:
+    """The data that a finished model is to be scored on, as `sgnet_core.eval` takes it."""
+    if config.validation.startswith("rooms:"):
+        height, width = config.size
+        return f"rooms:2000:200 --size {width}x{height}"
+    if config.validation.startswith(HOLDOUT):
+        data, colon, _ = config.train.rpartition(":")
+        return f"{data}:test" if colon else config.train
+    return config.validation

@@ -1,0 +1,72 @@
+"""A validation set carved out of the training set: disjoint, the same every time, in stretches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgnet_core.data.frames import DatasetError
+from sgnet_core.data.holdout import hold_out, open_training_sets
+
+
+class Numbers:
+    """A set whose samples are their indices."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        return index
+
+
+def parts(length: int, share: float) -> tuple[list[int], list[int]]:
+    kept, held = hold_out(Numbers(length), share, "numbers")
+    return [kept[i] for i in range(len(kept))], [held[i] for i in range(len(held))]  # type: ignore[misc]
+
+
+@given(st.integers(20, 2000), st.floats(0.1, 0.5))
+def test_every_frame_is_in_one_of_the_two(length: int, share: float) -> None:
+    kept, held = parts(length, share)
+    assert sorted(kept + held) == list(range(length))
+    assert len(held) == pytest.approx(share * length, abs=6)
+    assert (kept, held) == parts(length, share)
+
+
+def test_nyus_training_images_are_held_out_in_ten_stretches() -> None:
+    kept, held = parts(795, 0.1)
+    assert (len(kept), len(held)) == (715, 80)
+    starts = [i for i in held if i - 1 not in held]
+    assert starts == [72, 152, 232, 312, 392, 471, 550, 629, 708, 787]
+    assert all(i in held for start in starts for i in range(start, start + 8))
+
+
+def test_a_small_folder_is_split_too(frames: Path) -> None:
+    kept, held, labels = open_training_sets(str(frames), "holdout:0.5", (1, 1))
+    assert labels.names == ("floor", "table", "robot")
+    assert (len(kept), len(held)) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        ("rooms:1", "holdout:0.1", r"rooms:1 has no end.*rooms:OTHER_SEED:N"),
+        ("rooms:1:3", "holdout:0.1", "3 frames of rooms:1:3 are too few"),
+        ("rooms:1:100", "holdout:2", r"write holdout:SHARE"),
+        ("rooms:1:100", "holdout:ten", r"write holdout:SHARE"),
+    ],
+)
+def test_what_cannot_be_held_out_is_said(train: str, validation: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        open_training_sets(train, validation, (32, 48))
+
+
+def test_sets_of_different_classes_are_refused(frames: Path) -> None:
+    with pytest.raises(DatasetError, match="differ in their classes"):
+        open_training_sets(str(frames), "rooms:4:2", (32, 48))

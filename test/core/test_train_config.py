@@ -1,0 +1,77 @@
+"""The configuration of training: nothing unknown gets in, and every key is documented."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sgnet_core.train import main
+from sgnet_core.train_config import TrainConfig, describe_keys, load_config
+
+DOCS = Path(__file__).parents[2] / "docs" / "training.md"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rate=1", "unknown configuration key 'learning_rate'"),
+        ("batchs=1", "did you mean batch"),
+        ("batch=two", "batch must be of type int"),
+        ("batch=0", "batch must be at least 1"),
+        ("accumulate=3", "batch 8 cannot be cut into 3"),
+        ("lr", "write key=value"),
+        ("lr=-1", "lr must not be negative"),
+        ("lr=.nan", "lr must not be negative"),
+        ("patience=-1", "patience must not be negative"),
+        ("label_smoothing=1", "label_smoothing must be below 1"),
+        ("deterministic=1", "deterministic must be of type bool"),
+        ("augment.shear=1", "shear"),
+        ("optimizer=adam", "adamw, sgd"),
+        ("precision=fp8", "fp32, bf16, fp16"),
+        ("freeze_bn=head", "none, trunk, all"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config(None, [override])
+
+
+def test_overrides_win_over_the_file(tiny_file: Path) -> None:
+    config = load_config(tiny_file, ["lr=3e-4", "augment.flip=0.25", "size=[64,96]"])
+    assert config.lr == 3e-4
+    assert config.size == (64, 96)
+    assert config.augment["flip"] == 0.25
+    assert config.augment["color"] == 0.2, "the rest of the mapping stays"
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path, tiny_file: Path) -> None:
+    config = load_config(tiny_file, ["precision=bf16", "deterministic=true", "patience=3"])
+    path = tmp_path / "copy.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    assert load_config(path) == config
+
+
+def test_every_key_is_documented_with_its_default() -> None:
+    keys = describe_keys()
+    assert [key.name for key in keys] == [f.name for f in fields(TrainConfig)]
+    for key in keys:
+        assert len(key.meaning) > 5, key.name
+    defaults = {key.name: yaml.safe_load(key.default) for key in keys}
+    assert defaults == TrainConfig().to_dict()
+
+
+def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for key in describe_keys():
+        assert f"\n  {key.name} ({key.default}): " in text
+
+
+def test_the_documentation_has_the_table_of_keys() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for key in describe_keys():
+        assert f"| `{key.name}` | `{key.default}` | {key.meaning} |" in text
