@@ -33,7 +33,7 @@ from std_srvs.srv import SetBool, Trigger
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros.cadence import Cadence
 from sgnet_ros.depth_alignment import DepthAligner
-from sgnet_ros.diagnostics import Diagnostics
+from sgnet_ros.diagnostics import Diagnostics, Throttle
 from sgnet_ros.environment import prepare_environment
 from sgnet_ros.inputs import Topics, image_topic, subscribe_transforms
 from sgnet_ros.parameters import Parameters, Settings
@@ -82,6 +82,7 @@ class SGNetNode(LifecycleNode):
         self._in_use = self.parameters.settings  # by the model that is loaded
         self._loader: threading.Thread | None = None
         self._health = DeviceHealth()
+        self._throttle = Throttle(interval_s=60.0)
         self._enabled = True
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._diagnostics = Diagnostics(self)
@@ -179,7 +180,8 @@ class SGNetNode(LifecycleNode):
         try:
             await self._replace_model(replace(self._in_use, device="cpu", precision="auto"))
         except Exception as problem:
-            self.get_logger().error(f"{device} fails ({error}), and so does the CPU: {problem}")
+            if self._throttle.passes():
+                self.get_logger().error(f"{device} fails ({error}), so does the CPU: {problem}")
             return
         self._diagnostics.degraded = f"on the CPU since {device} failed; ~/reload tries it again"
         self.get_logger().error(f"{self._diagnostics.degraded}: {error}")

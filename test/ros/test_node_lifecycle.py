@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -15,6 +19,7 @@ from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
 from sgnet_core.segmenter import Segmenter
+from sgnet_ros import node as node_module
 from sgnet_ros.camera_model import intrinsics_of
 
 
@@ -107,4 +112,127 @@ def test_a_model_steered_by_depth_needs_no_camera_info(
     robot.info.publish(CameraInfo())  # uncalibrated
     robot.send_until(lambda: robot.labels and robot.stats, scene.messages())
     assert list(robot.stats[-1].drop_causes) in ([], ["overload"])
+    running.stop()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_cleanup_frees_the_model(run_node: Any, robot: Any, scene: Any, frozen: bool) -> None:
+    running = run_node("depth")
+    robot.send_until(lambda: robot.labels, scene.messages())
+    segmenter = running.node._segmenter
+    segmenter.itself = segmenter  # a cycle, that reference counting doesn't free
+    segmenter_left, network_left = weakref.ref(segmenter), weakref.ref(segmenter.model)
+    del segmenter
+    if frozen:
+        gc.freeze()  # as the node's process does
+    try:
+        assert change(robot, Transition.TRANSITION_DEACTIVATE)
+        assert segmenter_left() is not None
+        assert change(robot, Transition.TRANSITION_CLEANUP)
+        assert segmenter_left() is network_left() is None
+        assert bool(gc.get_freeze_count()) == frozen
+    finally:
+        gc.unfreeze()
+    running.stop()
+
+
+def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
+    run_node: Any, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run_node("depth", autostart=False)
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    with monkeypatch.context() as patch:
+
+        def fail(*args: Any) -> None:
+            raise RuntimeError("no more threads")
+
+        patch.setattr("sgnet_ros.node.PairSynchronizer", fail)
+        assert not change(robot, Transition.TRANSITION_ACTIVATE)
+    assert state(robot) == "unconfigured"
+    robot.spin_until(lambda: [m for m in robot.log if "not activated: no more threads" in m.msg])
+    robot.spin_until(lambda: robot.count_subscribers("/rgb/image_raw") == 0)
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    assert change(robot, Transition.TRANSITION_ACTIVATE)
+    robot.forget()
+    robot.send_until(lambda: robot.labels, scene.messages())
+    running.stop()
+
+
+class HeldLoader:
+    """In the place of the loading of models: waits to be released."""
+
+    def __init__(self, load: Callable[[Any], Segmenter]) -> None:
+        self._load = load
+        self.begun, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, settings: Any) -> Segmenter:
+        self.begun.set()
+        assert self.release.wait(60)
+        return self._load(settings)
+
+
+@pytest.fixture
+def loader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], HeldLoader]:
+    def loader() -> HeldLoader:
+        held = HeldLoader(node_module._load)
+        monkeypatch.setattr(node_module, "_load", held)
+        return held
+
+    return loader
+
+
+def test_frames_go_on_while_a_model_is_loaded(
+    run_node: Any, robot: Any, scene: Any, loader: Any
+) -> None:
+    running = run_node("depth")
+    robot.send_until(lambda: robot.labels, scene.messages())
+    held, old = loader(), running.node._segmenter
+    client = robot.create_client(Trigger, "/sgnet/reload")
+    robot.spin_until(client.service_is_ready)
+    answer = client.call_async(Trigger.Request())
+    robot.spin_until(held.begun.is_set)
+    for _ in range(5):
+        robot.segment(*scene.messages())
+    assert running.node._segmenter is old
+    assert not answer.done()
+    held.release.set()
+    robot.spin_until(answer.done)
+    assert answer.result().success
+    assert running.node._segmenter is not old
+    robot.segment(*scene.messages())
+    robot.destroy_client(client)
+    running.stop()
+
+
+def test_a_model_that_comes_after_the_cleanup_is_not_taken(
+    run_node: Any, robot: Any, scene: Any, loader: Any
+) -> None:
+    running = run_node("depth")
+    robot.send_until(lambda: robot.labels, scene.messages())
+    held = loader()
+    client = robot.create_client(Trigger, "/sgnet/reload")
+    robot.spin_until(client.service_is_ready)
+    answer = client.call_async(Trigger.Request())
+    robot.spin_until(held.begun.is_set)
+    assert change(robot, Transition.TRANSITION_DEACTIVATE)
+    assert change(robot, Transition.TRANSITION_CLEANUP)
+    held.release.set()
+    robot.spin_until(answer.done)
+    assert not answer.result().success
+    assert "cleaned up" in answer.result().message
+    assert running.node._segmenter is None
+    assert state(robot) == "unconfigured"
+    robot.destroy_client(client)
+    running.stop()
+
+
+def test_frames_leave_no_line_in_the_log(run_node: Any, robot: Any, scene: Any) -> None:
+    running = run_node("depth")
+    robot.send_until(lambda: robot.labels and robot.stats, scene.messages())
+    robot.spin_for(1.0)  # the lines of the start
+    robot.forget()
+    for _ in range(100):
+        robot.segment(*scene.messages())
+    robot.spin_for(0.3)
+    assert [m.msg for m in robot.log if m.name == "sgnet"] == []
     running.stop()
