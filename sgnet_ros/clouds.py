@@ -61,7 +61,7 @@ def point_cloud(
         z = np.where((z >= DEPTH_RANGE[0]) & (z <= DEPTH_RANGE[1]), z, np.float32(np.nan))
     rays = _rays(camera)
     height, width = z.shape
-    points = np.empty((height, width), _POINT)
+    points = np.zeros((height, width), _POINT)
     np.multiply(rays[0], z, out=points["x"])
     np.multiply(rays[1], z, out=points["y"])
     points["z"] = np.where(np.isnan(rays[0]), np.float32(np.nan), z)
