@@ -17,15 +17,16 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from sgnet_core.files import atomic_write
 from sgnet_ros.domains import free_domain, stay_local
 from sgnet_ros.processes import Child
-from sgnet_ros.replay_bag import HANDED_ON, add_arguments
-from sgnet_ros.replay_report import BagResult, ReplayReport
+from sgnet_ros.replay_options import HANDED_ON, add_arguments
+
+if TYPE_CHECKING:  # it takes seconds to import, and is needed last
+    from sgnet_ros.replay_report import ReplayReport
 
 EXIT_FAILED, EXIT_BELOW = 1, 3
 
@@ -72,10 +73,11 @@ class Run:
                 warnings.append(f"{self.bag}: {line}")
         return warnings
 
-    def result(self) -> BagResult | str:
+    def result(self) -> dict[str, Any] | str:
         """What it has found, or why it has found nothing."""
         try:
-            return BagResult.of(json.loads((self._folder / "result.json").read_text()))
+            result: dict[str, Any] = json.loads((self._folder / "result.json").read_text())
+            return result
         except FileNotFoundError:
             _, found, reason = self.child.log.read_text(errors="replace").rpartition("Error: ")
             return reason.strip() if found else self.child.tail()
@@ -91,7 +93,7 @@ def replay(
         arguments: what `replay_bag` takes beside bag and folder.
         progress: shows a progress bar.
     """
-    outcomes: dict[Path, BagResult | str] = {}
+    outcomes: dict[Path, dict[str, Any] | str] = {}
     waiting, running = list(bags), list[Run]()
     own = os.environ.get("ROS_DOMAIN_ID")
     with tempfile.TemporaryDirectory(prefix="replay_") as scratch:
@@ -118,7 +120,7 @@ def replay(
     return _report([(str(bag), outcomes[bag]) for bag in bags])
 
 
-def _follow(running: list[Run], outcomes: dict[Path, BagResult | str], bar: Any) -> None:
+def _follow(running: list[Run], outcomes: dict[Path, dict[str, Any] | str], bar: Any) -> None:
     """Looks after the processes, and takes the results of those that have ended."""
     for run in list(running):
         ended = not run.child.running
@@ -135,8 +137,10 @@ def _follow(running: list[Run], outcomes: dict[Path, BagResult | str], bar: Any)
             running.remove(run)
 
 
-def _report(outcomes: Sequence[tuple[str, BagResult | str]]) -> ReplayReport:
-    results = [outcome for _, outcome in outcomes if isinstance(outcome, BagResult)]
+def _report(outcomes: Sequence[tuple[str, dict[str, Any] | str]]) -> ReplayReport:
+    from sgnet_ros.replay_report import BagResult, ReplayReport
+
+    results = [BagResult.of(outcome) for _, outcome in outcomes if isinstance(outcome, dict)]
     problems = {bag: outcome for bag, outcome in outcomes if isinstance(outcome, str)}
     return ReplayReport(results, problems)
 
@@ -215,6 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(report: ReplayReport, args: argparse.Namespace) -> None:
+    from sgnet_core.files import atomic_write
+
     texts = (
         (args.json, lambda: json.dumps(report.to_json(), indent=1) + "\n"),
         (args.csv, report.to_csv),

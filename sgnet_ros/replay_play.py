@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections import Counter
@@ -109,7 +108,7 @@ class Player(Node):
 
     Attributes:
         answers: what came so far.
-        class_map: the node's classes, once `connect` has returned.
+        class_map: the node's classes, once it has told them.
     """
 
     def __init__(
@@ -143,14 +142,21 @@ class Player(Node):
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
-    def connect(self) -> None:
-        """Waits for the node and shows it a frame until it answers; that one doesn't count.
+    def wait_for_classes(self) -> ClassMap:
+        """The node's classes, once it has loaded its model.
 
         Raises:
             ReplayError: it takes too long.
-            BagError: the bag holds no frame.
         """
         self._spin_until(lambda: self.class_map, _CONNECT_S, "loading the model")
+        return self.class_map
+
+    def connect(self) -> None:
+        """Shows the node a frame until it answers; that one doesn't count.
+
+        Raises:
+            ReplayError: it doesn't, or the bag holds no frame.
+        """
         frame = next(self._pairs(), None)
         if frame is None:
             raise ReplayError(f"{self._source.name} holds no colour image with depth")
@@ -170,7 +176,7 @@ class Player(Node):
                 raise ReplayError(f"the node drops the first frame: {self._totals.dropped}")
         else:
             raise ReplayError("the node answers none of the frames that it is shown")
-        self._baseline = self._settle()
+        self._baseline = self._settle(at_once=attempt == 0)
         self.answers = Answers()
         for stamps in (self._arrived_at, *self._sent_at.values()):
             stamps.clear()
@@ -291,27 +297,38 @@ class Player(Node):
                 }
                 self._totals = Totals(rgb, pairs, labels, drops)
 
-    def _settle(self) -> Totals:
-        """The node's counters once it has nothing left to do and hears nothing new."""
+    def _settle(self, at_once: bool = False) -> Totals:
+        """The node's counters once it has nothing left to do and hears nothing new.
+
+        Args:
+            at_once: nothing can be on its way any more.
+        """
         last: Totals | None = None
         deadline = time.monotonic() + _QUIET_S
         while time.monotonic() < deadline:
             self._ticked = False
             self._spin_until(lambda: self._ticked, 10.0, "the node's report")
-            if self._totals is not None and self._totals == last and last.settled:
-                return last
+            now = self._totals
+            if now is not None and now.settled and (at_once or now == last):
+                return now
             last = self._totals
         raise ReplayError(f"the node came to no rest in {_QUIET_S:.0f} s")
 
     def _finish(self, start: float, paired_here: bool) -> None:
         """Waits for the last answer and draws up what became of the frames."""
-        before, after, answers = self._baseline, self._settle(), self.answers
+        answers = self.answers
+        before, after = self._baseline, self._baseline
+        self._spin_for(0.1)
+        if set(answers.sent) - set(self._arrived_at):
+            after = self._settle()
         answers.seconds = max(self._arrived_at.values(), default=start) - start
         answers.latency_ms = {s: self._latency_ms(s) for s in sorted(self._arrived_at)}
+        lost = len(set(answers.sent)) - len(answers.latency_ms)
+        if not lost:
+            return
         causes = {c: n - before.dropped.get(c, 0) for c, n in after.dropped.items()}
         if not paired_here:
             causes["unmatched_rgb"] = after.rgb - before.rgb - (after.pairs - before.pairs)
-        lost = len(set(answers.sent)) - len(self._arrived_at)
         causes["transport"] = lost - sum(causes.values())
         answers.dropped.update({c: n for c, n in causes.items() if n > 0})
 
@@ -360,19 +377,3 @@ def _copied(message: Any) -> Image:
     )
     copy.data.frombytes(np.ascontiguousarray(message.data).data.cast("B"))
     return copy
-
-
-def parse_rate(text: str) -> float:
-    """``recorded`` → 1, ``2x`` or ``0.5x`` → the factor, ``lossless`` → infinity.
-
-    Raises:
-        ValueError: none of these.
-    """
-    if text == "recorded":
-        return 1.0
-    if text == "lossless":
-        return math.inf
-    factor = float(text.removesuffix("x"))
-    if not (text.endswith("x") and 0 < factor < math.inf):
-        raise ValueError(f"a rate is recorded, FACTORx or lossless, got {text}")
-    return factor

@@ -21,9 +21,10 @@ from sgnet_core.images import write_png
 from sgnet_core.labels import LabelSet
 from sgnet_core.metrics import ConfusionMatrix
 from sgnet_ros.frames import Frame, name_of
-from sgnet_ros.replay_bag import KEPT_PICTURES, Judge, TruthFolder
 from sgnet_ros.replay_eval import misses, parse_arguments
-from sgnet_ros.replay_play import Answers, ReplayError, parse_rate
+from sgnet_ros.replay_judge import KEPT_PICTURES, Judge, TruthFolder, require_same
+from sgnet_ros.replay_options import parse_rate
+from sgnet_ros.replay_play import Answers, ReplayError
 from sgnet_ros.replay_report import BagResult, ReplayReport
 from sgnet_ros.replay_scores import Stability, Tally, percentiles, stability
 
@@ -193,6 +194,12 @@ def test_truth_of_other_classes_is_no_truth() -> None:
     made[0].labels[0, 0] = 7
     with pytest.raises(ReplayError, match=rf"{START} doesn't fit the model's classes \(lab\)"):
         Judge(answers, CLASSES, None).judge(made[0])
+
+    other = LabelSet("other", ("floor", "wall"), CLASSES.colors[:2])
+    with pytest.raises(ReplayError, match=r"truth \(/cam/labels\) is in other, .* give --model"):
+        require_same(CLASSES, other, "/cam/labels")
+    require_same(CLASSES, None, "/cam/labels")  # not known
+    require_same(CLASSES, LabelSet("lab2", CLASSES.names, CLASSES.colors), "/cam/labels")
 
 
 def result(bag: str, seed: int, scored: bool = True) -> BagResult:

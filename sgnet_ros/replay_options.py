@@ -1,0 +1,56 @@
+"""What replay_eval takes on its command line and hands on to the process of each bag."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+HANDED_ON = (
+    *("rate", "truth", "rgb_topic", "depth_topic", "labels_topic"),
+    *("model", "device", "precision", "params_file"),
+)
+"""Names of what `add_arguments` adds: replay_eval hands it on to this."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what a bag's evaluation takes."""
+    parser.add_argument(
+        "--rate",
+        default="lossless",
+        type=_rate,
+        help="recorded, FACTORx such as 2x, or lossless (the default): the next frame when the "
+        "node has answered, every frame once, the same figures every time",
+    )
+    parser.add_argument("--truth", type=Path, metavar="DIR", help="label images by stamp")
+    parser.add_argument("--rgb-topic", help="colour images, if the bag holds several")
+    parser.add_argument("--depth-topic", help="depth images, if the bag holds several")
+    parser.add_argument("--labels-topic", help="ground truth, if the bag holds several")
+    parser.add_argument("--model", help="of the node; default: as in the parameter file")
+    parser.add_argument("--device", help="of the node: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", help="of the node: auto, fp32 or fp16")
+    parser.add_argument("--params-file", type=Path, metavar="YAML", help="the node's parameters")
+
+
+def _rate(text: str) -> str:
+    try:
+        parse_rate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def parse_rate(text: str) -> float:
+    """``recorded`` → 1, ``2x`` or ``0.5x`` → the factor, ``lossless`` → infinity.
+
+    Raises:
+        ValueError: none of these.
+    """
+    if text == "recorded":
+        return 1.0
+    if text == "lossless":
+        return math.inf
+    factor = float(text.removesuffix("x"))
+    if not (text.endswith("x") and 0 < factor < math.inf):
+        raise ValueError(f"a rate is recorded, FACTORx or lossless, got {text}")
+    return factor
