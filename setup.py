@@ -90,7 +90,7 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "sgnet = sgnet_ros.node:main",
+            "sgnet = sgnet_ros.start:main",
             "sgnet_camera = sgnet_ros.camera:main",
             "sgnet_demo = sgnet_ros.demo:main",
         ],

@@ -372,12 +372,12 @@ def _slop_ns(settings: Settings) -> int:
 
 def main(args: list[str] | None = None) -> int:
     """Runs the node until SIGINT or SIGTERM; returns the exit status."""
-    prepare_environment()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    # rclpy's own handlers would end the communication before the node can stop in good order.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+        prepare_environment()
+        # rclpy's own handlers would end the communication before the node can stop in good order.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         return _run()
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0

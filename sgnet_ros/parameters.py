@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sgnet_core.holes import HolePolicy
+from sgnet_core.model_file import default_model_path
 from sgnet_core.segmenter import PRECISIONS
 from sgnet_ros.inputs import TRANSPORTS
 from sgnet_ros.transforms import parse_pose
@@ -47,7 +48,8 @@ _ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
 DESCRIPTORS = {
     "model": ParameterDescriptor(
         description="Model file (.safetensors or .onnx); empty takes the weights that come with "
-        f"the package. {_ON_RELOAD}",
+        "the package. While the node runs: files in the folder of the model that it was started "
+        f"with. {_ON_RELOAD}",
     ),
     "device": ParameterDescriptor(
         description=f"auto (a GPU if there is one), cpu, cuda or cuda:N. {_ON_RELOAD}",
@@ -100,8 +102,15 @@ DESCRIPTORS = {
 }
 
 
+_MODEL_FILES = (".safetensors", ".onnx")
+
+
 class Parameters:
     """Declares the parameters on a node and keeps their values as `settings`.
+
+    While the node runs, ``model`` takes ``.safetensors`` and ``.onnx`` files from the folder of the
+    model that it was started with, and nothing else: whoever may set parameters cannot have it open
+    other files of the machine.
 
     Args:
         node: that gets the parameters.
@@ -122,6 +131,7 @@ class Parameters:
         for name in ("rgb_transport", "depth_transport", "depth_to_rgb", "fill_holes"):
             if reason := _problem(name, values[name]):
                 raise InvalidParameterValueException(name, values[name], reason)
+        self._model_folder = Path(self.settings.model or default_model_path()).resolve().parent
         self._on_change = on_change
         node.add_on_set_parameters_callback(self._set)
 
@@ -129,18 +139,30 @@ class Parameters:
         """Refuses unusable values with the reason, and takes over the others."""
         names = {field.name for field in fields(Settings)}
         values = {p.name: p.value for p in parameters if p.name in names}
-        if reasons := [reason for item in values.items() if (reason := _problem(*item))]:
+        problems = [_problem(*item) for item in values.items()]
+        if values.get("model"):
+            problems.append(self._model_problem(values["model"]))
+        if reasons := [reason for reason in problems if reason]:
             return SetParametersResult(successful=False, reason="; ".join(reasons))
         if values:
             self.settings = replace(self.settings, **values)
             self._on_change(self.settings)
         return SetParametersResult(successful=True)
 
+    def _model_problem(self, value: str) -> str | None:
+        path = Path(value).resolve()
+        if self._model_folder not in path.parents:
+            return (
+                f"model: {value} is not in {self._model_folder}, the folder of the model that the "
+                f"node was started with; start it with -p model:={value}"
+            )
+        if path.suffix not in _MODEL_FILES:
+            return f"model: is a {' or '.join(_MODEL_FILES)} file, not {value}"
+        return None if path.is_file() else f"model: there is no file {value}"
+
 
 def _problem(name: str, value: Any) -> str | None:
     """Why a value cannot be used, beyond the types and ranges that rclpy itself enforces."""
-    if name == "model" and value and not Path(value).is_file():
-        return f"model: there is no file {value}"
     if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         return f"device: is auto, cpu, cuda or cuda:N, not '{value}'"
     if name in _CHOICES and value not in _CHOICES[name]:

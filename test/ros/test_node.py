@@ -351,11 +351,10 @@ def test_reload_takes_a_good_model_and_keeps_the_old_one_for_a_bad_one(
     scene: Any,
     models: dict[str, Path],
     segmenters: dict[str, Segmenter],
-    tmp_path: Path,
     pixels: Any,
 ) -> None:
     maps = robot.listen(ClassMap, "/sgnet/class_map", LATCHED)
-    truncated = tmp_path / "truncated.safetensors"
+    truncated = models["depth"].with_name("truncated.safetensors")
     truncated.write_bytes(models["depth"].read_bytes()[:5000])
     for model, running in (
         (truncated, "depth"),

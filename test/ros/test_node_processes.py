@@ -125,3 +125,29 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
     assert running.process.wait(30) == 0
     for each in (running, without_model, out_of_range):
         assert "Traceback" not in each.log.read_text()
+
+
+ENTRIES = {
+    "module": ["-m", "sgnet_ros.node"],
+    "console script": ["-c", "import sys; from sgnet_ros.start import main; sys.exit(main())"],
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.parametrize("entry", list(ENTRIES))
+def test_ctrl_c_while_pytorch_is_imported_leaves_no_traceback(entry: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        command = [sys.executable, *ENTRIES[entry], "--ros-args", "-p", "autostart:=false"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+    maps = Path(f"/proc/{process.pid}/maps")
+    try:
+        end = time.monotonic() + 60
+        while "libtorch" not in maps.read_text() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (-signal.SIGINT, 130, 0)
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text() == ""

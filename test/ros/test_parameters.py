@@ -45,12 +45,10 @@ def test_the_node_has_the_defaults_and_describes_each(node: Any) -> None:
     assert set(DESCRIPTORS) == set(asdict(Settings()))
 
 
-def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any, tmp_path: Path) -> None:
+def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> None:
     heard: list[Settings] = []
     parameters = Parameters(node, heard.append)
-    model = tmp_path / "model.safetensors"
-    model.touch()
-    for name, value in (("slop", 0.1), ("overlay_alpha", 0.0), ("model", str(model))):
+    for name, value in (("slop", 0.1), ("overlay_alpha", 0.0), ("device", "cpu")):
         (result,) = node.set_parameters([Parameter(name, value=value)])
         assert result.successful, result.reason
         assert getattr(parameters.settings, name) == value
@@ -60,7 +58,8 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any, tmp_p
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("model", "/nowhere.safetensors", "there is no file /nowhere.safetensors"),
+        ("model", "/etc/passwd", "is not in"),
+        ("model", "model.safetensors", "start it with -p model:=model.safetensors"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N, not 'gpu'"),
         ("precision", "int8", "auto, fp32, fp16, not 'int8'"),
         ("slop", -0.01, "slop"),
@@ -78,6 +77,35 @@ def test_an_unusable_value_is_refused_with_the_reason(
     assert not result.successful
     assert reason in result.reason
     assert parameters.settings == Settings()
+
+
+def test_a_running_node_takes_models_from_the_folder_of_its_own_and_no_other_files(
+    context: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    (folder / "new").mkdir(parents=True)
+    for name in ("a.safetensors", "b.onnx", "new/c.safetensors", "notes.txt", "../secret.onnx"):
+        (folder / name).touch()
+    (folder / "link.onnx").symlink_to(tmp_path / "secret.onnx")
+    start = Parameter("model", value=str(folder / "a.safetensors"))
+    node = rclpy.create_node("parameters", context=context, parameter_overrides=[start])
+    parameters = Parameters(node, lambda _: None)
+    for name, reason in (
+        ("b.onnx", ""),
+        ("new/c.safetensors", ""),
+        ("new/../a.safetensors", ""),
+        ("notes.txt", "is a .safetensors or .onnx file"),
+        ("gone.onnx", "there is no file"),
+        ("../secret.onnx", f"is not in {folder}, the folder of the model"),
+        ("link.onnx", "is not in"),
+    ):
+        before = parameters.settings.model
+        (result,) = node.set_parameters([Parameter("model", value=str(folder / name))])
+        assert result.successful == (reason == ""), (name, result.reason)
+        assert reason in result.reason
+        assert parameters.settings.model == (before if reason else str(folder / name))
+    assert node.set_parameters([Parameter("model", value="")])[0].successful, "the package's own"
+    node.destroy_node()
 
 
 def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> None:
