@@ -37,11 +37,11 @@ checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo soak test lint clean
+.PHONY: help setup demo soak bench docs docs-check test lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(PACKAGES) $(MESSAGES) ## Make the virtual environment, with everything in it
 
@@ -54,6 +54,17 @@ demo: setup ## Camera, node and observer for a while; takes SOURCE= RATE= SECOND
 soak: setup ## The node for many frames while all that can go wrong does; takes FRAMES= DEVICE=
 	$(PY) -m sgnet_ros.soak --out out/soak \
 	  $(if $(FRAMES),--frames '$(FRAMES)') $(if $(DEVICE),--device '$(DEVICE)')
+
+bench: setup ## How fast everything is, beside its references; takes SUITE=
+	$(PY) -m sgnet_core.benchmark $(if $(SUITE),--suite '$(SUITE)') --json out/benchmark.json
+
+docs: setup ## The pages and the API reference, as HTML in out/docs/
+	@$(PIP) install --quiet --no-build-isolation --editable '.[docs]'
+	$(PY) tools/parameters_page.py
+	$(PY) -m sphinx -q --fail-on-warning --keep-going docs out/docs
+
+docs-check: setup ## Run every command of README and docs, made small
+	$(PY) tools/check_docs.py
 
 test: lint ## Everything that has to hold: lint, types, tests
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest

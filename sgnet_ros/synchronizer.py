@@ -151,7 +151,7 @@ class PairMatcher(Generic[Item]):
     feeds it.
 
     Args:
-        slop_ns: greatest |depth stamp − RGB stamp| of a pair, nanoseconds; 0: equal stamps only.
+        slop_ns: greatest difference of a pair's stamps, nanoseconds; 0: equal stamps only.
         queue_size: items that wait per stream; beyond it the oldest is dropped.
         clock: monotonic nanoseconds.
     """
