@@ -13,6 +13,13 @@ def positive(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text}")
+    return int(text)
+
+
 def image_size(text: str) -> tuple[int, int]:
     """WxH, as in 640x480 → (H, W)."""
     try:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgnet_core.arguments import image_size, positive
+from sgnet_core.arguments import count, image_size, positive
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.loading import ENDLESS, Batch, Samples, collate
 from sgnet_core.data.sample import Sample
@@ -38,8 +38,8 @@ from sgnet_core.labels import LabelSet
 from sgnet_core.metrics import ConfusionMatrix, Scores
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.network import Output, SGNet
+from sgnet_core.network_input import network_input
 from sgnet_core.segmenter import pick_device
-from sgnet_core.spatial import spatial_input
 from sgnet_core.upsampling import best_by_rows, best_labels
 from sgnet_core.views import at_input_height, mean_scores, mirrored, rescaled
 
@@ -66,8 +66,8 @@ def run_batch(model: SGNet, batch: Batch, scale: float = 1.0) -> Output:
     Args:
         scale: factor by which the network's inputs are resized.
     """
-    rgb = model.info.normalization(batch.rgb)
-    spatial = spatial_input(model.config.spatial, batch.depth, batch.intrinsics)
+    kind = model.config.spatial
+    rgb, spatial = network_input(kind, model.info, batch.rgb, batch.depth, batch.intrinsics)
     rgb, spatial = rescaled(rgb, spatial, scale)
     output: Output = model(rgb.contiguous(memory_format=torch.channels_last), spatial)
     return output
@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--flip", action="store_true", help="average with the scores of the mirror images too")
     add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
-    add("--batch", type=int, default=8, metavar="N", help="frames at a time (default: 8)")
+    add("--batch", type=count, default=8, metavar="N", help="frames at a time (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     add("--json", type=Path, metavar="F", help="also write the figures to this file")
     add("--report", type=Path, metavar="F", help="also write a page with everything in it (HTML)")

@@ -295,6 +295,24 @@ def test_what_cannot_be_evaluated_is_explained(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--scales", "1", "0"], "argument --scales: must be a positive number, got 0"),
+        (["--size", "64"], "argument --size: must be WxH, as in 640x480, got 64"),
+        (["--size", "64x0"], "argument --size: must be WxH, as in 640x480, got 64x0"),
+        (["--batch", "0"], "argument --batch: must be a whole number from 1, got 0"),
+    ],
+)
+def test_options_out_of_range_are_explained(
+    capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--data", "rooms:1:1", *options])
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 def test_a_model_of_other_classes_is_refused_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
