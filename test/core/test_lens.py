@@ -138,3 +138,19 @@ def test_how_far_a_lens_bends_is_in_pixels() -> None:
 def test_what_is_no_lens_is_refused(model: str, coefficients: tuple, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Lens(model, coefficients)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant"]),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=4),
+)
+def test_absurd_coefficients_give_true_rays_or_none(model: str, coefficients: list[float]) -> None:
+    camera = Camera(Intrinsics(20.0, 20.0, 8.0, 6.0, 17, 13), Lens(model, tuple(coefficients)))
+    rays = camera.rays()
+    u, v = camera.project(torch.cat((rays, torch.ones_like(rays[:1]))))
+    expected_v, expected_u = np.mgrid[:13, :17]
+    has_ray = rays.isfinite().all(0).numpy()
+    np.testing.assert_allclose(u.numpy()[has_ray], expected_u[has_ray], atol=1e-3)
+    np.testing.assert_allclose(v.numpy()[has_ray], expected_v[has_ray], atol=1e-3)
+    assert camera.bend_px() >= 0

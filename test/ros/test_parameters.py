@@ -67,6 +67,11 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("overlay_alpha", 1.5, "overlay_alpha"),
         ("queue_size", 20, "read-only"),
         ("autostart", False, "read-only"),
+        ("rgb_transport", "compressed", "read-only"),
+        ("depth_transport", "compressedDepth", "read-only"),
+        ("fill_holes", "all", "none, nearest, joint_bilateral, not 'all'"),
+        ("depth_to_rgb", "0 0 0", "depth_to_rgb: is 'x y z qx qy qz qw'"),
+        ("depth_to_rgb", "0 0 0 1 1 1 1", "length 1, not 2"),
     ],
 )
 def test_an_unusable_value_is_refused_with_the_reason(
@@ -121,6 +126,10 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
         (Parameter("slop", value=3.0), InvalidParameterValueException),
         (Parameter("queue_size", value=0), InvalidParameterValueException),
         (Parameter("overlay_alpha", value="half"), InvalidParameterTypeException),
+        (Parameter("rgb_transport", value="theora"), InvalidParameterValueException),
+        (Parameter("depth_transport", value="compressed"), InvalidParameterValueException),
+        (Parameter("fill_holes", value="yes"), InvalidParameterValueException),
+        (Parameter("depth_to_rgb", value="1 2"), InvalidParameterValueException),
     ],
 )
 def test_a_start_with_an_impossible_value_fails(

@@ -111,7 +111,9 @@ def test_every_ros_package_that_is_imported_is_declared(setup_arguments) -> None
 
 
 def test_imported_ros_packages_come_as_wheels_or_are_optional(setup_arguments) -> None:
-    distribution_only = {"cv_bridge", "launch", "launch_ros", "message_filters", "vision_msgs"}
+    distribution_only = {
+        *("cv_bridge", "launch", "launch_ros", "message_filters", "tf2_msgs", "vision_msgs")
+    }
     built_here = {"sgnet_msgs"}
     ros = imported("sgnet_ros", "launch") - set(python_modules(setup_arguments).values())
 
