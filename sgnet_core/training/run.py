@@ -322,6 +322,11 @@ class Run:
         state, recent = self.state, self.pace.since(self.logged)
         model = state.final_model
         confusion = evaluate(model, self.validation, batch=self.config.batch)
+        if math.isnan(confusion.miou):
+            raise ValueError(
+                f"{self.config.validation}: none of its pixels is labelled, so it cannot tell "
+                "which model is best; name another validation set"
+            )
         record = {
             "iteration": state.iteration,
             "seconds": round(state.seconds, 1),

@@ -12,10 +12,8 @@ from sgnet_core.train_config import TrainConfig
 
 def summary(config: TrainConfig, folder: Path) -> str:
     """Per-class IoU and mIoU of the best validation, and the commands that go on from there."""
-    best, model = folder / "best.json", folder / "best.safetensors"
-    if not best.exists():
-        return f"no validation found a labelled pixel; the model is {folder / 'last.safetensors'}"
-    record = json.loads(best.read_text(encoding="utf-8"))
+    record = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+    model = folder / "best.safetensors"
     scores = sorted(record["iou"].items(), key=lambda item: -item[1])
     rows = math.ceil(len(scores) / 2)
     cells = [f"{name:<20}{iou:6.3f}" for name, iou in scores]

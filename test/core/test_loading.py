@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sgnet_core.camera import Intrinsics
-from sgnet_core.data.loading import ENDLESS, ShuffledForever, collate, training_loader
+from sgnet_core.data.loading import ENDLESS, Batch, ShuffledForever, collate, training_loader
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
 
@@ -63,6 +63,45 @@ def test_the_number_of_workers_changes_nothing() -> None:
 def test_a_resumed_run_sees_what_an_unbroken_one_sees() -> None:
     # 7 samples, batches of 3: the break lies in the middle of an epoch.
     assert_equal(batches(0, 9)[4:], batches(4, 9))
+
+
+def test_processes_and_parts_share_each_batch_in_order() -> None:
+    def loader(**share: int):
+        return training_loader(
+            Numbered(7),
+            AUGMENTATION,
+            size=(10, 14),
+            batch=12,
+            seed=3,
+            first=1,
+            last=4,
+            workers=0,
+            **share,
+        )
+
+    whole = list(loader())
+    shares = [list(loader(parts=2, rank=rank, processes=3)) for rank in range(3)]
+    assert [len(share) for share in shares] == [6, 6, 6]
+    for number, batch in enumerate(whole):
+        parts = [part for share in shares for part in share[2 * number : 2 * number + 2]]
+        assert all(len(part.rgb) == 2 for part in parts)
+        for name, value in vars(Batch.joined(parts)).items():
+            assert torch.equal(value, getattr(batch, name)), name
+
+
+def test_a_batch_that_cannot_be_cut_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"batch 3 .* 2 processes x 1 parts: .* multiple of 2"):
+        training_loader(
+            Numbered(7),
+            AUGMENTATION,
+            size=(10, 14),
+            batch=3,
+            seed=0,
+            first=0,
+            last=1,
+            workers=0,
+            processes=2,
+        )
 
 
 def test_another_seed_gives_other_batches() -> None:

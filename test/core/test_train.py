@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,60 @@ def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
 
 
+def test_scaled_gradients_take_the_same_step_and_an_overflow_takes_none(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    # What precision=fp16 does on a GPU, with a scaler for the CPU in float32.
+    plain, scaled = start(tiny, tmp_path / "plain"), start(tiny, tmp_path / "scaled")
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaled.state.scaler = scaler
+    for run in (plain, scaled):
+        run.step(next(run._batches()))
+    others = scaled.state.model.state_dict()
+    for name, value in plain.state.model.state_dict().items():
+        torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    batch = next(scaled._batches())
+    before = {k: v.clone() for k, v in scaled.state.model.named_parameters()}
+    hook = scaled.state.model.head.classify.weight.register_hook(lambda g: g * float("inf"))
+    scaled.step(batch)
+    assert all(torch.equal(before[k], v) for k, v in scaled.state.model.named_parameters())
+    assert scaler.get_scale() == 2.0**9
+    scaled.save()
+    again = start(tiny, tmp_path / "scaled")
+    again.state.scaler = torch.amp.GradScaler("cpu")
+    again.state.restore(torch.load(tmp_path / "scaled" / "checkpoint.pt", weights_only=True))
+    assert again.state.scaler.get_scale() == 2.0**9, "part of the checkpoint"
+    with pytest.raises(Diverged, match="gradient's norm became"):
+        for _ in range(20):  # scaling less does not help
+            scaled.step(batch)
+    hook.remove()
+
+
+def test_synchronised_norms_change_neither_weights_files_nor_one_process(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "check_device", lambda config, device: None)
+    plain, synced = start(tiny, tmp_path / "a"), start(tiny, tmp_path / "b", sync_bn=True)
+    kinds = {type(m) for m in synced.state.model.modules()}
+    assert torch.nn.SyncBatchNorm in kinds and torch.nn.BatchNorm2d not in kinds
+    losses = [run.step(next(run._batches())) for run in (plain, synced)]
+    assert losses[0] == losses[1]
+    synced.train()
+    model = load_model(tmp_path / "b" / "best.safetensors")
+    assert torch.nn.SyncBatchNorm not in {type(m) for m in model.modules()}
+
+
+def test_a_validation_set_without_labels_is_refused(
+    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(tiny_file)
+    run = Run.start(config, tmp_path / "run", CPU)
+    sample = run.validation[0]
+    run.validation = [replace(sample, labels=np.full_like(sample.labels, 255))]
+    with pytest.raises(ValueError, match="boxes:val: none of its pixels is labelled"):
+        run.train()
+
+
 def poison(run: Run, value: float) -> None:
     for parameter in run.state.model.head.parameters():
         parameter.data.fill_(value)
@@ -236,6 +291,7 @@ def test_early_stopping_counts_validations_and_survives_a_resume(
 ) -> None:
     scores = iter([0.2, 0.5, 0.4, 0.5, 0.45])
     monkeypatch.setattr(Run, "_score", lambda run, log: next(scores))
+    monkeypatch.setattr(run_module, "summary", lambda config, folder: "")
     tiny |= {"iterations": 20, "validate_every": 1, "checkpoint_every": 1, "patience": 3}
     first = start(tiny, tmp_path, iterations=3)
     first.train()
