@@ -1,62 +1,116 @@
 """Starts the segmentation node beside an RGB-D camera and brings it to active.
 
-ros2 launch sgnet_ros sgnet.launch.py rgb_topic:=/camera/rgb/image_raw depth_topic:=...
+ros2 launch sgnet_ros sgnet.launch.py camera:=oak rviz:=true
 """
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    OpaqueFunction,
-    RegisterEventHandler,
-)
-from launch.conditions import IfCondition
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.environment import prepare_environment, share_file
+from sgnet_ros.launching import optional_arguments, rviz, value
 
-# The topics that realsense-ros publishes with align_depth.enable:=true
-REMAPPINGS = {
-    "rgb_topic": ("rgb/image_raw", "/camera/camera/color/image_raw", "Colour images"),
-    "depth_topic": (
-        "depth/image_raw",
+
+class Camera(NamedTuple):
+    """Topics of a driver with its depth registered to colour, and its colour camera's frame."""
+
+    rgb: str
+    depth: str
+    camera_info: str
+    depth_info: str
+    frame: str | None
+
+
+CAMERAS = {
+    # realsense2_camera, rs_launch.py align_depth.enable:=true
+    "realsense": Camera(
+        "/camera/camera/color/image_raw",
         "/camera/camera/aligned_depth_to_color/image_raw",
-        "Depth images, registered to the colour images",
-    ),
-    "camera_info_topic": (
-        "rgb/camera_info",
         "/camera/camera/color/camera_info",
-        "Calibration of the colour camera",
+        "/camera/camera/aligned_depth_to_color/camera_info",
+        "camera_color_optical_frame",
+    ),
+    # orbbec_camera, the camera's launch file with depth_registration:=true
+    "orbbec": Camera(
+        "/camera/color/image_raw",
+        "/camera/depth/image_raw",
+        "/camera/color/camera_info",
+        "/camera/depth/camera_info",
+        "camera_color_optical_frame",
+    ),
+    # azure_kinect_ros_driver, driver.launch.py
+    "azure_kinect": Camera(
+        "/rgb/image_raw",
+        "/depth_to_rgb/image_raw",
+        "/rgb/camera_info",
+        "/depth_to_rgb/camera_info",
+        "rgb_camera_link",
+    ),
+    # depthai_ros_driver, rgbd_pcl.launch.py or camera.launch.py: stereo aligned to rgb
+    "oak": Camera(
+        "/oak/rgb/image_raw",
+        "/oak/stereo/image_raw",
+        "/oak/rgb/camera_info",
+        "/oak/stereo/camera_info",
+        "oak_rgb_camera_optical_frame",
+    ),
+    # the node's own names, in its namespace
+    "custom": Camera(
+        "rgb/image_raw", "depth/image_raw", "rgb/camera_info", "depth/camera_info", None
     ),
 }
+TOPICS = {
+    "rgb_topic": "Colour images (sensor_msgs/Image)",
+    "depth_topic": "Depth images, registered to the colour images or not (sensor_msgs/Image)",
+    "camera_info_topic": "Calibration of the colour camera (sensor_msgs/CameraInfo)",
+    "depth_info_topic": "Calibration of the depth camera, for depth that is not registered",
+}
 PARAMETERS = {
-    "model": (str, "Model file (.safetensors)"),
-    "device": (str, "auto, cpu, cuda or cuda:N"),
-    "precision": (str, "auto, fp32 or fp16"),
-    "overlay_alpha": (float, "Opacity of the labels on ~/overlay, 0 to 1"),
+    "model": (str, None, "Model file: .safetensors runs in PyTorch, .onnx in ONNX Runtime"),
+    "device": (str, None, "auto, cpu, cuda or cuda:N"),
+    "precision": (str, ("auto", "fp32", "fp16"), "Of the network"),
+    "slop": (float, None, "Greatest difference between the stamps of a pair, seconds"),
+    "rgb_transport": (str, ("raw", "compressed"), "How colour comes"),
+    "depth_transport": (str, ("raw", "compressedDepth"), "How depth comes"),
+    "depth_to_rgb": (str, None, "Pose of depth's camera in colour's: 'x y z qx qy qz qw'"),
+    "fill_holes": (str, ("none", "nearest", "joint_bilateral"), "Fills pixels without depth"),
+    "overlay_alpha": (float, None, "Opacity of the labels on ~/overlay, 0 to 1"),
 }
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
     """The launch arguments; an empty one leaves a parameter as the parameter file has it."""
     arguments = [
-        DeclareLaunchArgument(name, default_value=topic, description=f"{text}: {relative}")
-        for name, (relative, topic, text) in REMAPPINGS.items()
-    ]
-    arguments += [
         DeclareLaunchArgument(
-            name, default_value="", description=f"{text}; empty: as in params_file"
+            "camera",
+            default_value="realsense",
+            choices=list(CAMERAS),
+            description="Sets the topics to those of a driver; custom: rgb/image_raw, "
+            "depth/image_raw, rgb/camera_info in the node's namespace",
         )
-        for name, (_, text) in PARAMETERS.items()
     ]
+    arguments += optional_arguments(
+        {name: f"{text}; empty: as the camera has it" for name, text in TOPICS.items()}
+    )
+    for name, (_, choices, text) in PARAMETERS.items():
+        arguments.append(
+            DeclareLaunchArgument(
+                name,
+                default_value="",
+                choices=["", *choices] if choices else None,
+                description=f"{text}; empty: as in params_file",
+            )
+        )
     arguments += [
         DeclareLaunchArgument(
             "params_file",
@@ -72,32 +126,84 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             choices=["true", "false"],
             description="Configure and activate the node; false leaves it to a lifecycle manager",
         ),
+        DeclareLaunchArgument(
+            "rviz",
+            default_value="false",
+            choices=["true", "false"],
+            description="Show camera, overlay, labels and the semantic cloud in RViz. The node "
+            "computes overlay, colours and points only while somebody, such as RViz, listens",
+        ),
     ]
     return arguments
+
+
+def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
+    """From the node's names to the given topics, or else the camera's."""
+    rgb, depth, info, depth_info = (
+        value(context, name) or topic for name, topic in zip(TOPICS, camera, strict=False)
+    )
+    return [
+        ("rgb/image_raw", rgb),
+        ("rgb/image_raw/compressed", f"{rgb}/compressed"),
+        ("depth/image_raw", depth),
+        ("depth/image_raw/compressedDepth", f"{depth}/compressedDepth"),
+        ("rgb/camera_info", info),
+        ("depth/camera_info", depth_info),
+    ]
+
+
+def overrides(context: LaunchContext) -> dict[str, str | float]:
+    """The node's parameters that are given on the command line.
+
+    Raises:
+        ValueError: one can't be; the text names it.
+    """
+    given = {name: value(context, name) for name in PARAMETERS}
+    if given["device"] and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", given["device"]):
+        raise ValueError(f"device is auto, cpu, cuda or cuda:N, not '{given['device']}'")
+    values: dict[str, str | float] = {}
+    for name, text in given.items():
+        try:
+            values |= {name: PARAMETERS[name][0](text)} if text else {}
+        except ValueError as error:
+            raise ValueError(f"{name} is a number, not '{text}'") from error
+    return values
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node with the given arguments, and the events that bring it to active."""
     # for this node and for every driver that is launched after it
     prepare_environment()
-    given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
-    overrides = {name: PARAMETERS[name][0](value) for name, value in given.items() if value}
+    camera = CAMERAS[value(context, "camera")]
+    names, namespace = remappings(context, camera), value(context, "namespace").strip("/")
     node = LifecycleNode(
         package="sgnet_ros",
         executable="sgnet",
         name="sgnet",
-        namespace=LaunchConfiguration("namespace"),
-        parameters=[LaunchConfiguration("params_file"), overrides, {"autostart": False}],
-        remappings=[
-            (relative, LaunchConfiguration(name)) for name, (relative, _, _) in REMAPPINGS.items()
-        ],
+        namespace=namespace,
+        parameters=[value(context, "params_file"), overrides(context), {"autostart": False}],
+        remappings=names,
         output="screen",
     )
-    autostart = IfCondition(LaunchConfiguration("autostart"))
+    entities: list[LaunchDescriptionEntity] = []
+    if value(context, "autostart") == "true":
+        entities += bring_up(node)
+    entities.append(node)
+    if value(context, "rviz") == "true":
+        prefix = f"/{namespace}" if namespace else ""
+        rgb = dict(names)["rgb/image_raw"]
+        absolute = rgb if rgb.startswith("/") else f"{prefix}/{rgb}"
+        entities.append(rviz(f"{prefix}/sgnet", absolute, camera.frame))
+    return entities
+
+
+def bring_up(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
+    """Configures the node when it has started, and activates it then."""
 
     def change_state(transition: int) -> EmitEvent:
-        event = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
-        return EmitEvent(event=event, condition=autostart)
+        return EmitEvent(
+            event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition)
+        )
 
     configure = OnProcessStart(
         target_action=node, on_start=[change_state(Transition.TRANSITION_CONFIGURE)]
@@ -108,8 +214,8 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         goal_state="inactive",
         entities=[change_state(Transition.TRANSITION_ACTIVATE)],
     )
-    # the handlers first: an event finds those that are registered
-    return [RegisterEventHandler(configure), RegisterEventHandler(activate), node]
+    # before the node: an event finds those that are registered
+    return [RegisterEventHandler(configure), RegisterEventHandler(activate)]
 
 
 def generate_launch_description() -> LaunchDescription:

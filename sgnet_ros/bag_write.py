@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from builtin_interfaces.msg import Time
 from rclpy.serialization import serialize_message
+from rclpy.time import Time
 from rosbags.convert import convert
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from std_msgs.msg import Header
@@ -134,8 +134,7 @@ def _check(
 
 
 def _messages(frame: Frame, stamp_ns: int) -> Iterator[tuple[str, Any]]:
-    seconds, nanoseconds = divmod(stamp_ns, 10**9)
-    header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=FRAME_ID)
+    header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=FRAME_ID)
     yield "info", info_message(frame.intrinsics, header)
     yield "rgb", image_message(frame.rgb, header)
     yield "depth", image_message(frame.depth, header)
@@ -151,7 +150,7 @@ def _write_classes(writer: BagWriter, source: Source, stamp_ns: int) -> None:
     if classes is None:
         return
     writer.add_topic(*TOPICS["classes"], latched=True)
-    message = class_map(ModelInfo("ground truth", classes), Time())
+    message = class_map(ModelInfo("ground truth", classes), Time().to_msg())
     writer.write(TOPICS["classes"][0], bytes(serialize_message(message)), stamp_ns)
 
 

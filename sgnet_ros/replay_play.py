@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import Header
@@ -262,8 +262,7 @@ class Player(Node):
     # What goes to the node, and what comes back
 
     def _publish(self, item: Item, again: bool = False) -> None:
-        seconds, nanoseconds = divmod(item.stamp_ns, 10**9)
-        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id="camera")
+        header = Header(stamp=Time(nanoseconds=item.stamp_ns).to_msg(), frame_id="camera")
         item.message.header = header
         if item.kind == "rgb":
             self._info.publish(info_message(self._source.geometry.rgb, header))

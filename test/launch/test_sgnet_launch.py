@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,20 +27,6 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
 ROOT = Path(__file__).resolve().parents[2]
-# what `ros2 launch FILE NAME:=VALUE ...` does, without the command-line tools
-LAUNCH = """
-import sys
-from launch import LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch import LaunchDescription
-source = PythonLaunchDescriptionSource(sys.argv[1])
-arguments = [argument.split(":=") for argument in sys.argv[2:]]
-service = LaunchService()
-include = IncludeLaunchDescription(source, launch_arguments=arguments)
-service.include_launch_description(LaunchDescription([include]))
-sys.exit(service.run())
-"""
 
 
 def processes_of_session(session: int) -> list[str]:
@@ -91,15 +78,10 @@ def test_launch_file_brings_the_node_to_active_and_labels_are_right() -> None:
     assert processes_of_session(process.pid) == []
 
 
-def test_ctrl_c_ends_a_node_that_waits_for_its_lifecycle_manager() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, "launch/sgnet.launch.py", "autostart:=false"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def test_ctrl_c_ends_a_node_that_waits_for_its_lifecycle_manager(
+    start_launch: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start_launch("sgnet", "autostart:=false")
     try:
         state = state_of("sgnet", timeout_s=60.0)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of them

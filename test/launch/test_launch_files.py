@@ -1,0 +1,189 @@
+"""Every launch file: its arguments, what it refuses, and, started for real, what comes of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="no ROS 2 here")
+# by its submodules: the checkout's folder launch/ passes for an empty package
+pytest.importorskip("launch.actions", reason="launch is not among the ROS 2 wheels")
+pytest.importorskip("launch_ros.actions", reason="launch_ros is not among the ROS 2 wheels")
+
+from launch import LaunchContext
+from launch.actions import DeclareLaunchArgument
+
+from sgnet_core import Intrinsics, create_model
+from sgnet_core.data.folder import camera_values, write_json
+from sgnet_core.images import write_png
+from sgnet_core.model_file import save_model
+from sgnet_ros.demo import parse_arguments as demo_arguments
+from sgnet_ros.launching import options
+from sgnet_ros.parameters import Settings
+from sgnet_ros.replay_eval import parse_arguments as replay_arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(path.name.removesuffix(".launch.py") for path in ROOT.glob("launch/*.launch.py"))
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def load(name: str) -> Any:
+    """A launch file as a module."""
+    path = ROOT / "launch" / f"{name}.launch.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_launch", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def arguments(name: str) -> dict[str, DeclareLaunchArgument]:
+    entities = load(name).generate_launch_description().entities
+    return {e.name: e for e in entities if isinstance(e, DeclareLaunchArgument)}
+
+
+def context(name: str, **given: str) -> LaunchContext:
+    """As it is when the launch file's arguments have been declared."""
+    made = LaunchContext()
+    made.launch_configurations.update(given)
+    for argument in arguments(name).values():
+        argument.execute(made)
+    return made
+
+
+def test_the_launch_files_are_these() -> None:
+    assert FILES == ["demo", "replay_eval", "sgnet"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_argument_is_described(name: str) -> None:
+    for argument in arguments(name).values():
+        assert argument.description != "no description given", argument.name
+        assert len(argument.description) > 10, argument.name
+
+
+@pytest.mark.parametrize(
+    "camera, topics",
+    {
+        "realsense": "/camera/camera/{color,aligned_depth_to_color,color}",
+        "orbbec": "/camera/{color,depth,color}",
+        "azure_kinect": "/{rgb,depth_to_rgb,rgb}",
+        "oak": "/oak/{rgb,stereo,rgb}",
+        "custom": "{rgb,depth,rgb}",
+    }.items(),
+)
+def test_presets_set_the_topics_and_single_topics_override_them(camera: str, topics: str) -> None:
+    module = load("sgnet")
+    base, _, names = topics.rstrip("}").partition("{")
+    rgb, depth, info = (f"{base}{name}" for name in names.split(","))
+    found = dict(module.remappings(context("sgnet", camera=camera), module.CAMERAS[camera]))
+    assert found["rgb/image_raw"] == f"{rgb}/image_raw"
+    assert found["depth/image_raw"] == f"{depth}/image_raw"
+    assert found["rgb/camera_info"] == f"{info}/camera_info"
+    assert found["depth/camera_info"] == f"{depth}/camera_info"
+    assert found["rgb/image_raw/compressed"] == f"{rgb}/image_raw/compressed"
+
+    given = context("sgnet", camera=camera, depth_topic="/mine")
+    found = dict(module.remappings(given, module.CAMERAS[camera]))
+    assert (found["rgb/image_raw"], found["depth/image_raw"]) == (f"{rgb}/image_raw", "/mine")
+    assert found["depth/image_raw/compressedDepth"] == "/mine/compressedDepth"
+
+
+def test_parameters_are_the_nodes_and_are_checked() -> None:
+    module = load("sgnet")
+    assert set(module.PARAMETERS) <= set(vars(Settings()))
+    given = {"device": "cuda:1", "slop": "0.05", "model": "my.onnx"}
+    assert module.overrides(context("sgnet", **given)) == {**given, "slop": 0.05}
+    assert module.overrides(context("sgnet")) == {}
+    with pytest.raises(ValueError, match="slop is a number, not 'soon'"):
+        module.overrides(context("sgnet", slop="soon"))
+    with pytest.raises(ValueError, match="device is auto, cpu, cuda or cuda:N, not 'gpu'"):
+        module.overrides(context("sgnet", device="gpu"))
+
+
+def test_commands_know_the_options_that_they_are_given(tmp_path: Path) -> None:
+    replay = load("replay_eval")
+    given = dict.fromkeys(replay.OPTIONS, "0.5")
+    words = options(context("replay_eval", bag="x", **given), ["rate", "jobs", *replay.OPTIONS])
+    parsed = vars(replay_arguments([str(tmp_path), *words]))
+    assert {name: str(parsed[name]) for name in replay.OPTIONS} == given
+    assert (parsed["rate"], parsed["jobs"]) == ("lossless", 1)
+
+    demo = load("demo")
+    given = {name: "320x240" if name == "size" else "2.0" for name in demo.OPTIONS}
+    words = options(context("demo", **given), ["source", "out", "device", *demo.OPTIONS])
+    parsed = vars(demo_arguments(words))
+    assert {**{n: str(parsed[n]) for n in demo.OPTIONS}, "size": "320x240"} == given
+    assert parsed["size"] == (320, 240)
+    assert (parsed["source"], str(parsed["out"])) == ("rooms", "out/demo")
+
+
+def test_a_wrong_choice_is_refused_with_the_right_ones(start_launch: Start) -> None:
+    process = start_launch("sgnet", "camera:=webcam")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "webcam" in output and "azure_kinect" in output
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few labelled frames; half of the truth is class 0, the rest unlabelled."""
+    folder = tmp_path_factory.mktemp("frames")
+    for i in range(3):
+        rng = np.random.default_rng(i)
+        images = {
+            "rgb": rng.integers(0, 256, (48, 64, 3), np.uint8),
+            "depth": rng.integers(500, 5000, (48, 64), np.uint16),
+            "labels": np.repeat([[0, 255]], 48, 0).repeat(32, 1).astype(np.uint8),
+        }
+        for kind, image in images.items():
+            (folder / kind).mkdir(exist_ok=True)
+            write_png(folder / kind / f"{i}.png", image)
+    camera = Intrinsics(60, 60, 31.5, 23.5, 64, 48)
+    write_json(folder / "camera.json", camera_values(camera, 0.001))
+    save_model(create_model("sgnet_lite", num_classes=5), folder / "model.safetensors")
+    return folder
+
+
+def test_replay_eval_ends_the_launch_and_a_missed_threshold_fails_it(
+    frames: Path, start_launch: Start
+) -> None:
+    from sgnet_ros.bag_write import main as bag_write
+
+    bag = frames.with_name(f"{frames.name}.mcap")
+    assert bag_write([str(frames), str(bag)]) == 0
+    out = frames.with_name(f"{frames.name}.json")
+    process = start_launch(
+        "replay_eval",
+        *(f"bag:={bag}", f"model:={frames / 'model.safetensors'}", "device:=cpu"),
+        *(f"json:={out}", "min_miou:=1.1"),
+    )
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1, output
+    assert "below --min-miou 1.1" in output
+    assert "sgnet_ros.replay_eval ended with status 3" in output
+    total = json.loads(out.read_text())["total"]
+    assert (total["frames"], total["labelled"], total["dropped"]) == (3, 3, {})
+    assert total["miou"] is not None
+
+
+def test_demo_ends_the_launch_with_its_results(
+    frames: Path, tmp_path: Path, start_launch: Start
+) -> None:
+    process = start_launch(
+        "demo",
+        *(f"source:={frames}", f"out:={tmp_path / 'out'}", "device:=cpu", "rate:=2"),
+        f"model:={frames / 'model.safetensors'}",
+    )
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["pairs_sent"] == 3
+    assert (tmp_path / "out" / "bag" / "metadata.yaml").is_file()
