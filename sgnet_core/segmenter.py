@@ -122,7 +122,7 @@ class Segmenter:
         intrinsics: Intrinsics | None = None,
         *,
         depth_scale: float = 0.001,
-        holes: HolePolicy = "none",
+        holes: HolePolicy | None = None,
         confidence: bool = False,
         scores: bool = False,
         overlay: float | None = None,
@@ -187,7 +187,7 @@ class Segmenter:
         depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None = None,
         depth_scale: float = 0.001,
-        holes: HolePolicy = "none",
+        holes: HolePolicy | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The network's input for one frame, at the model's input height.
 
@@ -215,7 +215,7 @@ class Segmenter:
         depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None,
         depth_scale: float,
-        holes: HolePolicy,
+        holes: HolePolicy | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height."""
         height, width = rgb.shape[:2]
@@ -223,7 +223,7 @@ class Segmenter:
         image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
         metres = self.metres(depth, depth_scale)[None, None]
         image, metres = resize_images(image, metres, size)
-        if holes != "none":
+        if holes is not None:
             metres = fill_holes(metres, holes, image)
         camera = None
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
