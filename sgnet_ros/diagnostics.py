@@ -158,7 +158,7 @@ class Diagnostics:
         find no partner, every 5 s at most.
         """
         status = DiagnosticStatus(
-            name=f"{self._node.get_name()}: segmentation",
+            name=f"{self._node.get_fully_qualified_name()[1:]}: segmentation",
             hardware_id=self.hardware_id,
             level=DiagnosticStatus.OK,
             message=self.state,

@@ -40,6 +40,7 @@ from sgnet_ros.parameters import Parameters, Settings
 from sgnet_ros.processor import Frame, FrameProcessor
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import DeviceHealth, free_cached_memory
+from sgnet_ros.sharing import Models, Turns, camera_names
 from sgnet_ros.synchronizer import Pair, PairMatcher, PairSynchronizer
 from sgnet_ros.transforms import StaticTransforms, parse_pose
 from sgnet_ros.worker import Worker
@@ -49,8 +50,8 @@ try:
 except ImportError:
     from sgnet_ros import filters
 
-_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 _WARM_UP_SIZE = (480, 640)
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 @dataclass
@@ -69,12 +70,18 @@ class _Activation:
 class SGNetNode(LifecycleNode):
     """Wires subscriptions, synchroniser, worker, model and publishers together.
 
+    ``models`` and ``turns`` are for nodes that share a model and take turns with it.
+
     The model is loaded in configure and kept until clean-up; subscriptions and the worker exist
     while the node is active.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self, models: Models | None = None, turns: Turns | None = None, **kwargs: Any
+    ) -> None:
         super().__init__("sgnet", **kwargs)
+        self._models = models
+        self._turns = turns
         self.parameters = Parameters(self, self._on_settings)
         self._segmenter: Segmenter | None = None
         self._outputs: Publishers | None = None
@@ -96,7 +103,7 @@ class SGNetNode(LifecycleNode):
         """Loads and warms the model."""
         try:
             settings = self.parameters.settings
-            self._use(_load(settings), Publishers(self), settings)
+            self._use(self._load(settings), Publishers(self), settings)
         except Exception as error:
             self.get_logger().error(f"not configured: {error}")
             self._release()
@@ -157,7 +164,7 @@ class SGNetNode(LifecycleNode):
 
         def load() -> None:
             try:
-                loaded.set_result(_load(settings))
+                loaded.set_result(self._load(settings))
             except Exception as error:
                 loaded.set_exception(error)
             executor.wake()
@@ -188,6 +195,12 @@ class SGNetNode(LifecycleNode):
 
     def _last_error(self) -> str:
         return "" if self._active is None else self._active.processor.counters.counts().last_error
+
+    def _load(self, settings: Settings) -> Segmenter:
+        if self._models is None:
+            return _load(settings)
+        names = (settings.model, settings.device, settings.precision)
+        return self._models.get(*names, lambda: _load(settings))
 
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
         """Takes a loaded model into use; the worker picks it up with its next frame."""
@@ -251,6 +264,7 @@ class SGNetNode(LifecycleNode):
                 self._on_error,
                 "segmentation",
                 lambda frame: cadence.patience_s(frame.complete, time.perf_counter()),
+                self._turns,
             ),
             [rgb.sub, depth.sub, *infos, *static],
             self.create_timer(0.1, synchronizer.settle, clock=self._wall),
@@ -393,23 +407,40 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run() -> int:
+    nodes: list[SGNetNode] = []
     try:
-        node = SGNetNode()
-    except ParameterException as error:
-        rclpy.logging.get_logger("sgnet").error(str(error))
-        return 1
-    try:
-        if node.parameters.settings.autostart and not (
-            node.trigger_configure() == _SUCCESS and node.trigger_activate() == _SUCCESS
-        ):
+        try:
+            cameras, models, turns = _cameras(), Models(), Turns()
+            for camera in cameras:
+                nodes.append(SGNetNode(models, turns, namespace=camera))
+            nodes = nodes or [SGNetNode()]
+        except ParameterException as error:
+            rclpy.logging.get_logger("sgnet").error(str(error))
             return 1
         executor = SingleThreadedExecutor()
-        executor.add_node(node)
+        for node in nodes:
+            if node.parameters.settings.autostart and not (
+                node.trigger_configure() == _SUCCESS and node.trigger_activate() == _SUCCESS
+            ):
+                return 1
+            executor.add_node(node)
         # What imports and model made is here to stay; each full collection that looks through it
         # would hold up all threads for 0.1 s.
         gc.freeze()
         executor.spin()
         return 0
+    finally:
+        for node in nodes:
+            node.destroy_node()
+
+
+def _cameras() -> list[str]:
+    """The parameter ``cameras``, which has to be known before there are nodes."""
+    node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
+    try:
+        return camera_names(node.declare_parameter("cameras", "").value)
+    except ValueError:
+        return []  # the one node that there will be refuses it
     finally:
         node.destroy_node()
 

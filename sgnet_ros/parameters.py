@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -22,7 +22,10 @@ from sgnet_core.holes import HolePolicy
 from sgnet_core.model_file import default_model_path
 from sgnet_core.segmenter import PRECISIONS
 from sgnet_ros.inputs import TRANSPORTS
+from sgnet_ros.sharing import camera_names
 from sgnet_ros.transforms import parse_pose
+
+FillHoles = Literal["auto"] | HolePolicy
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class Settings:
     rgb_transport: str = "raw"
     depth_transport: str = "raw"
     depth_to_rgb: str = ""
-    fill_holes: HolePolicy = "none"
+    fill_holes: FillHoles = "auto"
     overlay_alpha: float = 0.5
+    cameras: str = ""
     autostart: bool = True
 
 
-_CHOICES = {"precision": PRECISIONS, "fill_holes": get_args(HolePolicy), **TRANSPORTS}
+HOLE_POLICIES: tuple[FillHoles, ...] = ("auto", *get_args(HolePolicy))
+_CHOICES = {"precision": PRECISIONS, "fill_holes": HOLE_POLICIES, **TRANSPORTS}
+_PARSERS: dict[str, Callable[[str], object]] = {"depth_to_rgb": parse_pose, "cameras": camera_names}
 _ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
 
 DESCRIPTORS = {
@@ -86,14 +92,19 @@ DESCRIPTORS = {
         additional_constraints="7 numbers or empty",
     ),
     "fill_holes": ParameterDescriptor(
-        description="How pixels without depth are filled before the network sees them: none, "
-        "nearest (the nearest measurement), or joint_bilateral (the mean of those around, by "
-        "distance and colour). Live.",
-        additional_constraints=", ".join(get_args(HolePolicy)),
+        description="How pixels without depth are filled before the network sees them: auto (as "
+        "the model was trained), none, nearest (the nearest measurement), or joint_bilateral (the "
+        "mean of those around, by distance and colour). Live.",
+        additional_constraints=", ".join(HOLE_POLICIES),
     ),
     "overlay_alpha": ParameterDescriptor(
         description="Opacity of the labels drawn over the image on ~/overlay. Live.",
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
+    ),
+    "cameras": ParameterDescriptor(
+        description="Namespaces of several cameras, 'front rear' or '[front, rear]': the process "
+        "then runs one node in each, with one model for all. Empty: one camera, no namespace.",
+        read_only=True,
     ),
     "autostart": ParameterDescriptor(
         description="Configure and activate at start-up; false leaves that to a lifecycle manager.",
@@ -128,7 +139,7 @@ class Parameters:
             for name, default in asdict(Settings()).items()
         }
         self.settings = Settings(**values)
-        for name in ("rgb_transport", "depth_transport", "depth_to_rgb", "fill_holes"):
+        for name in (*TRANSPORTS, *_PARSERS, "fill_holes"):
             if reason := _problem(name, values[name]):
                 raise InvalidParameterValueException(name, values[name], reason)
         self._model_folder = Path(self.settings.model or default_model_path()).resolve().parent
@@ -167,9 +178,9 @@ def _problem(name: str, value: Any) -> str | None:
         return f"device: is auto, cpu, cuda or cuda:N, not '{value}'"
     if name in _CHOICES and value not in _CHOICES[name]:
         return f"{name}: is one of {', '.join(_CHOICES[name])}, not '{value}'"
-    if name == "depth_to_rgb":
+    if name in _PARSERS:
         try:
-            parse_pose(value)
+            _PARSERS[name](value)
         except ValueError as error:
-            return f"depth_to_rgb: {error}"
+            return f"{name}: {error}"
     return None

@@ -230,7 +230,7 @@ class FrameProcessor:
                 intrinsics,
                 confidence=self._publishers.wants_confidence,
                 overlay=settings.overlay_alpha if self._publishers.wants_overlay else None,
-                holes=settings.fill_holes,
+                holes=None if settings.fill_holes == "auto" else settings.fill_holes,
             )
         except Exception as error:  # whatever a device may raise, the node goes on
             text = f"{segmenter.info.name} on {segmenter.device}: {error}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -21,6 +22,8 @@ class Worker(Generic[Item]):
         name: of the thread.
         patience_s: seconds that an item may wait for a newer one to replace it, asked once, when
             it would be consumed.
+        turn: entered before an item is taken and left when it is consumed, for workers that share
+            something.
     """
 
     def __init__(
@@ -29,10 +32,12 @@ class Worker(Generic[Item]):
         on_error: Callable[[Exception], None],
         name: str = "worker",
         patience_s: Callable[[Item], float] = lambda item: 0.0,
+        turn: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._consume = consume
         self._on_error = on_error
         self._patience_s = patience_s
+        self._turn = nullcontext() if turn is None else turn
         self._slot: list[Item] = []  # empty or one item
         self._stopping = False
         self._changed = threading.Condition()
@@ -71,14 +76,16 @@ class Worker(Generic[Item]):
         return waiting
 
     def _run(self) -> None:
-        while (item := self._next()) is not None:
-            try:
-                self._consume(item[0])
-            except Exception as error:
-                self._on_error(error)
+        while self._wait():
+            with self._turn:
+                for item in self._take():
+                    try:
+                        self._consume(item)
+                    except Exception as error:
+                        self._on_error(error)
 
-    def _next(self) -> list[Item] | None:
-        """The next item, in a list; None when the worker is to end."""
+    def _wait(self) -> bool:
+        """Waits for an item to be taken; False when the worker is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._slot)
             if self._slot:
@@ -87,7 +94,10 @@ class Worker(Generic[Item]):
                     lambda: self._stopping or self._slot[0] is not waiting,
                     self._patience_s(waiting),
                 )
-            if self._stopping:
-                return None
-            item, self._slot = self._slot, []
-            return item
+            return not self._stopping
+
+    def _take(self) -> list[Item]:
+        """The newest item, in a list; an empty one when the worker is to end."""
+        with self._changed:
+            taken, self._slot = self._slot, []
+            return taken

@@ -69,7 +69,8 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("autostart", False, "read-only"),
         ("rgb_transport", "compressed", "read-only"),
         ("depth_transport", "compressedDepth", "read-only"),
-        ("fill_holes", "all", "none, nearest, joint_bilateral, not 'all'"),
+        ("cameras", "front", "read-only"),
+        ("fill_holes", "all", "auto, none, nearest, joint_bilateral, not 'all'"),
         ("depth_to_rgb", "0 0 0", "depth_to_rgb: is 'x y z qx qy qz qw'"),
         ("depth_to_rgb", "0 0 0 1 1 1 1", "length 1, not 2"),
     ],
@@ -130,6 +131,7 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
         (Parameter("depth_transport", value="compressed"), InvalidParameterValueException),
         (Parameter("fill_holes", value="yes"), InvalidParameterValueException),
         (Parameter("depth_to_rgb", value="1 2"), InvalidParameterValueException),
+        (Parameter("cameras", value="front 2nd"), InvalidParameterValueException),
     ],
 )
 def test_a_start_with_an_impossible_value_fails(
