@@ -3,10 +3,12 @@
 The graph takes camera images and gives a mask, so that a program without PyTorch needs nothing
 but an ONNX runtime. Batch, height and width are free.
 
-Inputs: ``rgb`` (B, H, W, 3) uint8; ``depth`` (B, H, W) float32 metres, 0 and NaN meaning "no
-measurement"; ``intrinsics`` (B, 4) float32 fx, fy, cx, cy in pixels, only for models steered by 3D
-coordinates. Models steered by HHA take ``spatial`` (B, 3, H, W) in place of depth; plain ones take
-``rgb`` alone. Frames are to be resized to the metadata's ``input_height`` by the caller.
+Inputs: ``rgb`` (B, H, W, 3) uint8; ``depth`` (B, H, W) float32 metres, where 0, NaN and whatever
+is outside the metadata's ``depth_range`` mean "no measurement"; ``intrinsics`` (B, 4) float32 fx,
+fy, cx, cy in pixels, for models steered by 3D coordinates or HHA; ``up`` (B, 3) float32 against
+gravity in the camera frame, for HHA: 0, 0, 0 where it is unknown and to be estimated. Plain models
+take ``rgb`` alone. The caller resizes frames to the metadata's ``input_height`` and fills holes
+where its ``holes`` is not "none".
 
 Outputs: ``labels`` (B, H, W) uint8 class ids, and ``logits`` (B, C, h, w) float32 at the head's
 stride. The metadata has the same entries as that of a model file.
@@ -28,16 +30,22 @@ from torch import Tensor, nn
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
 from sgnet_core.heads import upsample
+from sgnet_core.hha import hha, up_from_depth
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.model_metadata import to_metadata
 from sgnet_core.network import SGNet
-from sgnet_core.spatial import spatial_input
+from sgnet_core.normals import cell_size
+from sgnet_core.points import depth_map
+from sgnet_core.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS, spatial_input
 
 OPSET = 19
 """The first with DeformConv."""
 
 TOLERANCE = 1e-3
 """Of the logits, relative to their largest magnitude."""
+
+USUAL_ROWS = 480
+"""Of frames for a model without an input height: they decide how wide HHA's windows are."""
 
 SAME_LABELS = 0.999
 """Share of the pixels whose label must be PyTorch's."""
@@ -70,23 +78,36 @@ class Graph(nn.Module):
     def __init__(self, model: SGNet) -> None:
         super().__init__()
         self.model = fuse(model).float().cpu()
-        self.normalization = model.info.normalization
+        self.info = model.info
         self.kind = model.config.spatial
+        self.cell = cell_size(model.info.input_height or USUAL_ROWS)
 
     def forward(
         self,
         rgb: Tensor,
         depth: Tensor | None = None,
         intrinsics: Tensor | None = None,
-        spatial: Tensor | None = None,
+        up: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The module's inputs → its outputs, both as the module documents them."""
-        image = self.normalization(rgb.permute(0, 3, 1, 2))
-        if depth is not None:
-            spatial = spatial_input(self.kind, depth[:, None], intrinsics)
+        image, spatial = self.network_input(rgb, depth, intrinsics, up)
         logits: Tensor = self.model(image, spatial).logits
         scores = upsample(logits, (rgb.shape[1], rgb.shape[2]))
         return scores.argmax(1).to(torch.uint8), logits
+
+    def network_input(
+        self, rgb: Tensor, depth: Tensor | None, intrinsics: Tensor | None, up: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `sgnet_core.network_input`, for a fixed size of HHA's cells; nothing is filled."""
+        image = self.info.normalization(rgb.permute(0, 3, 1, 2))
+        if depth is None:
+            return image, None
+        metres = depth_map(depth[:, None], self.info.depth_range)
+        if self.kind != "hha" or intrinsics is None or up is None:
+            return image, spatial_input(self.kind, metres, intrinsics)
+        known = (up != 0).any(1, keepdim=True)
+        up = torch.where(known, up, up_from_depth(metres, intrinsics, self.cell))
+        return image, hha(metres, intrinsics, up, self.cell)
 
 
 def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:
@@ -110,7 +131,7 @@ def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:
         ) from error
     graph = Graph(model).eval()
     inputs = random_inputs(model, (2, 64, 96), seed=0)
-    sizes = {"rgb": (0, 1, 2), "depth": (0, 1, 2), "intrinsics": (0,), "spatial": (0, 2, 3)}
+    sizes = {"rgb": (0, 1, 2), "depth": (0, 1, 2), "intrinsics": (0,), "up": (0,)}
     dynamic = torch.export.Dim.DYNAMIC
     shapes = {name: dict.fromkeys(sizes[name], dynamic) for name in inputs}
     try:
@@ -161,7 +182,7 @@ def name_sizes(proto: Any) -> None:
     image = ("batch", "height", "width")
     scores = ("batch", "classes", "rows", "columns")
     names = {"rgb": (*image, "channels"), "depth": image, "labels": image, "logits": scores}
-    names |= {"intrinsics": ("batch", "values"), "spatial": ("batch", "channels", *image[1:])}
+    names |= {"intrinsics": ("batch", "values"), "up": ("batch", "xyz")}
     for value in (*proto.graph.input, *proto.graph.output):
         for dimension, name in zip(
             value.type.tensor_type.shape.dim, names[value.name], strict=True
@@ -182,14 +203,13 @@ def random_inputs(model: SGNet, size: tuple[int, int, int], seed: int) -> dict[s
     depth = 0.5 + 4 * smooth[:, 3]
     depth[torch.rand(depth.shape, generator=generator) < 0.1] = 0
     intrinsics = torch.tensor([[width, width, width / 2, height / 2]]).float().repeat(batch, 1)
-    if kind in ("depth", "points"):
+    if SPATIAL_CHANNELS[kind]:
         inputs["depth"] = depth
-    if kind == "points":
+    if kind in NEEDS_INTRINSICS:
         inputs["intrinsics"] = intrinsics
-    if kind == "hha":
-        spatial = spatial_input(kind, depth[:, None], intrinsics)
-        assert spatial is not None
-        inputs["spatial"] = spatial
+    if kind == "hha":  # unknown in the last image of a batch
+        inputs["up"] = torch.tensor([[0.1, -0.9, -0.2]]).repeat(batch, 1)
+        inputs["up"][-1] = 0
     return inputs
 
 
@@ -198,19 +218,16 @@ def compare(model: SGNet, session: Any) -> Difference:
     """The graph in an ONNX Runtime session against the model itself, on fresh inputs."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
+    graph = Graph(model)
     worst, scale, same, pixels = 0.0, 0.0, 0, 0
     try:
         for seed, size in enumerate(CHECKED_SIZES, start=1):
             inputs = random_inputs(model, size, seed)
             labels, logits = session.run(["labels", "logits"], as_numpy(inputs))
-            image = model.info.normalization(inputs["rgb"].permute(0, 3, 1, 2).to(device))
-            spatial = inputs.get("spatial")
-            if "depth" in inputs:
-                spatial = spatial_input(
-                    model.config.spatial, inputs["depth"][:, None], inputs.get("intrinsics")
-                )
+            optional = (inputs.get(name) for name in ("depth", "intrinsics", "up"))
+            image, spatial = graph.network_input(inputs["rgb"], *optional)
             spatial = None if spatial is None else spatial.to(device)
-            expected = model(image, spatial).logits.float()
+            expected = model(image.to(device), spatial).logits.float()
             best = upsample(expected, size[1:]).argmax(1).cpu().numpy()
             expected = expected.cpu().numpy()
             worst = max(worst, float(np.abs(logits - expected).max()))

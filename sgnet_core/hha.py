@@ -53,28 +53,53 @@ def hha(
     Returns:
         (B, 3, H, W); all three are 0 where there is no measurement.
     """
+    cell = cell or cell_size(depth.shape[2])
+    points, inverse = _points_and_inverse(depth, intrinsics)
+    valid = inverse > 0
+    normals, measured = surface_normals(valid.to(inverse), inverse, intrinsics, cell)
+    if up is None:
+        up = _estimate_up(normals, measured)
+    return _encode(points, inverse, normals, up, cell).to(depth.dtype)
+
+
+def up_from_depth(depth: Tensor, intrinsics: Tensor, cell: int | None = None) -> Tensor:
+    """(B, 3) unit vectors against gravity, as `hha` estimates them from the same arguments."""
+    _, inverse = _points_and_inverse(depth, intrinsics)
+    weight = (inverse > 0).to(inverse)
+    cell = cell or cell_size(depth.shape[2])
+    return _estimate_up(*surface_normals(weight, inverse, intrinsics, cell))
+
+
+def _points_and_inverse(depth: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) metres and (B, 1, H, W) 1/m, 0 where there is no measurement."""
     points = point_map(depth if depth.dtype == torch.float64 else depth.float(), intrinsics)
     z = points[:, 2:]
     valid = z > 0
-    weight = valid.to(z)
-    inverse = weight / torch.where(valid, z, 1.0)
-    cell = cell or cell_size(z.shape[2])
-    normals, measured = surface_normals(weight, inverse, intrinsics, cell)
-    if up is None:
-        sparse = (x.detach()[..., ::SPARSE, ::SPARSE] for x in (normals, measured))
-        up = estimate_up(*sparse)
-    up = F.normalize(up.to(z), dim=1)[..., None, None]
+    return points, valid.to(z) / torch.where(valid, z, 1.0)
+
+
+def _estimate_up(normals: Tensor, measured: Tensor) -> Tensor:
+    sparse = (x.detach()[..., ::SPARSE, ::SPARSE] for x in (normals, measured))
+    return estimate_up(*sparse)
+
+
+def _encode(points: Tensor, inverse: Tensor, normals: Tensor, up: Tensor, cell: int) -> Tensor:
+    """(B, 3, H, W) HHA of points, with the normals of their cells."""
+    rows, columns = inverse.shape[2:]
+    valid = inverse > 0
+    up = F.normalize(up.to(points), dim=1)[..., None, None]
     cosine = (normals * up).sum(1, keepdim=True)
     angle = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)) * (180 / math.pi)
     if cell > 1:
-        angle = F.interpolate(angle, scale_factor=float(cell), mode="bilinear")
-    angle = angle[..., : z.shape[2], : z.shape[3]]
+        size = (angle.shape[2] * cell, angle.shape[3] * cell)
+        angle = F.interpolate(angle, size, mode="bilinear")
+    angle = angle[..., :rows, :columns]
     height = (points * up).sum(1, keepdim=True)
     disparity = DISPARITY_SCALE * inverse.clamp(max=1 / NEAREST)
     step = SPARSE * cell
     height = 100 * (height - _ground(*(x.detach()[..., ::step, ::step] for x in (height, valid))))
     encoded = torch.cat((disparity, height, angle + ANGLE_OFFSET), dim=1).clamp(0, 255)
-    return torch.where(valid, encoded, 0.0).to(depth.dtype)
+    return torch.where(valid, encoded, 0.0)
 
 
 def _ground(height: Tensor, valid: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgnet_core.points import depth_map
+from sgnet_core.points import DEPTH_RANGE, depth_map
 
 HolePolicy = Literal["none", "nearest", "joint_bilateral"]
 
@@ -19,7 +19,12 @@ _CHUNK = 1 << 15  # holes at a time, so that memory stays small
 _FAR = 1 << 14  # pixels; its square fits int32
 
 
-def fill_holes(depth: Tensor, policy: HolePolicy, rgb: Tensor | None = None) -> Tensor:
+def fill_holes(
+    depth: Tensor,
+    policy: HolePolicy,
+    rgb: Tensor | None = None,
+    limits: tuple[float, float] = DEPTH_RANGE,
+) -> Tensor:
     """Give the pixels without a measurement a depth.
 
     - "none": they get 0;
@@ -35,11 +40,12 @@ def fill_holes(depth: Tensor, policy: HolePolicy, rgb: Tensor | None = None) -> 
         depth: (B, 1, H, W) metres.
         policy: see above.
         rgb: (B, 3, H, W) in 0..255, uint8 or float; needed by "joint_bilateral".
+        limits: (nearest, farthest) metres that count as a measurement.
 
     Raises:
         ValueError: an unknown policy; rgb missing where it is needed, or of another size.
     """
-    depth = depth_map(depth)
+    depth = depth_map(depth, limits)
     if policy == "none":
         return depth
     if policy == "nearest":

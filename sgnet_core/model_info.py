@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from sgnet_core.holes import HolePolicy
 from sgnet_core.labels import LabelSet
+from sgnet_core.points import DEPTH_RANGE
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class ModelInfo:
         normalization: of the RGB input.
         input_height: frames are resized to this height, aspect kept, before the network; None
             runs every frame at its own size.
+        holes: how pixels without a measurement are filled before the network sees them, see
+            `sgnet_core.holes.fill_holes`.
+        depth_range: (nearest, farthest) metres that count as a measurement.
         training: how the weights were made (data, seed, iterations, scores): free-form JSON.
     """
 
@@ -58,11 +63,14 @@ class ModelInfo:
     labels: LabelSet
     normalization: Normalization = IMAGENET
     input_height: int | None = None
+    holes: HolePolicy = "none"
+    depth_range: tuple[float, float] = DEPTH_RANGE
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.input_height is not None and self.input_height < 1:
             raise ValueError(f"input_height must be positive, got {self.input_height}")
+        check_depth(self.holes, self.depth_range)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` reads them back."""
@@ -71,12 +79,14 @@ class ModelInfo:
             "labels": self.labels.to_dict(),
             "normalization": asdict(self.normalization),
             "input_height": self.input_height,
+            "holes": self.holes,
+            "depth_range": list(self.depth_range),
             "training": dict(self.training),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelInfo:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; holes and depth_range may be missing, as in older files.
 
         Raises:
             ValueError: a field is missing or holds the wrong thing.
@@ -84,6 +94,7 @@ class ModelInfo:
         try:
             norm = data["normalization"]
             height = data["input_height"]
+            nearest, farthest = (float(metres) for metres in data.get("depth_range", DEPTH_RANGE))
             return cls(
                 name=str(data["name"]),
                 labels=LabelSet.from_dict(data["labels"]),
@@ -91,10 +102,23 @@ class ModelInfo:
                     mean=_triple(norm["mean"]), std=_triple(norm["std"]), order=norm["order"]
                 ),
                 input_height=None if height is None else int(height),
+                holes=data.get("holes", "none"),
+                depth_range=(nearest, farthest),
                 training=dict(data["training"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a model's description: {error!r}") from error
+
+
+def check_depth(holes: str, depth_range: tuple[float, float]) -> None:
+    """Raises ValueError unless both are what a model can have."""
+    if holes not in get_args(HolePolicy):
+        raise ValueError(f"holes is one of {', '.join(get_args(HolePolicy))}; got {holes!r}")
+    nearest, farthest = depth_range
+    if not DEPTH_RANGE[0] <= nearest < farthest <= DEPTH_RANGE[1]:
+        raise ValueError(
+            f"depth_range is (nearest, farthest) metres within {DEPTH_RANGE}, got {depth_range}"
+        )
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

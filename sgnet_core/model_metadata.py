@@ -1,8 +1,8 @@
 """What a model file says about its model beside the weights: strings, in every file format.
 
 ``format`` ("sgnet"), ``format_version``, and as JSON ``config`` (architecture and spatial input),
-``name``, ``labels`` (ids by position, names, colours), ``normalization``, ``input_height`` and
-``training``.
+``name``, ``labels`` (ids by position, names, colours), ``normalization``, ``input_height``,
+``holes``, ``depth_range`` (both may be missing) and ``training``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sgnet_core.network import SGNet, SGNetConfig
 FORMAT = "sgnet"
 FORMAT_VERSION = "1"
 _INFO = ("name", "labels", "normalization", "input_height", "training")
+_OPTIONAL = ("holes", "depth_range")  # files of earlier versions lack them
 
 
 def to_metadata(model: SGNet) -> dict[str, str]:
@@ -50,7 +51,8 @@ def from_metadata(metadata: Mapping[str, str]) -> tuple[SGNetConfig, ModelInfo]:
     check_format(metadata)
     try:
         config = SGNetConfig.from_dict(_entry(metadata, "config"))
-        return config, ModelInfo.from_dict({key: _entry(metadata, key) for key in _INFO})
+        keys = (*_INFO, *(key for key in _OPTIONAL if key in metadata))
+        return config, ModelInfo.from_dict({key: _entry(metadata, key) for key in keys})
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(str(error)) from error
 

@@ -18,7 +18,7 @@ from sgnet_core.model_info import ModelInfo
 from sgnet_core.sconv import PROJECTED_CHANNELS, Guidance, Projector, SConv2d, resize_spatial
 from sgnet_core.spatial import SPATIAL_CHANNELS
 
-Spatial = Literal["none", "depth", "points", "hha", "features"]
+Spatial = Literal["none", "depth", "points", "points_released", "hha", "features"]
 Operator = Literal["sconv", "dcnv2"]
 Stem = Literal["deep", "torchvision"]
 Head = Literal["fcn", "aspp", "fpn"]
@@ -32,8 +32,9 @@ class SGNetConfig:
     Attributes:
         depth: of the ResNet: 18, 34, 50 or 101.
         num_classes: output channels, 1..255.
-        spatial: what steers the S-Convs: depth in metres, 3D coordinates ("points"), HHA; "none"
-            is the plain baseline, and "features" has each steered by the features it convolves.
+        spatial: what steers the S-Convs: depth in metres, 3D coordinates ("points"; with the
+            released code's principal point and pixel count "points_released"), HHA; "none" is the
+            plain baseline, and "features" has each steered by the features it convolves.
         operator: "sconv", or "dcnv2" in its place, which only features can steer.
         output_stride: 8, 16, or 32 (32 with the "fpn" head).
         stem: "deep" (three 3x3, as published) or "torchvision" (7x7, for its ImageNet weights).

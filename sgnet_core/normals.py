@@ -57,7 +57,7 @@ def surface_normals(
         plane, variance = _fit(_windowed(moments[spacing], radius))
         if planes:
             if spacing == 1:
-                planes = [F.interpolate(x, scale_factor=2.0) for x in planes]
+                planes = [_doubled(x) for x in planes]
             better = variance <= planes[1]
             plane = torch.where(better, plane, planes[0])
             variance = torch.where(better, variance, planes[1])
@@ -80,27 +80,35 @@ def _cell_moments(weight: Tensor, disparity: Tensor, cell: int) -> Tensor:
     u and v are in cells from the image's middle, d is the disparity.
     """
     height, width = weight.shape[2:]
-    margin = (0, -width % (2 * cell), 0, -height % (2 * cell))
-    if any(margin):
-        weight, disparity = F.pad(weight, margin), F.pad(disparity, margin)
-    u = torch.arange(weight.shape[3], device=weight.device).to(weight)
-    v = torch.arange(weight.shape[2], device=weight.device).to(weight).view(-1, 1)
+    side = 2 * cell
+    rows, columns = (height + side - 1) // side * side, (width + side - 1) // side * side
+    margin = (0, columns - width, 0, rows - height)
+    weight, disparity = F.pad(weight, margin), F.pad(disparity, margin)
+    u = torch.arange(columns, device=weight.device).to(weight)
+    v = torch.arange(rows, device=weight.device).to(weight).view(-1, 1)
     u, v = (u - (width - 1) / 2) / cell, (v - (height - 1) / 2) / cell
     w_u = weight * u
     planes = (weight, w_u, w_u * u, disparity, disparity * u, disparity.square())
     s, s_u, s_uu, t, t_u, t_t = (_binned(plane, 3, cell) for plane in planes)
     s_v = s * v
-    rows = torch.cat((s, s_u, s_v, s_uu, s_u * v, s_v * v, t, t_u, t * v, t_t), dim=1)
-    return _binned(rows, 2, cell)
+    binned = torch.cat((s, s_u, s_v, s_uu, s_u * v, s_v * v, t, t_u, t * v, t_t), dim=1)
+    return _binned(binned, 2, cell)
 
 
 def _binned(planes: Tensor, dim: int, size: int) -> Tensor:
     """Sums of that many neighbours along a dimension. Much faster than `avg_pool2d` on the CPU."""
-    bins = planes.unflatten(dim, (-1, size)).unbind(dim + 1)
+    bins = planes.unflatten(dim, (planes.shape[dim] // size, size)).unbind(dim + 1)
     total = bins[0]
     for k in range(1, size):
         total = total + bins[k]
     return total
+
+
+def _doubled(planes: Tensor) -> Tensor:
+    """(..., 2h, 2w): every value four times."""
+    height, width = planes.shape[2:]
+    squares = planes[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
+    return squares.reshape(*planes.shape[:2], 2 * height, 2 * width)
 
 
 def _windowed(planes: Tensor, radius: int) -> Tensor:

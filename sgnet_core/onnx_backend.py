@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sgnet_core.model_file import ModelFileError
 from sgnet_core.model_metadata import from_metadata
-from sgnet_core.spatial import NEEDS_INTRINSICS, spatial_input
+from sgnet_core.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS
 
 INSTALL = "pip install 'onnxruntime>=1.25'"
 """Earlier ones have no DeformConv on the CPU."""
@@ -62,14 +62,22 @@ class OnnxNetwork:
         # Upsampling and argmax belong to the labels, which are not asked for.
         self._options.only_execute_path_to_fetches = True
 
-    def logits(self, image: Tensor, metres: Tensor, intrinsics: Tensor | None = None) -> Tensor:
+    def logits(
+        self,
+        image: Tensor,
+        metres: Tensor,
+        intrinsics: Tensor | None = None,
+        up: Tensor | None = None,
+    ) -> Tensor:
         """Class scores of a frame at the head's stride.
 
         Args:
             image: (B, 3, H, W) uint8 RGB, or values that round to it.
-            metres: (B, 1, H, W) float32 depth, 0 and NaN: no measurement.
+            metres: (B, 1, H, W) float32 depth, its holes filled as the model wants it
+                (`sgnet_core.network_input.usable_depth`).
             intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is steered by 3D coordinates
                 or HHA.
+            up: (B, 3) against gravity in the camera frame, for HHA; None estimates it.
 
         Returns:
             (B, C, h, w) float32.
@@ -83,13 +91,11 @@ class OnnxNetwork:
             raise ValueError(
                 f"spatial input {kind!r} needs the camera's intrinsics (fx, fy, cx, cy)"
             )
-        if kind in ("depth", "points"):
+        if SPATIAL_CHANNELS[kind]:
             inputs["depth"] = metres[:, 0].contiguous().numpy()
-        if kind == "points" and intrinsics is not None:
+        if kind in NEEDS_INTRINSICS and intrinsics is not None:
             inputs["intrinsics"] = intrinsics.float().numpy().reshape(-1, 4)
         if kind == "hha":
-            spatial = spatial_input(kind, metres, intrinsics)
-            assert spatial is not None
-            inputs["spatial"] = spatial.numpy()
+            inputs["up"] = np.zeros((len(image), 3), np.float32) if up is None else up.numpy()
         (result,) = self._session.run(["logits"], inputs, self._options)
         return torch.from_numpy(np.asarray(result))

@@ -11,7 +11,8 @@ from torch import Tensor
 DEPTH_RANGE = (1e-3, 1e3)
 """Metres that count as a measurement, both ends included: wider than any depth camera's range, so
 that only 0, NaN, infinities, negative values and the huge numbers that stand for "nothing" fall
-outside. A sensor's own, narrower limits are an argument of `valid_depth` and `depth_map`."""
+outside. A sensor's own, narrower limits are an argument of `valid_depth` and `depth_map`, and part
+of a model (`sgnet_core.model_info.ModelInfo.depth_range`)."""
 
 
 def valid_depth(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:

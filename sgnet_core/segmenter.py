@@ -15,14 +15,15 @@ from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.fusion import fuse
-from sgnet_core.holes import HolePolicy, fill_holes
+from sgnet_core.holes import HolePolicy
 from sgnet_core.images import overlay as draw_overlay
 from sgnet_core.labels import LabelSet
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet
+from sgnet_core.network_input import network_input, usable_depth
 from sgnet_core.onnx_backend import OnnxNetwork
-from sgnet_core.spatial import NEEDS_INTRINSICS, spatial_input
+from sgnet_core.spatial import NEEDS_INTRINSICS
 from sgnet_core.upsampling import best_by_rows, best_labels
 from sgnet_core.views import input_size, mean_scores, rescaled, resize_images
 
@@ -122,6 +123,7 @@ class Segmenter:
         intrinsics: Intrinsics | None = None,
         *,
         depth_scale: float = 0.001,
+        up: Sequence[float] | None = None,
         holes: HolePolicy | None = None,
         confidence: bool = False,
         scores: bool = False,
@@ -137,16 +139,18 @@ class Segmenter:
                 is taken as `metres` gives it.
             intrinsics: of the images; needed by models steered by 3D coordinates or HHA.
             depth_scale: metres per unit of integer depth.
+            up: x, y, z of a vector against gravity in the camera frame (x right, y down, z
+                forward), of an IMU for instance, for models steered by HHA; None estimates it.
             holes: how pixels without a measurement are filled (`sgnet_core.holes`) at the network's
-                input size, before the network sees them.
+                input size, before the network sees them; None does as the model was trained.
             confidence, scores: also compute these parts of the `Prediction`.
             overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
             scales: factors of the network's input size; the scores of several are averaged.
 
         Raises:
-            ValueError: an image of the wrong type, sizes that differ, missing intrinsics, a scale
-                that is not positive (or, with the onnx backend, not 1), or an opacity outside
-                [0, 1].
+            ValueError: an image of the wrong type, sizes that differ, missing intrinsics, an up
+                that is no direction, a scale that is not positive (or, with the onnx backend, not
+                1), or an opacity outside [0, 1].
             RuntimeError: the network gave NaN or infinite scores.
         """
         size = _check_frame(rgb, depth)
@@ -158,11 +162,14 @@ class Segmenter:
         with torch.inference_mode():
             start = time.perf_counter()
             if isinstance(self.model, OnnxNetwork):
-                frame = self._resized(rgb, depth, intrinsics, depth_scale, holes)
+                image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale)
+                metres = usable_depth(self.info, metres, image, holes)
                 start = self._lap(stages_ms, "preprocess", start)
-                raw = [self.model.logits(*frame)[0]]
+                raw = [self.model.logits(image, metres, camera, self._direction(up))[0]]
             else:
-                image, spatial = self.preprocess(rgb, depth, intrinsics, depth_scale, holes)
+                image, spatial = self.preprocess(
+                    rgb, depth, intrinsics, depth_scale, up=up, holes=holes
+                )
                 start = self._lap(stages_ms, "preprocess", start)
                 raw = [self._run(image, spatial, scale) for scale in scales]
             if not all(bool(logits.isfinite().all()) for logits in raw):
@@ -187,20 +194,31 @@ class Segmenter:
         depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None = None,
         depth_scale: float = 0.001,
+        *,
+        up: Sequence[float] | None = None,
         holes: HolePolicy | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The network's input for one frame, at the model's input height.
 
         Args:
-            rgb, depth, intrinsics, depth_scale, holes: as in `segment`.
+            rgb, depth, intrinsics, depth_scale, up, holes: as in `segment`.
 
         Returns:
             (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
             the device; None as the latter for a network without one.
         """
-        image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale, holes)
-        spatial = spatial_input(self.model.config.spatial, metres, camera)
-        return self.info.normalization(image), spatial
+        image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale)
+        kind, direction = self.model.config.spatial, self._direction(up)
+        return network_input(kind, self.info, image, metres, camera, direction, holes)
+
+    def _direction(self, up: Sequence[float] | None) -> Tensor | None:
+        """(1, 3) on the device; ValueError where it is no direction."""
+        if up is None:
+            return None
+        vector = np.asarray(up, np.float32)
+        if vector.shape != (3,) or not np.isfinite(vector).all() or not vector.any():
+            raise ValueError(f"up must be three finite numbers that are not all 0, got {up}")
+        return torch.from_numpy(vector).to(self.device)[None]
 
     def metres(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
         """Depth as `segment` takes it → (H, W) float32 metres on the device."""
@@ -215,7 +233,6 @@ class Segmenter:
         depth: npt.NDArray[Any] | Tensor,
         intrinsics: Intrinsics | None,
         depth_scale: float,
-        holes: HolePolicy | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height."""
         height, width = rgb.shape[:2]
@@ -223,8 +240,6 @@ class Segmenter:
         image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
         metres = self.metres(depth, depth_scale)[None, None]
         image, metres = resize_images(image, metres, size)
-        if holes is not None:
-            metres = fill_holes(metres, holes, image)
         camera = None
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
             if (intrinsics.height, intrinsics.width) != (height, width):

@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 SPATIAL_CHANNELS: Mapping[str, int] = MappingProxyType(
-    {"none": 0, "depth": 1, "points": 3, "hha": 3, "features": 0}
+    {"none": 0, "depth": 1, "points": 3, "points_released": 3, "hha": 3, "features": 0}
 )
 """Channels of every spatial input by name; networks of "none" and "features" take none."""
 
-NEEDS_INTRINSICS = frozenset({"points", "hha"})
+NEEDS_INTRINSICS = frozenset({"points", "points_released", "hha"})
 """The spatial inputs that are computed from the camera's intrinsics too."""
 
 
@@ -41,10 +41,11 @@ def spatial_input(
     """The spatial input that a network's configuration names.
 
     Args:
-        kind: "depth" (metres), "points" (3D coordinates, metres), "hha" (0..255), or "none" or
-            "features", which need no input.
+        kind: "depth" (metres), "points" (3D coordinates, metres), "points_released" (the same in
+            the convention of the released SGNet code, see `point_map`), "hha" (0..255), or "none"
+            or "features", which need no input.
         depth: (B, 1, H, W) metres.
-        intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy; needed by "points" and "hha".
+        intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy; needed by `NEEDS_INTRINSICS`.
         up: (B, 3) or (1, 3) vectors against gravity in the camera frame, for "hha"; estimated
             from the depth if None.
 
@@ -62,4 +63,6 @@ def spatial_input(
         return depth_map(depth)
     if intrinsics is None:
         raise ValueError(f"spatial input {kind!r} needs the camera's intrinsics (fx, fy, cx, cy)")
-    return point_map(depth, intrinsics) if kind == "points" else hha(depth, intrinsics, up)
+    if kind == "hha":
+        return hha(depth, intrinsics, up)
+    return point_map(depth, intrinsics, released=kind == "points_released")

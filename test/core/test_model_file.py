@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sgnet_core import SGNet, create_model
 from sgnet_core.labels import LabelSet
-from sgnet_core.model_file import ModelFileError, load_model, save_model
+from sgnet_core.model_file import ModelFileError, default_model_path, load_model, save_model
 from sgnet_core.model_info import ModelInfo, Normalization
 
 LABELS = LabelSet("three", ("wall", "floor", "cup"), ((1, 2, 3), (40, 50, 60), (255, 0, 7)))
@@ -26,6 +26,8 @@ INFO = ModelInfo(
     LABELS,
     Normalization((1.5, 2.5, 3.5), (4.0, 5.0, 6.0), "bgr"),
     input_height=96,
+    holes="nearest",
+    depth_range=(0.25, 8.0),
     training={"seed": 3, "miou": 0.5, "data": ["rooms"]},
 )
 
@@ -103,6 +105,26 @@ def test_what_float16_cannot_hold_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_without_a_depth_policy_take_depth_as_it_comes(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
+    """As files of earlier versions are, and the weights that come along."""
+    metadata = {k: v for k, v in small["metadata"].items() if k not in ("holes", "depth_range")}
+    path = tmp_path / "old.safetensors"
+    safetensors.torch.save_file(small["tensors"], path, metadata)
+    assert load_model(path).info == replace(INFO, holes="none", depth_range=(1e-3, 1e3))
+    shipped = load_model(default_model_path()).info
+    assert (shipped.holes, shipped.depth_range) == ("none", (1e-3, 1e3))
+
+
+def test_a_depth_policy_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="holes is one of none, nearest, joint_bilateral; got 'x'"):
+        replace(INFO, holes="x")  # type: ignore[arg-type]
+    for limits in ((1.0, 1.0), (0.0, 5.0), (0.5, float("inf")), (float("nan"), 2.0)):
+        with pytest.raises(ValueError, match="depth_range is"):
+            replace(INFO, depth_range=limits)
+
+
 def test_metadata_says_everything_in_json(small: dict[str, Any], model: SGNet) -> None:
     metadata = small["metadata"]
     assert metadata["format"] == "sgnet"
@@ -119,6 +141,8 @@ def test_metadata_says_everything_in_json(small: dict[str, Any], model: SGNet) -
         },
         "normalization": {"mean": [1.5, 2.5, 3.5], "std": [4.0, 5.0, 6.0], "order": "bgr"},
         "input_height": 96,
+        "holes": "nearest",
+        "depth_range": [0.25, 8.0],
         "training": {"seed": 3, "miou": 0.5, "data": ["rooms"]},
     }
     assert values["config"]["spatial"] == "points"

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sgnet_core import Intrinsics, SGNet, create_model
+from sgnet_core.hha import hha
+from sgnet_core.holes import fill_holes
 from sgnet_core.labels import LabelSet
 from sgnet_core.model_file import ModelFileError, save_model
 from sgnet_core.model_info import ModelInfo, Normalization
@@ -160,6 +162,47 @@ def test_integer_depth_is_scaled_to_metres(dtype: str) -> None:
     spatial = Segmenter(make(), "cpu").preprocess(np.zeros((1, 3, 3), np.uint8), depth)[1]
     assert spatial is not None
     np.testing.assert_allclose(spatial.numpy(), [[[[0, 0.001, 0.25]]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("missing", [0, -1, np.nan, np.inf, -np.inf, 0.2, 5.1, 3e38])
+def test_the_models_range_and_policy_decide_what_depth_is(missing: float) -> None:
+    """The network gets the same, whichever way "no measurement" is written."""
+    segmenter = Segmenter(make(depth_range=(0.25, 5.0)), "cpu")
+    rgb, depth = frame(40, 56)
+    depth = np.clip(depth, 0.3, 4.9)
+    depth[10:20, 20:40] = missing
+    _, spatial = segmenter.preprocess(rgb, depth)
+    assert spatial is not None
+    there = np.ones(depth.shape, bool)
+    there[10:20, 20:40] = False
+    np.testing.assert_array_equal(spatial[0, 0].numpy(), np.where(there, depth, 0))
+    segmenter = Segmenter(make(depth_range=(0.25, 5.0), holes="nearest"), "cpu")
+    _, filled = segmenter.preprocess(rgb, depth)
+    assert filled is not None
+    np.testing.assert_array_equal(filled[0, 0, 10:20, 20], depth[10:20, 19])
+    _, asked = segmenter.preprocess(rgb, depth, holes="none")
+    assert asked is not None
+    assert torch.equal(asked, spatial)
+
+
+@pytest.mark.parametrize("up", [(0, 0, 0), (0, 1), (np.nan, 0, 1), (0, np.inf, 0)])
+def test_an_up_that_is_no_direction_is_refused(up: tuple[float, ...]) -> None:
+    rgb, depth = frame(40, 56)
+    with pytest.raises(ValueError, match="up must be three finite numbers"):
+        Segmenter(make(), "cpu").segment(rgb, depth, up=up)
+
+
+def test_a_given_up_reaches_the_network() -> None:
+    segmenter = Segmenter(make("hha"), "cpu")
+    camera = Intrinsics(50, 50, 28, 20, 56, 40)
+    rgb, depth = frame(40, 56)
+    metres = torch.from_numpy(depth)[None, None]
+    up = (0.1, -0.8, -0.3)
+    _, spatial = segmenter.preprocess(rgb, depth, camera, up=up)
+    assert spatial is not None
+    expected = hha(metres, camera.parameters(), torch.tensor([up]))
+    torch.testing.assert_close(spatial, expected)
+    assert not torch.equal(spatial, hha(metres, camera.parameters()))
 
 
 def test_large_uint16_depth_keeps_its_sign() -> None:
@@ -354,3 +397,43 @@ def test_a_gpu_labels_as_the_cpu_does(precision: str) -> None:
     first, second = np.sort(expected.scores, axis=0)[[-1, -2]]
     clear = first - second > 0.1
     assert np.array_equal(found.labels[clear], expected.labels[clear])
+
+
+def test_depth_on_the_device_is_taken_as_it_is() -> None:
+    segmenter = Segmenter(make(), "cpu")
+    rgb, depth = frame(40, 56)
+    metres = segmenter.metres(np.rint(depth * 1000).astype(np.uint16))
+    assert metres.dtype == torch.float32
+    np.testing.assert_allclose(metres.numpy(), depth, atol=6e-4)
+    expected = segmenter.segment(rgb, metres.numpy(), scores=True)
+    got = segmenter.segment(rgb, metres, scores=True)
+    np.testing.assert_array_equal(got.scores, expected.scores)
+    assert segmenter.metres(metres) is metres
+    for bad in (metres[None], metres.double(), metres > 0):
+        with pytest.raises(ValueError, match="depth must be"):
+            segmenter.segment(rgb, bad)
+    with pytest.raises(ValueError, match="registered"):
+        segmenter.segment(rgb, metres[:-1])
+
+
+@pytest.mark.parametrize("policy", ["nearest", "joint_bilateral"])
+@pytest.mark.parametrize("input_height", [None, 24])
+def test_holes_are_filled_before_the_network_sees_them(
+    policy: Any, input_height: int | None
+) -> None:
+    segmenter = Segmenter(make(input_height=input_height), "cpu")
+    rgb, depth = frame(48, 64)
+    depth[5:20, 9:33] = np.nan
+    image, raw = segmenter.preprocess(rgb, depth)
+    same_image, spatial = segmenter.preprocess(rgb, depth, holes=policy)
+    assert raw is not None and spatial is not None
+    torch.testing.assert_close(same_image, image)
+    color = image * torch.tensor([2.0, 4, 5]).view(3, 1, 1) + torch.tensor([10.0, 20, 30]).view(
+        3, 1, 1
+    )
+    filled = fill_holes(raw, policy, color)
+    assert (raw == 0).any() and (spatial > 0).all()
+    torch.testing.assert_close(spatial, filled, rtol=1e-3, atol=1e-3)
+    expected = segmenter.segment(rgb, depth, holes=policy, scores=True).scores
+    assert expected is not None
+    assert not np.array_equal(expected, segmenter.segment(rgb, depth, scores=True).scores)

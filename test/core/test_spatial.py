@@ -21,7 +21,7 @@ from sgnet_core.spatial import (
     valid_depth,
 )
 
-KINDS = ("depth", "points", "hha")
+KINDS = ("depth", "points", "points_released", "hha")
 MISSING = (0.0, -0.0, -1.5, math.nan, math.inf, -math.inf, 1e-30, 65_535.0, 3.4e38)
 
 
@@ -133,11 +133,13 @@ def test_plain_networks_have_no_spatial_input() -> None:
 
 @pytest.mark.parametrize("intrinsics", [None, torch.ones(1, 4)])
 def test_an_unknown_name_is_refused_with_the_known_ones(intrinsics: Tensor | None) -> None:
-    with pytest.raises(ValueError, match=r"none, depth, points, hha, features; got 'HHA'"):
+    with pytest.raises(
+        ValueError, match=r"none, depth, points, points_released, hha, features; got 'HHA'"
+    ):
         spatial_input("HHA", torch.ones(1, 1, 2, 2), intrinsics)
 
 
-@pytest.mark.parametrize("kind", ["points", "hha"])
+@pytest.mark.parametrize("kind", ["points", "points_released", "hha"])
 def test_missing_intrinsics_are_named(kind: str) -> None:
     with pytest.raises(ValueError, match="intrinsics"):
         spatial_input(kind, torch.ones(1, 1, 2, 2))
@@ -160,7 +162,7 @@ def test_every_image_of_a_batch_has_its_own_camera(kind: str) -> None:
     torch.testing.assert_close(together, torch.cat([a for a in alone if a is not None]))
 
 
-@pytest.mark.parametrize("kind", ["points", "hha"])
+@pytest.mark.parametrize("kind", ["points", "points_released", "hha"])
 def test_one_camera_serves_a_whole_batch(kind: str) -> None:
     camera = Intrinsics(30, 33, 15, 12, 33, 25)
     depth = torch.cat([random_depth(camera, seed) for seed in (1, 2)])
@@ -256,7 +258,8 @@ def test_the_points_of_a_plane_lie_on_it() -> None:
 
 def test_the_released_convention_is_image_centred_and_counts_from_one() -> None:
     depth = torch.tensor([[[[1.0, 2.0, 3.0], [4.0, 0.0, 5.0]]]])
-    points = point_map(depth, torch.tensor([[2.0, 4.0, 99.0, 99.0]]), released=True)
+    points = spatial_input("points_released", depth, torch.tensor([[2.0, 4.0, 99.0, 99.0]]))
+    assert points is not None
     # x = (column − 3/2)·z/fx with columns 1, 2, 3; y = (row − 2/2)·z/fy with rows 1, 2
     torch.testing.assert_close(
         points[0],
