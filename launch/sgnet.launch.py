@@ -12,13 +12,14 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.environment import prepare_environment, share_file
 from sgnet_ros.launching import optional_arguments, rviz, value
+from sgnet_ros.sharing import camera_names
 
 
 class Camera(NamedTuple):
@@ -83,7 +84,11 @@ PARAMETERS = {
     "rgb_transport": (str, ("raw", "compressed"), "How colour comes"),
     "depth_transport": (str, ("raw", "compressedDepth"), "How depth comes"),
     "depth_to_rgb": (str, None, "Pose of depth's camera in colour's: 'x y z qx qy qz qw'"),
-    "fill_holes": (str, ("none", "nearest", "joint_bilateral"), "Fills pixels without depth"),
+    "fill_holes": (
+        str,
+        ("auto", "none", "nearest", "joint_bilateral"),
+        "Fills pixels without depth",
+    ),
     "overlay_alpha": (float, None, "Opacity of the labels on ~/overlay, 0 to 1"),
 }
 
@@ -119,6 +124,13 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ),
         DeclareLaunchArgument(
             "namespace", default_value="", description="Namespace of the node and its outputs"
+        ),
+        DeclareLaunchArgument(
+            "cameras",
+            default_value="",
+            description="Several cameras, such as '[front, rear]': one process with a node in each "
+            "of these namespaces and one model for all. Topics are then the node's own names, "
+            "/front/rgb/image_raw, or those given, which must be relative",
         ),
         DeclareLaunchArgument(
             "autostart",
@@ -174,6 +186,8 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node with the given arguments, and the events that bring it to active."""
     # for this node and for every driver that is launched after it
     prepare_environment()
+    if value(context, "cameras"):
+        return start_cameras(context)
     camera = CAMERAS[value(context, "camera")]
     names, namespace = remappings(context, camera), value(context, "namespace").strip("/")
     node = LifecycleNode(
@@ -194,6 +208,40 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         rgb = dict(names)["rgb/image_raw"]
         absolute = rgb if rgb.startswith("/") else f"{prefix}/{rgb}"
         entities.append(rviz(f"{prefix}/sgnet", absolute, camera.frame))
+    return entities
+
+
+def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """One process with a node for each camera, which brings them to active itself.
+
+    Raises:
+        ValueError: a topic is absolute, so that all cameras would share it.
+    """
+    namespace, names = (
+        value(context, "namespace").strip("/"),
+        remappings(context, CAMERAS["custom"]),
+    )
+    for name in TOPICS:
+        if value(context, name).startswith("/"):
+            raise ValueError(f"{name} must be relative: with cameras it is in each one's namespace")
+    cameras = [f"{namespace}/{c}".strip("/") for c in camera_names(value(context, "cameras"))]
+    # No name or namespace here: they would apply to every node of the process.
+    node = Node(
+        package="sgnet_ros",
+        executable="sgnet",
+        parameters=[
+            value(context, "params_file"),
+            overrides(context),
+            {"cameras": " ".join(cameras), "autostart": value(context, "autostart") == "true"},
+        ],
+        remappings=names,
+        output="screen",
+    )
+    entities: list[LaunchDescriptionEntity] = [node]
+    if value(context, "rviz") == "true":
+        entities.append(
+            rviz(f"/{cameras[0]}/sgnet", f"/{cameras[0]}/{dict(names)['rgb/image_raw']}")
+        )
     return entities
 
 
