@@ -342,9 +342,8 @@ class Run:
         pictures = self.folder / "predictions"
         pictures.mkdir(exist_ok=True)
         prediction_sheet(model, self.validation, pictures / f"{state.iteration:06d}.png")
-        height = self.config.input_height or None
         training = {**record, "config": self.config.to_dict()}
-        model.info = replace(model.info, input_height=height, training=training)
+        model.info = replace(model.info, training=training)
         save_model(model, self.folder / "last.safetensors")
         if confusion.miou > state.best_miou:
             self._save_best(confusion, record)

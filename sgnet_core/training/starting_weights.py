@@ -24,7 +24,13 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
         OSError: a file cannot be read.
     """
     model = create_model(config.model, len(labels), **config.architecture)
-    model.info = replace(model.info, labels=labels)
+    model.info = replace(
+        model.info,
+        labels=labels,
+        input_height=config.input_height or None,
+        holes=config.holes,
+        depth_range=config.depth_range,
+    )
     if config.weights == "none":
         return model, "all weights are drawn at random"
     if config.weights == "default" or config.weights.endswith(".safetensors"):

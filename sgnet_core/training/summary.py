@@ -25,12 +25,12 @@ def summary(config: TrainConfig, folder: Path) -> str:
         f"mean accuracy {record['mean_accuracy']:.4f}, "
         f"pixel accuracy {record['pixel_accuracy']:.4f} on {config.validation}",
         f"model: {model}",
-        f"next: python -m sgnet_core.eval --data {test_data(config)} --model {model}",
+        f"next: python -m sgnet_core.eval --data {data_to_score(config)} --model {model}",
     ]
     return "\n".join(lines)
 
 
-def test_data(config: TrainConfig) -> str:
+def data_to_score(config: TrainConfig) -> str:
     """The data that a finished model is to be scored on, as `sgnet_core.eval` takes it."""
     if config.validation.startswith("rooms:"):
         height, width = config.size

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.holdout import hold_out, open_training_sets
+from sgnet_core.train_config import load_config
+from sgnet_core.training.summary import data_to_score
+
+CONFIGS = Path(__file__).parents[2] / "config" / "train"
 
 
 class Numbers:
@@ -65,6 +69,15 @@ def test_a_small_folder_is_split_too(frames: Path) -> None:
 def test_what_cannot_be_held_out_is_said(train: str, validation: str, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         open_training_sets(train, validation, (32, 48))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_configuration_chooses_its_model_on_test_images(path: Path) -> None:
+    config = load_config(path)
+    assert not config.validation.endswith(":test")
+    if path.stem.startswith(("nyuv2", "sunrgbd")):  # sets of two splits
+        assert config.train.endswith(":train") and config.validation == "holdout:0.1"
+        assert data_to_score(config) == config.train.replace(":train", ":test")
 
 
 def test_sets_of_different_classes_are_refused(frames: Path) -> None:
