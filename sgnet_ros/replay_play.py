@@ -167,7 +167,7 @@ class Player(Node):
         for attempt in range(_ATTEMPTS):
             stamp = begin + attempt * step
             for item in frame:
-                self._publish(item._replace(stamp_ns=stamp))
+                self._publish(item._replace(stamp_ns=stamp), counts=False)
             # Large models take a while for their first frame; lost halves are sent anew.
             self._spin_until(lambda: self._arrived_at, 0.5 + 0.1 * attempt)
             if self._arrived_at:
@@ -221,7 +221,7 @@ class Player(Node):
             if now.settled:  # and has sent no answer: a half got lost on the way
                 sent += 1
                 for item in frame:
-                    self._publish(item, again=True)
+                    self._publish(item, counts=False)
             elif time.monotonic() > deadline:
                 raise ReplayError(f"the node takes over {_ANSWER_S:.0f} s for the frame {stamp}")
 
@@ -261,12 +261,12 @@ class Player(Node):
 
     # What goes to the node, and what comes back
 
-    def _publish(self, item: Item, again: bool = False) -> None:
+    def _publish(self, item: Item, counts: bool = True) -> None:
         header = Header(stamp=Time(nanoseconds=item.stamp_ns).to_msg(), frame_id="camera")
         item.message.header = header
         if item.kind == "rgb":
             self._info.publish(info_message(self._source.geometry.rgb, header))
-            if not again:
+            if counts:
                 self.answers.sent.append(item.stamp_ns)
                 self._progress(len(self.answers.sent))
         self._images[item.kind].publish(item.message)

@@ -187,3 +187,19 @@ def test_demo_ends_the_launch_with_its_results(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["pairs_sent"] == 3
     assert (tmp_path / "out" / "bag" / "metadata.yaml").is_file()
+
+
+def test_rviz_looks_at_the_launched_node_and_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("sgnet")
+    *_, shown = module.start_node(context("sgnet", rviz="true"))
+    assert (shown.node_package, shown.node_executable) == ("rviz2", "rviz2")
+
+    monkeypatch.setattr(module, "rviz", lambda *arguments: arguments)
+    cases: dict[tuple[str, str], tuple[str, str, str | None]] = {
+        ("oak", ""): ("/sgnet", "/oak/rgb/image_raw", "oak_rgb_camera_optical_frame"),
+        ("custom", "/robot/"): ("/robot/sgnet", "/robot/rgb/image_raw", None),
+        ("azure_kinect", "robot"): ("/robot/sgnet", "/rgb/image_raw", "rgb_camera_link"),
+    }
+    for (camera, namespace), expected in cases.items():
+        given = context("sgnet", rviz="true", camera=camera, namespace=namespace)
+        assert module.start_node(given)[-1] == expected
