@@ -14,6 +14,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import yaml
 
 from sgnet_core.data.transforms import Augmentation
+from sgnet_core.holes import HolePolicy
+from sgnet_core.model_info import check_depth
+from sgnet_core.points import DEPTH_RANGE
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["poly", "cosine"]
@@ -69,6 +72,10 @@ class TrainConfig:
         workers: processes that load data, per training process; 0 loads in between.
         input_height: written into the model file: the height at which the model wants its frames;
             0 runs frames at their own size.
+        holes: written into the model file: how pixels without depth are filled before the network
+            sees them, in training as in use: none, nearest, or joint_bilateral.
+        depth_range: written into the model file: [nearest, farthest] metres that count as a
+            measurement.
 
     Raises:
         ValueError: a value is out of its range; the message names the key.
@@ -107,6 +114,8 @@ class TrainConfig:
     checkpoint_every: int = 100
     workers: int = 1
     input_height: int = 0
+    holes: HolePolicy = "none"
+    depth_range: tuple[float, float] = DEPTH_RANGE
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -125,6 +134,9 @@ class TrainConfig:
             raise ValueError(
                 f"batch {self.batch} cannot be cut into {self.accumulate} (accumulate)"
             )
+        nearest, farthest = self.depth_range
+        object.__setattr__(self, "depth_range", (float(nearest), float(farthest)))
+        check_depth(self.holes, self.depth_range)
         height, width = self.size
         object.__setattr__(self, "size", (int(height), int(width)))
         augmentation: dict[str, Any] = dict(self.augment)
@@ -140,6 +152,7 @@ class TrainConfig:
         """Plain YAML types; `load_config` reads them back."""
         plain: dict[str, Any] = asdict(self)
         plain["size"] = list(self.size)
+        plain["depth_range"] = list(self.depth_range)
         if "scale" in plain["augment"]:
             plain["augment"]["scale"] = list(plain["augment"]["scale"])
         return plain
@@ -249,7 +262,7 @@ def _cast(value: Any, default: Any, where: str) -> Any:
         if kind is float and not isinstance(value, bool):
             return float(value)
         if kind is tuple and len(value) == len(default):
-            return tuple(int(v) for v in value)
+            return tuple(type(old)(new) for old, new in zip(default, value, strict=True))
     except (TypeError, ValueError):
         pass
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):

@@ -48,7 +48,9 @@ def test_overrides_win_over_the_file(tiny_file: Path) -> None:
 
 
 def test_a_configuration_survives_its_file(tmp_path: Path, tiny_file: Path) -> None:
-    config = load_config(tiny_file, ["precision=bf16", "deterministic=true", "patience=3"])
+    overrides = ["precision=bf16", "deterministic=true", "patience=3", "depth_range=[0.3,8]"]
+    config = load_config(tiny_file, overrides)
+    assert config.depth_range == (0.3, 8.0)
     path = tmp_path / "copy.yaml"
     path.write_text(yaml.safe_dump(config.to_dict()))
     assert load_config(path) == config

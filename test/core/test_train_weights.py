@@ -12,7 +12,7 @@ import torchvision
 
 from sgnet_core.labels import NYU40, LabelSet, bit_palette
 from sgnet_core.model_file import default_model_path, load_model, save_model
-from sgnet_core.model_info import RELEASED
+from sgnet_core.model_info import RELEASED, ModelInfo
 from sgnet_core.network import create_model
 from sgnet_core.train_config import TrainConfig
 from sgnet_core.training import starting_weights
@@ -101,3 +101,14 @@ def test_without_a_network_connection_the_error_names_the_ways_out(
     monkeypatch.setattr(starting_weights, "torchvision_weights", offline)
     with pytest.raises(ValueError, match=r"no route to host.*weights=FILE\.pth.*default or none"):
         build_model(TrainConfig(), NYU40)
+
+
+def test_the_model_keeps_what_its_depth_was_trained_as() -> None:
+    config = TrainConfig(weights="none", holes="nearest", depth_range=(0.3, 8.0), input_height=96)
+    info = build_model(config, LAB)[0].info
+    assert (info.holes, info.depth_range, info.input_height) == ("nearest", (0.3, 8.0), 96)
+    assert TrainConfig().depth_range == ModelInfo("any", LAB).depth_range
+    with pytest.raises(ValueError, match="holes is one of none, nearest, joint_bilateral"):
+        TrainConfig(holes="inpaint")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="depth_range is"):
+        TrainConfig(depth_range=(8.0, 0.3))
