@@ -1,12 +1,15 @@
-"""The SROS 2 policy allows what the node does, and nothing that it doesn't."""
+"""What the node may do, and what a model file may not."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from sgnet_core.model_file import ModelFileError
+from sgnet_core.segmenter import Segmenter
 from sgnet_ros.environment import share_file
 
 # What not every node has: inputs by parameter, messages and services by distribution
@@ -46,3 +49,32 @@ def test_the_policy_is_what_the_node_needs(run_node: Any, allowed: dict[str, set
         assert allowed[what] - used <= OPTIONAL[what]
     del ask
     running.stop()
+
+
+@pytest.mark.parametrize("where", ["above", "absolute"])
+def test_an_onnx_file_cannot_have_files_outside_its_folder_opened(
+    tmp_path: Path, where: str
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    (tmp_path / "models").mkdir()
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(16))
+    weights = onnx.TensorProto(
+        name="w",
+        data_type=onnx.TensorProto.FLOAT,
+        dims=[4],
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    entry = weights.external_data.add()
+    entry.key = "location"
+    entry.value = str(secret) if where == "absolute" else "../secret"
+    ports = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [4]) for n in "xy"]
+    add = onnx.helper.make_node("Add", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([add], "graph", ports[:1], ports[1:], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    path = tmp_path / "models" / "hostile.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError, match="(?i)hostile.onnx.*external data"):
+        Segmenter(path)

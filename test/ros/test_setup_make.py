@@ -166,6 +166,16 @@ def test_demo_passes_on_what_was_given_and_nothing_else(project) -> None:
     )
 
 
+def test_soak_passes_on_what_was_given_and_nothing_else(project) -> None:
+    project.make("setup")
+
+    (plain,) = project.make("soak")
+    (full,) = project.make("soak", "FRAMES=300", "DEVICE=cuda")
+
+    assert plain == "python -m sgnet_ros.soak --out out/soak"
+    assert full == f"{plain} --frames 300 --device cuda"
+
+
 def test_test_runs_style_types_and_tests(project) -> None:
     project.make("setup")
 
