@@ -261,8 +261,8 @@ class _Node:
     def info(self, text: str) -> None:
         self.warning(text)
 
-    def get_name(self) -> str:
-        return "sgnet"
+    def get_fully_qualified_name(self) -> str:
+        return "/sgnet"
 
     def get_clock(self) -> Any:
         return rclpy.clock.Clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ import torch
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from sgnet_core.lens import Camera
 from sgnet_core.registration import DepthRegistration
 from sgnet_core.segmenter import Segmenter
+from sgnet_ros import hostile
 from sgnet_ros.bag_source import BagSource
 from sgnet_ros.bags import Bag
 from sgnet_ros.camera_model import camera_of
 from sgnet_ros.clouds import point_cloud
+from sgnet_ros.depth_alignment import DepthAligner
 from sgnet_ros.images import depth_view, rgb_view
-from sgnet_ros.transforms import parse_pose
+from sgnet_ros.inputs import FrameDropped, Topics
+from sgnet_ros.synchronizer import Pair
+from sgnet_ros.transforms import StaticTransforms, parse_pose
 
 POSE = "0.03 0.002 -0.01 0 0.0099998 0 0.99995"
 DEPTH_FRAME = "camera_depth_optical_frame"
@@ -273,3 +279,39 @@ def test_a_real_cameras_depth_is_registered() -> None:
     same = np.abs(got - nearest)[hit] < 1e-3
     assert same.mean() > 0.9
     assert (got > 0).sum() > 1.3 * hit.sum(), "colour is finer: the grid between is filled"
+
+
+def test_absurd_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmenter]) -> None:
+    rng = random.Random(5)
+    topics = Topics("/rgb/image_raw", "/depth/image_raw", "/rgb/camera_info", "/depth/camera_info")
+    aligner = DepthAligner(topics, StaticTransforms(), lambda: parse_pose(POSE))
+    images = Image(), Image()
+    images[0].header.frame_id, images[1].header.frame_id = "rgb", "depth"
+    outcomes = {"registered": 0, "refused": 0}
+    for _ in range(1500):
+        infos = hostile.camera_info(rng), hostile.camera_info(rng)
+        size, depth_size = (
+            (min(i.height, 64), min(i.width, 64)) if i.height and i.width else (5, 7) for i in infos
+        )
+        aligner.camera_info = infos[1]
+
+        def rgb_camera(info: CameraInfo = infos[0], size: Any = size) -> Camera:
+            try:
+                return camera_of(info, size[1], size[0])
+            except ValueError as error:
+                raise FrameDropped("no_camera_info", str(error)) from error
+
+        depth = np.full(depth_size, 1500, np.uint16)
+        try:
+            seen = aligner.align(Pair(*images, 0, 0), size, depth, rgb_camera, segmenters["depth"])
+        except FrameDropped as dropped:
+            assert dropped.cause in ("not_registered", "no_camera_info")
+            assert str(dropped)
+            outcomes["refused"] += 1
+            continue
+        assert tuple(seen.shape) == size
+        assert isinstance(seen, torch.Tensor)
+        assert seen.isfinite().all()
+        assert (seen >= 0).all()
+        outcomes["registered"] += 1
+    assert min(outcomes.values()) > 100, outcomes
