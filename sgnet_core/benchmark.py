@@ -1,10 +1,10 @@
 """How fast everything is, each figure beside its reference: ``python -m sgnet_core.benchmark``.
 
 Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets beside
-their plain twins and the plain ways of running them) and ``segmenter`` (numpy frame in, numpy
-labels out). What is compared runs in turns, on the same fresh random inputs, so that whatever else
-the machine does meets both; a ratio below 1 is faster than the reference. Networks have random
-weights.
+their plain twins and the plain ways of running them), ``segmenter`` (numpy frame in, numpy labels
+out) and ``spatial`` (depth, 3D coordinates and HHA beside a plain convolution). What is compared
+runs in turns, on the same fresh random inputs, so that whatever else the machine does meets both; a
+ratio below 1 is faster than the reference. Networks have random weights.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from sgnet_core.network import SGNet, create_model
 from sgnet_core.onnx_backend import OnnxNetwork
 from sgnet_core.sconv import POSITIONS, PROJECTED_CHANNELS, SConv2d, WeightGenerator
 from sgnet_core.segmenter import Segmenter
+from sgnet_core.spatial import spatial_input
 
 
 @dataclass(frozen=True)
@@ -213,10 +214,40 @@ def _segmenter(segmenters: Mapping[str, Segmenter], height: int, width: int) -> 
     return Group("segmenter", f"{height}x{width}", fresh, cases)
 
 
+def spatial_groups(device: torch.device, quick: bool) -> Iterator[Group]:
+    """Depth, 3D coordinates and HHA beside a plain 3x3 convolution of 64 channels at stride 4."""
+    height, width = (120, 160) if quick else (480, 640)
+    weight = torch.randn(64, 64, 3, 3, device=device)
+    camera = torch.tensor([[width, width, width / 2, height / 2]], device=device).float()
+    up = torch.tensor([[0.1, -0.9, -0.3]], device=device)
+
+    def fresh() -> tuple[Tensor, Tensor]:
+        features = torch.randn(1, 64, height // 4, width // 4, device=device)
+        coarse = torch.rand(1, 1, 6, 8, device=device)
+        depth = nn.functional.interpolate(coarse, (height, width), mode="bilinear") * 4 + 0.5
+        depth = depth * (torch.rand_like(depth) > 0.1)
+        return depth, features.contiguous(memory_format=torch.channels_last)
+
+    cases = [
+        Case(
+            "conv 3x3",
+            lambda x: nn.functional.conv2d(x[1], weight, padding=1),
+            "conv 3x3",
+            8 * 64 * (height // 4) * (width // 4) + weight.nbytes,
+        ),
+        Case("depth", lambda x: spatial_input("depth", x[0]), "conv 3x3"),
+        Case("points", lambda x: spatial_input("points", x[0], camera), "conv 3x3"),
+        Case("hha", lambda x: spatial_input("hha", x[0], camera), "conv 3x3"),
+        Case("hha, up given", lambda x: spatial_input("hha", x[0], camera, up), "conv 3x3"),
+    ]
+    yield Group("spatial", f"1x1x{height}x{width}", fresh, cases)
+
+
 SUITES: dict[str, Callable[[torch.device, bool], Iterator[Group]]] = {
     "operator": operator_groups,
     "network": network_groups,
     "segmenter": segmenter_groups,
+    "spatial": spatial_groups,
 }
 
 

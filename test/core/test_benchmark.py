@@ -76,7 +76,7 @@ def test_the_command_measures_everything(
         reference = by_name[record["suite"], record["shape"], record["reference"]]
         ratio = record["p50_ms"] / reference["p50_ms"]
         assert record["ratio"] == pytest.approx(ratio, rel=0.05, abs=0.002)
-    assert {r["suite"] for r in records} == {"operator", "network", "segmenter"}
+    assert {r["suite"] for r in records} == {"operator", "network", "segmenter", "spatial"}
     assert {r["name"] for r in records if r["suite"] == "network"} == {
         "sgnet_lite, torchvision.ops.deform_conv2d",
         "sgnet_lite, eager",
