@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -267,21 +268,24 @@ def test_what_counts_as_divergence(
     assert divergence(1e9, 1.0, 2.0, 100, bound=0) is None
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_the_step_and_it_goes_on_from_there(
-    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
-    run = start(tiny, tmp_path)
+    run = start(tiny, tmp_path, workers=1)
     step = run.step
 
     def signalled(parts: Sequence[Batch]) -> float:
         if run.state.iteration == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            [loader] = multiprocessing.active_children()
+            for process in (loader.pid, os.getpid()):  # as Ctrl-C does, and job schedulers
+                os.kill(int(process or 0), number)
         return step(parts)
 
     run.step = signalled  # type: ignore[method-assign]
-    before = signal.getsignal(signal.SIGTERM)
-    assert run.train() == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is before
+    before = signal.getsignal(number)
+    assert run.train() == 128 + number
+    assert signal.getsignal(number) is before
     assert "stopped at iteration 2; the same command resumes" in capsys.readouterr().out
     assert start(tiny, tmp_path).state.iteration == 2
 
