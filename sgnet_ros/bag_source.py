@@ -88,8 +88,8 @@ def _kind(topic: str, message: Any) -> str:
             return "color"
     if encoding in _COLOR_ENCODINGS:
         return "color"
-    if encoding in _DEPTH_ENCODINGS:  # compressed float depth is quantised by a rule of its own
-        return "other" if codec and encoding == "32FC1" else "depth"
+    if encoding in _DEPTH_ENCODINGS:
+        return "depth"
     return "mask" if encoding == "mono8" and "label" in topic else "other"
 
 

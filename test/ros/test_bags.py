@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
@@ -167,10 +170,6 @@ def test_ground_truth_is_joined_by_stamp_but_a_nodes_answer_is_not_taken(tmp_pat
 
 
 def test_float_and_compressed_images_are_read(tmp_path: Path) -> None:
-    import io
-
-    from PIL import Image
-
     make = Maker(2)
     metres = np.array([[0.0004, 1.2344, np.nan, np.inf, -1.0, 70.0]], np.float32)
     metres = np.resize(metres, (HEIGHT, WIDTH))
@@ -197,6 +196,29 @@ def test_frames_without_a_partner_in_time_are_left_out(tmp_path: Path) -> None:
     messages = [m for m in recording(make, frames=8) if "depth" not in m[0] or m[1] < 1.3e9]
     frames = list(BagSource(make.write(tmp_path / "a.mcap", messages)))
     assert len(frames) == 5  # the last depth is at 1.254 s, and colour at 1.4 s still near enough
+
+
+def test_compressed_float_depth_is_dequantised(tmp_path: Path) -> None:
+    make = Maker(2)
+    inverse = np.full((HEIGHT, WIDTH), 5000, np.uint16)
+    inverse[2, 3] = 0
+    png = io.BytesIO()
+    Image.fromarray(inverse).save(png, "PNG")
+    a, b = 10_100.0, -1009.0  # metres = a / (number - b)
+    compressed = make.types["sensor_msgs/msg/CompressedImage"](
+        make.header(10**9, "cam"),
+        "32FC1; compressedDepth png",
+        np.frombuffer(struct.pack("<iff", 0, a, b) + png.getvalue(), "u1"),
+    )
+    messages: Messages = [
+        ("/cam/color/image_raw", 10**9, make.image(colors(0), "rgb8", 10**9)),
+        ("/cam/color/camera_info", 10**9, make.info(10**9)),
+        ("/cam/depth_registered/image/compressedDepth", 10**9, compressed),
+    ]
+    (frame,) = BagSource(make.write(tmp_path / "a.mcap", messages))
+    assert frame.depth[2, 3] == 0
+    frame.depth[2, 3] = frame.depth[0, 0]
+    assert (frame.depth == round(1000 * a / (5000 - b))).all()
 
 
 def unregistered(make: Maker) -> Messages:
