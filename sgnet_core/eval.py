@@ -38,8 +38,8 @@ from sgnet_core.labels import LabelSet
 from sgnet_core.metrics import ConfusionMatrix, Scores
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.network import Output, SGNet
+from sgnet_core.network_input import network_input
 from sgnet_core.segmenter import pick_device
-from sgnet_core.spatial import spatial_input
 from sgnet_core.upsampling import best_by_rows, best_labels
 from sgnet_core.views import at_input_height, mean_scores, mirrored, rescaled
 
@@ -66,8 +66,8 @@ def run_batch(model: SGNet, batch: Batch, scale: float = 1.0) -> Output:
     Args:
         scale: factor by which the network's inputs are resized.
     """
-    rgb = model.info.normalization(batch.rgb)
-    spatial = spatial_input(model.config.spatial, batch.depth, batch.intrinsics)
+    kind = model.config.spatial
+    rgb, spatial = network_input(kind, model.info, batch.rgb, batch.depth, batch.intrinsics)
     rgb, spatial = rescaled(rgb, spatial, scale)
     output: Output = model(rgb.contiguous(memory_format=torch.channels_last), spatial)
     return output
