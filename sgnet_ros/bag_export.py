@@ -73,6 +73,7 @@ def export(
         )
     labelled: list[str] = []
     names: list[str] = []
+    camera: dict[str, float] = {}
     for frame in tqdm(source, folder.name, total=source.count, unit="frame", disable=not progress):
         assert frame.stamp_ns is not None  # a bag's frames have one
         name = name_of(frame.stamp_ns)
@@ -80,9 +81,14 @@ def export(
             continue  # recorded twice
         if segmenter:
             frame = _labelled(frame, segmenter)
+        own = camera_values(frame.intrinsics, MILLIMETRES)
         if not names:
+            camera = own
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "camera.json", camera_values(frame.intrinsics, MILLIMETRES))
+            write_json(folder / "camera.json", camera)
+        elif own != camera:
+            (folder / "cameras").mkdir(exist_ok=True)
+            write_json(folder / "cameras" / f"{name}.json", own)
         _write_frame(folder, name, frame)
         names.append(name)
         if frame.labels is not None:

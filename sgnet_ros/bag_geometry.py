@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +28,20 @@ class Geometry:
     """Cameras of a recording.
 
     Attributes:
-        rgb: intrinsics of the colour image.
+        rgb: intrinsics of the colour image, the first that were recorded.
         depth: intrinsics of the depth image; None where depth is registered to colour.
         registration: of depth to colour, where it is needed.
         depth_scale: metres per unit of an integer depth image.
+        info_topic: CameraInfo of the colour image.
+        rectified: whether the colour image is.
     """
 
     rgb: Intrinsics
     depth: Intrinsics | None
     registration: DepthRegistration | None
     depth_scale: float
+    info_topic: str
+    rectified: bool
 
     @classmethod
     def of(cls, bag: Bag, rgb_topic: str, depth_topic: str) -> Geometry:
@@ -46,25 +51,30 @@ class Geometry:
             BagError: colour has no CameraInfo, or depth needs registration and can't have it.
         """
         rgb, depth = _camera(bag, rgb_topic), _camera(bag, depth_topic)
-        if rgb is None:
+        info_topic, rectified = _info_topic(bag, rgb_topic), is_rectified(rgb_topic)
+        if rgb is None or info_topic is None:
             raise BagError(f"{bag.path} has no calibrated CameraInfo for {rgb_topic}; record it")
         units = beside(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
         scale = float(bag.first(units).data) if units else 0.001
         frames = [bag.first(t).header.frame_id.lstrip("/") for t in (rgb_topic, depth_topic)]
         if "aligned" in depth_topic or "registered" in depth_topic:
-            return cls(rgb.pinhole, None, None, scale)
+            return cls(rgb.pinhole, None, None, scale, info_topic, rectified)
         if frames[0] == frames[1] and (depth is None or same_pinhole(rgb.pinhole, depth.pinhole)):
-            return cls(rgb.pinhole, None, None, scale)
+            return cls(rgb.pinhole, None, None, scale, info_topic, rectified)
         if depth is None:
             raise BagError(
                 f"{bag.path}: depth on {depth_topic} is not registered to colour and has no "
                 f"CameraInfo; record it, or {_ALIGN_HINT}"
             )
         pose = _depth_to_rgb(bag, (rgb_topic, depth_topic), frames)
-        return cls(rgb.pinhole, depth.pinhole, DepthRegistration(depth, rgb, pose), scale)
+        registration = DepthRegistration(depth, rgb, pose)
+        return cls(rgb.pinhole, depth.pinhole, registration, scale, info_topic, rectified)
 
-    def frame(self, stamp_ns: int, rgb: Any, depth: Any, labels: Any) -> Frame:
+    def frame(self, stamp_ns: int, rgb: Any, depth: Any, labels: Any, info: Any) -> Frame:
         """Messages → a frame of that stamp, depth registered to colour.
+
+        Args:
+            info: colour's CameraInfo at that time; None takes the first.
 
         Raises:
             ImageError: an image that can't be read, or isn't of the size that CameraInfo says.
@@ -72,7 +82,17 @@ class Geometry:
         mask = None
         if labels is not None:
             mask = _checked("labels", _decoded(labels, "color")[:, :, 0], self.rgb)
-        return Frame(self.color(rgb), self.registered(depth), mask, self.rgb, stamp_ns)
+        return Frame(self.color(rgb), self.registered(depth), mask, self.camera(info), stamp_ns)
+
+    def camera(self, info: Any) -> Intrinsics:
+        """Of the colour image while a CameraInfo holds; the first where that is None or unusable.
+
+        Depth is registered for the first alone.
+        """
+        if info is not None and self.registration is None:
+            with suppress(ValueError):
+                return intrinsics_of(info, self.rgb.width, self.rgb.height, self.rectified)
+        return self.rgb
 
     def color(self, message: Any) -> npt.NDArray[np.uint8]:
         """A colour message as (H, W, 3) uint8 RGB; raises as `frame` does."""
@@ -114,10 +134,14 @@ def _decoded(message: Any, kind: str) -> npt.NDArray[Any]:
     return view(message).array
 
 
+def _info_topic(bag: Bag, image_topic: str) -> str | None:
+    kind = "sensor_msgs/msg/CameraInfo"
+    return beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
+
+
 def _camera(bag: Bag, image_topic: str) -> Camera | None:
     """The camera of an image topic; None where it has no calibrated CameraInfo."""
-    kind = "sensor_msgs/msg/CameraInfo"
-    topic = beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
+    topic = _info_topic(bag, image_topic)
     if topic is None:
         return None
     info = bag.first(topic)

@@ -156,21 +156,24 @@ class BagSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         with Bag(self.path) as bag:
-            for match in matched(bag, self.topics):
+            for match in matched(bag, self.topics, self.geometry.info_topic):
                 try:
-                    yield self.geometry.frame(match.stamp_ns, match.rgb, match.depth, match.labels)
+                    yield self.geometry.frame(*match)
                 except ImageError as error:
                     raise BagError(f"{self.name}: a damaged image: {error}") from error
 
 
 class Match(NamedTuple):
-    """Messages of one frame: colour, the depth nearest to it in time, labels of its stamp."""
+    """Messages of one frame: colour, the depth nearest to it in time, labels of its stamp.
+
+    ``info`` is the CameraInfo of colour's stamp, or else the last one before.
+    """
 
     stamp_ns: int
-    depth_stamp_ns: int
     rgb: Any
     depth: Any
     labels: Any
+    info: Any
 
 
 def stamp_ns(message: Any, time: int) -> int:
@@ -179,10 +182,10 @@ def stamp_ns(message: Any, time: int) -> int:
     return int(stamp.sec * 10**9 + stamp.nanosec or time)
 
 
-def matched(bag: Bag, topics: Topics) -> Iterator[Match]:
-    """The frames by colour stamp."""
+def matched(bag: Bag, topics: Topics, info_topic: str) -> Iterator[Match]:
+    """The frames by colour stamp; ``info_topic`` has colour's CameraInfo."""
     matcher = _Matcher(topics.labels is not None)
-    for topic, time, message in bag.messages([t for t in topics if t]):
+    for topic, time, message in bag.messages([*(t for t in topics if t), info_topic]):
         stamp = stamp_ns(message, time)
         if stamp < matcher.newest - 10**9:  # looped: the recording's clock starts again
             yield from matcher.pop(final=True)
@@ -192,6 +195,8 @@ def matched(bag: Bag, topics: Topics) -> Iterator[Match]:
             matcher.colors.append((stamp, message))
         elif topic == topics.depth:
             matcher.depths.append((stamp, message))
+        elif topic == info_topic:
+            matcher.infos.append((stamp, message))
         else:
             matcher.labels[stamp] = message
         yield from matcher.pop(final=len(matcher.colors) > _MAX_WAITING)
@@ -206,6 +211,7 @@ class _Matcher:
         self.colors: deque[tuple[int, Any]] = deque()
         self.depths: deque[tuple[int, Any]] = deque(maxlen=_MAX_WAITING)
         self.labels: dict[int, Any] = {}
+        self.infos: deque[tuple[int, Any]] = deque(maxlen=2 * _MAX_WAITING)
         self._labelled = labelled
 
     def pop(self, final: bool) -> Iterator[Match]:
@@ -221,7 +227,9 @@ class _Matcher:
             while len(depths) > 1 and abs(depths[1][0] - stamp) <= abs(depths[0][0] - stamp):
                 depths.popleft()
             if abs(depths[0][0] - stamp) <= MAX_SKEW_S * 1e9:
-                yield Match(stamp, depths[0][0], color, depths[0][1], self.labels.get(stamp))
+                infos = [info for at, info in self.infos if at <= stamp]
+                info = infos[-1] if infos else None
+                yield Match(stamp, color, depths[0][1], self.labels.get(stamp), info)
             self.labels = {s: m for s, m in self.labels.items() if s > stamp}
 
 

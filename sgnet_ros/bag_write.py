@@ -63,13 +63,13 @@ def write(
     """Writes frames as a bag, which replaces one that was there; returns how many there are.
 
     Args:
-        source: of frames that all have the same intrinsics.
+        source: of frames that all have the same size.
         path: its ending chooses the format.
         rate_hz: of frames without stamps.
         progress: shows a progress bar.
 
     Raises:
-        SourceError: a frame can't be read, the frames are of several cameras, their stamps don't
+        SourceError: a frame can't be read, the frames are of several sizes, their stamps don't
             increase, or there is none.
         OSError: the bag can't be written.
     """
@@ -121,10 +121,10 @@ def _fill(writer: BagWriter, source: Source, rate_hz: float, progress: bool) -> 
 def _check(
     source: Source, index: int, frame: Frame, first: Frame, stamp_ns: int, last_ns: int
 ) -> None:
-    if frame.intrinsics != first.intrinsics:
+    if frame.rgb.shape != first.rgb.shape:
         raise SourceError(
-            f"{source.name}: frame {index} is of another camera than the first; a bag holds one: "
-            "write the frames of each camera into a bag of their own"
+            f"{source.name}: frame {index} is of another size than the first; a bag holds one "
+            "camera: write the frames of each into a bag of their own"
         )
     if stamp_ns <= last_ns:
         raise SourceError(

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import Header
 
+from sgnet_core.camera import Intrinsics
 from sgnet_ros.bag_source import BagSource, matched, stamp_ns
 from sgnet_ros.bags import Bag
 from sgnet_ros.camera import info_message, read_ahead
@@ -41,12 +42,16 @@ class ReplayError(RuntimeError):
 
 
 class Item(NamedTuple):
-    """One image of a bag, ready to be published: when, of which kind, under which stamp."""
+    """One image of a bag, ready to be published: when, of which kind, under which stamp.
+
+    ``camera`` is that of the colour image.
+    """
 
     time_ns: int
     kind: str
     stamp_ns: int
     message: Image
+    camera: Intrinsics
 
 
 class Totals(NamedTuple):
@@ -229,23 +234,28 @@ class Player(Node):
 
     def _pairs(self) -> Iterator[tuple[Item, Item]]:
         """Colour and depth of the frames, under the same stamp."""
+        geometry = self._source.geometry
         with Bag(self._source.path) as bag:
-            for match in matched(bag, self._source.topics):
-                stamp = match.stamp_ns
+            for match in matched(bag, self._source.topics, geometry.info_topic):
+                stamp, camera = match.stamp_ns, geometry.camera(match.info)
                 yield (
-                    Item(stamp, "rgb", stamp, self._prepared("rgb", match.rgb)),
-                    Item(stamp, "depth", stamp, self._prepared("depth", match.depth)),
+                    Item(stamp, "rgb", stamp, self._prepared("rgb", match.rgb), camera),
+                    Item(stamp, "depth", stamp, self._prepared("depth", match.depth), camera),
                 )
 
     def _items(self) -> Iterator[Item]:
         """Every colour and depth image by the time of its recording."""
-        topics = self._source.topics
-        kinds = {topics.rgb: "rgb", topics.depth: "depth"}
+        topics, geometry = self._source.topics, self._source.geometry
+        kinds = {topics.rgb: "rgb", topics.depth: "depth", geometry.info_topic: "info"}
+        camera = geometry.rgb
         with Bag(self._source.path) as bag:
             for topic, time_ns, message in bag.messages(list(kinds)):
                 kind = kinds[topic]
+                if kind == "info":
+                    camera = geometry.camera(message)
+                    continue
                 stamp = stamp_ns(message, time_ns)
-                yield Item(time_ns, kind, stamp, self._prepared(kind, message))
+                yield Item(time_ns, kind, stamp, self._prepared(kind, message), camera)
 
     def _prepared(self, kind: str, message: Any) -> Image:
         """The image as it was recorded where the node can take that; else decoded, registered."""
@@ -265,7 +275,7 @@ class Player(Node):
         header = Header(stamp=Time(nanoseconds=item.stamp_ns).to_msg(), frame_id="camera")
         item.message.header = header
         if item.kind == "rgb":
-            self._info.publish(info_message(self._source.geometry.rgb, header))
+            self._info.publish(info_message(item.camera, header))
             if counts:
                 self.answers.sent.append(item.stamp_ns)
                 self._progress(len(self.answers.sent))

@@ -101,6 +101,19 @@ def test_partly_labelled_recordings_name_the_labelled_frames(tmp_path: Path) -> 
         equal(a, b)
 
 
+def test_intrinsics_that_change_come_back_frame_by_frame(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a", stamps(4), labelled=set())
+    (folder / "cameras").mkdir()
+    for i in (1, 2):  # a zoom lens
+        zoomed = {**CAMERA, "fx": 20.0 + i}
+        (folder / "cameras" / f"{stamps(4)[i]}.json").write_text(json.dumps(zoomed))
+    assert bag_write.main([str(folder), str(tmp_path / "a.db3")]) == 0
+    assert [f.intrinsics.fx for f in BagSource(tmp_path / "a.db3")] == [14.5, 21, 22, 14.5]
+    assert bag_export.main([str(tmp_path / "a.db3"), str(tmp_path / "b")]) == 0
+    for a, b in zip(PlainSource(folder), PlainSource(tmp_path / "b"), strict=True):
+        equal(a, b)
+
+
 def test_a_models_labels_are_a_start_for_annotation(
     tmp_path: Path, models: dict[str, Path], segmenters: dict[str, Segmenter], capsys: Any
 ) -> None:
@@ -126,11 +139,14 @@ def test_a_models_labels_are_a_start_for_annotation(
 
 def test_what_a_bag_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, capsys: Any) -> None:
     folder = make_folder(tmp_path / "a", stamps(2), labelled=set())
+    wide = np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)
+    write_png(folder / "rgb" / f"{stamps(2)[1]}.png", wide)
+    write_png(folder / "depth" / f"{stamps(2)[1]}.png", wide[:, :, 0].astype(np.uint16))
     (folder / "cameras").mkdir()
-    other = {**CAMERA, "fx": 20.0}
+    other = {**CAMERA, "width": WIDTH + 2}
     (folder / "cameras" / f"{stamps(2)[1]}.json").write_text(json.dumps(other))
     assert bag_write.main([str(folder), str(tmp_path / "out.mcap")]) == 1
-    assert "frame 1 is of another camera" in capsys.readouterr().err
+    assert "frame 1 is of another size" in capsys.readouterr().err
     mixed = make_folder(tmp_path / "b", [stamps(1)[0], "x"], labelled=set())
     assert bag_write.main([str(mixed), str(tmp_path / "out.mcap")]) == 1
     assert "name all frames after their stamps" in capsys.readouterr().err
