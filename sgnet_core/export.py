@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
 from sgnet_core.heads import upsample
@@ -251,9 +253,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", metavar="M", help="default: the weights that come along")
     parser.add_argument("--out", required=True, metavar="F.onnx", help="the new file")
+    parser.add_argument("--int8", action="store_true", help="convolutions in eight bits")
+    parser.add_argument(
+        "--calibration",
+        default="rooms:1:48",
+        metavar="DIR",
+        help="data set whose frames show INT8 the range of values; its last quarter is kept to "
+        "tell what INT8 costs (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     try:
         model = load_model(args.model or default_model_path())
+        if args.int8:
+            return _export_int8(model, args.out, args.calibration)
         found = export(model, args.out)
     except (ValueError, ExportError) as error:
         parser.exit(2, f"export: {error}\n")
@@ -264,6 +276,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"difference of a logit {found.logits:.2g} of {found.scale:.3g}, "
         f"{found.same_labels:.2%} of the labels agree"
     )
+    return 0
+
+
+def _export_int8(model: SGNet, path: str, calibration: str) -> int:
+    from sgnet_core.quantize import compare as compare_models
+    from sgnet_core.quantize import quantize, split
+
+    frames, _ = open_dataset(calibration, (240, 320))
+    seen, unseen = split(frames)
+    with tempfile.TemporaryDirectory() as folder:
+        single = os.path.join(folder, "single.onnx")
+        export(model, single)
+        quantize(single, path, seen)
+        cost = compare_models(single, path, unseen)
+    print(
+        f"written: {path} ({os.path.getsize(path) / 1e6:.1f} MB), calibrated with {len(seen)} "
+        f"frames; on {len(unseen)} others {cost.same_labels:.2%} of the labels agree with float32"
+    )
+    if not np.isnan(cost.miou).any():
+        print(f"mIoU on them: {cost.miou[0]:.4f} in float32, {cost.miou[1]:.4f} in INT8")
     return 0
 
 

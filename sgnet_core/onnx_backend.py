@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -62,25 +64,22 @@ class OnnxNetwork:
         # Upsampling and argmax belong to the labels, which are not asked for.
         self._options.only_execute_path_to_fetches = True
 
-    def logits(
+    def inputs(
         self,
         image: Tensor,
         metres: Tensor,
         intrinsics: Tensor | None = None,
         up: Tensor | None = None,
-    ) -> Tensor:
-        """Class scores of a frame at the head's stride.
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The graph's inputs for a frame.
 
         Args:
-            image: (B, 3, H, W) uint8 RGB, or values that round to it.
+            image: (B, 3, H, W) uint8 RGB.
             metres: (B, 1, H, W) float32 depth, its holes filled as the model wants it
                 (`sgnet_core.network_input.usable_depth`).
             intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is steered by 3D coordinates
                 or HHA.
             up: (B, 3) against gravity in the camera frame, for HHA; None estimates it.
-
-        Returns:
-            (B, C, h, w) float32.
 
         Raises:
             ValueError: intrinsics are missing where they are needed.
@@ -97,5 +96,20 @@ class OnnxNetwork:
             inputs["intrinsics"] = intrinsics.float().numpy().reshape(-1, 4)
         if kind == "hha":
             inputs["up"] = np.zeros((len(image), 3), np.float32) if up is None else up.numpy()
+        return inputs
+
+    def logits(
+        self,
+        image: Tensor,
+        metres: Tensor,
+        intrinsics: Tensor | None = None,
+        up: Tensor | None = None,
+    ) -> Tensor:
+        """Class scores of a frame, as `inputs` takes it, at the head's stride.
+
+        Returns:
+            (B, C, h, w) float32.
+        """
+        inputs = self.inputs(image, metres, intrinsics, up)
         (result,) = self._session.run(["logits"], inputs, self._options)
         return torch.from_numpy(np.asarray(result))

@@ -169,7 +169,8 @@ def _frame(args: argparse.Namespace) -> Sample:
     if args.depth is None or args.intrinsics is None:
         raise ValueError("--rgb needs --depth and --intrinsics")
     rgb, depth = read_rgb(args.rgb), read_depth(args.depth, args.depth_scale)
-    intrinsics = Intrinsics(*args.intrinsics, depth.shape[1], depth.shape[0])
+    fx, fy, cx, cy = args.intrinsics
+    intrinsics = Intrinsics(fx, fy, cx, cy, width=depth.shape[1], height=depth.shape[0])
     return Sample(rgb, depth, np.full(depth.shape, IGNORE_ID, np.uint8), intrinsics)
 
 

@@ -162,7 +162,7 @@ class Segmenter:
         with torch.inference_mode():
             start = time.perf_counter()
             if isinstance(self.model, OnnxNetwork):
-                image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale)
+                image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
                 metres = usable_depth(self.info, metres, image, holes)
                 start = self._lap(stages_ms, "preprocess", start)
                 raw = [self.model.logits(image, metres, camera, self._direction(up))[0]]
@@ -207,7 +207,7 @@ class Segmenter:
             (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
             the device; None as the latter for a network without one.
         """
-        image, metres, camera = self._resized(rgb, depth, intrinsics, depth_scale)
+        image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
         kind, direction = self.model.config.spatial, self._direction(up)
         return network_input(kind, self.info, image, metres, camera, direction, holes)
 
@@ -227,14 +227,22 @@ class Segmenter:
         metres = _to_tensor(depth).to(self.device).float()
         return metres if depth.dtype.kind == "f" else metres * depth_scale
 
-    def _resized(
+    def resized(
         self,
         rgb: npt.NDArray[np.uint8],
         depth: npt.NDArray[Any] | Tensor,
-        intrinsics: Intrinsics | None,
-        depth_scale: float,
+        intrinsics: Intrinsics | None = None,
+        depth_scale: float = 0.001,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(1, 3, h, w) RGB 0..255, (1, 1, h, w) metres, (1, 4) intrinsics, at the input height."""
+        """A frame at the model's input height.
+
+        Args:
+            rgb, depth, intrinsics, depth_scale: as in `segment`.
+
+        Returns:
+            (1, 3, h, w) RGB 0..255, bytes on the CPU; (1, 1, h, w) float32 metres as measured; and
+            (1, 4) fx, fy, cx, cy for a model that needs them, else None.
+        """
         height, width = rgb.shape[:2]
         size = input_size(height, width, self.info.input_height)
         image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
