@@ -34,7 +34,7 @@ class Topics:
     rgb: str
     depth: str
     camera_info: str
-    depth_info: str = "depth/camera_info"
+    depth_info: str
 
 
 class FrameDropped(Exception):
