@@ -125,9 +125,11 @@ def furnish(scratch: Path) -> None:
     best.parent.mkdir(parents=True)
     shutil.copy(ROOT / "sgnet_core" / "weights" / "default.safetensors", best)
     shutil.copy(best, scratch / "my.safetensors")
+    recorded = shutil.copytree(scratch / "my_data", scratch / "recorded")
+    shutil.rmtree(recorded / "cameras")  # a recording is of one camera
     _python(
         "from sgnet_ros.bag_write import main; import sys; "
-        "sys.exit(main(['my_data', 'recording.mcap']))",
+        "sys.exit(main(['recorded', 'recording.mcap']))",
         scratch,
     )
 
