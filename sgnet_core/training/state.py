@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet
 from sgnet_core.training.checkpoint import CheckpointError
 
@@ -57,6 +59,8 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "class_weights": self.class_weights,
+            # what the weights were started with, and a resumed run is not
+            "info": json.dumps(self.model.info.to_dict()),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
@@ -73,6 +77,8 @@ class State:
             self.optimizer.load_state_dict(content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
             self.class_weights.copy_(content["class_weights"])
+            info = ModelInfo.from_dict(json.loads(content["info"]))
+            self.model.info = self.final_model.info = info
             for name in _COUNTERS:
                 setattr(self, name, content[name])
         except Exception as error:

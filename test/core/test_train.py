@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from sgnet_core.data.loading import Batch
-from sgnet_core.model_file import load_model
+from sgnet_core.model_file import load_model, save_model
+from sgnet_core.model_info import RELEASED
 from sgnet_core.train import Run, main
 from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training import run as run_module
@@ -304,6 +305,22 @@ def test_early_stopping_counts_validations_and_survives_a_resume(
     assert second.train() == 0
     assert (second.state.iteration, second.state.stale) == (5, 3)
     assert start(tiny, tmp_path).finished
+
+
+def test_a_resumed_run_keeps_the_colours_that_its_weights_were_made_for(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    tiny |= {"iterations": 2, "checkpoint_every": 1}
+    first = start(tiny, tmp_path / "first")
+    first.state.model.info = replace(first.state.model.info, normalization=RELEASED)
+    start_file = tmp_path / "released.safetensors"
+    save_model(first.state.model, start_file)
+    run = start(tiny, tmp_path / "run", weights=str(start_file), iterations=1)
+    assert run.train() == 0
+    start_file.unlink()
+    resumed = start(tiny, tmp_path / "run", weights=str(start_file))
+    assert resumed.state.model.info.normalization == RELEASED
+    assert resumed.state.final_model.info.normalization == RELEASED
 
 
 def test_a_full_disk_ends_the_run_with_what_was_saved_before(
