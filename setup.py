@@ -57,7 +57,7 @@ EXTRAS_REQUIRE = {
         "onnxruntime>=1.25,<2; python_version >= '3.11'",
     ],
     "viz": ["rerun-sdk>=0.30,<1"],
-    "docs": ["sphinx>=8,<10", "myst-parser>=4,<6", "furo>=2025.7"],
+    "docs": ["sphinx>=8,<10", "myst-parser>=4,<6", "furo>=2025.7,<2027"],
     "dev": [
         "pytest>=8,<10",
         "pytest-timeout>=2.2,<3",
