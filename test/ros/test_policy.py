@@ -76,5 +76,5 @@ def test_an_onnx_file_cannot_have_files_outside_its_folder_opened(
     model.ir_version = 9
     path = tmp_path / "models" / "hostile.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ModelFileError, match="(?i)hostile.onnx.*external data"):
+    with pytest.raises(ModelFileError, match=r"(?i)hostile\.onnx.*external data"):
         Segmenter(path)
