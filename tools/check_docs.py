@@ -51,6 +51,7 @@ RULES = (
     Rule(r"^git |^cd |^pre-commit", skip="changes the checkout"),
     Rule(r"^make ", replace=(("make ", "make --dry-run "),)),
     Rule(r"^(export|sudo|sysctl|docker|pip) ", skip="changes the machine"),
+    Rule(r"pytest ", skip="is a test"),
     Rule(r"torchrun --nnodes", skip="needs several machines"),
     Rule(r"torchrun|nyuv2|sunrgbd|cityscapes", skip="needs a data set that has to be asked for"),
     Rule(r"sgnet_core\.ablation", skip="takes hours; its parts are tested"),
