@@ -123,6 +123,28 @@ def test_3d_coordinates_are_computed_in_the_graph(tmp_path: Path) -> None:
         segmenter.segment(rgb, depth)
 
 
+def test_hha_is_computed_in_the_graph(tmp_path: Path) -> None:
+    """With cells of two pixels; up estimated and given."""
+    height, size = 400, (400, 70)
+    model = make(spatial="hha", layers=[4])
+    model.info = replace(model.info, input_height=height, depth_range=(0.8, 4.0))
+    difference = export(model, tmp_path / "hha.onnx")
+    assert difference.logits <= 1e-3 * difference.scale
+    session = onnxruntime.InferenceSession(tmp_path / "hha.onnx")
+    assert [value.name for value in session.get_inputs()] == ["rgb", "depth", "intrinsics", "up"]
+    rgb, depth = frame(*size)
+    depth[5:9] = 700  # out of range
+    depth[:, :3] = np.nan
+    camera = Intrinsics(170, 175, 40, 30, size[1], size[0])
+    exact, segmenter = Segmenter(model, "cpu"), Segmenter(tmp_path / "hha.onnx")
+    found = {}
+    for up in (None, (0.0, -1.0, 0.0), (0.3, -9.0, -3.0)):
+        expected = exact.segment(rgb, depth, camera, scores=True, up=up)
+        found[up] = segmenter.segment(rgb, depth, camera, scores=True, up=up).scores
+        np.testing.assert_allclose(found[up], expected.scores, atol=1e-3)
+    assert np.abs(found[0.0, -1.0, 0.0] - found[0.3, -9.0, -3.0]).max() > 1e-3
+
+
 def test_a_graph_that_differs_is_not_written(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
