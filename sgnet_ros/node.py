@@ -9,8 +9,7 @@ import gc
 import signal
 import sys
 import threading
-import time
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from types import FrameType
 from typing import Any
 
@@ -24,47 +23,22 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.segmenter import Segmenter
-from sgnet_ros.cadence import Cadence
-from sgnet_ros.depth_alignment import DepthAligner
+from sgnet_ros.activation import Activation, slop_ns
 from sgnet_ros.diagnostics import Diagnostics, Throttle
 from sgnet_ros.environment import prepare_environment
-from sgnet_ros.inputs import Topics, image_topic, subscribe_transforms
 from sgnet_ros.parameters import Parameters, Settings
-from sgnet_ros.processor import Frame, FrameProcessor
+from sgnet_ros.processor import Frame
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import DeviceHealth, free_cached_memory
 from sgnet_ros.sharing import Models, Turns, camera_names
-from sgnet_ros.synchronizer import Pair, PairMatcher, PairSynchronizer
-from sgnet_ros.transforms import StaticTransforms, parse_pose
-from sgnet_ros.worker import Worker
-
-try:
-    import message_filters as filters
-except ImportError:
-    from sgnet_ros import filters
 
 _WARM_UP_SIZE = (480, 640)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-
-
-@dataclass
-class _Activation:
-    """All that exists only while the node is active."""
-
-    matcher: PairMatcher[Image]
-    synchronizer: PairSynchronizer
-    processor: FrameProcessor
-    cadence: Cadence
-    worker: Worker[Frame]
-    subscriptions: list[Any]
-    timer: Any
 
 
 class SGNetNode(LifecycleNode):
@@ -85,7 +59,7 @@ class SGNetNode(LifecycleNode):
         self.parameters = Parameters(self, self._on_settings)
         self._segmenter: Segmenter | None = None
         self._outputs: Publishers | None = None
-        self._active: _Activation | None = None
+        self._active: Activation | None = None
         self._in_use = self.parameters.settings  # by the model that is loaded
         self._loader: threading.Thread | None = None
         self._health = DeviceHealth()
@@ -112,14 +86,24 @@ class SGNetNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes and starts the worker."""
+        assert self._outputs is not None
         present = set(self.subscriptions)
         try:
-            self._active = self._activate()
+            active = Activation(
+                self, self._outputs, lambda: self.parameters.settings, self._process, self._turns
+            )
         except Exception as error:
             for subscription in set(self.subscriptions) - present:
                 self.destroy_subscription(subscription)
             self.get_logger().error(f"not activated: {error}")
             return TransitionCallbackReturn.ERROR
+        active.enabled = self._enabled
+        self._active, topics = active, active.topics
+        self._diagnostics.watch(
+            active.matcher, active.processor.counters, (topics.rgb, topics.depth)
+        )
+        self._diagnostics.state = "active"
+        self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -217,68 +201,11 @@ class SGNetNode(LifecycleNode):
         )
         free_cached_memory()  # of loading, and of the model before
 
-    def _activate(self) -> _Activation:
-        assert self._outputs is not None
-        settings = self.parameters.settings
-        qos = QoSProfile(depth=settings.queue_size, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        rgb, depth = (
-            filters.Subscriber(self, *image_topic(self, name, transport), qos_profile=qos)
-            for name, transport in (
-                ("rgb/image_raw", settings.rgb_transport),
-                ("depth/image_raw", settings.depth_transport),
-            )
-        )
-        infos = [
-            self.create_subscription(CameraInfo, name, receive, qos)
-            for name, receive in (
-                ("rgb/camera_info", self._on_camera_info),
-                ("depth/camera_info", self._on_depth_info),
-            )
-        ]
-        topics = Topics(*(s.topic_name for s in (rgb.sub, depth.sub, *infos)))
-        transforms = StaticTransforms()
-        static = subscribe_transforms(self, transforms)
-        matcher: PairMatcher[Image] = PairMatcher(_slop_ns(settings), settings.queue_size)
-        processor = FrameProcessor(
-            self,
-            self._outputs,
-            matcher,
-            topics,
-            DepthAligner(
-                topics, transforms, lambda: parse_pose(self.parameters.settings.depth_to_rgb)
-            ),
-            lambda: self.parameters.settings,
-        )
-        synchronizer = PairSynchronizer(rgb, depth, matcher, self._on_pair, self._on_error)
-        cadence = Cadence()
-        self._diagnostics.watch(matcher, processor.counters, (topics.rgb, topics.depth))
-        self._diagnostics.state = "active"
-        self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
-        return _Activation(
-            matcher,
-            synchronizer,
-            processor,
-            cadence,
-            Worker(
-                self._process,
-                self._on_error,
-                "segmentation",
-                lambda frame: cadence.patience_s(frame.complete, time.perf_counter()),
-                self._turns,
-            ),
-            [rgb.sub, depth.sub, *infos, *static],
-            self.create_timer(0.1, synchronizer.settle, clock=self._wall),
-        )
-
     def _deactivate(self) -> None:
         active = self._active
         if active is None:
             return
-        self.destroy_timer(active.timer)
-        for subscription in active.subscriptions:
-            self.destroy_subscription(subscription)
-        if active.worker.stop():
-            active.processor.counters.drop("deactivated")
+        active.stop()
         self._active = None
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"
@@ -299,27 +226,6 @@ class SGNetNode(LifecycleNode):
         _collect_garbage()
         free_cached_memory()
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._active is not None:
-            self._active.processor.camera_info = message
-
-    def _on_depth_info(self, message: CameraInfo) -> None:
-        if self._active is not None:
-            self._active.processor.aligner.camera_info = message
-
-    def _on_pair(self, pair: Pair[Image], matching_ms: float) -> None:
-        """Hands a pair to the worker; runs in the executor's thread."""
-        active = self._active
-        if active is None:
-            return
-        if not self._enabled:
-            active.processor.counters.drop("disabled")
-            return
-        now_s = time.perf_counter()
-        active.cadence.tick(now_s)
-        if active.worker.offer(Frame(pair, matching_ms, now_s)):
-            active.processor.counters.drop("overload")
-
     def _process(self, frame: Frame) -> None:
         """Segments and publishes a frame; runs in the worker's thread."""
         active, segmenter = self._active, self._segmenter
@@ -329,18 +235,14 @@ class SGNetNode(LifecycleNode):
         if self._health.note(cause) and self.executor is not None:
             self.executor.create_task(self._fall_back, segmenter)
 
-    def _on_error(self, error: Exception) -> None:
-        """A frame's processing raised what nobody expected: count it, say so, go on."""
-        active = self._active
-        if active is not None and self.context.ok():  # not while shutting down
-            active.processor.drop("internal_error", repr(error))
-
     def _on_settings(self, settings: Settings) -> None:
         if self._active is not None:
-            self._active.matcher.slop_ns = _slop_ns(settings)
+            self._active.matcher.slop_ns = slop_ns(settings)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
+        if self._active is not None:
+            self._active.enabled = self._enabled
         response.success = True
         response.message = "enabled" if self._enabled else "disabled: frames are dropped"
         self.get_logger().info(response.message)
@@ -378,10 +280,6 @@ def _collect_garbage() -> None:
     gc.collect()
     if frozen:
         gc.freeze()
-
-
-def _slop_ns(settings: Settings) -> int:
-    return round(settings.slop * 1e9)
 
 
 def main(args: list[str] | None = None) -> int:

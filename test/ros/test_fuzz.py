@@ -153,7 +153,7 @@ def test_the_node_labels_or_drops_and_counts_every_pair(
         info = hostile.camera_info(rng)
         if rng.random() < 0.7:
             info.height, info.width = size
-        node._on_camera_info(info)
+        node._active.processor.camera_info = info
         node._process(Frame(Pair(rgb, depth, number, number), 0.0, time.perf_counter()))
     counts = node._active.processor.counters.counts()
     assert counts.segmented + sum(counts.drops.values()) == COUNT // 2

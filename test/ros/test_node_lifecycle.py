@@ -146,7 +146,7 @@ def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
         def fail(*args: Any) -> None:
             raise RuntimeError("no more threads")
 
-        patch.setattr("sgnet_ros.node.PairSynchronizer", fail)
+        patch.setattr("sgnet_ros.activation.PairSynchronizer", fail)
         assert not change(robot, Transition.TRANSITION_ACTIVATE)
     assert state(robot) == "unconfigured"
     robot.spin_until(lambda: [m for m in robot.log if "not activated: no more threads" in m.msg])
