@@ -8,10 +8,11 @@ from collections.abc import Callable
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, Imu
 
 from sgnet_ros.cadence import Cadence
 from sgnet_ros.depth_alignment import DepthAligner
+from sgnet_ros.imu import Gravity
 from sgnet_ros.inputs import Topics, image_topic, subscribe_transforms
 from sgnet_ros.parameters import Settings
 from sgnet_ros.processor import Frame, FrameProcessor
@@ -79,8 +80,13 @@ class Activation:
         self._worker: Worker[Frame] = Worker(
             consume, self._on_error, "segmentation", self._patience_s, turns
         )
+        imu = []
+        if now.use_imu:
+            gravity = Gravity(node, transforms, lambda: parse_pose(settings().imu_to_rgb))
+            self.processor.gravity = gravity
+            imu = [node.create_subscription(Imu, "imu", gravity.receive, qos)]
         synchronizer = PairSynchronizer(rgb, depth, self.matcher, self._on_pair, self._on_error)
-        self._subscriptions = [rgb.sub, depth.sub, *infos, *static]
+        self._subscriptions = [rgb.sub, depth.sub, *infos, *static, *imu]
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._timer = node.create_timer(0.1, synchronizer.settle, clock=wall)
 

@@ -40,6 +40,8 @@ class Settings:
     rgb_transport: str = "raw"
     depth_transport: str = "raw"
     depth_to_rgb: str = ""
+    use_imu: bool = False
+    imu_to_rgb: str = ""
     fill_holes: FillHoles = "auto"
     overlay_alpha: float = 0.5
     cameras: str = ""
@@ -48,7 +50,11 @@ class Settings:
 
 HOLE_POLICIES: tuple[FillHoles, ...] = ("auto", *get_args(HolePolicy))
 _CHOICES = {"precision": PRECISIONS, "fill_holes": HOLE_POLICIES, **TRANSPORTS}
-_PARSERS: dict[str, Callable[[str], object]] = {"depth_to_rgb": parse_pose, "cameras": camera_names}
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "depth_to_rgb": parse_pose,
+    "imu_to_rgb": parse_pose,
+    "cameras": camera_names,
+}
 _ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
 
 DESCRIPTORS = {
@@ -89,6 +95,17 @@ DESCRIPTORS = {
         description="Pose of the depth camera's optical frame in the colour camera's, for depth "
         "that isn't registered: 'x y z qx qy qz qw', metres and unit quaternion; empty takes it "
         "from /tf_static. Live.",
+        additional_constraints="7 numbers or empty",
+    ),
+    "use_imu": ParameterDescriptor(
+        description="For models steered by HHA: take the direction of gravity from the orientation "
+        "on the topic imu (sensor_msgs/Imu) in place of estimating it from depth.",
+        read_only=True,
+    ),
+    "imu_to_rgb": ParameterDescriptor(
+        description="Pose of the IMU in the colour camera's optical frame, of which the rotation "
+        "counts: 'x y z qx qy qz qw', metres and unit quaternion; empty takes it from /tf_static. "
+        "Live.",
         additional_constraints="7 numbers or empty",
     ),
     "fill_holes": ParameterDescriptor(

@@ -23,6 +23,7 @@ from sgnet_ros.clouds import point_cloud
 from sgnet_ros.depth_alignment import DepthAligner
 from sgnet_ros.diagnostics import FrameCounters, Throttle
 from sgnet_ros.images import ImageArray
+from sgnet_ros.imu import Gravity
 from sgnet_ros.inputs import FrameDropped, Topics, pair_arrays
 from sgnet_ros.parameters import Settings
 from sgnet_ros.publishers import Publishers
@@ -59,6 +60,7 @@ class FrameProcessor:
 
     Attributes:
         aligner: as given.
+        gravity: tells which way is up; None estimates it, where a model needs it.
         counters: what became of the frames.
         camera_info: the colour camera's, the last one received.
     """
@@ -79,6 +81,7 @@ class FrameProcessor:
         self._matcher = matcher
         self._topics = topics
         self.aligner = aligner
+        self.gravity: Gravity | None = None
         self._settings = settings
         self._lens: tuple[Any, ...] = ()
         self._throttle = Throttle(interval_s=5.0)
@@ -114,8 +117,11 @@ class FrameProcessor:
         intrinsics = None
         if segmenter.model.config.spatial in NEEDS_INTRINSICS:
             intrinsics = self._intrinsics(camera_info, size)
+        up = None
+        if self.gravity is not None and segmenter.model.config.spatial == "hha":
+            up = self.gravity.up(pair.rgb.header.frame_id)
         converted = time.perf_counter()
-        prediction = self._segment(segmenter, rgb, depth, intrinsics)
+        prediction = self._segment(segmenter, rgb, depth, intrinsics, up)
         segmented = time.perf_counter()
         header = pair.rgb.header
         copies += self._publishers.publish_frame(header, prediction, segmenter.labels, camera_info)
@@ -221,6 +227,7 @@ class FrameProcessor:
         rgb: ImageArray,
         depth: ImageArray | Tensor,
         intrinsics: Intrinsics | None,
+        up: tuple[float, float, float] | None,
     ) -> Prediction:
         settings = self._settings()
         try:
@@ -230,6 +237,7 @@ class FrameProcessor:
                 intrinsics,
                 confidence=self._publishers.wants_confidence,
                 overlay=settings.overlay_alpha if self._publishers.wants_overlay else None,
+                up=up,
                 holes=None if settings.fill_holes == "auto" else settings.fill_holes,
             )
         except Exception as error:  # whatever a device may raise, the node goes on

@@ -51,6 +51,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "depth": make_model(folder / "depth.safetensors", "depth", 13, 1),
         "points": make_model(folder / "points.safetensors", "points", 13, 2),
+        "hha": make_model(folder / "hha.safetensors", "hha", 13, 4),
         "other": make_model(folder / "other.safetensors", "depth", 19, 3),
     }
 
