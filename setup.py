@@ -94,6 +94,7 @@ setup(
             "sgnet = sgnet_ros.start:main",
             "sgnet_camera = sgnet_ros.camera:main",
             "sgnet_demo = sgnet_ros.demo:main",
+            "sgnet_view = sgnet_ros.view:main",
             "sgnet_replay_eval = sgnet_ros.replay_eval:main",
             "sgnet_bag_export = sgnet_ros.bag_export:main",
             "sgnet_bag_write = sgnet_ros.bag_write:main",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sgnet_core.labels import LabelSet
 from sgnet_ros.bag_geometry import Geometry, beside
 from sgnet_ros.bags import Bag, BagError
+from sgnet_ros.class_map import label_set_of
 from sgnet_ros.frames import Frame, Source
 from sgnet_ros.images import ImageError
 
@@ -239,9 +240,3 @@ def _classes(bag: Bag, labels_topic: str | None) -> LabelSet | None:
         return None
     topic = beside(bag, labels_topic, "sgnet_msgs/msg/ClassMap", "/class_map")
     return None if topic is None else label_set_of(bag.first(topic))
-
-
-def label_set_of(message: Any) -> LabelSet:
-    """The label set that a ClassMap message describes."""
-    colors = tuple((round(c.r * 255), round(c.g * 255), round(c.b * 255)) for c in message.colors)
-    return LabelSet(message.label_set, tuple(message.names), colors)

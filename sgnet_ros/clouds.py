@@ -83,6 +83,22 @@ def point_cloud(
     return message
 
 
+def read_points(message: PointCloud2) -> npt.NDArray[np.void]:
+    """(H, W) view of a cloud that `point_cloud` made, with its fields by name.
+
+    Raises:
+        ValueError: another layout, or too little data.
+    """
+    names = [field.name for field in message.fields]
+    height, width, step = message.height, message.width, message.row_step
+    if names != list(_POINT.names or ()) or message.point_step != _POINT.itemsize:
+        raise ValueError(f"fields: {', '.join(names)} is not the layout of ~/points")
+    if step < width * _POINT.itemsize or len(message.data) < step * height:
+        raise ValueError(f"data: {len(message.data)} bytes are too few for {width}x{height} points")
+    order = _POINT.newbyteorder(">" if message.is_bigendian else "<")
+    return np.ndarray((height, width), order, message.data, strides=(step, _POINT.itemsize))
+
+
 @functools.lru_cache(maxsize=4)
 def _rays(camera: Camera) -> npt.NDArray[np.float32]:
     return np.asarray(camera.rays().numpy(), np.float32)

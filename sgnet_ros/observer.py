@@ -22,8 +22,8 @@ from sgnet_msgs.msg import ClassMap, FrameStats
 
 from sgnet_core.labels import LabelSet
 from sgnet_core.metrics import ConfusionMatrix
-from sgnet_ros.bag_source import label_set_of
 from sgnet_ros.bags import BagWriter
+from sgnet_ros.class_map import label_set_of
 from sgnet_ros.frames import Size
 from sgnet_ros.images import depth_view, rgb_view
 from sgnet_ros.pictures import Picture

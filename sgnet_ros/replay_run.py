@@ -12,8 +12,9 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from sgnet_core.files import atomic_write
-from sgnet_ros.bag_source import BagSource, label_set_of, label_topics
+from sgnet_ros.bag_source import BagSource, label_topics
 from sgnet_ros.bags import Bag, BagError
+from sgnet_ros.class_map import label_set_of
 from sgnet_ros.processes import Child
 from sgnet_ros.replay_judge import Judge, TruthFolder, require_same
 from sgnet_ros.replay_options import parse_rate

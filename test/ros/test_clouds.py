@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.lens import Camera, Lens
-from sgnet_ros.clouds import point_cloud
+from sgnet_ros.clouds import point_cloud, read_points
 
 HEIGHT, WIDTH = 6, 9
 CAMERA = Camera(Intrinsics(7.0, 8.0, 4.2, 2.4, WIDTH, HEIGHT))
@@ -71,6 +71,21 @@ def test_where_there_is_no_depth_there_is_no_point(value: float) -> None:
     assert read(message, "label", 3, 4) == LABELS[3, 4]
     assert read(message, "z", 3, 5) == 2
     assert math.isnan(read(cloud(np.zeros((HEIGHT, WIDTH), np.uint16)), "z", 0, 0))
+
+
+def test_a_cloud_is_read_back_by_field() -> None:
+    message = cloud(RNG.uniform(0.5, 4, (HEIGHT, WIDTH)).astype(np.float32))
+    points = read_points(message)
+    for name in ("x", "y", "z", "label", "confidence"):
+        assert points[name][4, 7] == pytest.approx(read(message, name, 4, 7))
+    assert points.shape == (HEIGHT, WIDTH)
+    assert np.array_equal(points["label"], LABELS)
+    del message.data[-1:]
+    with pytest.raises(ValueError, match="too few for 9x6"):
+        read_points(message)
+    message.fields = message.fields[:3]
+    with pytest.raises(ValueError, match=r"x, y, z is not the layout of ~/points"):
+        read_points(message)
 
 
 def test_a_lens_bends_the_rays() -> None:

@@ -26,7 +26,7 @@ MODULES = {
 }
 # Tools that are run, and libraries that others import for us
 NOT_IMPORTED = {
-    *("furo", "mypy", "myst-parser", "pytest-timeout", "rerun-sdk", "ruff", "sphinx"),
+    *("furo", "mypy", "myst-parser", "pytest-timeout", "ruff", "sphinx"),
     "tensorboard",
 }
 COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; not needed
