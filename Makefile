@@ -45,11 +45,12 @@ help: ## List the targets
 
 setup: $(PACKAGES) $(MESSAGES) ## Make the virtual environment, with everything in it
 
-demo: setup ## Camera, node and observer for a while; takes SOURCE= RATE= SECONDS= SIZE=WxH DEVICE= MODEL=
+demo: setup ## Camera, node and observer for a while; takes SOURCE= RATE= SECONDS= SIZE=WxH DEVICE= MODEL= VIEW=1
 	$(PY) -m sgnet_ros.demo --out out/demo \
 	  $(if $(SOURCE),--source '$(SOURCE)') $(if $(RATE),--rate '$(RATE)') \
 	  $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SIZE),--size '$(SIZE)') \
-	  $(if $(DEVICE),--device '$(DEVICE)') $(if $(MODEL),--model '$(MODEL)')
+	  $(if $(DEVICE),--device '$(DEVICE)') $(if $(MODEL),--model '$(MODEL)') \
+	  $(if $(VIEW),--view)
 
 soak: setup ## The node for many frames while all that can go wrong does; takes FRAMES= DEVICE=
 	$(PY) -m sgnet_ros.soak --out out/soak \

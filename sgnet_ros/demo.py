@@ -45,6 +45,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", help="model file; default: the one that comes with the package")
     parser.add_argument("--rgb-topic", help="colour images of a bag, if it holds several")
     parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
+    parser.add_argument(
+        "--view", action="store_true", help="show it live too: pip install 'sgnet_ros[viz]'"
+    )
     args = parser.parse_args(argv)
     for name in ("rate", "seconds"):
         if getattr(args, name) is not None and not getattr(args, name) > 0:

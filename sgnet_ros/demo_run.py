@@ -65,9 +65,14 @@ class Demo:
             # Children first: starting processes is safe while this one has no threads.
             self._node = Child("sgnet_ros.node", _node_arguments(self._args), self._out)
             stack.callback(self._node.stop)
+            self._children = [self._node]
+            if self._args.view:
+                self._children.append(Child("sgnet_ros.view", [], self._out))
+                stack.callback(self._children[-1].stop)
             arguments = _camera_arguments(self._args)
             self._camera = Child("sgnet_ros.camera", arguments, self._out, pipes=True)
             stack.callback(self._camera.stop)
+            self._children.append(self._camera)
             self._listener = threading.Thread(target=self._listen, daemon=True)
             self._listener.start()
             rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -298,9 +303,9 @@ class Demo:
                 raise DemoError(f"{what} took longer than {patience_s:.0f} s; see {self._node.log}")
 
     def _look_after_children(self) -> None:
-        for child in (self._node, self._camera):
+        for child in self._children:
             # The camera ends by itself, with status 0, when it has played everything.
-            if not child.running and (child is self._node or child.process.returncode):
+            if not child.running and (child is not self._camera or child.process.returncode):
                 raise DemoError(
                     f"{child.module} ended (status {child.process.returncode}); the end of "
                     f"{child.log}:\n{child.tail()}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sgnet_core.camera import Intrinsics
 from sgnet_core.labels import LabelSet
 
 _JPEG_QUALITY = 90
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one of them is set where there is one
 _MILLIMETRES, _METRES = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one metre
 
 
@@ -50,8 +53,8 @@ class ViewLog:
             is started, or the one that already runs on this machine is used.
 
     Raises:
-        ViewError: rerun is not installed, the file can't be written, or the viewer can't be
-            started or has a URL that is none.
+        ViewError: rerun is not installed, the file can't be written, there is no screen for a
+            viewer, or the URL is none.
     """
 
     def __init__(self, save: Path | None = None, connect: str | None = None) -> None:
@@ -66,6 +69,7 @@ class ViewLog:
             elif connect is not None:
                 self._recording.connect_grpc(connect, default_blueprint=layout)
             else:
+                _require_screen()
                 self._recording.spawn(default_blueprint=layout)
         except (OSError, RuntimeError, ValueError) as error:
             target = save or connect or "the viewer"
@@ -155,6 +159,12 @@ class ViewLog:
         return views.Blueprint(
             views.Horizontal(images, right, column_shares=[1, 2]), collapse_panels=True
         )
+
+
+def _require_screen() -> None:
+    # Without one the viewer ends at once, and the other end would only learn that nobody listens.
+    if sys.platform == "linux" and not any(map(os.environ.get, _SCREENS)):
+        raise ViewError("there is no screen here: use --save FILE.rrd or --connect URL")
 
 
 def _part(path: Path) -> Path:

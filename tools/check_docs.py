@@ -64,6 +64,7 @@ RULES = (
         replace=(("--count 2400", "--count 4"), ("--count 200", "--count 2")),
     ),
     Rule(r"sgnet_ros\.node", seconds=20),
+    Rule(r"sgnet_ros\.view|sgnet_ros\.demo .*--view", skip="needs the extra viz and a screen"),
     Rule(r"sgnet_ros\.soak", replace=(("100000", "200"),)),
     Rule(r"^(\.venv/bin/)?python -m sgnet_(core|ros)\.", replace=ROOMS),
     Rule(r"^(\.venv/bin/)?python (tools/|-c )"),

@@ -77,10 +77,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def demo_process(*arguments: object) -> subprocess.Popen[str]:
+def demo_process(*arguments: object, screen: bool = True) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sgnet_ros.demo", *map(str, arguments)]
     # In a DDS domain of its own, which it finds itself.
-    environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
+    hidden = {"ROS_DOMAIN_ID"}
+    if not screen:
+        hidden |= {"DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
@@ -264,6 +267,15 @@ def wait_until(condition: Any, patience_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_viewer_that_cannot_start_is_shown_with_its_reason(folder: Path, tmp_path: Path) -> None:
+    process = demo_process("--source", folder, "--out", tmp_path, "--view", screen=False)
+    text, _ = process.communicate(timeout=110)
+    assert process.returncode == 1
+    assert "demo: sgnet_ros.view ended (status 1)" in text
+    assert "pip install 'sgnet_ros[viz]'" in text or "there is no screen here" in text
+    assert not processes_about(folder)
 
 
 def test_a_node_that_dies_is_shown_with_the_end_of_its_log(folder: Path, tmp_path: Path) -> None:

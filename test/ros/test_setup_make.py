@@ -157,12 +157,19 @@ def test_demo_passes_on_what_was_given_and_nothing_else(project) -> None:
 
     (plain,) = project.make("demo")
     (full,) = project.make(
-        "demo", "SOURCE=a b", "RATE=5", "SECONDS=9", "SIZE=320x240", "DEVICE=cpu", "MODEL=m"
+        "demo",
+        "SOURCE=a b",
+        "RATE=5",
+        "SECONDS=9",
+        "SIZE=320x240",
+        "DEVICE=cpu",
+        "MODEL=m",
+        "VIEW=1",
     )
 
     assert plain == "python -m sgnet_ros.demo --out out/demo"
     assert full == (
-        f"{plain} --source a b --rate 5 --seconds 9 --size 320x240 --device cpu --model m"
+        f"{plain} --source a b --rate 5 --seconds 9 --size 320x240 --device cpu --model m --view"
     )
 
 

@@ -9,14 +9,20 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
 from PIL import Image as PilImage
 from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import Header
 
+from sgnet_core.camera import Intrinsics
+from sgnet_core.lens import Camera
 from sgnet_ros import view
+from sgnet_ros.clouds import point_cloud
 from sgnet_ros.view_log import ViewError, ViewLog
 
 
@@ -127,6 +133,28 @@ def test_what_is_shown_is_what_was_published(
     ]
 
 
+def test_of_large_clouds_every_second_row_and_column_is_shown(robot) -> None:
+    shown = Mock()
+    node = view.View(shown, context=robot.context)
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 2, (400, 600)).astype(np.float32)
+    depth[2, 4] = np.nan
+    labels = rng.integers(0, 13, depth.shape, np.uint8)
+    camera = Camera(Intrinsics(500.0, 510.0, 299.5, 199.5, 600, 400))
+    header = Header(stamp=Time(sec=3, nanosec=4))
+    rgb = np.zeros((*depth.shape, 3), np.uint8)
+    node._on_points(point_cloud(header, depth, camera, rgb, labels, labels))
+    node.destroy_node()
+
+    ((stamp, positions, classes),) = [call.args for call in shown.points.call_args_list]
+    measured = np.isfinite(depth[::2, ::2])
+    assert stamp == 3_000_000_004
+    assert len(positions) == 60_000 - 1
+    assert np.array_equal(positions[:, 2], depth[::2, ::2][measured])
+    assert np.array_equal(classes, labels[::2, ::2][measured])
+    assert np.allclose(positions[1, :2] / positions[1, 2], [(2 - 299.5) / 500, -199.5 / 510])
+
+
 def test_depth_in_metres_stays_in_metres(tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="comes with the extra `viz`")
     log = ViewLog(tmp_path / "a.rrd")
@@ -158,6 +186,15 @@ def test_targets_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for target in ({"save": tmp_path / "file" / "a.rrd"}, {"connect": "nonsense"}):
         with pytest.raises(ViewError, match=str(*target.values())):
             ViewLog(**target)
+
+
+def test_without_a_screen_it_says_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rerun", reason="comes with the extra `viz`")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(ViewError, match=r"--save FILE\.rrd or --connect URL"):
+        ViewLog()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
