@@ -16,13 +16,14 @@ import functools
 import math
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -42,6 +43,7 @@ from sgnet_ros.view_log import ViewError, ViewLog
 
 _MAX_POINTS = 100_000  # of a cloud; more take longer to send than they add to the picture
 _WARN_EVERY_S = 10.0
+_LOOK_EVERY_S = 0.2  # for signals, which waiting for messages does not end
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -146,16 +148,18 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main() -> None:
     """Runs until SIGINT or SIGTERM; exits with 1 and the reason if it can't show anything."""
     args = parse_arguments(remove_ros_args(sys.argv)[1:])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # as exceptions they could cut the file short
+        signal.signal(number, lambda *_: stop.set())
     prepare_environment()
     try:
         log = ViewLog(args.save, args.connect)
         try:
             rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-            rclpy.spin(View(log))
-        except (KeyboardInterrupt, ExternalShutdownException):
-            for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not cut it short
-                signal.signal(number, signal.SIG_IGN)
+            executor = SingleThreadedExecutor()
+            executor.add_node(View(log))
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=_LOOK_EVERY_S)
         finally:
             log.close()
             rclpy.try_shutdown()

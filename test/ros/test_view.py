@@ -198,7 +198,9 @@ def test_without_a_screen_it_says_what_to_do_instead(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_a_complete_file(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_a_complete_file(
+    tmp_path: Path, robot, number: signal.Signals
+) -> None:
     pytest.importorskip("rerun", reason="comes with the extra `viz`")
     file = tmp_path / "a.rrd"
     command = [sys.executable, "-m", "sgnet_ros.view", "--save", str(file)]
@@ -208,6 +210,9 @@ def test_a_signal_ends_it_with_a_complete_file(tmp_path: Path, number: signal.Si
         while not list(tmp_path.iterdir()) and time.monotonic() < end:
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             time.sleep(0.1)
+        if number == signal.SIGINT:  # while it waits for messages; the other one while it starts
+            robot.spin_until(lambda: "sgnet_view" in robot.get_node_names())
+            robot.spin_for(0.5)
         process.send_signal(number)
         out, errors = process.communicate(timeout=30)
     finally:
