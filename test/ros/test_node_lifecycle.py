@@ -123,6 +123,7 @@ def test_cleanup_frees_the_model(run_node: Any, robot: Any, scene: Any, frozen: 
     segmenter.itself = segmenter  # a cycle, that reference counting doesn't free
     segmenter_left, network_left = weakref.ref(segmenter), weakref.ref(segmenter.model)
     del segmenter
+    gc.unfreeze()  # what a test before this one may have frozen
     if frozen:
         gc.freeze()  # as the node's process does
     try:
