@@ -128,7 +128,8 @@ def furnish(scratch: Path) -> None:
     shutil.copy(ROOT / "sgnet_core" / "weights" / "default.safetensors", best)
     shutil.copy(best, scratch / "my.safetensors")
     recorded = shutil.copytree(scratch / "my_data", scratch / "recorded")
-    shutil.rmtree(recorded / "cameras")  # a recording is of one camera
+    shutil.rmtree(recorded / "cameras")  # a recording is of one camera, and has no labels
+    shutil.rmtree(recorded / "labels")
     _python(
         "from sgnet_ros.bag_write import main; import sys; "
         "sys.exit(main(['recorded', 'recording.mcap']))",
