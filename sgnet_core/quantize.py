@@ -11,15 +11,14 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from torch.utils.data import Subset
 from tqdm import tqdm
 
 from sgnet_core.data.loading import Samples
-from sgnet_core.data.sample import Sample
 from sgnet_core.files import atomic_write
 from sgnet_core.metrics import ConfusionMatrix
 from sgnet_core.network_input import usable_depth
@@ -89,22 +88,9 @@ def split(frames: Samples) -> tuple[Samples, Samples]:
     if count < 4:
         raise ValueError(f"calibration needs at least 4 frames, got {len(frames)}")
     border = count * 3 // 4
-    return Some(frames, 0, border), Some(frames, border, count)
-
-
-@dataclass(frozen=True)
-class Some:
-    """The frames from ``start`` to before ``stop``."""
-
-    frames: Samples
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.frames[range(self.start, self.stop)[index]]
+    dataset = cast(Any, frames)  # torch asks for its own base class, and uses none of it
+    seen, unseen = Subset(dataset, range(border)), Subset(dataset, range(border, count))
+    return cast(Samples, seen), cast(Samples, unseen)
 
 
 class Calibration:
