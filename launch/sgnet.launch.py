@@ -6,7 +6,8 @@ ros2 launch sgnet_ros sgnet.launch.py camera:=oak rviz:=true
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
@@ -19,7 +20,8 @@ from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.environment import prepare_environment, share_file
 from sgnet_ros.launching import optional_arguments, rviz, value
-from sgnet_ros.sharing import camera_names
+from sgnet_ros.publishers import OUTPUTS
+from sgnet_ros.sharing import camera_names, listed
 
 
 class Camera(NamedTuple):
@@ -76,11 +78,33 @@ TOPICS = {
     "camera_info_topic": "Calibration of the colour camera (sensor_msgs/CameraInfo)",
     "depth_info_topic": "Calibration of the depth camera, for depth that is not registered",
 }
-PARAMETERS = {
+
+
+def number(text: str) -> float:
+    """ValueError where it is none."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"is a number, not '{text}'") from error
+
+
+def outputs(text: str) -> list[str]:
+    """ValueError where the node has no such output."""
+    if not (names := listed(text)) or not set(names) <= set(OUTPUTS):
+        raise ValueError(f"is one or more of {', '.join(OUTPUTS)}, not '{text}'")
+    return names
+
+
+PARAMETERS: dict[str, tuple[Callable[[str], Any], Sequence[str] | None, str]] = {
     "model": (str, None, "Model file: .safetensors runs in PyTorch, .onnx in ONNX Runtime"),
     "device": (str, None, "auto, cpu, cuda or cuda:N"),
     "precision": (str, ("auto", "fp32", "fp16"), "Of the network"),
-    "slop": (float, None, "Greatest difference between the stamps of a pair, seconds"),
+    "backend": (
+        str,
+        ("auto", "torch", "onnx"),
+        "What the network runs in: torch for .safetensors files, onnx for .onnx files",
+    ),
+    "slop": (number, None, "Greatest difference between the stamps of a pair, seconds"),
     "rgb_transport": (str, ("raw", "compressed"), "How colour comes"),
     "depth_transport": (str, ("raw", "compressedDepth"), "How depth comes"),
     "depth_to_rgb": (str, None, "Pose of depth's camera in colour's: 'x y z qx qy qz qw'"),
@@ -89,7 +113,12 @@ PARAMETERS = {
         ("auto", "none", "nearest", "joint_bilateral"),
         "Fills pixels without depth",
     ),
-    "overlay_alpha": (float, None, "Opacity of the labels on ~/overlay, 0 to 1"),
+    "outputs": (
+        outputs,
+        None,
+        f"Which per-frame topics there are, as in '[labels, color]': of {', '.join(OUTPUTS)}",
+    ),
+    "overlay_alpha": (number, None, "Opacity of the labels on ~/overlay, 0 to 1"),
 }
 
 
@@ -164,7 +193,7 @@ def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
     ]
 
 
-def overrides(context: LaunchContext) -> dict[str, str | float]:
+def overrides(context: LaunchContext) -> dict[str, Any]:
     """The node's parameters that are given on the command line.
 
     Raises:
@@ -173,12 +202,12 @@ def overrides(context: LaunchContext) -> dict[str, str | float]:
     given = {name: value(context, name) for name in PARAMETERS}
     if given["device"] and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", given["device"]):
         raise ValueError(f"device is auto, cpu, cuda or cuda:N, not '{given['device']}'")
-    values: dict[str, str | float] = {}
+    values = {}
     for name, text in given.items():
         try:
             values |= {name: PARAMETERS[name][0](text)} if text else {}
         except ValueError as error:
-            raise ValueError(f"{name} is a number, not '{text}'") from error
+            raise ValueError(f"{name} {error}") from error
     return values
 
 

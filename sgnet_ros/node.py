@@ -77,7 +77,7 @@ class SGNetNode(LifecycleNode):
         """Loads and warms the model."""
         try:
             settings = self.parameters.settings
-            self._use(self._load(settings), Publishers(self), settings)
+            self._use(self._load(settings), Publishers(self, settings.outputs), settings)
         except Exception as error:
             self.get_logger().error(f"not configured: {error}")
             self._release()
@@ -183,7 +183,7 @@ class SGNetNode(LifecycleNode):
     def _load(self, settings: Settings) -> Segmenter:
         if self._models is None:
             return _load(settings)
-        names = (settings.model, settings.device, settings.precision)
+        names = (settings.model, settings.device, settings.precision, settings.backend)
         return self._models.get(*names, lambda: _load(settings))
 
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
@@ -268,7 +268,9 @@ class SGNetNode(LifecycleNode):
 
 
 def _load(settings: Settings) -> Segmenter:
-    segmenter = Segmenter(settings.model or None, settings.device, settings.precision)
+    segmenter = Segmenter(
+        settings.model or None, settings.device, settings.precision, settings.backend
+    )
     segmenter.warm_up(*_WARM_UP_SIZE)
     return segmenter
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,8 +20,9 @@ from rclpy.parameter import Parameter
 
 from sgnet_core.holes import HolePolicy
 from sgnet_core.model_file import default_model_path
-from sgnet_core.segmenter import PRECISIONS
+from sgnet_core.segmenter import BACKENDS, PRECISIONS
 from sgnet_ros.inputs import TRANSPORTS
+from sgnet_ros.publishers import OUTPUTS
 from sgnet_ros.sharing import camera_names
 from sgnet_ros.transforms import parse_pose
 
@@ -35,6 +36,7 @@ class Settings:
     model: str = ""
     device: str = "auto"
     precision: str = "auto"
+    backend: str = "auto"
     slop: float = 0.02
     queue_size: int = 10
     rgb_transport: str = "raw"
@@ -43,13 +45,14 @@ class Settings:
     use_imu: bool = False
     imu_to_rgb: str = ""
     fill_holes: FillHoles = "auto"
+    outputs: list[str] = field(default_factory=lambda: list(OUTPUTS))
     overlay_alpha: float = 0.5
     cameras: str = ""
     autostart: bool = True
 
 
 HOLE_POLICIES: tuple[FillHoles, ...] = ("auto", *get_args(HolePolicy))
-_CHOICES = {"precision": PRECISIONS, "fill_holes": HOLE_POLICIES, **TRANSPORTS}
+_CHOICES = {"precision": PRECISIONS, "backend": BACKENDS, "fill_holes": HOLE_POLICIES, **TRANSPORTS}
 _PARSERS: dict[str, Callable[[str], object]] = {
     "depth_to_rgb": parse_pose,
     "imu_to_rgb": parse_pose,
@@ -68,6 +71,10 @@ DESCRIPTORS = {
     ),
     "precision": ParameterDescriptor(
         description=f"{', '.join(PRECISIONS)}; auto is fp16 on a GPU, fp32 elsewhere. {_ON_RELOAD}",
+    ),
+    "backend": ParameterDescriptor(
+        description=f"{', '.join(BACKENDS)}: what the network runs in; torch takes .safetensors "
+        f"files, onnx (ONNX Runtime, on the CPU) .onnx files, auto either. {_ON_RELOAD}",
     ),
     "slop": ParameterDescriptor(
         description="Greatest difference between the stamps of an RGB-D pair, in seconds; 0 takes "
@@ -114,6 +121,12 @@ DESCRIPTORS = {
         "mean of those around, by distance and colour). Live.",
         additional_constraints=", ".join(HOLE_POLICIES),
     ),
+    "outputs": ParameterDescriptor(
+        description="Which of its topics with a message per frame the node has. All but labels "
+        "cost nothing while nobody subscribes.",
+        additional_constraints=f"one or more of {', '.join(OUTPUTS)}",
+        read_only=True,
+    ),
     "overlay_alpha": ParameterDescriptor(
         description="Opacity of the labels drawn over the image on ~/overlay. Live.",
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
@@ -146,8 +159,8 @@ class Parameters:
 
     Raises:
         ParameterException: a value from the command line or a parameter file is of the wrong type,
-            out of range or none of the choices. Model, device and precision are tried when the node
-            is configured.
+            out of range or none of the choices. Model, device, precision and backend are tried when
+            the node is configured.
     """
 
     def __init__(self, node: Node, on_change: Callable[[Settings], None]) -> None:
@@ -156,7 +169,7 @@ class Parameters:
             for name, default in asdict(Settings()).items()
         }
         self.settings = Settings(**values)
-        for name in (*TRANSPORTS, *_PARSERS, "fill_holes"):
+        for name in (*TRANSPORTS, *_PARSERS, "fill_holes", "outputs"):
             if reason := _problem(name, values[name]):
                 raise InvalidParameterValueException(name, values[name], reason)
         self._model_folder = Path(self.settings.model or default_model_path()).resolve().parent
@@ -195,6 +208,9 @@ def _problem(name: str, value: Any) -> str | None:
         return f"device: is auto, cpu, cuda or cuda:N, not '{value}'"
     if name in _CHOICES and value not in _CHOICES[name]:
         return f"{name}: is one of {', '.join(_CHOICES[name])}, not '{value}'"
+    # an empty list comes as None: it does not say what it is a list of
+    if name == "outputs" and not (value and set(value) <= set(OUTPUTS)):
+        return f"outputs: is one or more of {', '.join(OUTPUTS)}, not {value or 'empty'}"
     if name in _PARSERS:
         try:
             _PARSERS[name](value)

@@ -1,9 +1,10 @@
-"""What the node publishes: labels always, the rest while somebody listens."""
+"""What the node publishes: labels with every frame, the rest while somebody listens."""
 
 from __future__ import annotations
 
 import copy
 import importlib
+from collections.abc import Collection
 from typing import Any
 
 from rclpy.node import Node
@@ -18,6 +19,9 @@ from sgnet_core.model_info import ModelInfo
 from sgnet_core.segmenter import Prediction
 from sgnet_ros.images import ImageArray, image_message
 
+OUTPUTS = ("labels", "confidence", "overlay", "color", "points")
+"""Topics with a message per frame that a node can do without."""
+
 # Reliable publishers suit reliable and best-effort subscribers alike.
 _FRAMES = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
 _LATCHED = QoSProfile(
@@ -31,15 +35,23 @@ class Publishers:
     """The output topics of a node, under its private name.
 
     Images have the size of the input image and unpadded rows, and carry its header unchanged.
+
+    Args:
+        node: whose topics they are.
+        offered: those of `OUTPUTS` that there are; the publishers of the others are None.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, offered: Collection[str] = OUTPUTS) -> None:
         self._node = node
-        self.labels = node.create_publisher(Image, "~/labels", _FRAMES)
-        self.confidence = node.create_publisher(Image, "~/confidence", _FRAMES)
-        self.overlay = node.create_publisher(Image, "~/overlay", _FRAMES)
-        self.color = node.create_publisher(Image, "~/color", _FRAMES)
-        self.points = node.create_publisher(PointCloud2, "~/points", _FRAMES)
+
+        def publisher(name: str, kind: Any = Image) -> Any:
+            return node.create_publisher(kind, f"~/{name}", _FRAMES) if name in offered else None
+
+        self.labels = publisher("labels")
+        self.confidence = publisher("confidence")
+        self.overlay = publisher("overlay")
+        self.color = publisher("color")
+        self.points = publisher("points", PointCloud2)
         self.camera_info = node.create_publisher(CameraInfo, "~/camera_info", _FRAMES)
         self.class_map = node.create_publisher(ClassMap, "~/class_map", _LATCHED)
         self.label_info = None  # where vision_msgs isn't installed
@@ -50,17 +62,17 @@ class Publishers:
     @property
     def wants_confidence(self) -> bool:
         """Whether somebody subscribes to ~/confidence, or to ~/points, which hold it too."""
-        return bool(self.confidence.get_subscription_count()) or self.wants_points
+        return _has_listeners(self.confidence) or self.wants_points
 
     @property
     def wants_points(self) -> bool:
         """Whether somebody subscribes to ~/points."""
-        return bool(self.points.get_subscription_count())
+        return _has_listeners(self.points)
 
     @property
     def wants_overlay(self) -> bool:
         """Whether somebody subscribes to ~/overlay."""
-        return bool(self.overlay.get_subscription_count())
+        return _has_listeners(self.overlay)
 
     def publish_frame(
         self,
@@ -71,7 +83,7 @@ class Publishers:
     ) -> int:
         """Publishes one frame's images and its CameraInfo, if one is known.
 
-        Confidence and overlay are published where the prediction holds them.
+        Confidence and overlay are published where they are offered and the prediction holds them.
 
         Args:
             header: of the RGB image.
@@ -82,13 +94,14 @@ class Publishers:
         Returns:
             How many image copies were made.
         """
-        images: list[tuple[Publisher, ImageArray]] = [(self.labels, prediction.labels)]
-        if prediction.confidence is not None:
-            images.append((self.confidence, prediction.confidence))
-        if prediction.overlay is not None:
-            images.append((self.overlay, prediction.overlay))
-        if self.color.get_subscription_count():
-            images.append((self.color, labels.colorize(prediction.labels)))
+        color = labels.colorize(prediction.labels) if _has_listeners(self.color) else None
+        candidates: list[tuple[Publisher | None, ImageArray | None]] = [
+            (self.labels, prediction.labels),
+            (self.confidence, prediction.confidence),
+            (self.overlay, prediction.overlay),
+            (self.color, color),
+        ]
+        images = [(p, i) for p, i in candidates if p is not None and i is not None]
         for publisher, image in images:
             publisher.publish(image_message(image, header))
         if camera_info is not None:
@@ -112,6 +125,10 @@ class Publishers:
         ):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
+
+
+def _has_listeners(publisher: Publisher | None) -> bool:
+    return publisher is not None and publisher.get_subscription_count() > 0
 
 
 def class_map(info: ModelInfo, stamp: object) -> ClassMap:

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 class Models:
-    """Models in use; nodes that ask for the same file, device and precision get the same one.
+    """Models in use; nodes that ask for the same file, run in the same way, get the same one.
 
     A model lives as long as a node uses it. A file that has changed is another model.
     """
@@ -29,16 +29,16 @@ class Models:
         )
 
     def get(
-        self, model: str, device: str, precision: str, load: Callable[[], Segmenter]
+        self, model: str, device: str, precision: str, backend: str, load: Callable[[], Segmenter]
     ) -> Segmenter:
         """The model that is in use already, or what ``load`` returns.
 
         Args:
-            model, device, precision: the node's parameters.
+            model, device, precision, backend: the node's parameters.
             load: loads such a model; what it raises is raised.
         """
         with self._lock:
-            key = (*_identity(model or str(default_model_path())), device, precision)
+            key = (*_identity(model or str(default_model_path())), device, precision, backend)
             segmenter = self._loaded.get(key)
             if segmenter is None:
                 segmenter = self._loaded[key] = load()
@@ -81,14 +81,19 @@ class Turns:
             self._changed.notify_all()
 
 
+def listed(text: str) -> list[str]:
+    """The words of a text such as "front rear" or "[front, rear]"."""
+    words = [word.strip("'\"") for word in re.split(r"[\s,]+", text.strip().strip("[]"))]
+    return [word for word in words if word]
+
+
 def camera_names(text: str) -> list[str]:
     """Namespaces of cameras, of a text such as "front rear" or "[front, rear]".
 
     Raises:
         ValueError: one is no ROS name, or comes twice.
     """
-    names = [name.strip("'\"").strip("/") for name in re.split(r"[\s,]+", text.strip().strip("[]"))]
-    names = [name for name in names if name]
+    names = [name.strip("/") for name in listed(text) if name.strip("/")]
     for name in names:
         if not _NAME.fullmatch(name):
             raise ValueError(f"'{name}' is no namespace: letters, digits and _ between slashes")

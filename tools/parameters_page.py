@@ -32,7 +32,7 @@ def page() -> str:
 def _row(name: str, default: object, descriptor: ParameterDescriptor) -> str:
     ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
     allowed = f"{ranges[0].from_value:g} to {ranges[0].to_value:g}" if ranges else ""
-    shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    shown = f"`{_yaml(default)}`"
     text, changes = descriptor.description, "read-only" if descriptor.read_only else "live"
     for sentence, word in (
         (" Live.", "live"),
@@ -42,6 +42,13 @@ def _row(name: str, default: object, descriptor: ParameterDescriptor) -> str:
             text, changes = text.removesuffix(sentence), word
     limits = allowed or descriptor.additional_constraints
     return f"| `{name}` | {shown if str(default) else 'empty'} | {limits} | {changes} | {text} |\n"
+
+
+def _yaml(value: object) -> str:
+    """As it is written in a parameter file."""
+    if isinstance(value, list):
+        return f"[{', '.join(value)}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def main() -> int:

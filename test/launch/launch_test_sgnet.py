@@ -31,6 +31,7 @@ from sgnet_msgs.msg import ClassMap
 from sgnet_core import Intrinsics, create_model
 from sgnet_core.model_file import save_model
 from sgnet_core.segmenter import Segmenter
+from sgnet_ros.publishers import OUTPUTS
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "sgnet.launch.py"
 WIDTH, HEIGHT = 129, 97
@@ -63,6 +64,8 @@ def generate_test_description() -> LaunchDescription:
         "model": MODEL,
         "device": "cpu",
         "precision": "fp32",
+        "backend": "torch",
+        "outputs": "[labels, overlay]",
         "overlay_alpha": "1",
     }
     source = PythonLaunchDescriptionSource(str(LAUNCH_FILE))
@@ -161,6 +164,9 @@ class TestTheLaunchedNode(unittest.TestCase):
         self.assertEqual(labels.header.frame_id, "left_optical")
         self.assertIn((labels.header.stamp.sec, labels.header.stamp.nanosec), stamps)
         self.assertEqual(list(received["class_map"].ids), [0, 1, 2, 3, 4])
+        offered = {name: self.node.count_publishers(f"/robot/sgnet/{name}") for name in OUTPUTS}
+        expected_outputs = dict.fromkeys(OUTPUTS, 0) | {"labels": 1, "overlay": 1}
+        self.assertEqual(offered, expected_outputs)
 
 
 @launch_testing.post_shutdown_test()

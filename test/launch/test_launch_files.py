@@ -102,6 +102,12 @@ def test_parameters_are_the_nodes_and_are_checked() -> None:
     given = {"device": "cuda:1", "slop": "0.05", "model": "my.onnx"}
     assert module.overrides(context("sgnet", **given)) == {**given, "slop": 0.05}
     assert module.overrides(context("sgnet")) == {}
+    given = {"outputs": "[labels, overlay]", "backend": "onnx", "overlay_alpha": "1"}
+    expected = {"outputs": ["labels", "overlay"], "backend": "onnx", "overlay_alpha": 1.0}
+    assert module.overrides(context("sgnet", **given)) == expected
+    for text in ("labels map", "[]"):
+        with pytest.raises(ValueError, match=r"outputs is one or more of labels, .*, not '"):
+            module.overrides(context("sgnet", outputs=text))
     with pytest.raises(ValueError, match="slop is a number, not 'soon'"):
         module.overrides(context("sgnet", slop="soon"))
     with pytest.raises(ValueError, match="device is auto, cpu, cuda or cuda:N, not 'gpu'"):

@@ -21,6 +21,7 @@ from std_srvs.srv import Trigger
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros import node as node_module
 from sgnet_ros.camera_model import intrinsics_of
+from sgnet_ros.publishers import OUTPUTS
 
 
 def change(robot: Any, transition: int) -> bool:
@@ -65,6 +66,22 @@ def test_the_lifecycle_starts_stops_and_frees(
     assert state(robot) == "inactive"
     assert change(robot, Transition.TRANSITION_INACTIVE_SHUTDOWN)
     assert state(robot) == "finalized"
+    running.stop()
+
+
+def test_the_node_has_the_outputs_and_the_backend_that_it_is_told(
+    run_node: Any, robot: Any, scene: Any
+) -> None:
+    running = run_node("depth", autostart=False, backend="onnx", outputs=["labels", "color"])
+    assert not change(robot, Transition.TRANSITION_CONFIGURE)
+    robot.spin_until(lambda: [m for m in robot.log if "not made for backend onnx" in m.msg])
+    assert running.node.set_parameters([Parameter("backend", value="torch")])[0].successful
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    counts = {n: robot.count_publishers(f"/sgnet/{n}") for n in OUTPUTS}
+    assert counts == {"labels": 1, "confidence": 0, "overlay": 0, "color": 1, "points": 0}
+    assert change(robot, Transition.TRANSITION_ACTIVATE)
+    robot.send_until(lambda: robot.stats, scene.messages())
+    assert running.node._segmenter.backend == "torch"
     running.stop()
 
 

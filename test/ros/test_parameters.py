@@ -62,6 +62,7 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("model", "model.safetensors", "start it with -p model:=model.safetensors"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N, not 'gpu'"),
         ("precision", "int8", "auto, fp32, fp16, not 'int8'"),
+        ("backend", "tensorrt", "auto, torch, onnx, not 'tensorrt'"),
         ("slop", -0.01, "slop"),
         ("slop", 1, "DOUBLE"),
         ("overlay_alpha", 1.5, "overlay_alpha"),
@@ -70,6 +71,7 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("rgb_transport", "compressed", "read-only"),
         ("depth_transport", "compressedDepth", "read-only"),
         ("cameras", "front", "read-only"),
+        ("outputs", ["labels"], "read-only"),
         ("fill_holes", "all", "auto, none, nearest, joint_bilateral, not 'all'"),
         ("depth_to_rgb", "0 0 0", "depth_to_rgb: is 'x y z qx qy qz qw'"),
         ("depth_to_rgb", "0 0 0 1 1 1 1", "length 1, not 2"),
@@ -132,6 +134,10 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
         (Parameter("fill_holes", value="yes"), InvalidParameterValueException),
         (Parameter("depth_to_rgb", value="1 2"), InvalidParameterValueException),
         (Parameter("cameras", value="front 2nd"), InvalidParameterValueException),
+        (Parameter("outputs", value=["labels", "depth"]), InvalidParameterValueException),
+        (Parameter("outputs", value="labels"), InvalidParameterTypeException),
+        # as an empty list comes, from the command line and from a file
+        (Parameter("outputs", Parameter.Type.NOT_SET), InvalidParameterValueException),
     ],
 )
 def test_a_start_with_an_impossible_value_fails(

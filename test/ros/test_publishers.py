@@ -123,6 +123,20 @@ def test_topics_are_private_and_the_class_map_is_latched(node: Any) -> None:
     assert node.get_publishers_info_by_topic("/sgnet/labels") == []
 
 
+def test_an_output_that_is_not_offered_has_no_topic_and_costs_nothing(node: Any) -> None:
+    publishers = Publishers(node, ["overlay"])
+    topics = {name for name, _ in node.get_topic_names_and_types() if name.startswith("/sgnet/")}
+    assert topics >= {"/sgnet/overlay", "/sgnet/camera_info", "/sgnet/class_map", "/sgnet/stats"}
+    assert topics.isdisjoint({f"/sgnet/{n}" for n in ("labels", "confidence", "color", "points")})
+    publishers.overlay = Recorder(1, [])
+    assert publishers.wants_overlay
+    assert not publishers.wants_confidence and not publishers.wants_points
+    overlay = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    parts = prediction(confidence=np.zeros((2, 3), np.uint8), overlay=overlay)
+    assert publishers.publish_frame(header(), parts, LABELS, None) == 1
+    assert list(publishers.overlay.published[0].data) == list(range(18))
+
+
 def test_the_class_map_names_and_colours_every_id() -> None:
     info: Any = SimpleNamespace(name="m", labels=LABELS)
     message = class_map(info, Time(sec=5))

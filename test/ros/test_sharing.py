@@ -24,30 +24,32 @@ class Model:
     """Stands in for a loaded model."""
 
 
-def test_the_same_file_device_and_precision_are_one_model(tmp_path: Path) -> None:
+def test_the_same_file_run_in_the_same_way_is_one_model(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"one")
     link = tmp_path / "link.safetensors"
     link.symlink_to(file)
     models, loads = Models(), []
 
-    def get(path: Path, device: str = "cpu", precision: str = "auto") -> Any:
+    def get(path: Path, device: str = "cpu", *how: str) -> Any:
         def load() -> Any:
             loads.append(path)
             return Model()
 
-        return models.get(str(path), device, precision, load)
+        precision, backend = how or ("auto", "auto")
+        return models.get(str(path), device, precision, backend, load)
 
     first = get(file)
     assert get(file) is first
     assert get(link) is first
     assert get(file, "cuda") is not first
-    assert get(file, precision="fp32") is not first
+    assert get(file, "cpu", "fp32", "auto") is not first
+    assert get(file, "cpu", "auto", "torch") is not first
     file.write_bytes(b"another")
     second = get(file)
     assert second is not first
     assert get(file) is second
-    assert len(loads) == 4
+    assert len(loads) == 5
 
 
 def test_a_model_that_nobody_uses_any_more_goes(tmp_path: Path) -> None:
@@ -57,11 +59,11 @@ def test_a_model_that_nobody_uses_any_more_goes(tmp_path: Path) -> None:
         loads.append(1)
         return Model()
 
-    models.get(str(tmp_path / "gone"), "cpu", "auto", load)
+    models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load)
     gc.collect()
-    kept = models.get(str(tmp_path / "gone"), "cpu", "auto", load)
+    kept = models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load)
     assert len(loads) == 2
-    assert models.get(str(tmp_path / "gone"), "cpu", "auto", load) is kept
+    assert models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load) is kept
 
 
 def test_a_model_that_cannot_be_loaded_is_asked_for_again() -> None:
@@ -71,7 +73,7 @@ def test_a_model_that_cannot_be_loaded_is_asked_for_again() -> None:
     models = Models()
     for _ in range(2):
         with pytest.raises(ValueError, match="no such device"):
-            models.get("", "cuda", "auto", fail)
+            models.get("", "cuda", "auto", "auto", fail)
 
 
 def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
