@@ -201,13 +201,12 @@ class ResNet(nn.Module):
                 assert isinstance(block, BasicBlock | Bottleneck)
                 yield index, block
 
-    def forward(self, rgb: Tensor, guidance: Sequence[Guidance]) -> list[Tensor]:
-        """(B, 3, H, W) and one `Guidance` per S-Conv, in order → the four layers' features.
+    def forward(self, x: Tensor, guidance: Sequence[Guidance]) -> list[Tensor]:
+        """The stem's output and one `Guidance` per S-Conv, in order → the four layers' features.
 
         S-Convs guided by features take no guidance from outside.
         """
         remaining = iter(guidance)
-        x = self.stem(rgb)
         features: list[Tensor] = []
         for index, block in self.blocks():
             if len(features) < index + 1:

@@ -117,8 +117,8 @@ def _view_logits(model: SGNet, batch: Batch, scales: Sequence[float], flip: bool
 
 def _mask(logits: Sequence[Tensor], size: tuple[int, int]) -> Mask:
     if len(logits) == 1:
-        return best_labels(logits[0].contiguous(), size)[0]
-    return best_by_rows(mean_scores(logits, size), size, confidence=False)[0]
+        return best_labels(logits[0].contiguous(), size)[0].cpu().numpy()
+    return best_by_rows(mean_scores(logits, size), size, confidence=False)[0].cpu().numpy()
 
 
 def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:

@@ -99,7 +99,7 @@ def _gather(mapped: Tensor, taps: Taps) -> Tensor:
     rows = mapped.permute(0, 2, 3, 1).reshape(-1, POSITIONS)
     position = torch.arange(POSITIONS, device=rows.device).view(POSITIONS, 1)
     index = taps.pixel.view(-1, POSITIONS, 4) * POSITIONS + position
-    weight = taps.weight.view(-1, POSITIONS * 4)
+    weight = taps.weight.view(-1, POSITIONS * 4).to(rows.dtype)
     bags = F.embedding_bag(index.view_as(weight), rows, per_sample_weights=weight, mode="sum")
     return bags.view(batch, h, w, POSITIONS).permute(0, 3, 1, 2)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor, nn
 
 from sgnet_core.backbone import BLOCKS, ResNet, SConvOptions, downsampled
@@ -231,11 +232,31 @@ class SGNet(nn.Module):
 
     def forward(self, rgb: Tensor, spatial: Tensor | None = None) -> Output:
         """(B, 3, H, W) normalised RGB and (B, c', Hs, Ws) spatial input → `Output`."""
-        size = (rgb.shape[2], rgb.shape[3])
-        features = self.trunk(rgb, self.spatial_branch(spatial, size))
+        features = self.trunk(*self._stem_and_guidance(rgb, spatial))
         logits = self.head(features if self.config.head == "fpn" else features[-1])
         aux = self.aux_head(features[2]) if self.training and self.aux_head is not None else None
         return Output(logits, aux)
+
+    def _stem_and_guidance(
+        self, rgb: Tensor, spatial: Tensor | None
+    ) -> tuple[Tensor, list[Guidance]]:
+        """What does not depend on each other: side by side in a CUDA graph that is recorded."""
+        size = (rgb.shape[2], rgb.shape[3])
+        if not _is_recorded(rgb):
+            return self.trunk.stem(rgb), self.spatial_branch(spatial, size)
+        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            guidance = self.spatial_branch(spatial, size)
+        stem = self.trunk.stem(rgb)
+        main.wait_stream(side)
+        return stem, guidance
+
+
+def _is_recorded(x: Tensor) -> bool:
+    return (
+        x.is_cuda and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing()
+    )
 
 
 def _variants() -> dict[str, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sgnet_core.camera import Intrinsics
+from sgnet_core.cuda_graph import CudaGraphs
 from sgnet_core.fusion import fuse
 from sgnet_core.holes import HolePolicy
 from sgnet_core.images import overlay as draw_overlay
@@ -24,6 +24,8 @@ from sgnet_core.network import SGNet
 from sgnet_core.network_input import network_input, usable_depth
 from sgnet_core.onnx_backend import OnnxNetwork
 from sgnet_core.spatial import NEEDS_INTRINSICS
+from sgnet_core.stage_clock import StageClock
+from sgnet_core.transfer import to_device, to_host
 from sgnet_core.upsampling import best_by_rows, best_labels
 from sgnet_core.views import input_size, mean_scores, rescaled, resize_images
 
@@ -41,7 +43,8 @@ class Prediction:
         confidence: (H, W) uint8, the label's softmax probability times 255, or None.
         scores: (C, H, W) float32 logits, averaged over the scales, or None.
         overlay: (H, W, 3) uint8 RGB, labels drawn over the image, or None.
-        stages_ms: milliseconds of "preprocess", "network" and "postprocess".
+        stages_ms: milliseconds of "preprocess", "network" and "postprocess"; on a GPU labels are
+            found within "network", and "postprocess" brings them to the host.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -58,7 +61,7 @@ class Segmenter:
         model: a network (which stays as it is: a fused copy runs), or the path of a model file,
             ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
-        precision: "fp32", "fp16" (mixed precision, GPU only), or "auto": fp16 on a GPU, else fp32.
+        precision: of the network: "fp32", "fp16" (GPU only), or "auto": fp16 on a GPU, else fp32.
         backend: "torch", or "onnx" (ONNX Runtime on the CPU, for ``.onnx`` files); "auto" takes
             the one that the model file is made for.
 
@@ -88,15 +91,20 @@ class Segmenter:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
         if precision == "fp16" and self.device.type == "cpu":
             raise ValueError("precision fp16 needs a GPU: use fp32 or auto on the CPU")
-        self.half = self.device.type != "cpu" and precision != "fp32"
+        self._graphs: CudaGraphs | None = None
         if path is not None and self.backend == "onnx":
             self.model = OnnxNetwork(path)
             return
         if not isinstance(model, SGNet):
             assert path is not None
             model = load_model(path)
+        half = self.device.type != "cpu" and precision != "fp32"
+        self._dtype = torch.float16 if half else torch.float32
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
-        self.model = fuse(model).to(self.device).to(memory_format=torch.channels_last)
+        fused = fuse(model).to(self.device, self._dtype)
+        self.model = fused.to(memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            self._graphs = CudaGraphs(self._answer)
 
     @property
     def info(self) -> ModelInfo:
@@ -158,35 +166,28 @@ class Segmenter:
             raise ValueError(f"scales must be positive numbers, got {scales}")
         if isinstance(self.model, OnnxNetwork) and tuple(scales) != (1.0,):
             raise ValueError("scales other than 1 need a .safetensors model and the torch backend")
-        stages_ms: dict[str, float] = {}
+        clock = StageClock(self.device)
         with torch.inference_mode():
-            start = time.perf_counter()
-            if isinstance(self.model, OnnxNetwork):
-                image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
-                metres = usable_depth(self.info, metres, image, holes)
-                start = self._lap(stages_ms, "preprocess", start)
-                raw = [self.model.logits(image, metres, camera, self._direction(up))[0]]
+            inputs = self._inputs(rgb, depth, intrinsics, depth_scale, up, holes, scales)
+            clock.mark("preprocess")
+            if self._graphs is not None:
+                answer = self._graphs(*inputs, size=size, confidence=confidence, scores=scores)
+                clock.mark("network")
             else:
-                image, spatial = self.preprocess(
-                    rgb, depth, intrinsics, depth_scale, up=up, holes=holes
-                )
-                start = self._lap(stages_ms, "preprocess", start)
-                raw = [self._run(image, spatial, scale) for scale in scales]
-            if not all(bool(logits.isfinite().all()) for logits in raw):
-                raise RuntimeError(
-                    "the network gave NaN or infinite scores: use precision fp32, or another model"
-                )
-            start = self._lap(stages_ms, "network", start)
-            full: Tensor | None = None
-            if scores or len(raw) > 1:
-                full = mean_scores(raw, size)
-                labels, sure = best_by_rows(full, size, confidence)
-            else:
-                labels, sure = best_labels(raw[0], size, confidence)
-            drawn = None if overlay is None else draw_overlay(rgb, labels, self.labels, overlay)
-            values = full.cpu().numpy() if scores and full is not None else None
-            self._lap(stages_ms, "postprocess", start)
-        return Prediction(labels, sure, values, drawn, stages_ms)
+                raw = self._logits(*inputs)
+                clock.mark("network")
+                answer = _decide(raw, size, confidence, scores)
+            finite, labels, sure, values = (
+                None if tensor is None else tensor.numpy() for tensor in to_host(answer)
+            )
+        assert finite is not None and labels is not None
+        if not finite:
+            raise RuntimeError(
+                "the network gave NaN or infinite scores: use precision fp32, or another model"
+            )
+        drawn = None if overlay is None else draw_overlay(rgb, labels, self.labels, overlay)
+        clock.mark("postprocess")
+        return Prediction(labels, sure, values, drawn, clock.stages_ms())
 
     def preprocess(
         self,
@@ -224,7 +225,7 @@ class Segmenter:
         """Depth as `segment` takes it → (H, W) float32 metres on the device."""
         if isinstance(depth, Tensor):
             return depth
-        metres = _to_tensor(depth).to(self.device).float()
+        metres = to_device(depth, self.device).float()
         return metres if depth.dtype.kind == "f" else metres * depth_scale
 
     def resized(
@@ -245,7 +246,7 @@ class Segmenter:
         """
         height, width = rgb.shape[:2]
         size = input_size(height, width, self.info.input_height)
-        image = _to_tensor(rgb).to(self.device).permute(2, 0, 1)[None]
+        image = to_device(rgb, self.device).permute(2, 0, 1)[None]
         metres = self.metres(depth, depth_scale)[None, None]
         image, metres = resize_images(image, metres, size)
         camera = None
@@ -258,21 +259,52 @@ class Segmenter:
             camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
         return image, metres, camera
 
-    def _run(self, image: Tensor, spatial: Tensor | None, scale: float) -> Tensor:
-        """(C, h, w) float32 logits of the network's input resized by ``scale``."""
-        image, spatial = rescaled(image, spatial, scale)
-        assert isinstance(self.model, SGNet)
-        with torch.autocast(self.device.type, torch.float16, enabled=self.half):
-            logits: Tensor = self.model(image, spatial).logits[0]
-        return logits.float()
+    def _inputs(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any] | Tensor,
+        intrinsics: Intrinsics | None,
+        depth_scale: float,
+        up: Sequence[float] | None,
+        holes: HolePolicy | None,
+        scales: Sequence[float],
+    ) -> tuple[Tensor | None, ...]:
+        """What `_logits` takes: of ONNX Runtime's network, or image and spatial of every scale."""
+        if isinstance(self.model, OnnxNetwork):
+            image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
+            metres = usable_depth(self.info, metres, image, holes)
+            return image, metres, camera, self._direction(up)
+        views = self.preprocess(rgb, depth, intrinsics, depth_scale, up=up, holes=holes)
+        return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
 
-    def _lap(self, stages_ms: dict[str, float], stage: str, start: float) -> float:
-        """Notes the time since ``start``, with the device's work in it, and returns the time."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        stages_ms[stage] = (now - start) * 1000
-        return now
+    def _logits(self, *inputs: Tensor | None) -> list[Tensor]:
+        """(C, h, w) float32 logits of every scale."""
+        if isinstance(self.model, OnnxNetwork):
+            picture, metres, camera, direction = inputs
+            assert picture is not None and metres is not None
+            return [self.model.logits(picture, metres, camera, direction)[0]]
+        raw = []
+        for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
+            assert image is not None
+            guide = None if spatial is None else spatial.to(self._dtype)
+            raw.append(self.model(image.to(self._dtype), guide).logits[0].float())
+        return raw
+
+    def _answer(
+        self, *inputs: Tensor | None, size: tuple[int, int], confidence: bool, scores: bool
+    ) -> tuple[Tensor | None, ...]:
+        return _decide(self._logits(*inputs), size, confidence, scores)
+
+
+def _decide(
+    raw: Sequence[Tensor], size: tuple[int, int], confidence: bool, scores: bool
+) -> tuple[Tensor | None, ...]:
+    """The logits of every scale → whether all are finite, labels, confidence, mean scores."""
+    finite = torch.stack([logits.isfinite().all() for logits in raw]).all()
+    if not (scores or len(raw) > 1):
+        return finite, *best_labels(raw[0], size, confidence), None
+    mean = mean_scores(raw, size)
+    return finite, *best_by_rows(mean, size, confidence), mean if scores else None
 
 
 def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
@@ -319,12 +351,3 @@ def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tup
             "depth must be registered to the colour image"
         )
     return height, width
-
-
-def _to_tensor(array: npt.NDArray[Any]) -> Tensor:
-    """Shares the array's memory where PyTorch can: native bytes, positive strides, writable."""
-    if array.dtype not in (np.uint8, np.uint16, np.float32):
-        array = array.astype(np.float32)
-    if not array.flags.writeable or min(array.strides) < 0 or not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return torch.from_numpy(array)

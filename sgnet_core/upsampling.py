@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sgnet_core.heads import upsample
-from sgnet_core.kernels import fused_runs_on
 
 Mask = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -34,7 +33,7 @@ VALUES_AT_ONCE = 1 << 26
 
 def best_labels(
     scores: Tensor, size: tuple[int, int], confidence: bool = False
-) -> tuple[Mask, Mask | None]:
+) -> tuple[Tensor, Tensor | None]:
     """The winning class of every pixel of the upsampled scores.
 
     Args:
@@ -44,21 +43,25 @@ def best_labels(
 
     Returns:
         (H, W) uint8 class ids, the lowest among equals; and the winner's softmax probability
-        times 255, rounded, (H, W) uint8, or None.
+        times 255, rounded, (H, W) uint8, or None. Both on the scores' device, for which nothing
+        waits.
     """
     if scores.device.type == "cpu":
-        return best_by_cell(scores, size, confidence)
-    if scores.is_cuda and fused_runs_on(scores.device):
-        from sgnet_core.kernels.tail import best_labels_fused  # needs Triton
+        labels, sure = best_by_cell(scores, size, confidence)
+        return torch.from_numpy(labels), None if sure is None else torch.from_numpy(sure)
+    if scores.is_cuda:
+        from sgnet_core.kernels import fused_runs_on  # loads torch's compiler
 
-        labels, sure = best_labels_fused(scores, size, confidence)
-        return labels.cpu().numpy(), None if sure is None else sure.cpu().numpy()
+        if fused_runs_on(scores.device):
+            from sgnet_core.kernels.tail import best_labels_fused  # needs Triton
+
+            return best_labels_fused(scores, size, confidence)
     return best_by_rows(scores, size, confidence)
 
 
 def best_by_rows(
     scores: Tensor, size: tuple[int, int], confidence: bool
-) -> tuple[Mask, Mask | None]:
+) -> tuple[Tensor, Tensor | None]:
     """`best_labels` from all classes at every pixel, some rows at a time."""
     height, width = size
     last = scores.shape[1] - 1
@@ -74,16 +77,17 @@ def best_by_rows(
         best, labels[part] = values.max(dim=0)
         if sure is not None:
             sure[part] = ((best - values.logsumexp(dim=0)).exp() * 255).round()
-    return labels.cpu().numpy(), None if sure is None else sure.cpu().numpy()
+    return labels, sure
 
 
 def best_by_cell(
     scores: Tensor, size: tuple[int, int], confidence: bool
 ) -> tuple[Mask, Mask | None]:
-    """`best_labels` on the CPU: only the classes that can win between four neighbouring scores.
+    """`best_labels` on the CPU, as arrays: only the classes that can win between four scores.
 
-    There a bilinear value lies between the least and the greatest of the four, so a class whose
-    greatest is below another's least is beaten in the whole cell. One class is left in most cells.
+    Between neighbours a bilinear value lies between the least and the greatest of the four, so a
+    class whose greatest is below another's least is beaten in the whole cell. One class is left in
+    most cells.
     """
     corners = scores.numpy()
     # One row or column of scores is the same as two equal ones.

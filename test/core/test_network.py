@@ -71,7 +71,7 @@ def test_the_spatial_branch_is_a_step_of_its_own() -> None:
     rgb, depth = torch.randn(1, 3, 64, 80), 4 * torch.rand(1, 1, 64, 80)
     guidance = model.spatial_branch(depth, (64, 80))
     assert len(guidance) == 8
-    logits = model.head(model.trunk(rgb, guidance)[-1])
+    logits = model.head(model.trunk(model.trunk.stem(rgb), guidance)[-1])
     torch.testing.assert_close(model(rgb, depth).logits, logits)
     other = model(rgb, depth.flip(-1)).logits
     assert (other - logits).abs().max() > 1e-3, "geometry must steer the network"

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sgnet_core import Intrinsics, SGNet, create_model
+from sgnet_core.data.catalog import open_dataset
 from sgnet_core.hha import hha
 from sgnet_core.holes import fill_holes
 from sgnet_core.labels import LabelSet
@@ -384,6 +385,20 @@ def test_unknown_devices_precisions_and_files_are_refused(tmp_path: Any) -> None
         Segmenter(model, "cpu", "fp16")
     with pytest.raises(ModelFileError, match="none"):
         Segmenter(tmp_path / "none")
+
+
+def test_half_precision_changes_next_to_no_label() -> None:
+    """The arithmetic of precision fp16, on the CPU, where it is slow and not offered."""
+    segmenter = Segmenter(device="cpu")
+    same = []
+    rooms, _ = open_dataset("rooms:5:2", (240, 320))
+    for sample in (rooms[0], rooms[1]):
+        expected = segmenter.segment(sample.rgb, sample.depth).labels
+        segmenter.model.half()
+        segmenter._dtype = torch.float16
+        same.append(segmenter.segment(sample.rgb, sample.depth).labels == expected)
+        segmenter = Segmenter(device="cpu")
+    assert np.mean(same) >= 0.995
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
