@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,12 +100,11 @@ class Segmenter:
             assert path is not None
             model = load_model(path)
         half = self.device.type != "cpu" and precision != "fp32"
-        self._dtype = torch.float16 if half else torch.float32
+        fused = fuse(model).to(self.device, torch.float16 if half else torch.float32)
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
-        fused = fuse(model).to(self.device, self._dtype)
         self.model = fused.to(memory_format=torch.channels_last)
-        if self.device.type == "cuda":
-            self._graphs = CudaGraphs(self._answer)
+        if self.device.type == "cuda":  # no method: nothing may keep the segmenter itself alive
+            self._graphs = CudaGraphs(partial(_answer, self.model))
 
     @property
     def info(self) -> ModelInfo:
@@ -174,7 +174,7 @@ class Segmenter:
                 answer = self._graphs(*inputs, size=size, confidence=confidence, scores=scores)
                 clock.mark("network")
             else:
-                raw = self._logits(*inputs)
+                raw = _logits(self.model, *inputs)
                 clock.mark("network")
                 answer = _decide(raw, size, confidence, scores)
             finite, labels, sure, values = (
@@ -269,7 +269,7 @@ class Segmenter:
         holes: HolePolicy | None,
         scales: Sequence[float],
     ) -> tuple[Tensor | None, ...]:
-        """What `_logits` takes: of ONNX Runtime's network, or image and spatial of every scale."""
+        """What `_logits` takes: a frame for ONNX Runtime, or image and spatial of every scale."""
         if isinstance(self.model, OnnxNetwork):
             image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
             metres = usable_depth(self.info, metres, image, holes)
@@ -277,23 +277,30 @@ class Segmenter:
         views = self.preprocess(rgb, depth, intrinsics, depth_scale, up=up, holes=holes)
         return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
 
-    def _logits(self, *inputs: Tensor | None) -> list[Tensor]:
-        """(C, h, w) float32 logits of every scale."""
-        if isinstance(self.model, OnnxNetwork):
-            picture, metres, camera, direction = inputs
-            assert picture is not None and metres is not None
-            return [self.model.logits(picture, metres, camera, direction)[0]]
-        raw = []
-        for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
-            assert image is not None
-            guide = None if spatial is None else spatial.to(self._dtype)
-            raw.append(self.model(image.to(self._dtype), guide).logits[0].float())
-        return raw
 
-    def _answer(
-        self, *inputs: Tensor | None, size: tuple[int, int], confidence: bool, scores: bool
-    ) -> tuple[Tensor | None, ...]:
-        return _decide(self._logits(*inputs), size, confidence, scores)
+def _answer(
+    network: SGNet,
+    *inputs: Tensor | None,
+    size: tuple[int, int],
+    confidence: bool,
+    scores: bool,
+) -> tuple[Tensor | None, ...]:
+    return _decide(_logits(network, *inputs), size, confidence, scores)
+
+
+def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor]:
+    """(C, h, w) float32 logits of every scale, from `Segmenter._inputs`."""
+    if isinstance(network, OnnxNetwork):
+        picture, metres, camera, direction = inputs
+        assert picture is not None and metres is not None
+        return [network.logits(picture, metres, camera, direction)[0]]
+    dtype = next(network.parameters()).dtype
+    raw = []
+    for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
+        assert image is not None
+        guide = None if spatial is None else spatial.to(dtype)
+        raw.append(network(image.to(dtype), guide).logits[0].float())
+    return raw
 
 
 def _decide(

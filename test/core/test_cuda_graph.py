@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sgnet_core import Intrinsics, create_model
 from sgnet_core.cuda_graph import CudaGraphs, _Recording
-from sgnet_core.segmenter import Segmenter
+from sgnet_core.segmenter import Segmenter, _answer
 from sgnet_core.stage_clock import StageClock
 from sgnet_core.transfer import to_device, to_host
 
@@ -96,7 +97,7 @@ def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     model = create_model("sgnet_lite", 6)
     plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
-    replaying._graphs = OnCpu(replaying._answer)
+    replaying._graphs = OnCpu(partial(_answer, replaying.model))
     rng = np.random.default_rng(3)
     camera = Intrinsics.from_fov(size[1], size[0], 60)
     for _ in range(2):

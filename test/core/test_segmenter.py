@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -395,10 +397,33 @@ def test_half_precision_changes_next_to_no_label() -> None:
     for sample in (rooms[0], rooms[1]):
         expected = segmenter.segment(sample.rgb, sample.depth).labels
         segmenter.model.half()
-        segmenter._dtype = torch.float16
         same.append(segmenter.segment(sample.rgb, sample.depth).labels == expected)
         segmenter = Segmenter(device="cpu")
     assert np.mean(same) >= 0.995
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+        ),
+    ],
+)
+def test_a_segmenter_goes_when_it_is_let_go(device: str) -> None:
+    """Without the garbage collector, from which a node takes its heap out."""
+    before = torch.cuda.memory_allocated() if device == "cuda" else 0
+    segmenter = Segmenter(make(), device)
+    segmenter.segment(RGB, DEPTH)
+    network = weakref.ref(segmenter.model)
+    gc.disable()
+    try:
+        del segmenter
+        assert network() is None
+        assert before == (torch.cuda.memory_allocated() if device == "cuda" else 0)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
