@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgnet_core.benchmark import Machine, measure
-from sgnet_core.benchmark_suites import Case, Group
+from sgnet_core.benchmark_measure import Case, Group, Machine, measure
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
 from sgnet_core.network import SGNet, create_model
 from sgnet_core.spatial import SPATIAL_CHANNELS
-from sgnet_core.train import Run
+from sgnet_core.train import DIVERGED, INPUT_ERROR, Run
 from sgnet_core.train_config import TrainConfig, load_config
+from sgnet_core.training.divergence import Diverged
 
 PLAIN = "none (plain convolution)"
 
@@ -81,14 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_config(args.config, args.overrides)
         for seed in args.seeds:  # a whole table of one seed before the next
             for name in VARIANTS:
-                _train(config, name, seed, args.output, device)
+                stopped = _train(config, name, seed, args.output, device)
+                if stopped:
+                    print("stopped; the same command goes on", file=sys.stderr)
+                    return stopped
         rows = list(_rows(config, args.seeds, args.output, device))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+        return INPUT_ERROR
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return DIVERGED
     print(table(rows))
     with atomic_write(args.output / "ablation.json") as file:
         file.write(json.dumps([asdict(row) for row in rows], indent=1).encode())
@@ -104,13 +107,13 @@ def _folder(output: Path, name: str, seed: int) -> Path:
     return output / f"{list(VARIANTS).index(name)}-seed{seed}"
 
 
-def _train(config: TrainConfig, name: str, seed: int, output: Path, device: torch.device) -> None:
+def _train(config: TrainConfig, name: str, seed: int, output: Path, device: torch.device) -> int:
+    """One run, unless it is done; returns its exit status."""
     folder = _folder(output, name, seed)
     if (folder / "best.json").exists():
-        return
+        return 0
     print(f"{name}, seed {seed}: {folder}", flush=True)
-    if Run.start(variant_config(config, name, seed), folder, device).train() != 0:
-        raise KeyboardInterrupt
+    return Run.start(variant_config(config, name, seed), folder, device).train()
 
 
 def _rows(

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgnet_core import ablation
+from sgnet_core.ablation import PLAIN, VARIANTS, Row, table
+from sgnet_core.dcn import DCNv2
+from sgnet_core.network import create_model
+from sgnet_core.sconv import SConv2d
+from sgnet_core.training.divergence import Diverged
+
+TINY = [
+    *("model=sgnet_lite", "weights=none", "train=rooms:1:4", "validation=rooms:2:2"),
+    *("size=[32,48]", "batch=2", "iterations=1", "warmup=0", "workers=0", "class_balance=0"),
+]
+
+
+def run(folder: Path, *more: str) -> int:
+    (folder / "config.yaml").write_text("architecture: {shared_projector: false}\n")
+    arguments = ["--config", str(folder / "config.yaml"), "--output", str(folder / "out")]
+    return ablation.main([*arguments, "--seeds", "0", *more, "--set", *TINY])
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    names = [PLAIN, "φ + η + f from depth"]
+    monkeypatch.setattr(ablation, "VARIANTS", {name: VARIANTS[name] for name in names})
+    return names
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_has_the_parts_that_its_name_says(name: str) -> None:
+    model = create_model("sgnet_lite", 5, **{"shared_projector": False, **VARIANTS[name]})
+    sconvs = [m for m in model.modules() if isinstance(m, SConv2d)]
+    assert bool(sconvs) == ("η" in name or "f (" in name or "f from" in name)
+    for sconv in sconvs:
+        if "features" not in name:
+            assert (sconv.projector is not None) == ("φ" in name)
+        # Without η the generator is left out; the positions then are those of a convolution.
+        assert (sconv.offset_generator is not None) == ("η" in name)
+        assert (sconv.weight_generator is not None) == ("f (" in name or "f from" in name)
+    assert any(isinstance(m, DCNv2) for m in model.modules()) == ("DCNv2" in name)
+    spatial = {"HHA": "hha", "3D": "points", "features": "features", "none": "none"}
+    expected = next((kind for word, kind in spatial.items() if word in name), "depth")
+    assert model.config.spatial == expected
+
+
+def test_every_variant_is_trained_once(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path) == 0
+    rows = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert [row["name"] for row in rows] == two
+    for index, row in enumerate(rows):
+        result = json.loads((tmp_path / f"out/{index}-seed0/best.json").read_text())
+        assert row["miou"] == [result["miou"]]
+        assert row["p50_ms"] > 0
+    assert rows[0]["ratio"] == 1
+    assert rows[1]["parameters"] > rows[0]["parameters"]
+    assert "| φ + η + f from depth |" in capsys.readouterr().out
+    done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("out/*/best.json")}
+    assert run(tmp_path) == 0  # nothing left to train
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+
+
+def test_runs_that_end_otherwise_end_the_command(
+    two: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def diverges(*_: Any) -> int:
+        raise Diverged("the loss is nan: out/0-seed0/diverged.pt")
+
+    class Stopped:
+        @staticmethod
+        def start(*_: Any) -> Any:
+            return Stopped()
+
+        def train(self) -> int:
+            return 143
+
+    monkeypatch.setattr(ablation.Run, "train", diverges)
+    assert run(tmp_path) == 3
+    assert "out/0-seed0/diverged.pt" in capsys.readouterr().err
+    monkeypatch.setattr(ablation, "Run", Stopped)
+    assert run(tmp_path) == 143
+    assert "goes on" in capsys.readouterr().err
+    assert run(tmp_path, "--config", str(tmp_path / "none.yaml")) == 2
+
+
+def test_the_table_has_mean_and_standard_deviation() -> None:
+    row = Row("plain", [0.30, 0.32, 0.34], [0.6, 0.6, 0.6], 11_800_000, 12.34, 1.0)
+    assert table([row]).splitlines()[-1] == (
+        "| plain | 32.0 ± 2.0 | 60.0 ± 0.0 | 11.80 M | 12.3 | 1.00 |"
+    )
