@@ -2,7 +2,7 @@
 
 Both mcap and rosbag1 files are records one after the other, and an index at the end that readers
 start from. Where that is missing, `recovered` shows the file up to its last complete record, with
-an end made anew in memory; the file itself isn't touched.
+an end made anew in memory; the file itself isn't touched. For sqlite3, see `bag_recovery_db3`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+
+from sgnet_ros.bag_recovery_db3 import Db3Path, Db3Rows
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
 _MCAP_DATA_END, _MCAP_FOOTER = 0x0F, 0x02
@@ -85,14 +87,18 @@ class RecoveredPath(type(Path())):  # type: ignore[misc] # PosixPath or WindowsP
 
 
 def recovered(path: Path) -> Path:
-    """A path to give to a reader in place of that of a damaged .mcap or .bag file.
+    """A path to give to a reader in place of that of a damaged .mcap, .bag or .db3 file.
 
     Raises:
         ValueError: the file doesn't begin as such files do, or it is of another kind.
     """
+    if path.suffix == ".db3":
+        database = Db3Path(path)
+        database.rows = Db3Rows(path)
+        return database
     scans = {".mcap": _scan_mcap, ".bag": _scan_bag1}
     if path.suffix not in scans:
-        raise ValueError(f"{path} is no .mcap or .bag file")
+        raise ValueError(f"{path} is no .mcap, .bag or .db3 file")
     with open(path, "rb") as file:
         parts = scans[path.suffix](file)
     mended = RecoveredPath(path)

@@ -22,10 +22,11 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from sgnet_ros.bag_recovery import recovered
+from sgnet_ros.bag_recovery_db3 import Db3Path, Db3Storage, unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,20 @@ def _storage_files(folder: Path) -> list[Path]:
 
 
 def _opened(files: Sequence[Path]) -> AnyReader:
+    for path in files:
+        for file in _storage_files(path) if path.is_dir() else [path]:
+            if (
+                file.suffix == ".db3"
+                and not isinstance(file, Db3Path)
+                and (why := unfinished(file))
+            ):
+                raise BagError(why)  # rosbags takes no notice
     # Bags of older recorders hold no message definitions; those of the standard messages have not
     # changed since.
     reader = AnyReader(files, default_typestore=get_typestore(Stores.ROS2_JAZZY))
+    for inner in reader.readers:
+        if isinstance(inner, Reader) and isinstance(inner.path, Db3Path):
+            inner.storage = Db3Storage(inner.path)
     reader.open()
     return reader
 

@@ -48,8 +48,18 @@ def write_bag1(path: Path, compression: str | None) -> Path:
 
 
 def write_mcap(folder: Path, compression: str | None) -> Path:
+    write_bag2(folder, StoragePlugin.MCAP, compression)
+    return folder / f"{folder.name}.mcap"
+
+
+def write_db3(folder: Path) -> Path:
+    write_bag2(folder, StoragePlugin.SQLITE3, None)
+    return folder / f"{folder.name}.db3"
+
+
+def write_bag2(folder: Path, plugin: StoragePlugin, compression: str | None) -> None:
     store = get_typestore(Stores.ROS2_JAZZY)
-    writer = Writer2(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+    writer = Writer2(folder, version=9, storage_plugin=plugin)
     if compression:
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat[compression.upper()])
     with writer as bag:
@@ -57,7 +67,6 @@ def write_mcap(folder: Path, compression: str | None) -> Path:
         for topic, time, data in content():
             message = store.types[STRING](data)
             bag.write(links[topic], time, store.serialize_cdr(message, STRING))
-    return folder / f"{folder.name}.mcap"
 
 
 def readable(path: Path) -> list[Message]:
