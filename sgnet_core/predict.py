@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from sgnet_core.arguments import positive
 from sgnet_core.files import atomic_write
+from sgnet_core.holes import HolePolicy
 from sgnet_core.images import write_png
 from sgnet_core.labels import LabelSet
 from sgnet_core.ply import write_ply
@@ -123,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="factors of the input size whose scores are averaged (default: 1)",
     )
+    add(
+        "--holes",
+        choices=get_args(HolePolicy),
+        help="how pixels without depth are filled before the network sees them (default: as the "
+        "model was trained)",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     add("--precision", default="auto", choices=PRECISIONS, help="default: auto (fp16 on a GPU)")
     return parser
@@ -159,7 +167,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def _labeller(args: argparse.Namespace) -> Labeller:
     segmenter = Segmenter(args.model, args.device, args.precision)
-    return Labeller(segmenter, Path(args.out), args.scales, args.ply)
+    return Labeller(segmenter, Path(args.out), args.scales, args.ply, args.holes)
 
 
 @dataclass
@@ -171,6 +179,7 @@ class Labeller:
         out: folder of the results.
         scales: factors of the input size whose scores are averaged.
         ply: whether point clouds are written too.
+        holes: how pixels without depth are filled; None does as the model was trained.
         counts: (256,) pixels of every class so far.
     """
 
@@ -178,6 +187,7 @@ class Labeller:
     out: Path
     scales: Sequence[float]
     ply: bool
+    holes: HolePolicy | None = None
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
 
     def require_intrinsics(self, frame: RgbdFrame) -> None:
@@ -199,6 +209,7 @@ class Labeller:
             scores=scores,
             overlay=OVERLAY_ALPHA,
             scales=self.scales,
+            holes=self.holes,
         )
         self.counts += np.bincount(prediction.labels.ravel(), minlength=256)
         return prediction

@@ -37,7 +37,9 @@ def frame() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
     rgb = np.array(small.resize((81, 60), Image.Resampling.BICUBIC))
-    return rgb, rng.integers(0, 5000, (60, 81)).astype(np.uint16)
+    depth = rng.integers(0, 5000, (60, 81)).astype(np.uint16)
+    depth[20:30, 30:50] = 0
+    return rgb, depth
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +73,14 @@ def test_labels_overlay_and_scores_are_those_of_the_segmenter(
 ) -> None:
     scores = str(files / "deep" / "scores.npy")
     given = ("--intrinsics", "70", "71", "40", "30", "--depth-scale", "0.002")
-    assert main(arguments(files, *given, "--scores", scores, "--scales", "0.8", "1")) == 0
+    given += ("--scales", "0.8", "1", "--holes", "nearest")
+    assert main(arguments(files, *given, "--scores", scores)) == 0
     expected = Segmenter(model, "cpu").segment(
         *frame,
         Intrinsics(70, 71, 40, 30, 81, 60),
         depth_scale=0.002,
         scales=(0.8, 1),
+        holes="nearest",
         scores=True,
     )
     labels = read_labels(files / "out" / "labels.png")
@@ -101,6 +105,7 @@ def test_the_options_matter(files: Path) -> None:
         ("--intrinsics", "20", "20", "10", "9"),
         (*intrinsics, "--depth-scale", "0.005"),
         (*intrinsics, "--scales", "0.5", "1"),
+        (*intrinsics, "--holes", "nearest"),
     ]
     written = []
     for index, options in enumerate(variants):
