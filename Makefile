@@ -37,7 +37,7 @@ checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo soak bench docs docs-check test lint clean
+.PHONY: help setup demo soak bench docs docs-check test coverage lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -69,6 +69,9 @@ docs-check: setup ## Run every command of README and docs, made small
 
 test: lint ## Everything that has to hold: lint, types, tests
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest
+
+coverage: setup ## The tests, and which code they run; pages in out/coverage/
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest --cov --cov-report=term --cov-report=html
 
 lint: setup ## Style and types
 	$(PY) -m ruff check

@@ -61,10 +61,12 @@ EXTRAS_REQUIRE = {
     "dev": [
         "pytest>=8,<10",
         "pytest-timeout>=2.2,<3",
+        "pytest-cov>=7,<8",
         "hypothesis>=6.100,<7",
         "scikit-learn>=1.3,<2",
         "mypy>=2.4,<2.5",
         "ruff>=0.17,<0.18",
+        "pre-commit>=4,<5",
     ],
 }
 

@@ -48,7 +48,7 @@ class Rule:
 ROOMS = (("rooms:2000:200", "rooms:2000:2"), ("rooms:1000:100", "rooms:1000:2"))
 RULES = (
     Rule(r"^(ros2|colcon|rosdep|source|rviz2) ", skip="needs a ROS 2 distribution"),
-    Rule(r"^git |^cd |^pre-commit", skip="changes the checkout"),
+    Rule(r"^git |^cd |pre-commit", skip="changes the checkout"),
     Rule(r"^make ", replace=(("make ", "make --dry-run "),)),
     Rule(r"^(export|sudo|sysctl|docker|pip) ", skip="changes the machine"),
     Rule(r"pytest ", skip="is a test"),

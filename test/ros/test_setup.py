@@ -26,7 +26,16 @@ MODULES = {
 }
 # Tools that are run, and libraries that others import for us
 NOT_IMPORTED = {
-    *("furo", "mypy", "myst-parser", "pytest-timeout", "ruff", "sphinx"),
+    *(
+        "furo",
+        "mypy",
+        "myst-parser",
+        "pre-commit",
+        "pytest-cov",
+        "pytest-timeout",
+        "ruff",
+        "sphinx",
+    ),
     "tensorboard",
 }
 COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; not needed
