@@ -1,8 +1,9 @@
 """The whole path, for everybody to see: `python -m sgnet_ros.demo --source rooms --out out/demo`.
 
 Starts a camera and the node `sgnet` as processes of their own, watches them over DDS from this one,
-and leaves summary.json, pictures, and the node's outputs as a bag. Frames count once all three see
-each other; the first few, which don't count, tell what size and rate the device can follow.
+and leaves summary.json, pictures, a film, and the node's outputs as a bag. Frames count once all
+three see each other; the first few, which don't count, tell what size and rate the device can
+follow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sgnet_ros.camera import parse_size
 from sgnet_ros.demo_run import Demo, DemoError
 from sgnet_ros.domains import free_domain, stay_local
 from sgnet_ros.environment import prepare_environment
-from sgnet_ros.pictures import Picture, contact_sheet
+from sgnet_ros.pictures import Picture, contact_sheet, write_film
 from sgnet_ros.report import table
 
 _SHEET_ROWS = 6
@@ -69,6 +70,8 @@ def main() -> None:
         with Demo(args) as demo:
             summary = demo.run()
         save(args.out, summary, demo.pictures, demo.label_set)
+        if film := demo.latest:
+            write_film(args.out / "demo.webp", film)
     except DemoError as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
@@ -94,8 +97,9 @@ def save(
 def clear(out: Path) -> None:
     """Makes the folder, and takes away the results of an earlier run."""
     out.mkdir(parents=True, exist_ok=True)
-    for old in (out / "summary.json", out / "contact_sheet.png", *out.glob("overlay_*.png")):
-        old.unlink(missing_ok=True)
+    for name in ("summary.json", "contact_sheet.png", "demo.webp", "overlay_*.png"):
+        for old in out.glob(name):
+            old.unlink()
     shutil.rmtree(out / "bag", ignore_errors=True)
 
 

@@ -115,6 +115,11 @@ class Demo:
         return self._observer.pictures
 
     @property
+    def latest(self) -> list[Picture]:
+        """The last frames of the run, one after the other, at most 32."""
+        return self._observer.latest
+
+    @property
     def label_set(self) -> LabelSet:
         """The node's classes."""
         return self._observer.label_set()

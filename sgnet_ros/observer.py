@@ -125,6 +125,15 @@ class Observer(Node):
         """Frames spread over the run, at most 12."""
         return self._pictures
 
+    @property
+    def latest(self) -> list[Picture]:
+        """The last frames of the run, at most 32, of those of which everything has come."""
+        return [
+            self._picture(stamp, parts)
+            for stamp, parts in sorted(self._frames.items())
+            if self._needed <= parts.keys()
+        ]
+
     def label_set(self) -> LabelSet:
         """The node's classes.
 
@@ -201,8 +210,7 @@ class Observer(Node):
             self._frames.popitem(last=False)
         if self._score and kind in ("labels", "truth") and {"labels", "truth"} <= parts.keys():
             self._add_score(parts)
-        needed = {"rgb", "depth", "labels", "overlay"} | ({"truth"} if self._score else set())
-        if needed <= parts.keys():
+        if self._needed <= parts.keys():
             self._keep_picture(stamp, parts)
 
     def _add_score(self, parts: dict[str, bytes]) -> None:
@@ -210,21 +218,27 @@ class Observer(Node):
             self._confusion = ConfusionMatrix(len(self.label_set()))
         self._confusion.update(_mask(parts["truth"]), _mask(parts["labels"]))
 
+    @property
+    def _needed(self) -> set[str]:
+        """What a picture is made of."""
+        return {"rgb", "depth", "labels", "overlay"} | ({"truth"} if self._score else set())
+
+    def _picture(self, stamp: int, parts: dict[str, bytes]) -> Picture:
+        return Picture(
+            stamp_ns=stamp,
+            rgb=_color(parts["rgb"]),
+            depth=depth_view(_image(parts["depth"])).array,
+            labels=_mask(parts["labels"]),
+            overlay=_color(parts["overlay"]),
+            truth=_mask(parts["truth"]) if self._score else None,
+        )
+
     def _keep_picture(self, stamp: int, parts: dict[str, bytes]) -> None:
         """Keeps one now and then; when there are too many, every other one, half as often."""
         last = self._pictures[-1].stamp_ns if self._pictures else 0
         if stamp - last < self._interval_s * 1e9:
             return
-        self._pictures.append(
-            Picture(
-                stamp_ns=stamp,
-                rgb=_color(parts["rgb"]),
-                depth=depth_view(_image(parts["depth"])).array,
-                labels=_mask(parts["labels"]),
-                overlay=_color(parts["overlay"]),
-                truth=_mask(parts["truth"]) if self._score else None,
-            )
-        )
+        self._pictures.append(self._picture(stamp, parts))
         if len(self._pictures) > _MAX_PICTURES:
             self._pictures = self._pictures[::2]
             self._interval_s *= 2

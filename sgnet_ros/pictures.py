@@ -1,14 +1,17 @@
-"""What the demo shows: depth in colours, and a contact sheet with a legend."""
+"""What the demo shows: depth in colours, a contact sheet with a legend, and a film."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from sgnet_core.files import atomic_write
 from sgnet_core.images import overlay
 from sgnet_core.labels import LabelSet
 
@@ -22,6 +25,7 @@ _TRUTH_ALPHA = 0.6
 _TILE_WIDTH = 320
 _GAP = 6
 _TEXT = 14
+_FILM_QUALITY = 70
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
@@ -66,31 +70,68 @@ def contact_sheet(pictures: Sequence[Picture], label_set: LabelSet) -> Rgb:
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    measured = [p.depth[p.depth > 0] for p in pictures]
-    together = np.concatenate(measured) if any(m.size for m in measured) else np.array([1])
-    near, far = (int(d) for d in np.percentile(together, (1, 99)))
-    titles = ["colour", f"depth {near / 1000:.1f} to {far / 1000:.1f} m", "the node's overlay"]
-    rows = [[p.rgb, colorize_depth(p.depth, near, far), p.overlay] for p in pictures]
+    titles, rows = _rows(pictures)
     if all(p.truth is not None for p in pictures):
         titles.append("ground truth")
         for row, p in zip(rows, pictures, strict=True):
             if p.truth is not None:
                 row.append(overlay(p.rgb, p.truth, label_set, _TRUTH_ALPHA))
 
-    height, width = pictures[0].rgb.shape[:2]
+    tiles = _tiles(titles, rows)
+    legend = _legend(pictures, label_set, tiles.width - _GAP)
+    sheet = Image.new("RGB", (tiles.width, tiles.height + legend.height), _PAPER)
+    sheet.paste(tiles, (0, 0))
+    sheet.paste(legend, (0, tiles.height))
+    return np.asarray(sheet)
+
+
+def write_film(path: Path, pictures: Sequence[Picture]) -> None:
+    """Writes colour, depth and overlay of one picture after the other, at the pace of their stamps.
+
+    Args:
+        path: of the file, an animated WebP image that is shown again and again.
+        pictures: at least one, all of one size, in the order of their stamps.
+    """
+    titles, rows = _rows(pictures)
+    first, *rest = (_tiles(titles, [row]) for row in rows)
+    stamps_ms = [p.stamp_ns / 1e6 for p in pictures]
+    shown_ms = [max(1, round(b - a)) for a, b in pairwise(stamps_ms)]
+    shown_ms.append(shown_ms[-1] if shown_ms else 1000)
+    with atomic_write(path) as file:
+        first.save(
+            file,
+            "WEBP",
+            save_all=True,
+            append_images=rest,
+            duration=shown_ms,
+            loop=0,
+            quality=_FILM_QUALITY,
+        )
+
+
+def _rows(pictures: Sequence[Picture]) -> tuple[list[str], list[list[Rgb]]]:
+    """Titles, and for each picture colour, depth and overlay; depth in colours of one range."""
+    measured = [p.depth[p.depth > 0] for p in pictures]
+    together = np.concatenate(measured) if any(m.size for m in measured) else np.array([1])
+    near, far = (int(d) for d in np.percentile(together, (1, 99)))
+    titles = ["colour", f"depth {near / 1000:.1f} to {far / 1000:.1f} m", "the node's overlay"]
+    return titles, [[p.rgb, colorize_depth(p.depth, near, far), p.overlay] for p in pictures]
+
+
+def _tiles(titles: Sequence[str], rows: Sequence[Sequence[Rgb]]) -> Image.Image:
+    """The images of each row side by side, with the titles above."""
+    height, width = rows[0][0].shape[:2]
     tile = (_TILE_WIDTH, max(1, round(_TILE_WIDTH * height / width)))
-    legend = _legend(pictures, label_set, len(titles) * (tile[0] + _GAP))
     top = _TEXT + 2 * _GAP
-    sheet_size = (legend.width + _GAP, top + len(rows) * (tile[1] + _GAP) + legend.height)
-    sheet = Image.new("RGB", sheet_size, _PAPER)
+    size = (len(titles) * (tile[0] + _GAP) + _GAP, top + len(rows) * (tile[1] + _GAP))
+    sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
     for x, title in enumerate(titles):
         draw.text((_GAP + x * (tile[0] + _GAP), _GAP // 2), title, _INK, _font())
         for y, row in enumerate(rows):
             shown = Image.fromarray(row[x]).resize(tile, Image.Resampling.LANCZOS)
             sheet.paste(shown, (_GAP + x * (tile[0] + _GAP), top + y * (tile[1] + _GAP)))
-    sheet.paste(legend, (0, sheet.height - legend.height))
-    return np.asarray(sheet)
+    return sheet
 
 
 def _legend(pictures: Sequence[Picture], label_set: LabelSet, width: int) -> Image.Image:

@@ -109,7 +109,8 @@ def run(
     out = tmp_path_factory.mktemp("demo")
     (out / "overlay_99.png").touch()  # of an earlier run
     process = demo_process(
-        *("--source", folder, "--out", out, "--rate", RATE, "--model", model, "--device", "cpu")
+        *("--source", folder, "--out", out, "--rate", RATE, "--model", model, "--device", "cpu"),
+        *("--size", f"{SIZE[1]}x{SIZE[0]}"),  # a busy machine would go for less
     )
     text, _ = process.communicate(timeout=110)
     assert process.returncode == 0, text
@@ -218,6 +219,22 @@ def test_pictures_are_the_nodes_own(
     np.testing.assert_array_equal(read_rgb(run.out / "overlay_00.png"), expected)
     sheet = read_rgb(run.out / "contact_sheet.png")
     assert sheet.shape[1] == 4 * 326 + 6  # colour, depth, overlay, ground truth
+
+
+def test_the_film_shows_the_frames_one_after_the_other(
+    run: SimpleNamespace, recorded: dict[str, list[Any]], folder: Path
+) -> None:
+    frames = frames_of(run, recorded)
+    with PilImage.open(run.out / "demo.webp") as film:
+        assert (film.n_frames, film.size) == (COUNT, (3 * 326 + 6, 26 + 246))
+        for i, mask in zip(frames, masks(recorded), strict=True):
+            film.seek(i)
+            tile = np.array(film.convert("RGB").crop((658, 26, 978, 266))).astype(float)
+            rgb = read_rgb(folder / f"{i:03d}-color.png")
+            expected = PilImage.fromarray(overlay(rgb, mask, NYU40, 0.5))
+            expected = np.array(expected.resize((320, 240), PilImage.Resampling.LANCZOS))
+            assert np.abs(tile - expected).mean() < 8, i  # WebP; other frames differ by 50
+            assert film.info["duration"] == pytest.approx(1000 / RATE, abs=60)
 
 
 def test_it_says_what_it_does_and_ends_with_the_table(run: SimpleNamespace) -> None:

@@ -26,17 +26,8 @@ MODULES = {
 }
 # Tools that are run, and libraries that others import for us
 NOT_IMPORTED = {
-    *(
-        "furo",
-        "mypy",
-        "myst-parser",
-        "pre-commit",
-        "pytest-cov",
-        "pytest-timeout",
-        "ruff",
-        "sphinx",
-    ),
-    "tensorboard",
+    *("furo", "mypy", "myst-parser", "ruff", "sphinx", "tensorboard"),
+    *("pre-commit", "pytest-cov", "pytest-timeout"),
 }
 COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; not needed
 ROSDEP_KEYS = {
