@@ -2,210 +2,150 @@
 
 Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets beside
 their plain twins and the plain ways of running them), ``segmenter`` (numpy frame in, numpy labels
-out) and ``spatial`` (depth, 3D coordinates and HHA beside a plain convolution). What is compared
-runs in turns, on the same fresh random inputs, so that whatever else the machine does meets both; a
-ratio below 1 is faster than the reference. Networks have random weights.
+out), ``spatial`` (depth, 3D coordinates and HHA beside a plain convolution), ``training`` (a step)
+and ``node`` (camera, node and listener in processes of their own; needs ROS 2).
+
+What is compared runs in turns, on the same fresh inputs, so that whatever else the machine does
+meets both; a ratio below 1 is faster than the reference. OMP_NUM_THREADS sets the number of CPU
+threads. ``--load`` shows again what ``--json`` has kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
-import platform
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from sgnet_core.benchmark_suites import SUITES, Group
+from sgnet_core.benchmark_measure import Machine, Record, measure
+from sgnet_core.benchmark_suites import SUITES, SuiteError, groups
 from sgnet_core.files import atomic_write
 
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the result.
-
-    Attributes:
-        suite, name, device, dtype, shape: what was measured.
-        threads: that PyTorch and ONNX Runtime may use on the CPU.
-        p50_ms, p95_ms: milliseconds, median and 95th percentile.
-        reference: name of the case that it is compared with, measured in the same turns.
-        ratio: p50_ms over the reference's.
-        floor_ms: the device's own limit: the operations at the rate of a matrix product or the
-            least traffic at the rate of a copy, whichever takes longer; None if not counted.
-        memory_mb: peak of the device memory on a GPU; resident memory of the process on the CPU.
-    """
-
-    suite: str
-    name: str
-    device: str
-    dtype: str
-    shape: str
-    threads: int
-    p50_ms: float
-    p95_ms: float
-    reference: str
-    ratio: float
-    floor_ms: float | None
-    memory_mb: float
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The device, with the rates that bound everything on it.
-
-    Attributes:
-        device: that everything runs on.
-        copy_rate: bytes read and written per second by a copy of 64 MB.
-        matmul_rate: float operations per second of a 1024³ float32 matrix product.
-    """
-
-    device: torch.device
-    copy_rate: float
-    matmul_rate: float
-
-    @classmethod
-    def measure(cls, device: torch.device) -> Machine:
-        source = torch.rand(1 << 24, device=device)
-        target, square = torch.empty_like(source), torch.rand(1024, 1024, device=device)
-        copy = min(_time(lambda: target.copy_(source), device) for _ in range(10))
-        product = min(_time(lambda: square @ square, device) for _ in range(10))
-        return cls(device, 2 * source.nbytes / copy, 2 * 1024**3 / product)
-
-    def floor_ms(self, flops: int, traffic: int) -> float:
-        return 1000 * max(flops / self.matmul_rate, traffic / self.copy_rate)
-
-    def memory_mb(self) -> float:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 1e6
-        try:
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-        except OSError:  # not Linux
-            return float("nan")
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _time(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds, with the device's work in them."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-@torch.inference_mode()
-def measure(group: Group, machine: Machine, repeats: int, warm_up: int) -> list[Record]:
-    """All cases of a group, in turns."""
-    seconds: dict[str, list[float]] = {case.name: [] for case in group.cases}
-    memory: dict[str, float] = {}
-    for _ in range(warm_up + repeats):
-        inputs = group.fresh()
-        for case in group.cases:
-            if machine.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(machine.device)
-            seconds[case.name].append(_time(partial(case.run, inputs), machine.device))
-            memory[case.name] = machine.memory_mb()
-    p50 = {name: median(values[warm_up:]) * 1000 for name, values in seconds.items()}
-    records = []
-    for case in group.cases:
-        ordered = sorted(seconds[case.name][warm_up:])
-        floor = None
-        if case.bytes:
-            with FlopCounterMode(display=False) as counter:
-                case.run(inputs)
-            floor = round(machine.floor_ms(counter.get_total_flops(), case.bytes), 4)
-        record = Record(
-            suite=group.suite,
-            name=case.name,
-            device=machine.device.type,
-            dtype="float32",
-            shape=group.shape,
-            threads=torch.get_num_threads(),
-            p50_ms=round(p50[case.name], 3),
-            p95_ms=round(1000 * ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 3),
-            reference=case.reference,
-            ratio=round(p50[case.name] / p50[case.reference], 3),
-            floor_ms=floor,
-            memory_mb=round(memory[case.name], 1),
-        )
-        records.append(record)
-    return records
-
-
-def table(records: Sequence[Record]) -> str:
-    """The records as aligned text, a line each."""
-    rows = [("suite", "shape", "name", "p50 ms", "p95 ms", "floor ms", "ratio", "to")]
-    for r in records:
-        floor = "" if r.floor_ms is None else f"{r.floor_ms:.2f}"
-        to = "" if r.reference == r.name else r.reference
-        times = (f"{r.p50_ms:.2f}", f"{r.p95_ms:.2f}", floor, f"{r.ratio:.2f}")
-        rows.append((r.suite, r.shape, r.name, *times, to))
-    widths = [max(len(row[i]) for row in rows) for i in range(8)]
-    lines = []
-    for row in rows:
-        left = (cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
-        right = (cell.rjust(width) for cell, width in zip(row[3:7], widths[3:7], strict=True))
-        lines.append("  ".join((*left, *right, row[7])).rstrip())
-    return "\n".join(lines)
+LIMIT_S = 15.0
+"""Per group; slower ones get few rounds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.benchmark",
-        description="Measure operator, networks and Segmenter, each beside its reference. "
-        "OMP_NUM_THREADS sets the number of CPU threads.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
-    parser.add_argument("--quick", action="store_true", help="small sizes, few repeats: seconds")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
     parser.add_argument("--json", metavar="F", help="also write the records as a JSON list")
-    args = parser.parse_args(argv)
-    machine = Machine.measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    print(
-        f"{_device_name(machine.device)}, {torch.get_num_threads()} CPU threads, torch "
-        f"{torch.__version__}; copy {machine.copy_rate / 1e9:.1f} GB/s, matrix product "
-        f"{machine.matmul_rate / 1e9:.0f} GFLOP/s"
+    parser.add_argument("--load", metavar="F", nargs="+", help="show these, and measure nothing")
+    parser.add_argument(
+        "--plots",
+        metavar="DIR",
+        type=Path,
+        help="also draw latency over resolution and over depth of the network (suite network)",
     )
-    records: list[Record] = []
-    for group in groups(args.suite, machine.device, args.quick):
-        records += measure(group, machine, *((3, 1) if args.quick else (30, 3)))
-    print(table(records))
-    if args.json:
-        try:
-            with atomic_write(args.json) as file:
-                text = json.dumps([asdict(record) for record in records], indent=1)
-                file.write(text.encode() + b"\n")
-        except OSError as error:
-            parser.exit(2, f"benchmark: cannot write {error.filename}: {error.strerror}\n")
+    parser.add_argument(
+        "--accuracy",
+        metavar="F",
+        type=Path,
+        help="with --plots: ablation.json of sgnet_core.ablation, to draw accuracy over latency",
+    )
+    args = parser.parse_args(argv)
+    if args.accuracy and not args.plots:
+        parser.error("--accuracy needs --plots DIR")
+    status = 0
+    try:
+        if args.load:
+            records = [record for path in args.load for record in load(path)]
+        else:
+            records = []
+            names = list(SUITES) if args.suite == "all" else [args.suite]
+            status = _run(names, args.quick, args.json, records)
+        print(table(records))
+        if args.plots:
+            from sgnet_core.benchmark_plots import draw
+
+            for path in draw(records, args.plots, args.accuracy):
+                print(f"written: {path}")
+    except OSError as error:
+        parser.exit(2, f"benchmark: {error.filename}: {error.strerror}\n")
+    except (SuiteError, ValueError, ModuleNotFoundError) as error:
+        parser.exit(2, f"benchmark: {error}\n")
+    return status
+
+
+def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list[Record]) -> int:
+    """Adds the records of the suites, and keeps them as they come; returns the exit status.
+
+    Raises:
+        SuiteError: the only suite cannot run; one of several is left out, with a note.
+        OSError: the JSON file cannot be written.
+    """
+    machine = Machine.measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        for name in names:
+            try:
+                with contextlib.closing(groups(name, machine.device, quick)) as found:
+                    for group in found:
+                        records += measure(group, machine, *((3, 1) if quick else (30, 3)), LIMIT_S)
+                        if json_path:
+                            _save(records, json_path)
+            except SuiteError as error:
+                if len(names) == 1:
+                    raise
+                print(f"left out: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    if json_path and not records:
+        _save(records, json_path)
     return 0
 
 
-def groups(suite: str, device: torch.device, quick: bool) -> Iterator[Group]:
-    """The groups of one suite, or of all."""
-    for name, make in SUITES.items():
-        if suite in (name, "all"):
-            yield from make(device, quick)
+def _save(records: Sequence[Record], path: str) -> None:
+    with atomic_write(path) as file:
+        text = json.dumps([asdict(record) for record in records], indent=1)
+        file.write(text.encode() + b"\n")
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+def load(path: str) -> list[Record]:
+    """The records in a file that ``--json`` has written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file; the message names it.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        return [Record(**entry) for entry in json.loads(Path(path).read_bytes())]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no result of this version's --json: {error}") from error
+
+
+def table(records: Sequence[Record]) -> str:
+    """The records as aligned text, a line each, under a line about machine and date."""
+    rows = [("suite", "shape", "name", "p50 ms", "p95 ms", "floor ms", "MB", "ratio", "to")]
+    for r in records:
+        floor = "" if r.floor_ms is None else f"{r.floor_ms:.2f}"
+        to = "" if r.reference == r.name else r.reference
+        figures = (f"{r.p50_ms:.2f}", f"{r.p95_ms:.2f}", floor, f"{r.memory_mb:.0f}")
+        rows.append((r.suite, r.shape, r.name, *figures, f"{r.ratio:.2f}", to))
+    widths = [max(len(row[i]) for row in rows) for i in range(9)]
+    lines: list[str] = []
+    for record, row in zip(records, rows[1:], strict=True):
+        source = f"{record.date}: {record.machine}"
+        if source not in lines:
+            lines += [source, _aligned(rows[0], widths)]
+        lines.append(_aligned(row, widths))
+    return "\n".join(lines)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    left = (cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
+    right = (cell.rjust(width) for cell, width in zip(row[3:8], widths[3:8], strict=True))
+    return "  ".join((*left, *right, row[8])).rstrip()
 
 
 if __name__ == "__main__":

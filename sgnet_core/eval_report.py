@@ -231,13 +231,13 @@ def _charts(curve: Sequence[Mapping[str, float]]) -> list[Chart]:
         if len(points) < 2:
             continue
         end = max(x for x, _ in points)
-        ticks = _ticks(min(0.0, *(y for _, y in points)), max(y for _, y in points))
+        ticks = round_ticks(min(0.0, *(y for _, y in points)), max(y for _, y in points))
         low, high = ticks[0], ticks[-1]
         charts.append(
             Chart(
                 title,
                 [(100 * x / end, 100 * (high - y) / (high - low)) for x, y in points],
-                [(100 * x / end, f"{x:g}") for x in _ticks(0, end) if x <= end],
+                [(100 * x / end, f"{x:g}") for x in round_ticks(0, end) if x <= end],
                 [(100 * (high - y) / (high - low), f"{y:g}") for y in ticks],
                 end,
             )
@@ -245,7 +245,7 @@ def _charts(curve: Sequence[Mapping[str, float]]) -> list[Chart]:
     return charts
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """About five round numbers that enclose the range."""
     span = (high - low) or 1.0
     power = 10 ** math.floor(math.log10(span / 4))

@@ -1,0 +1,301 @@
+"""What the benchmark's figures are and how they come about: cases in turns, on fresh inputs."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+LEAST_ROUNDS = 5
+"""Of a group that takes longer than it should."""
+
+_QUIET_S = 1.0  # patience with threads that do not go to sleep
+
+
+class Took(NamedTuple):
+    """What a case returns that is not timed here: it knows by itself what it took.
+
+    Attributes:
+        seconds: that it took.
+        memory_mb: of the process that did it, as in `Record`.
+    """
+
+    seconds: float
+    memory_mb: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to do something.
+
+    Attributes:
+        name: unique in its group.
+        run: does it, on what the group's ``fresh`` returned; a `Took` that it returns counts.
+        reference: the case of the group it is compared with; itself for a reference.
+        bytes: that must be read and written at least: weights, inputs, outputs; 0 if unknown.
+        dtype: of the arithmetic.
+    """
+
+    name: str
+    run: Callable[[Any], object]
+    reference: str
+    bytes: int = 0
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that do the same on the same inputs.
+
+    Attributes:
+        suite: they belong to.
+        shape: of the input, e.g. "1x3x240x320".
+        fresh: makes new inputs.
+        cases: to be measured in turns.
+        training: gradients are needed.
+    """
+
+    suite: str
+    shape: str
+    fresh: Callable[[], Any]
+    cases: Sequence[Case]
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the result.
+
+    Attributes:
+        suite, name, device, dtype, shape: what was measured.
+        threads: that PyTorch and ONNX Runtime may use on the CPU.
+        p50_ms, p95_ms: milliseconds, median and 95th percentile.
+        spread_ms: between the first and the third quartile.
+        rounds: how many values these are made of.
+        reference: name of the case that it is compared with, measured in the same turns.
+        ratio: p50_ms over the reference's.
+        gflop: operations of convolutions and matrix products, 10⁹; None if not counted.
+        traffic_mb: that must be read and written at least, 10⁶ bytes; None if not counted.
+        floor_ms: the device's own limit: the operations at the rate of a matrix product or the
+            least traffic at the rate of a copy, whichever takes longer; None if not counted.
+        memory_mb: peak of the device memory on a GPU; resident memory of the process on the CPU.
+        machine: the device, its rates and the versions; date: of the measurement.
+    """
+
+    suite: str
+    name: str
+    device: str
+    dtype: str
+    shape: str
+    threads: int
+    p50_ms: float
+    p95_ms: float
+    spread_ms: float
+    rounds: int
+    reference: str
+    ratio: float
+    gflop: float | None
+    traffic_mb: float | None
+    floor_ms: float | None
+    memory_mb: float
+    machine: str
+    date: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device, with the rates that bound everything on it.
+
+    Attributes:
+        device: that everything runs on.
+        dtype: that networks run in there: float16 on a GPU, else float32.
+        copy_rate: bytes read and written per second by a copy that no cache holds.
+        matmul_rate: operations per second of a matrix product in ``dtype``.
+    """
+
+    device: torch.device
+    dtype: str
+    copy_rate: float
+    matmul_rate: float
+
+    @classmethod
+    def measure(cls, device: torch.device) -> Machine:
+        """Copies 64 MB and multiplies 1024² matrices; on a GPU 1 GB and 8192²."""
+        cuda = device.type == "cuda"
+        dtype, side = (torch.float16, 8192) if cuda else (torch.float32, 1024)
+        source = torch.rand(1 << (28 if cuda else 24), device=device)
+        target, square = torch.empty_like(source), torch.rand(side, side, device=device).to(dtype)
+        copy = min(_time(lambda: target.copy_(source), device) for _ in range(10))
+        product = min(_time(lambda: square @ square, device) for _ in range(10))
+        name = str(dtype).removeprefix("torch.")
+        return cls(device, name, 2 * source.nbytes / copy, 2 * side**3 / product)
+
+    def floor_ms(self, flops: int, traffic: int) -> float:
+        return 1000 * max(flops / self.matmul_rate, traffic / self.copy_rate)
+
+    def __str__(self) -> str:
+        versions = [f"torch {torch.__version__}"]
+        for package in ("onnxruntime", "triton"):
+            try:
+                versions.append(f"{package} {importlib.metadata.version(package)}")
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return (
+            f"{_device_name(self.device)}, {torch.get_num_threads()} CPU threads, "
+            f"{', '.join(versions)}; copy {self.copy_rate / 1e9:.1f} GB/s, {self.dtype} matrix "
+            f"product {self.matmul_rate / 1e9:.0f} GFLOP/s"
+        )
+
+
+def measure(
+    group: Group, machine: Machine, repeats: int, warm_up: int, limit_s: float = math.inf
+) -> list[Record]:
+    """All cases of a group, in turns, each from a process that has come to rest.
+
+    Threads that have nothing to do wait a while in a loop, in case there is something soon: those
+    of one case would slow the next. So each case waits until they sleep, as they do between the
+    frames of a camera.
+
+    Args:
+        group: what is measured.
+        machine: where.
+        repeats, warm_up: rounds that count, and rounds before those.
+        limit_s: seconds after which no more than `LEAST_ROUNDS` are measured.
+    """
+    seconds: dict[str, list[float]] = {case.name: [] for case in group.cases}
+    memory: dict[str, float] = {}
+    inputs = None
+    with torch.inference_mode(not group.training):
+        for counts in _rounds(f"{group.suite} {group.shape}", repeats, warm_up, limit_s):
+            inputs = group.fresh()
+            for case in group.cases:
+                come_to_rest()
+                took = run_timed(partial(case.run, inputs), machine.device)
+                memory[case.name] = took.memory_mb
+                if counts:
+                    seconds[case.name].append(took.seconds)
+        p50 = {name: median(values) * 1000 for name, values in seconds.items()}
+        records = []
+        for case in group.cases:
+            ordered = sorted(seconds[case.name])
+            gflop = floor = None
+            if case.bytes:
+                with FlopCounterMode(display=False) as counter:
+                    case.run(inputs)
+                gflop = round(counter.get_total_flops() / 1e9, 4)
+            if case.bytes and case.dtype == machine.dtype:
+                floor = round(machine.floor_ms(counter.get_total_flops(), case.bytes), 4)
+            record = Record(
+                suite=group.suite,
+                name=case.name,
+                device=machine.device.type,
+                dtype=case.dtype,
+                shape=group.shape,
+                threads=torch.get_num_threads(),
+                p50_ms=round(p50[case.name], 3),
+                p95_ms=round(1000 * _at(ordered, 0.95), 3),
+                spread_ms=round(1000 * (_at(ordered, 0.75) - _at(ordered, 0.25)), 3),
+                rounds=len(ordered),
+                reference=case.reference,
+                ratio=round(p50[case.name] / p50[case.reference], 3),
+                gflop=gflop,
+                traffic_mb=case.bytes / 1e6 or None,
+                floor_ms=floor,
+                memory_mb=round(memory[case.name], 1),
+                machine=str(machine),
+                date=datetime.date.today().isoformat(),
+            )
+            records.append(record)
+    return records
+
+
+def _rounds(title: str, repeats: int, warm_up: int, limit_s: float) -> Iterator[bool]:
+    """One item a round: whether it counts."""
+    start = time.perf_counter()
+    with tqdm(total=warm_up + repeats, desc=title, leave=False) as bar:
+        for i in range(warm_up):
+            if i == 0 or time.perf_counter() - start < limit_s / 5:
+                yield False
+            bar.update()
+        for i in range(repeats):
+            if i >= LEAST_ROUNDS and time.perf_counter() - start > limit_s:
+                break
+            yield True
+            bar.update()
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def come_to_rest() -> None:
+    """Returns when the threads of this process sleep, after a second at the latest."""
+    patience = time.perf_counter() + _QUIET_S
+    while time.perf_counter() < patience:
+        before = time.process_time()  # of all threads
+        time.sleep(0.01)
+        if time.process_time() - before < 0.002:
+            return
+
+
+def run_timed(run: Callable[[], object], device: torch.device) -> Took:
+    """What one call takes, or says that it took."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds, result = _timed(run, device)
+    return result if isinstance(result, Took) else Took(seconds, memory_mb(device))
+
+
+def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:
+    """Seconds, with the device's work in them (by the device's own clock), and the result."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        result = run()
+        return time.perf_counter() - start, result
+    torch.cuda.synchronize(device)
+    with torch.cuda.device(device):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        result = run()
+        end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000, result
+
+
+def _time(run: Callable[[], object], device: torch.device) -> float:
+    return _timed(run, device)[0]
+
+
+def memory_mb(device: torch.device) -> float:
+    """As `Record` has it; NaN where this cannot be found out."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return math.nan
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
