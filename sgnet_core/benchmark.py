@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -88,11 +88,10 @@ def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list
     try:
         for name in names:
             try:
-                with contextlib.closing(groups(name, machine.device, quick)) as found:
-                    for group in found:
-                        records += measure(group, machine, *((3, 1) if quick else (30, 3)), LIMIT_S)
-                        if json_path:
-                            _save(records, json_path)
+                for found in _measured(name, machine, quick):
+                    records += found
+                    if json_path:
+                        _save(records, json_path)
             except SuiteError as error:
                 if len(names) == 1:
                     raise
@@ -100,9 +99,21 @@ def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    if json_path and not records:
-        _save(records, json_path)
     return 0
+
+
+def _measured(suite: str, machine: Machine, quick: bool) -> Iterator[list[Record]]:
+    """Group by group; one that a GPU has no room for is left out, with a note."""
+    rounds = (3, 1) if quick else (30, 3)
+    with contextlib.closing(groups(suite, machine.device, quick)) as found:
+        for group in found:
+            try:
+                records = measure(group, machine, *rounds, LIMIT_S)
+            except torch.OutOfMemoryError:
+                title = f"{group.suite} {group.shape}"
+                print(f"left out: {title} does not fit into memory", file=sys.stderr)
+                continue
+            yield records
 
 
 def _save(records: Sequence[Record], path: str) -> None:

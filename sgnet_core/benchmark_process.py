@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -50,6 +51,7 @@ def _prepare(
     arguments: Sequence[object],
 ) -> None:
     global _prepared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     torch.set_num_threads(threads)
     _prepared = device, make(*arguments)
 

@@ -244,7 +244,7 @@ def _is_bag(path: Path) -> bool:
 def _bag(path: Path, calibration: Calibration) -> Input:
     """A recording, read by `sgnet_ros`, which reads them without ROS.
 
-    It is imported here and nowhere else in the library, which does not depend on it.
+    It is imported when it is needed: the library does not depend on it.
 
     Raises:
         InputError: it cannot be read, or what it takes to read it is not installed.

@@ -207,9 +207,21 @@ def test_the_command_measures_everything(
 
 def record(name: str = "a", machine: str = "m", **figures: Any) -> Record:
     known = {
-        "suite": "s", "device": "cpu", "dtype": "float32", "shape": "1", "threads": 2,
-        "p50_ms": 12.345, "p95_ms": 20.0, "spread_ms": 1.0, "rounds": 30, "reference": "a",
-        "ratio": 1.0, "gflop": None, "traffic_mb": None, "floor_ms": None, "memory_mb": 70.6,
+        "suite": "s",
+        "device": "cpu",
+        "dtype": "float32",
+        "shape": "1",
+        "threads": 2,
+        "p50_ms": 12.345,
+        "p95_ms": 20.0,
+        "spread_ms": 1.0,
+        "rounds": 30,
+        "reference": "a",
+        "ratio": 1.0,
+        "gflop": None,
+        "traffic_mb": None,
+        "floor_ms": None,
+        "memory_mb": 70.6,
         "date": "2026-01-02",
     }
     return Record(name=name, machine=machine, **{**known, **figures})
@@ -254,6 +266,24 @@ def test_what_was_measured_before_an_interruption_is_kept(
     assert main(["--quick", "--json", str(tmp_path / "f.json")]) == 130
     assert [r.name for r in load(str(tmp_path / "f.json"))] == ["a"]
     assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["s", "1", "a"]
+
+
+@pytest.mark.usefixtures("no_rates")
+def test_what_does_not_fit_into_a_gpu_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    large = Group("s", "16x3x720x1280", lambda: 0, [Case("large", fail, "large")])
+    monkeypatch.setattr(
+        "sgnet_core.benchmark.groups", lambda *args: (group for group in (large, *one_group()))
+    )
+    assert main(["--quick", "--suite", "network"]) == 0
+    printed = capsys.readouterr()
+    assert "left out: s 16x3x720x1280 does not fit into memory" in printed.err
+    assert "large" not in printed.out
+    assert printed.out.splitlines()[-1].split()[:3] == ["s", "1", "a"]
 
 
 @pytest.mark.usefixtures("no_rates")
