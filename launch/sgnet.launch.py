@@ -20,8 +20,7 @@ from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.environment import prepare_environment, share_file
 from sgnet_ros.launching import optional_arguments, rviz, value
-from sgnet_ros.publishers import OUTPUTS
-from sgnet_ros.sharing import camera_names, listed
+from sgnet_ros.names import OUTPUTS, camera_names, listed
 
 
 class Camera(NamedTuple):

@@ -16,10 +16,9 @@ from launch_ros.actions import Node
 
 from sgnet_ros.environment import prepare_environment, share_file
 
-OUTPUTS = ("labels", "overlay", "color", "points", "camera_info")
-"""Of the node, as config/sgnet.rviz shows them."""
-
-_RVIZ_CAMERA = "/camera/camera/color/image_raw"  # as in config/sgnet.rviz
+# as in config/sgnet.rviz
+_RVIZ_OUTPUTS = ("labels", "overlay", "color", "points", "camera_info")
+_RVIZ_CAMERA = "/camera/camera/color/image_raw"
 
 
 def value(context: LaunchContext, name: str) -> str:
@@ -73,7 +72,7 @@ def rviz(
         rgb_topic: of the camera.
         frame: of the camera; None takes the one in the file.
     """
-    topics = {f"/sgnet/{name}": f"{node_name}/{name}" for name in OUTPUTS}
+    topics = {f"/sgnet/{name}": f"{node_name}/{name}" for name in _RVIZ_OUTPUTS}
     topics[_RVIZ_CAMERA] = rgb_topic
     arguments = ["-d", str(share_file("config/sgnet.rviz"))]
     return Node(

@@ -31,11 +31,12 @@ from sgnet_core.segmenter import Segmenter
 from sgnet_ros.activation import Activation, slop_ns
 from sgnet_ros.diagnostics import Diagnostics, Throttle
 from sgnet_ros.environment import prepare_environment
+from sgnet_ros.names import camera_names
 from sgnet_ros.parameters import Parameters, Settings
 from sgnet_ros.processor import Frame
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import DeviceHealth, free_cached_memory
-from sgnet_ros.sharing import Models, Turns, camera_names
+from sgnet_ros.sharing import Models, Turns
 
 _WARM_UP_SIZE = (480, 640)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -99,9 +100,7 @@ class SGNetNode(LifecycleNode):
             return TransitionCallbackReturn.ERROR
         active.enabled = self._enabled
         self._active, topics = active, active.topics
-        self._diagnostics.watch(
-            active.matcher, active.processor.counters, (topics.rgb, topics.depth)
-        )
+        self._diagnostics.watch(active.matcher, active.processor.counters, active.images)
         self._diagnostics.state = "active"
         self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
         return super().on_activate(state)

@@ -22,8 +22,7 @@ from sgnet_core.holes import HolePolicy
 from sgnet_core.model_file import default_model_path
 from sgnet_core.segmenter import BACKENDS, PRECISIONS
 from sgnet_ros.inputs import TRANSPORTS
-from sgnet_ros.publishers import OUTPUTS
-from sgnet_ros.sharing import camera_names
+from sgnet_ros.names import OUTPUTS, camera_names
 from sgnet_ros.transforms import parse_pose
 
 FillHoles = Literal["auto"] | HolePolicy

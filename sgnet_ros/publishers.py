@@ -18,9 +18,7 @@ from sgnet_core.labels import LabelSet
 from sgnet_core.model_info import ModelInfo
 from sgnet_core.segmenter import Prediction
 from sgnet_ros.images import ImageArray, image_message
-
-OUTPUTS = ("labels", "confidence", "overlay", "color", "points")
-"""Topics with a message per frame that a node can do without."""
+from sgnet_ros.names import OUTPUTS
 
 # Reliable publishers suit reliable and best-effort subscribers alike.
 _FRAMES = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import weakref
 from collections import deque
@@ -12,8 +11,6 @@ from types import TracebackType
 
 from sgnet_core.model_file import default_model_path
 from sgnet_core.segmenter import Segmenter
-
-_NAME = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 class Models:
@@ -79,24 +76,3 @@ class Turns:
         with self._changed:
             self._queue.popleft()
             self._changed.notify_all()
-
-
-def listed(text: str) -> list[str]:
-    """The words of a text such as "front rear" or "[front, rear]"."""
-    words = [word.strip("'\"") for word in re.split(r"[\s,]+", text.strip().strip("[]"))]
-    return [word for word in words if word]
-
-
-def camera_names(text: str) -> list[str]:
-    """Namespaces of cameras, of a text such as "front rear" or "[front, rear]".
-
-    Raises:
-        ValueError: one is no ROS name, or comes twice.
-    """
-    names = [name.strip("/") for name in listed(text) if name.strip("/")]
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"'{name}' is no namespace: letters, digits and _ between slashes")
-        if names.count(name) > 1:
-            raise ValueError(f"camera '{name}' is named twice")
-    return names

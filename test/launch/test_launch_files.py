@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,17 @@ def context(name: str, **given: str) -> LaunchContext:
 
 def test_the_launch_files_are_these() -> None:
     assert FILES == ["demo", "replay_eval", "sgnet"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_launching_needs_no_pytorch(name: str) -> None:
+    """`ros2 launch` is the distribution's Python, not that of the node."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from launch.launch_description_sources import *; "
+        f"get_launch_description_from_python_launch_file('launch/{name}.launch.py')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros import node as node_module
 from sgnet_ros.camera_model import intrinsics_of
-from sgnet_ros.publishers import OUTPUTS
+from sgnet_ros.names import OUTPUTS
 
 
 def change(robot: Any, transition: int) -> bool:

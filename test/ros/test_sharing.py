@@ -16,7 +16,8 @@ import pytest
 from sensor_msgs.msg import Image
 
 from sgnet_core.segmenter import Segmenter
-from sgnet_ros.sharing import Models, Turns, camera_names
+from sgnet_ros.names import camera_names
+from sgnet_ros.sharing import Models, Turns
 from sgnet_ros.worker import Worker
 
 

@@ -1,0 +1,34 @@
+"""Names that launch files and node agree on; imports nothing, so that launching starts at once.
+
+`ros2 launch` runs in the distribution's Python, which need not have PyTorch.
+"""
+
+from __future__ import annotations
+
+import re
+
+OUTPUTS = ("labels", "confidence", "overlay", "color", "points")
+"""Topics with a message per frame that a node can do without."""
+
+_NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
+
+
+def listed(text: str) -> list[str]:
+    """The words of a text such as "front rear" or "[front, rear]"."""
+    words = [word.strip("'\"") for word in re.split(r"[\s,]+", text.strip().strip("[]"))]
+    return [word for word in words if word]
+
+
+def camera_names(text: str) -> list[str]:
+    """Namespaces of cameras, of a text such as "front rear" or "[front, rear]".
+
+    Raises:
+        ValueError: one is no ROS name, or comes twice.
+    """
+    names = [name.strip("/") for name in listed(text) if name.strip("/")]
+    for name in names:
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(f"'{name}' is no namespace: letters, digits and _ between slashes")
+        if names.count(name) > 1:
+            raise ValueError(f"camera '{name}' is named twice")
+    return names
