@@ -41,6 +41,7 @@ class Activation:
     Attributes:
         enabled: whether frames are taken; set it at any time.
         topics: resolved names of the inputs.
+        images: topic and message type of colour and of depth.
         matcher, processor: for their counters.
     """
 
@@ -71,6 +72,9 @@ class Activation:
             )
         ]
         self.topics = Topics(*(s.topic_name for s in (rgb.sub, depth.sub, *infos)))
+        self.images = [
+            (s.topic_name, f"sensor_msgs/msg/{s.msg_type.__name__}") for s in (rgb.sub, depth.sub)
+        ]
         transforms = StaticTransforms()
         static = subscribe_transforms(node, transforms)
         self.matcher: PairMatcher[Image] = PairMatcher(slop_ns(now), now.queue_size)

@@ -169,6 +169,7 @@ class Camera(Node):
         count = max(2, _RENDER_BYTES // size)
         if self._args.seconds:
             count = min(count, math.ceil(self._args.seconds * self._rate_hz) + 1)
+        self.get_logger().info(f"drawing up to {count} rooms; no images until that is done")
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from sgnet_core.labels import LabelSet
 from sgnet_ros.bags import BagWriter
+from sgnet_ros.diagnostics import NO_PAIR
 from sgnet_ros.environment import share_file
 from sgnet_ros.frames import Size
 from sgnet_ros.observer import Observer
@@ -315,8 +316,11 @@ class Demo:
                     f"{child.module} ended (status {child.process.returncode}); the end of "
                     f"{child.log}:\n{child.tail()}"
                 )
+            playing = self._observer.rgb_headers and self._camera.running
             for line in child.new_warnings():
-                tqdm.write(line, file=sys.stderr)
+                # Before and after it plays, the camera is silent on purpose.
+                if playing or NO_PAIR not in line:
+                    tqdm.write(line, file=sys.stderr)
 
 
 def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +31,14 @@ _TOLERATED_LOSS = 0.05
 """Share of images without a partner that is no reason for a warning (start-up, a lost image)."""
 _SILENT_AFTER_S = 3.0
 _HANGS_AFTER_S = 10.0
-_IMAGE = "sensor_msgs/msg/Image"
+_NO_PUBLISHER = "no publisher"
+NO_PAIR = "no RGB-D pair"
+_BACK = {"camera": "a camera is there", "pairs": "pairs come again", "labels": "labels come again"}
 _HARMLESS = {"overload", "disabled"}
 """Causes for which frames are meant to be dropped."""
+
+_PublishersOf = Callable[[str, str], str]
+"""Topic and its expected type → who publishes it."""
 
 
 class Throttle:
@@ -136,14 +141,18 @@ class Diagnostics:
         self._run: _Run | None = None
 
     def watch(
-        self, matcher: PairMatcher[Image], counters: FrameCounters, topics: tuple[str, str]
+        self,
+        matcher: PairMatcher[Image],
+        counters: FrameCounters,
+        topics: Sequence[tuple[str, str]],
     ) -> None:
         """Reports on an activation from now on.
 
         Args:
             matcher: of its synchroniser.
             counters: of its pairs.
-            topics: resolved names of the RGB and the depth topic.
+            topics: resolved names of the RGB and the depth topic, each with its message type
+                (``sensor_msgs/msg/Image``).
         """
         self._run = _Run(matcher, counters, topics, self._clock())
 
@@ -180,18 +189,18 @@ class Diagnostics:
 
     def _log(self, run: _Run) -> None:
         logger = self._node.get_logger()
-        if run.news and run.silence:
+        if run.news and run.silence in ("pairs", "labels"):
             logger.warning(run.news)
         elif run.news:
             logger.info(run.news)
         if warning := run.unmatched_warning(self._clock(), self._publishers_of):
             logger.warning(warning)
 
-    def _publishers_of(self, topic: str) -> str:
-        """How many publish a topic, with which reliability, and what if it isn't images."""
+    def _publishers_of(self, topic: str, expected: str) -> str:
+        """How many publish a topic, with which reliability, and what if it isn't as expected."""
         found = self._node.get_publishers_info_by_topic(topic)
         if not found:
-            return "no publisher"
+            return _NO_PUBLISHER
         kinds = {
             "reliable"
             if info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
@@ -199,8 +208,8 @@ class Diagnostics:
             for info in found
         }
         number = f"{len(found)} publisher{'s' * (len(found) != 1)}"
-        others = {info.topic_type for info in found} - {_IMAGE}
-        types = f" of {' and '.join(sorted(others))}, expected {_IMAGE}" if others else ""
+        others = {info.topic_type for info in found} - {expected}
+        types = f" of {' and '.join(sorted(others))}, expected {expected}" if others else ""
         return f"{number} {' and '.join(sorted(kinds))}{types}"
 
 
@@ -208,7 +217,7 @@ class _Run:
     """One activation, and what the last reports on it said.
 
     Attributes:
-        silence: what stays away at the moment: "pairs", "labels" or nothing.
+        silence: what stays away at the moment: "camera", "pairs", "labels" or nothing.
         news: what to log if that changed with the last report.
     """
 
@@ -216,7 +225,7 @@ class _Run:
         self,
         matcher: PairMatcher[Image],
         counters: FrameCounters,
-        topics: tuple[str, str],
+        topics: Sequence[tuple[str, str]],
         now: float,
     ) -> None:
         self.silence = ""
@@ -238,7 +247,7 @@ class _Run:
         return np.array([*received, matcher.pairs, segmented, *lost])
 
     def report(
-        self, now: float, publishers_of: Callable[[str], str]
+        self, now: float, publishers_of: _PublishersOf
     ) -> tuple[bytes, str, dict[str, object]]:
         """Level, message and values of the time since the last report."""
         counts, totals = self._counters.counts(), self._totals()
@@ -260,7 +269,7 @@ class _Run:
                 level = DiagnosticStatus.ERROR
         self.news = ""
         if silence != self.silence:
-            self.news = why or f"{self.silence} come again"
+            self.news = why or _BACK[self.silence]
             self.silence = silence
         values = self._values(counts, totals, rates)
         values["inference busy %"] = f"{100 * (counts.busy_s - counts_then.busy_s) / seconds:.0f}"
@@ -271,9 +280,9 @@ class _Run:
         now: float,
         rates: npt.NDArray[np.float64],
         dropped: bool,
-        publishers_of: Callable[[str], str],
+        publishers_of: _PublishersOf,
     ) -> tuple[str, str]:
-        """What stays away, "pairs", "labels" or nothing, and why."""
+        """What stays away, "camera", "pairs", "labels" or nothing, and why."""
         if rates[2]:
             self._paired_at = now
         if rates[3] or dropped or not rates[2]:
@@ -285,13 +294,20 @@ class _Run:
             )
         if now - self._paired_at < _SILENT_AFTER_S:
             return "", ""
+        names = [topic for topic, _ in self._topics]
+        publishers = [publishers_of(topic, kind) for topic, kind in self._topics]
+        if not self._matcher.pairs and set(publishers) == {_NO_PUBLISHER}:
+            return "camera", f"waiting for a camera: nobody publishes {' and '.join(names)}"
+        if self.silence == "camera":  # it has as long as any to send its first images
+            self._paired_at = now
+            return "", ""
         silent = [
-            f"{topic} ({publishers_of(topic)})"
-            for topic, rate in zip(self._topics, rates, strict=False)
+            f"{topic} ({found})"
+            for topic, found, rate in zip(names, publishers, rates, strict=False)
             if not rate
         ]
         why = f"nothing received on {' and '.join(silent)}" if silent else "none within the slop"
-        return "pairs", f"no RGB-D pair for {now - self._paired_at:.0f} s: {why}"
+        return "pairs", f"{NO_PAIR} for {now - self._paired_at:.0f} s: {why}"
 
     def _values(
         self, counts: Counts, totals: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]
@@ -317,7 +333,7 @@ class _Run:
         values["last error"] = counts.last_error
         return values
 
-    def unmatched_warning(self, now: float, publishers_of: Callable[[str], str]) -> str | None:
+    def unmatched_warning(self, now: float, publishers_of: _PublishersOf) -> str | None:
         """What a user needs to know if images have been lost for want of a partner."""
         then, totals_then = self._warned
         totals = self._totals()
@@ -328,8 +344,8 @@ class _Run:
         if lost.sum() <= _TOLERATED_LOSS * received.sum():
             return None
         inputs = [
-            f"{topic} {count / (now - then):.1f} Hz, {publishers_of(topic)}"
-            for topic, count in zip(self._topics, received, strict=True)
+            f"{topic} {count / (now - then):.1f} Hz, {publishers_of(topic, kind)}"
+            for (topic, kind), count in zip(self._topics, received, strict=True)
         ]
         matcher = self._matcher
         skews = [

@@ -67,6 +67,9 @@ def test_the_last_error_outlives_drops_that_have_none() -> None:
     assert counters.counts().last_error == "/rgb: step"
 
 
+IMAGE = "sensor_msgs/msg/Image"
+
+
 class Watched:
     """Diagnostics on a clock of the test, and what they publish."""
 
@@ -77,7 +80,8 @@ class Watched:
         self.diagnostics = Diagnostics(node, self.clock)
         self.published: list[DiagnosticArray] = []
         self.diagnostics._publisher = self
-        self.diagnostics.watch(self.matcher, self.counters, ("/rgb", "/depth"))
+        topics = [("/rgb", IMAGE), ("/depth", IMAGE)]
+        self.diagnostics.watch(self.matcher, self.counters, topics)
 
     def publish(self, message: DiagnosticArray) -> None:
         self.published.append(message)
@@ -206,6 +210,46 @@ def test_what_stays_away_is_logged_once_and_once_more_when_it_comes_back(watched
     assert lines[1:] == ["pairs come again"]
 
 
+def test_a_camera_that_has_not_been_started_is_waited_for_calmly(watched: Watched) -> None:
+    lines: list[str] = []
+    node = watched.diagnostics._node = _Node(lambda line: lines.append(f"WARN {line}"))
+    node.info = lines.append  # type: ignore[method-assign]
+    node.publishers = 0
+    for _ in range(5):
+        watched.tick()
+    assert watched.tick()[0] == DiagnosticStatus.WARN
+    waiting = "waiting for a camera: nobody publishes /rgb and /depth"
+    assert lines == [waiting]
+    node.publishers = 1
+    watched.tick()
+    watched.tick(2.0)
+    assert lines[1:] == ["a camera is there"]
+    watched.tick(1.0)
+    (late,) = lines[2:]
+    assert late.startswith("WARN no RGB-D pair for 3 s: nothing received on /rgb (1 publisher rel")
+    watched.pairs(3)
+    watched.tick()
+    assert lines[3:] == ["pairs come again"]
+    node.publishers = 0  # it was there before: now its going is a fault
+    for _ in range(4):
+        watched.tick()
+    (gone,) = lines[4:]
+    assert gone.startswith("WARN no RGB-D pair for 3 s: nothing received on /rgb (no publisher)")
+
+
+def test_compressed_images_are_expected_where_they_are_subscribed_to(watched: Watched) -> None:
+    lines: list[str] = []
+    node = watched.diagnostics._node = _Node(lines.append)
+    node.topic_type = "sensor_msgs/msg/CompressedImage"
+    topics = [("/rgb/compressed", node.topic_type), ("/depth", IMAGE)]
+    watched.diagnostics.watch(watched.matcher, watched.counters, topics)
+    watched.tick(3.0)
+    assert lines[0].endswith(
+        "/rgb/compressed (1 publisher reliable) and /depth (1 publisher reliable of "
+        "sensor_msgs/msg/CompressedImage, expected sensor_msgs/msg/Image)"
+    )
+
+
 def test_inference_that_hangs_is_an_error(watched: Watched) -> None:
     lines: list[str] = []
     watched.diagnostics._node = _Node(lines.append)
@@ -250,7 +294,8 @@ def test_a_degraded_node_warns_for_as_long_as_it_is(watched: Watched) -> None:
 class _Node:
     """As much of a node as the diagnostics use."""
 
-    topic_type = "sensor_msgs/msg/Image"
+    topic_type = IMAGE
+    publishers = 1
 
     def __init__(self, warning: Any) -> None:
         self.warning = warning
@@ -272,4 +317,4 @@ class _Node:
             qos_profile = rclpy.qos.QoSProfile(depth=1)
             topic_type = self.topic_type
 
-        return [Info()]
+        return [Info()] * self.publishers
