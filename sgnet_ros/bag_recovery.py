@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from sgnet_ros.bag_recovery_db3 import Db3Path, Db3Rows
+from sgnet_ros.bag_recovery_db3 import Db3Path
 
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
 _MCAP_DATA_END, _MCAP_FOOTER = 0x0F, 0x02
@@ -93,9 +93,7 @@ def recovered(path: Path) -> Path:
         ValueError: the file doesn't begin as such files do, or it is of another kind.
     """
     if path.suffix == ".db3":
-        database = Db3Path(path)
-        database.rows = Db3Rows(path)
-        return database
+        return Db3Path(path)
     scans = {".mcap": _scan_mcap, ".bag": _scan_bag1}
     if path.suffix not in scans:
         raise ValueError(f"{path} is no .mcap, .bag or .db3 file")
