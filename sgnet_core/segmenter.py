@@ -168,7 +168,8 @@ class Segmenter:
             raise ValueError("scales other than 1 need a .safetensors model and the torch backend")
         clock = StageClock(self.device)
         with torch.inference_mode():
-            inputs = self._inputs(rgb, depth, intrinsics, depth_scale, up, holes, scales)
+            frame = self.resized(rgb, depth, intrinsics, depth_scale)
+            inputs = self._inputs(*frame, self._direction(up), holes, scales)
             clock.mark("preprocess")
             if self._graphs is not None:
                 answer = self._graphs(*inputs, size=size, confidence=confidence, scores=scores)
@@ -208,9 +209,9 @@ class Segmenter:
             (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
             the device; None as the latter for a network without one.
         """
-        image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
+        frame = self.resized(rgb, depth, intrinsics, depth_scale)
         kind, direction = self.model.config.spatial, self._direction(up)
-        return network_input(kind, self.info, image, metres, camera, direction, holes)
+        return network_input(kind, self.info, *frame, direction, holes)
 
     def _direction(self, up: Sequence[float] | None) -> Tensor | None:
         """(1, 3) on the device; ValueError where it is no direction."""
@@ -261,20 +262,18 @@ class Segmenter:
 
     def _inputs(
         self,
-        rgb: npt.NDArray[np.uint8],
-        depth: npt.NDArray[Any] | Tensor,
-        intrinsics: Intrinsics | None,
-        depth_scale: float,
-        up: Sequence[float] | None,
+        image: Tensor,
+        metres: Tensor,
+        camera: Tensor | None,
+        up: Tensor | None,
         holes: HolePolicy | None,
         scales: Sequence[float],
     ) -> tuple[Tensor | None, ...]:
         """What `_logits` takes: a frame for ONNX Runtime, or image and spatial of every scale."""
         if isinstance(self.model, OnnxNetwork):
-            image, metres, camera = self.resized(rgb, depth, intrinsics, depth_scale)
-            metres = usable_depth(self.info, metres, image, holes)
-            return image, metres, camera, self._direction(up)
-        views = self.preprocess(rgb, depth, intrinsics, depth_scale, up=up, holes=holes)
+            return image, usable_depth(self.info, metres, image, holes), camera, up
+        kind = self.model.config.spatial
+        views = network_input(kind, self.info, image, metres, camera, up, holes)
         return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
 
 
