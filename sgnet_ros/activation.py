@@ -80,10 +80,6 @@ class Activation:
         self.matcher: PairMatcher[Image] = PairMatcher(slop_ns(now), now.queue_size)
         aligner = DepthAligner(self.topics, transforms, lambda: parse_pose(settings().depth_to_rgb))
         self.processor = FrameProcessor(node, outputs, self.matcher, self.topics, aligner, settings)
-        self._cadence = Cadence()
-        self._worker: Worker[Frame] = Worker(
-            consume, self._on_error, "segmentation", self._patience_s, turns
-        )
         imu = []
         if now.use_imu:
             gravity = Gravity(node, transforms, lambda: parse_pose(settings().imu_to_rgb))
@@ -91,6 +87,10 @@ class Activation:
             imu = [node.create_subscription(Imu, "imu", gravity.receive, qos)]
         synchronizer = PairSynchronizer(rgb, depth, self.matcher, self._on_pair, self._on_error)
         self._subscriptions = [rgb.sub, depth.sub, *infos, *static, *imu]
+        self._cadence = Cadence()
+        self._worker: Worker[Frame] = Worker(
+            consume, self._on_error, "segmentation", self._patience_s, turns
+        )
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._timer = node.create_timer(0.1, synchronizer.settle, clock=wall)
 

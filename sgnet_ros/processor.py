@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rclpy.node import Node
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo
 from sgnet_msgs.msg import FrameStats
 from torch import Tensor
@@ -128,11 +127,11 @@ class FrameProcessor:
         if self._publishers.wants_points:
             self._publish_points(pair, camera_info, rgb, depth, prediction)
         published = time.perf_counter()
-        age = self._node.get_clock().now() - Time.from_msg(header.stamp)
+        age_ns = self._node.get_clock().now().nanoseconds - pair.rgb_ns
         stages = prediction.stages_ms
         stats = FrameStats(
             header=header,
-            age_ms=age.nanoseconds / 1e6,
+            age_ms=age_ns / 1e6,
             skew_ms=pair.skew_ms,
             wait_ms=(taken - frame.complete) * 1e3,
             convert_ms=(converted - taken) * 1e3,

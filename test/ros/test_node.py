@@ -379,6 +379,17 @@ def status(arrays: list[DiagnosticArray]) -> tuple[DiagnosticStatus, dict[str, s
     return found, {value.key: value.value for value in found.values}
 
 
+def test_a_camera_whose_clock_is_before_1970_is_served_like_any_other(
+    before: Before, robot: Any, scene: Any
+) -> None:
+    for stamp_ns in (-5 * 10**9, -1, 0):
+        labels, stats = robot.segment(*scene.messages(), stamp_ns=stamp_ns)
+        assert labels.header.stamp.sec * 10**9 + labels.header.stamp.nanosec == stamp_ns
+        assert stats.age_ms > time.time() * 900
+    assert before.since(stats, "segmented") == 3
+    assert "internal_error" not in before.drops(stats)
+
+
 def test_diagnostics_tell_once_a_second_how_the_node_fares(
     before: Before, robot: Any, scene: Any
 ) -> None:
