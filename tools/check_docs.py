@@ -57,7 +57,10 @@ RULES = (
     Rule(r"sgnet_core\.ablation", skip="takes hours; its parts are tested"),
     Rule(r"sgnet_core\.train .*own_data", add=TINY),
     Rule(r"sgnet_core\.train ", add=TINY + " train=rooms:1:4 validation=rooms:1000:2"),
-    Rule(r"sgnet_core\.convert ", skip="needs the released checkpoint; the oracle tests run it"),
+    Rule(
+        r"sgnet_core\.convert |sgnet_r101\.safetensors",
+        skip="needs the released checkpoint; the oracle tests run it",
+    ),
     Rule(r"sgnet_core\.benchmark", add="--quick"),
     Rule(
         r"sgnet_core\.prepare rooms",
