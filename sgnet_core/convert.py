@@ -8,6 +8,9 @@ folded into the weights, exactly:
 
 - The released norm scales by |γ| + 1e-5, whatever γ's sign: that becomes the batch-norm weight.
 - A released S-Conv adds a bias of its own before its norm: the norm's mean takes it up.
+
+What steers the S-Convs shows in the channels that they read: one is depth, three are HHA or 3D
+coordinates, which ``--spatial`` tells apart.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import pickle
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -27,7 +30,8 @@ from sgnet_core.backbone import BLOCKS
 from sgnet_core.labels import default_label_set
 from sgnet_core.model_file import ModelFileError, save_model
 from sgnet_core.model_info import RELEASED, ModelInfo
-from sgnet_core.network import Head, SGNet, SGNetConfig
+from sgnet_core.network import Head, SGNet, SGNetConfig, Spatial
+from sgnet_core.spatial import SPATIAL_CHANNELS
 
 GAMMA_EPS = 1e-5
 
@@ -68,19 +72,23 @@ _SCONV_PARTS = {
 
 
 def convert_state_dict(
-    state: Mapping[str, Tensor], training: Mapping[str, Any] | None = None
+    state: Mapping[str, Tensor],
+    training: Mapping[str, Any] | None = None,
+    spatial: Spatial | None = None,
 ) -> SGNet:
     """The network of a released state dict, in evaluation mode.
 
     Args:
         state: released key, with or without ``module.`` in front, → tensor.
         training: what to note in the model's training record.
+        spatial: what steers the S-Convs (`sgnet_core.spatial.SPATIAL_CHANNELS`), where the
+            weights leave it open.
 
     Raises:
-        ValueError: the keys or shapes are of no released variant.
+        ValueError: the keys or shapes are of no released variant, or leave open what steers it.
     """
     released = {re.sub(r"^(module\.)+", "", k): v.float() for k, v in state.items()}
-    config = recognize(released)
+    config = recognize(released, spatial)
     kind = "plain" if config.spatial == "none" else "sgnet"
     name = f"{kind}_r{config.depth}" + ("_aspp" if config.head == "aspp" else "")
     info = ModelInfo(name, default_label_set(config.num_classes), RELEASED, training=training or {})
@@ -102,13 +110,14 @@ def convert_state_dict(
     return model.eval()
 
 
-def recognize(released: Mapping[str, Tensor]) -> SGNetConfig:
-    """The architecture that released keys and shapes describe.
+def recognize(released: Mapping[str, Tensor], spatial: Spatial | None = None) -> SGNetConfig:
+    """The architecture that released keys and shapes describe, with what ``spatial`` adds.
 
     Strides leave no trace in them: output stride 16, that of the NYUDv2 and SUN RGB-D releases.
 
     Raises:
-        ValueError: they are of no released variant.
+        ValueError: they are of no released variant, leave open what steers it, or contradict
+            ``spatial``.
     """
     head: Head = "aspp" if "head.1.weight" in released else "fcn"
     classifier = released.get("head.1.weight" if head == "aspp" else "dsn4.3.weight")
@@ -120,17 +129,27 @@ def recognize(released: Mapping[str, Tensor]) -> SGNetConfig:
             f"{len(blocks)} blocks; the first keys are {', '.join(list(released)[:3])}"
         )
     projector = released.get("layer1.0.conv2.spatial_projector.0.weight")
-    if projector is not None and projector.shape[1] != 1:
-        raise ValueError(
-            f"its S-Convs read {projector.shape[1]} channels; the released ones read depth alone"
-        )
     return SGNetConfig(
         depth=depth,
         num_classes=len(classifier),
-        spatial="none" if projector is None else "depth",
+        spatial="none" if projector is None else _steered_by(projector.shape[1], spatial),
         head=head,
         aux="dsn3.3.weight" in released,
     )
+
+
+def _steered_by(channels: int, spatial: Spatial | None) -> Spatial:
+    kinds: list[Spatial] = [k for k in get_args(Spatial) if SPATIAL_CHANNELS[k] == channels]
+    if spatial in kinds:
+        return spatial
+    if not kinds:
+        raise ValueError(f"its S-Convs read {channels} channels: no known spatial input has those")
+    reads = f"its S-Convs read {channels} channel{'s' if channels > 1 else ''}"
+    if spatial is not None:
+        raise ValueError(f"{reads}, {spatial} has {SPATIAL_CHANNELS[spatial]}")
+    if len(kinds) > 1:
+        raise ValueError(f"{reads}: say which with --spatial: {', '.join(kinds)}")
+    return kinds[0]
 
 
 def _fold(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -193,11 +212,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("released", metavar="RELEASED.pth", help="the released .pth or .pth.tar")
     parser.add_argument("out", metavar="OUT.safetensors", help="the model file to write")
+    parser.add_argument(
+        "--spatial",
+        choices=[kind for kind, channels in SPATIAL_CHANNELS.items() if channels],
+        help="what the checkpoint was trained with; needed where its S-Convs read three channels",
+    )
     args = parser.parse_args(argv)
     try:
         state, record = read_checkpoint(args.released)
         record["converted_from"] = os.path.basename(args.released)
-        model = convert_state_dict(state, record)
+        model = convert_state_dict(state, record, args.spatial)
         save_model(model, args.out)
     except ModelFileError as error:
         parser.exit(2, f"convert: {error}\n")

@@ -205,9 +205,32 @@ def test_states_that_are_no_released_network_are_refused() -> None:
         convert_state_dict({**state, "conv1.weight": torch.zeros(64, 3, 7, 7)})
     with pytest.raises(ValueError, match="not a released SGNet"):
         convert_state_dict({"fc.weight": torch.zeros(2, 2)})
-    hha = {**state, "layer1.0.conv2.spatial_projector.0.weight": torch.zeros(64, 3, 3, 3)}
-    with pytest.raises(ValueError, match="3 channels"):
-        convert_state_dict(hha)
+    with pytest.raises(ValueError, match=r"read 1 channel, hha has 3"):
+        convert_state_dict(state, spatial="hha")
+    two = {**state, "layer1.0.conv2.spatial_projector.0.weight": torch.zeros(64, 2, 3, 3)}
+    with pytest.raises(ValueError, match="2 channels: no known spatial input"):
+        convert_state_dict(two)
+
+
+def test_three_channels_are_what_the_user_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ours(spatial="hha")
+    state = released(model)
+    with pytest.raises(ValueError, match=r"3 channels: say which with --spatial: points, .*hha"):
+        convert_state_dict(state)
+    with pytest.raises(ValueError, match="read 3 channels, depth has 1"):
+        convert_state_dict(state, spatial="depth")
+    assert recognize(state, "points").spatial == "points"
+    torch.save(state, tmp_path / "hha.pth")
+    out = tmp_path / "out.safetensors"
+    assert main([str(tmp_path / "hha.pth"), str(out), "--spatial", "hha"]) == 0
+    converted = load_model(out)
+    assert converted.config == model.config and converted.config.spatial == "hha"
+    assert_same(converted.eval(), model)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "hha.pth"), str(tmp_path / "none.safetensors")])
+    assert "say which with --spatial" in capsys.readouterr().err
 
 
 class Bomb:
