@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sgnet_core.data.check import check_folder
 from sgnet_core.prepare import main
+from write_files import save, write_json
 
 H, W = 20, 30
 CAMERA = {"width": W, "height": H, "fx": 25, "fy": 25, "cx": 14.5, "cy": 9.5, "depth_scale": 0.001}
-
-
-def save(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, image)
-    else:
-        Image.fromarray(image).save(path)
-
-
-def write_json(path: Path, values: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values))
 
 
 @pytest.fixture

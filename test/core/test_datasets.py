@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
@@ -19,6 +17,7 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.labels import NYU40
 from sgnet_core.network import MODELS, SGNetConfig
 from sgnet_core.train_config import load_config
+from write_files import save, write_json
 
 CONFIGS = Path(__file__).parents[2] / "config" / "train"
 
@@ -34,19 +33,6 @@ def random_frame(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     millimetres = rng.integers(500, 9000, (H, W)).astype(np.uint16)
     millimetres[0, 0] = 0
     return rgb, millimetres, rng.integers(0, 5, (H, W)).astype(np.uint8)
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
-
-
-def write_json(path: Path, values: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values))
 
 
 def plain_folder(folder: Path, names: tuple[str, ...] = ("a", "b", "c")) -> Path:

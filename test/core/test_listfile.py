@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
@@ -15,6 +14,7 @@ from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.nyuv2 import CAMERA as NYU_CAMERA
 from sgnet_core.data.sample import Sample
 from sgnet_core.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
+from write_files import save
 
 SIZE = (1, 1)  # of rooms; means nothing to frames in files
 H, W = 6, 8
@@ -28,14 +28,6 @@ def random_frame(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.nd
     ids = rng.integers(0, classes + 1, (H, W)).astype(np.uint8)
     ids[0, :2] = (0, classes)
     return rgb, millimetres, ids
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
 
 
 def counted_from_zero(ids: np.ndarray) -> np.ndarray:

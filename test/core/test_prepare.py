@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
@@ -19,17 +18,13 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.data.sunrgbd import read_rotated_depth
 from sgnet_core.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 from sgnet_core.prepare import main
+from write_files import save
 
 h5py = pytest.importorskip("h5py", reason="the official files are read by h5py and SciPy")
 savemat = pytest.importorskip("scipy.io").savemat
 
 SIZE = (1, 1)  # of rooms; means nothing to frames in files
 H, W = 6, 8
-
-
-def save(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *args: object) -> str:
