@@ -16,7 +16,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 LEAST_ROUNDS = 5
@@ -193,6 +192,8 @@ def measure(
             ordered = sorted(seconds[case.name])
             gflop = floor = None
             if case.bytes:
+                from torch.utils.flop_counter import FlopCounterMode  # loads torch's compiler
+
                 with FlopCounterMode(display=False) as counter:
                     case.run(inputs)
                 gflop = round(counter.get_total_flops() / 1e9, 4)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from sgnet_core.benchmark_measure import Case, Group
 from sgnet_core.benchmark_operator import TORCHVISION
+from sgnet_core.benchmark_runners import random_model
 from sgnet_core.export import ExportError, export
 from sgnet_core.fusion import fuse
-from sgnet_core.network import SGNet, create_model
+from sgnet_core.network import SGNet
 from sgnet_core.onnx_backend import OnnxNetwork
-from sgnet_core.sconv import SConv2d
 
 SIZES = ((240, 320), (480, 640))
 
@@ -177,12 +177,3 @@ def training_groups(device: torch.device, quick: bool) -> Iterator[Group]:
     cases = (Case(reference, with_torchvision, reference), Case("sgnet_lite", ours, reference))
     shape = f"{config.batch}x3x{config.size[0]}x{config.size[1]}"
     yield Group("training", shape, fresh, cases, training=True)
-
-
-def random_model(name: str, device: torch.device) -> SGNet:
-    """A variant with random weights, its offsets not 0, as after training."""
-    model = create_model(name).eval().requires_grad_(False)
-    for module in model.modules():
-        if isinstance(module, SConv2d) and module.offset_generator is not None:
-            nn.init.normal_(module.offset_generator.weight, std=0.05)
-    return model.to(device).to(memory_format=torch.channels_last)

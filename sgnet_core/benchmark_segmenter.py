@@ -11,28 +11,22 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from sgnet_core.benchmark_measure import Case, Group
-from sgnet_core.benchmark_network import SIZES, random_model
+from sgnet_core.benchmark_network import SIZES
 from sgnet_core.benchmark_process import Elsewhere
+from sgnet_core.benchmark_runners import Frame, segment, segment_eagerly
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.export import ExportError, export
 from sgnet_core.model_file import default_model_path, load_model
-from sgnet_core.network import MODELS, SGNet
 from sgnet_core.quantize import quantize
-from sgnet_core.segmenter import Segmenter
 
 CALIBRATION = "rooms:1:8"
 """Few frames: the ranges that they show do not change the time."""
-
-Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
 
 
 def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
@@ -84,19 +78,3 @@ def exported(folder: Path) -> dict[str, Path]:
     frames, _ = open_dataset(CALIBRATION, SIZES[0])
     quantize(single, int8, frames)
     return {"onnx": single, "int8": int8}
-
-
-def segment(model: str, device: torch.device) -> Callable[[Frame], Any]:
-    """A `Segmenter` of a model file, or of a variant with random weights: frame → labels."""
-    segmenter = Segmenter(random_model(model, device) if model in MODELS else model, device)
-    return lambda frame: segmenter.segment(*frame).labels
-
-
-def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
-    """The same with the network as it trains, and operation by operation on a GPU."""
-    segmenter = Segmenter(model, device)
-    assert isinstance(segmenter.model, SGNet)
-    network = load_model(model).requires_grad_(False).to(next(segmenter.model.parameters()))
-    segmenter.model = network.to(memory_format=torch.channels_last)
-    segmenter._graphs = None
-    return lambda frame: segmenter.segment(*frame).labels

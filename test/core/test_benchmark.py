@@ -23,7 +23,8 @@ from sgnet_core.benchmark_measure import LEAST_ROUNDS, Case, Group, Machine, Rec
 from sgnet_core.benchmark_network import network_groups, training_groups
 from sgnet_core.benchmark_operator import TORCHVISION, operator_groups
 from sgnet_core.benchmark_process import Elsewhere
-from sgnet_core.benchmark_segmenter import exported, random_frame, segment, segment_eagerly
+from sgnet_core.benchmark_runners import segment, segment_eagerly
+from sgnet_core.benchmark_segmenter import exported, random_frame
 from sgnet_core.benchmark_suites import SUITES
 from sgnet_core.model_file import default_model_path
 
@@ -305,9 +306,14 @@ def test_without_ros_the_node_alone_is_left_out(
     assert "deform_conv2d" in printed.out
 
 
-def test_the_benchmark_is_loaded_without_ros() -> None:
+def test_the_benchmark_loads_no_ros_and_its_processes_no_more_than_inference_needs() -> None:
     code = (
-        "import sys, sgnet_core.benchmark, sgnet_core.benchmark_segmenter\n"
+        "import sys, sgnet_core.segmenter\n"
+        "needed = set(sys.modules)\n"
+        "import sgnet_core.benchmark, sgnet_core.benchmark_process, sgnet_core.benchmark_runners\n"
+        "more = set(sys.modules) - needed\n"
+        "assert not more & {'torchvision', 'torch._dynamo', 'sgnet_core.export'}, more\n"
+        "import sgnet_core.benchmark_segmenter\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"
         "assert not loaded & {'sgnet_ros', 'rclpy', 'onnxruntime', 'yaml'}, loaded"
     )

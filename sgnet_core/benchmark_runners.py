@@ -1,0 +1,47 @@
+"""What the suite ``segmenter`` runs in processes of their own.
+
+Nothing is imported here that inference does without: it would count as its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sgnet_core.camera import Intrinsics
+from sgnet_core.model_file import load_model
+from sgnet_core.network import MODELS, SGNet, create_model
+from sgnet_core.sconv import SConv2d
+from sgnet_core.segmenter import Segmenter
+
+Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
+
+
+def segment(model: str, device: torch.device) -> Callable[[Frame], Any]:
+    """A `Segmenter` of a model file, or of a variant with random weights: frame → labels."""
+    segmenter = Segmenter(random_model(model, device) if model in MODELS else model, device)
+    return lambda frame: segmenter.segment(*frame).labels
+
+
+def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
+    """The same with the network as it trains, and operation by operation on a GPU."""
+    segmenter = Segmenter(model, device)
+    assert isinstance(segmenter.model, SGNet)
+    network = load_model(model).requires_grad_(False).to(next(segmenter.model.parameters()))
+    segmenter.model = network.to(memory_format=torch.channels_last)
+    segmenter._graphs = None
+    return lambda frame: segmenter.segment(*frame).labels
+
+
+def random_model(name: str, device: torch.device) -> SGNet:
+    """A variant with random weights, its offsets not 0, as after training."""
+    model = create_model(name).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, SConv2d) and module.offset_generator is not None:
+            nn.init.normal_(module.offset_generator.weight, std=0.05)
+    return model.to(device).to(memory_format=torch.channels_last)
