@@ -1,4 +1,4 @@
-"""Command-line text → values, as types of `argparse` arguments."""
+"""Command-line text → values, as types of `argparse` arguments; and an argument of two commands."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def image_size(text: str) -> tuple[int, int]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be WxH, as in 640x480, got {text}") from None
     return height, width
+
+
+def add_scales(parser: argparse.ArgumentParser) -> None:
+    """``--scales S ...``: factors of the network's input size, a list of floats."""
+    parser.add_argument(
+        "--scales",
+        type=positive,
+        nargs="+",
+        default=[1.0],
+        metavar="S",
+        help="factors of the input size whose scores are averaged (default: 1)",
+    )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sgnet_core.arguments import count, image_size, positive
+from sgnet_core.arguments import add_scales, count, image_size
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.loading import ENDLESS, Batch, Samples, collate
 from sgnet_core.data.sample import Sample
@@ -195,14 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         help="rooms:SEED:N, FOLDER, FOLDER:SPLIT or a list file (docs/data.md)",
     )
     add("--model", type=Path, metavar="M", help="model file (default: the shipped weights)")
-    add(
-        "--scales",
-        type=positive,
-        nargs="+",
-        default=[1.0],
-        metavar="S",
-        help="factors of the input size whose scores are averaged (default: 1)",
-    )
+    add_scales(parser)
     add("--flip", action="store_true", help="average with the scores of the mirror images too")
     add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
     add("--batch", type=count, default=8, metavar="N", help="frames at a time (default: 8)")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sgnet_core.arguments import positive
+from sgnet_core.arguments import add_scales, positive
 from sgnet_core.files import atomic_write
 from sgnet_core.holes import HolePolicy
 from sgnet_core.images import write_png
@@ -117,14 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "overlay's red green blue, and the label",
     )
     add("--scores", metavar="F.npy", help="also write the class scores: float32 (C, H, W)")
-    add(
-        "--scales",
-        type=positive,
-        nargs="+",
-        default=[1.0],
-        metavar="S",
-        help="factors of the input size whose scores are averaged (default: 1)",
-    )
+    add_scales(parser)
     add(
         "--holes",
         choices=get_args(HolePolicy),
