@@ -12,10 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-import torchvision.ops
 from torch import Tensor
-
-from sgnet_core.kernels import fused_runs_on
 
 
 class Taps(NamedTuple):
@@ -124,6 +121,8 @@ def deform_conv2d(
         return gather_conv(x, taps, weight, mask, bias)
     if uses_fused(x):
         return fused_conv(x, offset, weight, mask, bias, stride)
+    import torchvision.ops  # takes as long to load as torch, and is seldom needed
+
     return torchvision.ops.deform_conv2d(
         x, offset, weight, bias, stride=stride, padding=1, mask=mask
     )
@@ -136,7 +135,11 @@ def uses_gather(x: Tensor) -> bool:
 
 def uses_fused(x: Tensor) -> bool:
     """Whether the fused GPU kernel runs."""
-    return x.is_cuda and not torch.compiler.is_exporting() and fused_runs_on(x.device)
+    if not x.is_cuda or torch.compiler.is_exporting():
+        return False
+    from sgnet_core.kernels import fused_runs_on  # loads torch's compiler
+
+    return fused_runs_on(x.device)
 
 
 def fused_conv(
