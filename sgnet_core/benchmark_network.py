@@ -61,7 +61,7 @@ class Twins:
         self.sgnet, self.plain = f"sgnet_{name}", f"plain_{name}"
         self._device = device
         self._dtype = torch.float16 if device.type == "cuda" else torch.float32
-        names = (self.sgnet, self.plain)
+        names = (self.plain, self.sgnet)
         self._models = {key: random_model(key, device).to(self._dtype) for key in names}
         self._fused = {key: fuse(model) for key, model in self._models.items()}
         self._exported: dict[str, OnnxNetwork] = {}
