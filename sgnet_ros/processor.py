@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -106,13 +107,14 @@ class FrameProcessor:
         pair, camera_info = frame.pair, self.camera_info
         rgb, raw_depth, copies = pair_arrays(pair, self._topics)
         size = rgb.shape[:2]
-        depth = self.aligner.align(
-            pair,
-            size,
-            raw_depth,
-            lambda: self._camera(camera_info, size, "registering depth"),
-            segmenter,
-        )
+        with _failures_lose_the_frame(segmenter):
+            depth = self.aligner.align(
+                pair,
+                size,
+                raw_depth,
+                lambda: self._camera(camera_info, size, "registering depth"),
+                segmenter,
+            )
         intrinsics = None
         if segmenter.model.config.spatial in NEEDS_INTRINSICS:
             intrinsics = self._intrinsics(camera_info, size)
@@ -229,7 +231,7 @@ class FrameProcessor:
         up: tuple[float, float, float] | None,
     ) -> Prediction:
         settings = self._settings()
-        try:
+        with _failures_lose_the_frame(segmenter):
             return segmenter.segment(
                 rgb,
                 depth,
@@ -239,9 +241,6 @@ class FrameProcessor:
                 up=up,
                 holes=None if settings.fill_holes == "auto" else settings.fill_holes,
             )
-        except Exception as error:  # whatever a device may raise, the node goes on
-            text = f"{segmenter.info.name} on {segmenter.device}: {error}"
-            raise FrameDropped(cause_of(error), text) from error
 
     def _publish_stats(self, stats: FrameStats) -> None:
         """Adds the counters as they are now."""
@@ -259,3 +258,15 @@ class FrameProcessor:
         stats.drop_causes = [cause for cause, number in drops.items() if number]
         stats.drops = [number for number in drops.values() if number]
         self._publishers.stats.publish(stats)
+
+
+@contextmanager
+def _failures_lose_the_frame(segmenter: Segmenter) -> Iterator[None]:
+    """Whatever the model's device raises, the node goes on, and knows that it was the device."""
+    try:
+        yield
+    except FrameDropped:
+        raise
+    except Exception as error:
+        text = f"{segmenter.info.name} on {segmenter.device}: {error}"
+        raise FrameDropped(cause_of(error), text) from error

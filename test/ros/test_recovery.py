@@ -149,6 +149,28 @@ def test_a_gpu_that_fails_for_good_is_replaced_by_the_cpu(
     running.stop()
 
 
+def test_a_gpu_that_fails_where_depth_is_registered_is_replaced_too(
+    run_node: Any, robot: Any, scene: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run_node(model)
+    robot.send_until(lambda: robot.labels, scene.messages())
+    robot.forget()
+
+    def align(pair: Any, size: Any, depth: Any, rgb_camera: Any, segmenter: Any) -> Any:
+        if segmenter.device.type == "cuda":
+            raise RuntimeError(DEAD)
+        return depth
+
+    monkeypatch.setattr(running.node._active.processor.aligner, "align", align)
+    gpu = running.node._segmenter = BrokenGpu(running.node._segmenter, RuntimeError(DEAD))
+    gpu.error = None
+    robot.send_until(lambda: robot.labels, scene.messages())
+    assert running.node._segmenter.device.type == "cpu"
+    stats = robot.stats[-1]
+    assert dict(zip(stats.drop_causes, stats.drops, strict=True))["inference_error"] >= 3
+    running.stop()
+
+
 def test_without_a_way_out_the_node_reports_and_goes_on_trying(
     run_node: Any, robot: Any, scene: Any, model: Path
 ) -> None:
