@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 import rclpy
 import yaml
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterException,
+)
 from rclpy.parameter import Parameter
 
 from sgnet_ros.environment import share_file
@@ -137,7 +141,7 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
         (Parameter("outputs", value=["labels", "depth"]), InvalidParameterValueException),
         (Parameter("outputs", value="labels"), InvalidParameterTypeException),
         # as an empty list comes, from the command line and from a file
-        (Parameter("outputs", Parameter.Type.NOT_SET), InvalidParameterValueException),
+        (Parameter("outputs", Parameter.Type.NOT_SET), ParameterException),
     ],
 )
 def test_a_start_with_an_impossible_value_fails(
