@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torchvision.ops  # noqa: F401 - PyTorch's exporter knows its operators once it is loaded
 from torch import Tensor, nn
 
 from sgnet_core.data.catalog import open_dataset
