@@ -32,13 +32,13 @@ from torch import Tensor, nn
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
-from sgnet_core.heads import upsample
 from sgnet_core.hha import hha, up_from_depth
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.model_metadata import to_metadata
 from sgnet_core.network import SGNet
 from sgnet_core.normals import cell_size
 from sgnet_core.points import depth_map
+from sgnet_core.resize import resize_maps
 from sgnet_core.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS, spatial_input
 
 OPSET = 19
@@ -95,7 +95,7 @@ class Graph(nn.Module):
         """The module's inputs → its outputs, both as the module documents them."""
         image, spatial = self.network_input(rgb, depth, intrinsics, up)
         logits: Tensor = self.model(image, spatial).logits
-        scores = upsample(logits, (rgb.shape[1], rgb.shape[2]))
+        scores = resize_maps(logits, (rgb.shape[1], rgb.shape[2]))
         return scores.argmax(1).to(torch.uint8), logits
 
     def network_input(
@@ -200,7 +200,7 @@ def random_inputs(model: SGNet, size: tuple[int, int, int], seed: int) -> dict[s
     kind = model.config.spatial
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 4, 6, 8, generator=generator)
-    smooth = upsample(coarse, (height, width))
+    smooth = resize_maps(coarse, (height, width))
     noise = torch.rand(batch, height, width, 3, generator=generator)
     inputs = {"rgb": (smooth[:, :3].permute(0, 2, 3, 1) * 200 + noise * 55).to(torch.uint8)}
     depth = 0.5 + 4 * smooth[:, 3]
@@ -231,7 +231,7 @@ def compare(model: SGNet, session: Any) -> Difference:
             image, spatial = graph.network_input(inputs["rgb"], *optional)
             spatial = None if spatial is None else spatial.to(device)
             expected = model(image.to(device), spatial).logits.float()
-            best = upsample(expected, size[1:]).argmax(1).cpu().numpy()
+            best = resize_maps(expected, size[1:]).argmax(1).cpu().numpy()
             expected = expected.cpu().numpy()
             worst = max(worst, float(np.abs(logits - expected).max()))
             scale = max(scale, float(np.abs(expected).max()))

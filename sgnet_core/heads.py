@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sgnet_core.resize import resize_maps
 
 SLOPE = 0.01
 """Of the leaky ReLU in the published heads."""
-
-
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) logits → (B, C, H, W), bilinear, corners aligned, as published."""
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 
 class FCNHead(nn.Sequential):
@@ -73,7 +69,7 @@ class FPNHead(nn.Module):
         y: Tensor | None = None
         for lateral, x in zip(reversed(list(self.laterals)), reversed(features), strict=True):
             z = lateral(x)
-            y = z if y is None else z + upsample(y, (z.shape[2], z.shape[3]))
+            y = z if y is None else z + resize_maps(y, (z.shape[2], z.shape[3]))
         logits: Tensor = self.classify(self.dropout(self.smooth(y)))
         return logits
 

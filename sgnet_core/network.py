@@ -16,7 +16,8 @@ from sgnet_core.backbone import BLOCKS, ResNet, SConvOptions, downsampled
 from sgnet_core.heads import ASPPHead, FCNHead, FPNHead
 from sgnet_core.labels import default_label_set
 from sgnet_core.model_info import ModelInfo
-from sgnet_core.sconv import PROJECTED_CHANNELS, Guidance, Projector, SConv2d, resize_spatial
+from sgnet_core.resize import resize_maps
+from sgnet_core.sconv import PROJECTED_CHANNELS, Guidance, Projector, SConv2d
 from sgnet_core.spatial import SPATIAL_CHANNELS
 
 Spatial = Literal["none", "depth", "points", "points_released", "hha", "features"]
@@ -118,7 +119,7 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 class Output(NamedTuple):
-    """Logits at the heads' resolution; `sgnet_core.heads.upsample` brings them to the labels'.
+    """Logits at the heads' resolution; `sgnet_core.resize.resize_maps` brings them to the labels'.
 
     Attributes:
         logits: (B, C, h, w).
@@ -225,7 +226,7 @@ class SGNet(nn.Module):
             while stride < needed:
                 stride, current = stride * 2, downsampled(current, 2)
             if needed not in resized:
-                s = resize_spatial(spatial, current)
+                s = resize_maps(spatial, current)
                 resized[needed] = self.projectors[str(needed)](s) if self.projectors else s
             guidance.append(sconv.guide(resized[needed]))
         return guidance

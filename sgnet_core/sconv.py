@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgnet_core.deform import (
@@ -27,6 +26,7 @@ from sgnet_core.deform import (
     uses_fused,
     uses_gather,
 )
+from sgnet_core.resize import resize_maps
 
 PROJECTED_CHANNELS = 64
 KERNEL = 3
@@ -45,11 +45,6 @@ class Guidance(NamedTuple):
     offset: Tensor
     mask: Tensor | None
     taps: Taps | None
-
-
-def resize_spatial(spatial: Tensor, size: tuple[int, int]) -> Tensor:
-    """Spatial input to a feature map's (H, W): bilinear, corners aligned, from full resolution."""
-    return F.interpolate(spatial, size=size, mode="bilinear", align_corners=True)
 
 
 class Projector(nn.Sequential):
@@ -142,7 +137,7 @@ class SConv2d(nn.Module):
 
     def forward(self, x: Tensor, spatial: Tensor) -> Tensor:
         """(B, C, H, W) features, (B, c', Hs, Ws) spatial input of any size → (B, O, H', W')."""
-        return self.convolve(x, self.guide(resize_spatial(spatial, (x.shape[2], x.shape[3]))))
+        return self.convolve(x, self.guide(resize_maps(spatial, (x.shape[2], x.shape[3]))))
 
 
 class WeightGenerator(nn.Module):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgnet_core.heads import upsample
+from sgnet_core.resize import resize_maps
 
 Mask = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -65,7 +65,7 @@ def best_by_rows(
     """`best_labels` from all classes at every pixel, some rows at a time."""
     height, width = size
     last = scores.shape[1] - 1
-    wide = upsample(scores[None], (last + 1, width))[0]  # (C, h, W)
+    wide = resize_maps(scores[None], (last + 1, width))[0]  # (C, h, W)
     position = torch.arange(height, device=scores.device) * (last / max(height - 1, 1))
     labels = torch.empty(size, dtype=torch.uint8, device=scores.device)
     sure = torch.empty_like(labels) if confidence else None

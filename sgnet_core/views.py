@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgnet_core.heads import upsample
+from sgnet_core.resize import resize_maps
 
 if TYPE_CHECKING:  # inference does not load what training needs
     from sgnet_core.data.loading import Batch
@@ -85,13 +85,13 @@ def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tenso
     if scale == 1:
         return image, spatial
     size = (max(1, round(image.shape[2] * scale)), max(1, round(image.shape[3] * scale)))
-    return upsample(image, size), None if spatial is None else upsample(spatial, size)
+    return resize_maps(image, size), None if spatial is None else resize_maps(spatial, size)
 
 
 def mean_scores(logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """The (C, h, w) logits of several views of one frame → their mean (C, H, W) at ``size``."""
-    mean = upsample(logits[0][None], size)[0]
+    mean = resize_maps(logits[0][None], size)[0]
     for one in logits[1:]:
-        mean += upsample(one[None], size)[0]
+        mean += resize_maps(one[None], size)[0]
     mean /= len(logits)
     return mean

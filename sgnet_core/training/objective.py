@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from sgnet_core.data.loading import ENDLESS, Batch, Samples
 from sgnet_core.eval import run_batch
-from sgnet_core.heads import upsample
 from sgnet_core.labels import IGNORE_ID
 from sgnet_core.network import SGNet
+from sgnet_core.resize import resize_maps
 from sgnet_core.train_config import TrainConfig
 
 CLASS_SAMPLE = 200
@@ -65,7 +65,7 @@ class Objective(nn.Module):
         return batch.labels[:, ::stride, ::stride]
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, weight: float) -> Tensor:
-        scores = upsample(logits.float(), (labels.shape[1], labels.shape[2]))
+        scores = resize_maps(logits.float(), (labels.shape[1], labels.shape[2]))
         total = F.cross_entropy(
             scores,
             labels,

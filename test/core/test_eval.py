@@ -27,12 +27,12 @@ from sgnet_core.eval import (
     run_batch,
     training_curve,
 )
-from sgnet_core.heads import upsample
 from sgnet_core.images import read_rgb
 from sgnet_core.labels import NYU40, SUN37, LabelSet, bit_palette
 from sgnet_core.metrics import ConfusionMatrix
 from sgnet_core.model_file import save_model
 from sgnet_core.model_info import ModelInfo
+from sgnet_core.resize import resize_maps
 from sgnet_core.segmenter import Segmenter
 from sgnet_core.spatial import spatial_input
 from sgnet_core.views import at_input_height, mirrored
@@ -151,7 +151,7 @@ def test_evaluation_is_at_the_size_of_the_labels() -> None:
         logits = run_batch(model, collate([sample])).logits
     for one, mask in predict_masks(model, [sample, wide, small]):
         height, width = one.labels.shape
-        expected = upsample(logits, (height, width)).argmax(dim=1)[0].numpy()
+        expected = resize_maps(logits, (height, width)).argmax(dim=1)[0].numpy()
         assert different(mask, expected) < 0.002
         confusion.update(one.labels, mask)
     total = evaluate(model, [sample, wide, small])

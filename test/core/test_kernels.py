@@ -23,7 +23,7 @@ with mock.patch.dict(os.environ, {} if DEVICE.type == "cuda" else {"TRITON_INTER
 
 from sgnet_core import create_model  # noqa: E402
 from sgnet_core.fusion import fuse  # noqa: E402
-from sgnet_core.heads import upsample  # noqa: E402
+from sgnet_core.resize import resize_maps  # noqa: E402
 from sgnet_core.sconv import SConv2d, WeightGenerator  # noqa: E402
 
 
@@ -223,7 +223,7 @@ def test_the_weight_generator_trains_through_the_kernel(monkeypatch: pytest.Monk
 )
 def test_the_tail_finds_the_winners(scores: tuple[int, int, int], size: tuple[int, int]) -> None:
     values = torch.randn(scores, generator=torch.Generator().manual_seed(3)) * 3
-    full = upsample(values[None].double(), size)[0]
+    full = resize_maps(values[None].double(), size)[0]
     best, labels = full.max(dim=0)
     labels_got, sure = best_labels_fused(values.to(DEVICE), size, True)
     assert sure is not None

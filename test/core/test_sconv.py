@@ -11,7 +11,8 @@ import torch.nn.functional as F
 import torchvision.ops
 
 from sgnet_core import SConv2d
-from sgnet_core.sconv import Projector, resize_spatial
+from sgnet_core.resize import resize_maps
+from sgnet_core.sconv import Projector
 
 
 def perturbed(conv: SConv2d) -> SConv2d:
@@ -34,7 +35,7 @@ def test_at_initialisation_it_is_a_modulated_convolution_on_the_regular_grid() -
     torch.manual_seed(0)
     conv = SConv2d(4, 5, 1).eval()
     x, s = torch.randn(2, 4, 6, 7), torch.rand(2, 1, 24, 28)
-    guidance = conv.guide(resize_spatial(s, (6, 7)))
+    guidance = conv.guide(resize_maps(s, (6, 7)))
     assert torch.equal(guidance.offset, torch.zeros_like(guidance.offset))
     assert guidance.mask is not None
     columns = F.unfold(x, 3, padding=1).view(2, 4, 9, 6, 7) * guidance.mask[:, None]
@@ -115,7 +116,7 @@ def test_reproduces_the_published_operator(case: int) -> None:
         strict=False,
     )
     conv.double().eval()
-    guidance = conv.guide(resize_spatial(depth, (x.shape[2], x.shape[3])))
+    guidance = conv.guide(resize_maps(depth, (x.shape[2], x.shape[3])))
     assert guidance.mask is not None
     torch.testing.assert_close(guidance.offset, published["offset"], rtol=0, atol=1e-6)
     torch.testing.assert_close(guidance.mask, published["mask"], rtol=0, atol=1e-6)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from sgnet_core.data.loading import Batch
-from sgnet_core.heads import upsample
 from sgnet_core.labels import default_label_set
 from sgnet_core.network import SGNet
+from sgnet_core.resize import resize_maps
 from sgnet_core.train_config import TrainConfig
 from sgnet_core.training.objective import Objective, class_weights
 from sgnet_core.training.starting_weights import build_model
@@ -57,7 +57,7 @@ def test_the_loss_is_pytorchs_weighted_mean(
     objective = Objective(model, WEIGHTS, config)
     loss = objective(batch, objective.weight(batch))
     labels = batch.labels[:, ::stride, ::stride]
-    scores = upsample(
+    scores = resize_maps(
         model(model.info.normalization(batch.rgb), batch.depth).logits, labels.shape[1:]
     )
     expected = F.cross_entropy(scores, labels, WEIGHTS, ignore_index=255, label_smoothing=smoothing)
