@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
-from sgnet_core.hha import hha, up_from_depth
+from sgnet_core.hha import hha
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.model_metadata import to_metadata
 from sgnet_core.network import SGNet
@@ -108,9 +108,7 @@ class Graph(nn.Module):
         metres = depth_map(depth[:, None], self.info.depth_range)
         if self.kind != "hha" or intrinsics is None or up is None:
             return image, spatial_input(self.kind, metres, intrinsics)
-        known = (up != 0).any(1, keepdim=True)
-        up = torch.where(known, up, up_from_depth(metres, intrinsics, self.cell))
-        return image, hha(metres, intrinsics, up, self.cell)
+        return image, hha(metres, intrinsics, up, self.cell, up_may_be_zero=True)
 
 
 def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:

@@ -28,7 +28,12 @@ SPARSE = 2  # cells: gravity and ground take every second one of each row and co
 
 
 def hha(
-    depth: Tensor, intrinsics: Tensor, up: Tensor | None = None, cell: int | None = None
+    depth: Tensor,
+    intrinsics: Tensor,
+    up: Tensor | None = None,
+    cell: int | None = None,
+    *,
+    up_may_be_zero: bool = False,
 ) -> Tensor:
     """Horizontal disparity, height above ground and angle with gravity, in 0..255.
 
@@ -49,6 +54,8 @@ def hha(
             z forward), of an IMU for instance; estimated from the depth if None.
         cell: pixels along the side of the cells that normals are computed for; the image's height
             decides if None (`sgnet_core.normals.cell_size`).
+        up_may_be_zero: estimate up also where it is given as 0, 0, 0. It is then estimated for
+            every image, since a graph has no branches.
 
     Returns:
         (B, 3, H, W); all three are 0 where there is no measurement.
@@ -59,15 +66,10 @@ def hha(
     normals, measured = surface_normals(valid.to(inverse), inverse, intrinsics, cell)
     if up is None:
         up = _estimate_up(normals, measured)
+    elif up_may_be_zero:
+        known = (up != 0).any(1, keepdim=True)
+        up = torch.where(known, up, _estimate_up(normals, measured))
     return _encode(points, inverse, normals, up, cell).to(depth.dtype)
-
-
-def up_from_depth(depth: Tensor, intrinsics: Tensor, cell: int | None = None) -> Tensor:
-    """(B, 3) unit vectors against gravity, as `hha` estimates them from the same arguments."""
-    _, inverse = _points_and_inverse(depth, intrinsics)
-    weight = (inverse > 0).to(inverse)
-    cell = cell or cell_size(depth.shape[2])
-    return _estimate_up(*surface_normals(weight, inverse, intrinsics, cell))
 
 
 def _points_and_inverse(depth: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
