@@ -14,7 +14,6 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Collection, Generator
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,33 +77,41 @@ class Db3Storage:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._database: sqlite3.Connection | None = None
+        self._database: sqlite3.Connection | None = _connect(path)
         self._rows: list[_Row] = []
         self.connections: list[Connection] = []
-        with closing(_connect(path)) as database:
-            try:
-                names = [column[1] for column in database.execute("PRAGMA table_info(topics)")]
-                topics = database.execute("SELECT * FROM topics")
-                self._topics = [dict(zip(names, topic, strict=True)) for topic in topics]
-                self._definitions = _definitions(database)
-                for row in database.execute(
-                    "SELECT timestamp, id, topic_id FROM messages NOT INDEXED ORDER BY id"
-                ):
-                    self._rows.append(_Row(*row))
-            except sqlite3.DatabaseError as error:
-                if not self._rows:
-                    raise ValueError(f"{path}: {error}") from error
-            # The end of a row can be missing though its beginning is there.
-            tail = self._rows[-_CHECKED:]
-            self._rows[-_CHECKED:] = [row for row in tail if _data(database, row) is not None]
+        try:
+            self._read(self._database)
+        except sqlite3.DatabaseError as error:
+            self._database.close()
+            raise ValueError(f"{path}: {error}") from error
         self._rows.sort()
         first, last = (self._rows[0].time, self._rows[-1].time) if self._rows else (2**63 - 1, -1)
         spread = (max(last + 1 - first, 0), first, last + 1)
         self.metadata = ReaderMetadata(*spread, len(self._rows), None, None, None, None)
 
+    def _read(self, database: sqlite3.Connection) -> None:
+        """Topics, definitions, and where the messages are."""
+        names = [column[1] for column in database.execute("PRAGMA table_info(topics)")]
+        topics = database.execute("SELECT * FROM topics")
+        self._topics = [dict(zip(names, topic, strict=True)) for topic in topics]
+        self._definitions = _definitions(database)
+        try:
+            for row in database.execute(
+                "SELECT timestamp, id, topic_id FROM messages NOT INDEXED ORDER BY id"
+            ):
+                self._rows.append(_Row(*row))
+        except sqlite3.DatabaseError:
+            if not self._rows:
+                raise
+        # The end of a row can be missing though its beginning is there.
+        tail = self._rows[-_CHECKED:]
+        self._rows[-_CHECKED:] = [row for row in tail if _data(database, row) is not None]
+
     def open(self) -> None:
         """Opens the file."""
-        self._database = _connect(self._path)
+        if self._database is None:  # closed in between
+            self._database = _connect(self._path)
         unknown = MessageDefinition(MessageDefinitionFormat.NONE, "")
         self.connections += [
             Connection(
@@ -125,6 +132,7 @@ class Db3Storage:
         self.connections.clear()
         if self._database is not None:
             self._database.close()
+        self._database = None
 
     def messages(
         self,
@@ -160,7 +168,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _trusting(uri: str) -> sqlite3.Connection:
     """A connection that takes a file shorter than its header says."""
-    database = sqlite3.connect(uri, uri=True)
+    database = sqlite3.connect(uri, uri=True, check_same_thread=False)
     database.execute("PRAGMA writable_schema=ON")
     with contextlib.suppress(sqlite3.DatabaseError):  # of which the first query tells
         list(database.execute("SELECT 1 FROM sqlite_master"))  # replays the journals

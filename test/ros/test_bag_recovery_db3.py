@@ -86,7 +86,7 @@ def test_whatever_byte_it_ends_at_the_beginning_is_read(tmp_path: Path, page_siz
         before = CONTENT[: CONTENT.index(messages[-1]) + 1 if messages else 0]
         lost = [m for m in before if m not in messages]
         assert messages == [m for m in before if m not in lost]
-        assert len(lost) <= 1  # one that goes on in a page behind that of its successors
+        assert len(lost) <= 3  # of those that go on in a page behind that of their successors
         assert path.read_bytes() == whole[:size]
         lengths.append(len(messages))
     assert lengths == sorted(lengths, reverse=True)
