@@ -37,7 +37,7 @@ checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo soak bench docs docs-check test test-core test-ros coverage lint clean
+.PHONY: help setup demo soak bench docs docs-check test coverage lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -68,13 +68,7 @@ docs-check: setup ## Run every command of README and docs, made small
 	$(PY) tools/check_docs.py
 
 test: lint ## Everything that has to hold: lint, types, tests
-	@echo "== the tests in two halves, side by side; each is shown when it is done, after minutes"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-ros test-core
-
-test-core: TESTS := test/core
-test-ros: TESTS := test/ros test/launch
-test-core test-ros: setup
-	MAKEFLAGS= OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest $(TESTS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest
 
 coverage: setup ## The tests, and which code they run; pages in out/coverage/
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest --cov --cov-report=term --cov-report=html
