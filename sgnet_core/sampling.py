@@ -95,6 +95,30 @@ def samplings(
     return result
 
 
+@torch.inference_mode()
+def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
+    """A line for each S-Conv: how far it moves its positions in the frame, and how it weighs them.
+
+    Distances are in pixels of the S-Conv's input.
+    """
+    _, spatial = segmenter.preprocess(sample.rgb, sample.depth, sample.intrinsics)
+    model = segmenter.model
+    if spatial is None or not isinstance(model, SGNet):
+        return []
+    guidances = model.spatial_branch(spatial, (spatial.shape[2], spatial.shape[3]))
+    lines = []
+    for placed, guidance in zip(model.sconvs(), guidances, strict=True):
+        distance = guidance.offset.double().cpu().reshape(9, 2, -1).norm(dim=1)
+        text = f"positions moved by {distance.mean():.2f} pixels, 95 % of them by less than "
+        line = f"layer {placed.layer}: {text}{distance.quantile(0.95):.2f}"
+        if guidance.mask is not None:
+            mask = guidance.mask.double().cpu()
+            low, high = mask.quantile(0.05), mask.quantile(0.95)
+            line += f"; weights {low:.2f} to {high:.2f} (5 % and 95 %)"
+        lines.append(line)
+    return lines
+
+
 def figure(
     segmenter: Segmenter, sample: Sample, layers: Sequence[int], points: Sequence[tuple[int, int]]
 ) -> Picture:
@@ -198,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{args.out}: plain positions | guided positions | the same on depth")
+    print("\n".join(movements(segmenter, sample)))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from sgnet_core import Intrinsics, Segmenter, create_model
 from sgnet_core.data.sample import Sample
 from sgnet_core.images import read_rgb
-from sgnet_core.sampling import edge_points, main, samplings
+from sgnet_core.sampling import edge_points, main, movements, samplings
 
 
 def step_sample() -> Sample:
@@ -45,6 +46,16 @@ def test_positions_are_those_of_the_convolution_plus_its_offsets(
     np.testing.assert_allclose(found.regular, expected)
     np.testing.assert_allclose(found.guided - found.regular, np.tile([0.5, -0.25], (9, 1)) * stride)
     assert ((found.weight > 0) & (found.weight < 1)).all()
+
+
+def test_how_far_positions_move_is_said_for_every_sconv() -> None:
+    lines = movements(segmenter(0.3, -0.4), step_sample())
+    assert [line.split("; ")[0] for line in lines] == [
+        f"layer {layer}: positions moved by 0.50 pixels, 95 % of them by less than 0.50"
+        for layer in (1, 2, 3, 4)
+    ]
+    assert all(re.search(r"; weights 0\.\d\d to 0\.\d\d \(5 % and 95 %\)$", line) for line in lines)
+    assert movements(Segmenter(create_model("plain_lite"), device="cpu"), step_sample()) == []
 
 
 def test_points_lie_beside_the_step_in_depth() -> None:
