@@ -119,6 +119,7 @@ class Robot(Node):
         """Calls a service and returns the response."""
         client = self.create_client(kind, service)
         self.spin_until(client.service_is_ready)
+        self.spin_for(0.1)  # the server has to find the client, too, or its answer is lost
         future = client.call_async(request)
         self.spin_until(future.done)
         self.destroy_client(client)
