@@ -17,14 +17,13 @@ import pytest
 import torch
 import torchvision.ops
 
-from sgnet_core import benchmark_segmenter
 from sgnet_core.benchmark import load, main, table
 from sgnet_core.benchmark_measure import LEAST_ROUNDS, Case, Group, Machine, Record, Took, measure
 from sgnet_core.benchmark_network import network_groups, training_groups
 from sgnet_core.benchmark_operator import TORCHVISION, operator_groups
 from sgnet_core.benchmark_process import Elsewhere
 from sgnet_core.benchmark_runners import segment, segment_eagerly
-from sgnet_core.benchmark_segmenter import exported, random_frame
+from sgnet_core.benchmark_segmenter import random_frame
 from sgnet_core.benchmark_suites import SUITES
 from sgnet_core.model_file import default_model_path
 
@@ -159,25 +158,13 @@ def test_a_training_step_trains_with_the_operator_that_it_names(
     assert group.training
 
 
-@pytest.mark.timeout(600)
-def test_every_backend_of_the_segmenter_suite_gives_the_same_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    monkeypatch.setattr(benchmark_segmenter, "CALIBRATION", "rooms:1:4")
-    monkeypatch.setattr(benchmark_segmenter, "SIZES", ((96, 128),))
-    paths = exported(tmp_path)
-    assert set(paths) == {"onnx", "int8"}
+def test_what_the_segmenter_suite_compares_gives_the_same_labels() -> None:
+    """Those of ONNX Runtime are held by the tests of export and quantisation."""
     frame = random_frame(96, 128)
     expected = segment(str(default_model_path()), CPU.device)(frame)
     assert len(np.unique(expected)) > 1
     eager = segment_eagerly(str(default_model_path()), CPU.device)(frame)
-    onnx = segment(str(paths["onnx"]), CPU.device)(frame)
-    int8 = segment(str(paths["int8"]), CPU.device)(frame)
     assert (eager == expected).mean() > 0.999
-    assert (onnx == expected).mean() > 0.999
-    assert (int8 == expected).mean() > 0.7  # the ranges are those of four rooms
 
 
 def test_the_command_measures_everything(
