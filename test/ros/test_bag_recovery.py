@@ -13,11 +13,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
+from cut_files import Message, read_cut_files
 from sgnet_ros.bags import Bag, BagError
 
 COUNT = 12
 STRING = "std_msgs/msg/String"
-Message = tuple[str, int, str]
 
 
 def text(topic: str, i: int) -> str:
@@ -81,13 +81,7 @@ def readable(path: Path) -> list[Message]:
 def check(path: Path, whole: bytes, step: int) -> list[int]:
     """Cuts a file at many places; what is read is always the beginning of what was written."""
     lengths = []
-    for size in range(len(whole) - 1, 0, -step):
-        path.write_bytes(whole[:size])
-        try:
-            messages = readable(path)
-        except BagError as error:
-            assert str(path) in str(error)
-            messages = []
+    for _, messages in read_cut_files(path, whole, step, readable):
         assert messages == content()[: len(messages)]
         lengths.append(len(messages))
     assert lengths == sorted(lengths, reverse=True)

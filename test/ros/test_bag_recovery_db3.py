@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from cut_files import Message, read_cut_files
 from sgnet_ros.bag_recovery_db3 import Db3Storage
 from sgnet_ros.bags import Bag, BagError
 
 STRING = "std_msgs/msg/String"
 STORE = get_typestore(Stores.ROS2_JAZZY)
-Message = tuple[str, int, str]
 
 
 def content(sizes: list[int]) -> list[Message]:
@@ -76,18 +76,12 @@ def test_whatever_byte_it_ends_at_the_beginning_is_read(tmp_path: Path, page_siz
     path = write(tmp_path / "a", CONTENT, page_size)
     whole = path.read_bytes()
     lengths = []
-    for size in range(len(whole) - 1, 0, -len(whole) // 17):
-        path.write_bytes(whole[:size])
-        try:
-            messages = readable(path)
-        except BagError as error:
-            assert str(path) in str(error)
-            messages = []
+    for left, messages in read_cut_files(path, whole, -(-len(whole) // 17), readable):
         before = CONTENT[: CONTENT.index(messages[-1]) + 1 if messages else 0]
         lost = [m for m in before if m not in messages]
         assert messages == [m for m in before if m not in lost]
         assert len(lost) <= 3  # of those that go on in a page behind that of their successors
-        assert path.read_bytes() == whole[:size]
+        assert path.read_bytes() == left
         lengths.append(len(messages))
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] >= len(CONTENT) - 65536 // 3000  # what the last page holds may be gone
