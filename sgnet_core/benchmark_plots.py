@@ -52,14 +52,9 @@ def draw(records: Sequence[Record], folder: Path, accuracy: Path | None = None) 
 def resolution_plot(records: Sequence[Record]) -> Plot | None:
     """Every network that ran at several sizes; None if none did."""
     sizes = {r.shape: _pixels(r.shape) for r in records}
-    series = [
-        each
-        for model, color in (("sgnet_r101", BLUE), ("plain_r101", ORANGE))
-        for each in _forms(records, model, color, sizes)
-    ]
-    for model, color in (("sgnet_lite", GREEN), ("plain_lite", GREY)):
-        series += _forms(records, model, color, sizes)
-    series = [each for each in series if len(each.points) > 1]
+    models = {"sgnet_r101": BLUE, "plain_r101": ORANGE, "sgnet_lite": GREEN, "plain_lite": GREY}
+    forms = [each for m, color in models.items() for each in _forms(records, m, color, sizes)]
+    series = [each for each in forms if len(each.points) > 1]
     if not series:
         return None
     used = {x for each in series for x, _ in each.points}

@@ -25,7 +25,8 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.images import read_depth, read_rgb, write_png
 from sgnet_core.labels import IGNORE_ID
 from sgnet_core.model_file import ModelFileError
-from sgnet_core.network import SGNet
+from sgnet_core.network import PlacedSConv, SGNet
+from sgnet_core.sconv import Guidance
 from sgnet_core.segmenter import Segmenter
 
 Picture = npt.NDArray[np.uint8]
@@ -71,14 +72,11 @@ def samplings(
     Raises:
         ValueError: the model has no S-Conv with offsets in that layer.
     """
-    model = segmenter.model
-    found = model.sconvs() if isinstance(model, SGNet) else []
-    placed = next((s for s in found if s.layer == layer and s.sconv.offset_generator), None)
-    _, spatial = segmenter.preprocess(sample.rgb, sample.depth, sample.intrinsics)
-    if placed is None or spatial is None or not isinstance(model, SGNet):
+    height, guided = _guidances(segmenter, sample)
+    with_offsets = (g for g in guided if g[0].layer == layer and g[0].sconv.offset_generator)
+    placed, guidance = next(with_offsets, (None, None))
+    if placed is None or guidance is None:
         raise ValueError(f"{segmenter.info.name} has no S-Conv with offsets in layer {layer}")
-    height, width = spatial.shape[2:]
-    guidance = model.spatial_branch(spatial, (height, width))[found.index(placed)]
     offset = guidance.offset[0].double().cpu()
     mask = torch.ones(9, *offset.shape[1:]) if guidance.mask is None else guidance.mask[0]
     scale = sample.depth.shape[0] / height  # pixels of the frame per pixel of the network's input
@@ -101,13 +99,8 @@ def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
 
     Distances are in pixels of the S-Conv's input.
     """
-    _, spatial = segmenter.preprocess(sample.rgb, sample.depth, sample.intrinsics)
-    model = segmenter.model
-    if spatial is None or not isinstance(model, SGNet):
-        return []
-    guidances = model.spatial_branch(spatial, (spatial.shape[2], spatial.shape[3]))
     lines = []
-    for placed, guidance in zip(model.sconvs(), guidances, strict=True):
+    for placed, guidance in _guidances(segmenter, sample)[1]:
         distance = guidance.offset.double().cpu().reshape(9, 2, -1).norm(dim=1)
         text = f"positions moved by {distance.mean():.2f} pixels, 95 % of them by less than "
         line = f"layer {placed.layer}: {text}{distance.quantile(0.95):.2f}"
@@ -117,6 +110,20 @@ def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
             line += f"; weights {low:.2f} to {high:.2f} (5 % and 95 %)"
         lines.append(line)
     return lines
+
+
+def _guidances(
+    segmenter: Segmenter, sample: Sample
+) -> tuple[int, list[tuple[PlacedSConv, Guidance]]]:
+    """Rows of the network's input, and what the geometry tells each S-Conv; none if it does not."""
+    image, spatial = segmenter.preprocess(sample.rgb, sample.depth, sample.intrinsics)
+    height, width = image.shape[2:]
+    model = segmenter.model
+    if spatial is None or not isinstance(model, SGNet):
+        return height, []
+    return height, list(
+        zip(model.sconvs(), model.spatial_branch(spatial, (height, width)), strict=True)
+    )
 
 
 def figure(
