@@ -27,6 +27,9 @@ try:
 except ImportError:
     from sgnet_ros import filters
 
+_PATIENCE_S = 10.0
+"""For the frame in work when a node is stopped: far more than inference takes, if it ever ends."""
+
 
 class Activation:
     """Subscriptions, matcher, processor and worker of an active node, until `stop`.
@@ -54,6 +57,7 @@ class Activation:
         turns: Turns | None,
     ) -> None:
         self.enabled = True
+        self._abandoned = False
         self._node = node
         now = settings()
         qos = QoSProfile(depth=now.queue_size, reliability=QoSReliabilityPolicy.BEST_EFFORT)
@@ -94,13 +98,21 @@ class Activation:
         wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._timer = node.create_timer(0.1, synchronizer.settle, clock=wall)
 
-    def stop(self) -> None:
-        """Unsubscribes and waits for the frame in work."""
+    def stop(self) -> bool:
+        """Unsubscribes and waits for the frame in work.
+
+        Returns:
+            False if that frame does not come back: it is lost, and so is whatever becomes of it.
+        """
         self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-        if self._worker.stop():
+        if self._worker.stop(_PATIENCE_S):
             self.processor.counters.drop("deactivated")
+        self._abandoned = self._worker.consuming
+        if self._abandoned:
+            self.processor.counters.drop("hangs")
+        return not self._abandoned
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self.processor.camera_info = message
@@ -123,7 +135,7 @@ class Activation:
 
     def _on_error(self, error: Exception) -> None:
         """A frame's processing raised what nobody expected: count it, say so, go on."""
-        if self._node.context.ok():  # not while shutting down
+        if self._node.context.ok() and not self._abandoned:  # nor while shutting down
             self.processor.drop("internal_error", repr(error))
 
 

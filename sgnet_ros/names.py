@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 OUTPUTS = ("labels", "confidence", "overlay", "color", "points")
 """Topics with a message per frame that a node can do without."""
@@ -19,13 +20,18 @@ def listed(text: str) -> list[str]:
     return [word for word in words if word]
 
 
-def camera_names(text: str) -> list[str]:
-    """Namespaces of cameras, of a text such as "front rear" or "[front, rear]".
+def camera_names(value: str | Sequence[str] | None) -> list[str]:
+    """Namespaces of cameras, of a text such as "front rear" or "[front, rear]", or of a list.
+
+    None is how an empty list comes out of ROS parameters.
 
     Raises:
-        ValueError: one is no ROS name, or comes twice.
+        ValueError: one is no ROS name, or comes twice, or the value is something else.
     """
-    names = [name.strip("/") for name in listed(text) if name.strip("/")]
+    words = listed(value) if isinstance(value, str) else value or ()
+    if not (isinstance(words, Sequence) and all(isinstance(word, str) for word in words)):
+        raise ValueError(f"is a list of namespaces, such as [front, rear], not {value}")
+    names = [name.strip("/") for name in words if name.strip("/")]
     for name in names:
         if not _NAMESPACE.fullmatch(name):
             raise ValueError(f"'{name}' is no namespace: letters, digits and _ between slashes")

@@ -32,7 +32,7 @@ from sgnet_ros.activation import Activation, slop_ns
 from sgnet_ros.diagnostics import Diagnostics, Throttle
 from sgnet_ros.environment import prepare_environment
 from sgnet_ros.names import camera_names
-from sgnet_ros.parameters import Parameters, Settings
+from sgnet_ros.parameters import DESCRIPTORS, Parameters, Settings
 from sgnet_ros.processor import Frame
 from sgnet_ros.publishers import Publishers
 from sgnet_ros.recovery import DeviceHealth, free_cached_memory
@@ -106,8 +106,9 @@ class SGNetNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and waits for the frame in work; the model stays loaded."""
-        self._deactivate()
+        """Unsubscribes and waits for the frame in work; the model stays, unless it hangs."""
+        if not self._deactivate():
+            return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -200,11 +201,12 @@ class SGNetNode(LifecycleNode):
         )
         free_cached_memory()  # of loading, and of the model before
 
-    def _deactivate(self) -> None:
+    def _deactivate(self) -> bool:
+        """Whether the frame that was in work, if any, has come back."""
         active = self._active
         if active is None:
-            return
-        active.stop()
+            return True
+        came_back = active.stop()
         self._active = None
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"
@@ -214,6 +216,12 @@ class SGNetNode(LifecycleNode):
             f"inactive: {counts.segmented} of {active.matcher.pairs} RGB-D pairs segmented"
             + (f", dropped: {drops}" if drops else "")
         )
+        if not came_back:
+            self.get_logger().error(
+                f"inference on {self._diagnostics.hardware_id} does not come back: its thread is "
+                "left behind and the model given up; configure the node again, or restart it"
+            )
+        return came_back
 
     def _release(self) -> None:
         self._deactivate()
@@ -337,7 +345,7 @@ def _cameras() -> list[str]:
     """The parameter ``cameras``, which has to be known before there are nodes."""
     node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
     try:
-        return camera_names(node.declare_parameter("cameras", "").value)
+        return camera_names(node.declare_parameter("cameras", "", DESCRIPTORS["cameras"]).value)
     except ValueError:
         return []  # the one node that there will be refuses it
     finally:

@@ -46,13 +46,13 @@ class Settings:
     fill_holes: FillHoles = "auto"
     outputs: list[str] = field(default_factory=lambda: list(OUTPUTS))
     overlay_alpha: float = 0.5
-    cameras: str = ""
+    cameras: str | list[str] | None = ""
     autostart: bool = True
 
 
 HOLE_POLICIES: tuple[FillHoles, ...] = ("auto", *get_args(HolePolicy))
 _CHOICES = {"precision": PRECISIONS, "backend": BACKENDS, "fill_holes": HOLE_POLICIES, **TRANSPORTS}
-_PARSERS: dict[str, Callable[[str], object]] = {
+_PARSERS: dict[str, Callable[[Any], object]] = {
     "depth_to_rgb": parse_pose,
     "imu_to_rgb": parse_pose,
     "cameras": camera_names,
@@ -131,9 +131,10 @@ DESCRIPTORS = {
         floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
     ),
     "cameras": ParameterDescriptor(
-        description="Namespaces of several cameras, 'front rear' or '[front, rear]': the process "
+        description="Namespaces of several cameras, [front, rear] or 'front rear': the process "
         "then runs one node in each, with one model for all. Empty: one camera, no namespace.",
         read_only=True,
+        dynamic_typing=True,  # a list or a text
     ),
     "autostart": ParameterDescriptor(
         description="Configure and activate at start-up; false leaves that to a lifecycle manager.",

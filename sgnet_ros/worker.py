@@ -40,6 +40,7 @@ class Worker(Generic[Item]):
         self._turn = nullcontext() if turn is None else turn
         self._slot: list[Item] = []  # empty or one item
         self._stopping = False
+        self._consuming = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -61,8 +62,17 @@ class Worker(Generic[Item]):
             self._changed.notify()
         return replaced
 
-    def stop(self) -> bool:
+    @property
+    def consuming(self) -> bool:
+        """Whether an item is in work."""
+        return self._consuming
+
+    def stop(self, timeout_s: float | None = None) -> bool:
         """Ends the thread once the call that is running returns; may be called again.
+
+        Args:
+            timeout_s: how long to wait for that call; None for as long as it takes. The thread of a
+                call that takes longer is left behind, `consuming`, and ends with it.
 
         Returns:
             True if an item was waiting and is now lost.
@@ -72,7 +82,7 @@ class Worker(Generic[Item]):
             waiting = bool(self._slot)
             self._slot.clear()
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
         return waiting
 
     def _run(self) -> None:
@@ -83,6 +93,8 @@ class Worker(Generic[Item]):
                         self._consume(item)
                     except Exception as error:
                         self._on_error(error)
+                    finally:
+                        self._consuming = False
 
     def _wait(self) -> bool:
         """Waits for an item to be taken; False when the worker is to end."""
@@ -100,4 +112,5 @@ class Worker(Generic[Item]):
         """The newest item, in a list; an empty one when the worker is to end."""
         with self._changed:
             taken, self._slot = self._slot, []
+            self._consuming = bool(taken)
             return taken

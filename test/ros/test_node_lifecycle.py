@@ -176,6 +176,43 @@ def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
     running.stop()
 
 
+def test_inference_that_hangs_does_not_hold_the_node(
+    run_node: Any, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgnet_ros.activation._PATIENCE_S", 0.2)
+    running = run_node("depth")
+    robot.send_until(lambda: robot.labels, scene.messages())
+    hanging, goes_on = threading.Event(), threading.Event()
+    segmenter = running.node._segmenter
+    segment = segmenter.segment
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        hanging.set()
+        assert goes_on.wait(60)
+        return segment(*args, **kwargs)
+
+    segmenter.segment = hang
+    robot.send_until(hanging.is_set, scene.messages())
+    (thread,) = (t for t in threading.enumerate() if t.name == "segmentation")
+    counters = running.node._active.processor.counters
+    assert not change(robot, Transition.TRANSITION_DEACTIVATE)
+    assert state(robot) == "unconfigured"
+    assert counters.counts().drops["hangs"] == 1
+    robot.spin_until(lambda: [m for m in robot.log if "does not come back" in m.msg])
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    assert change(robot, Transition.TRANSITION_ACTIVATE)
+    robot.forget()
+    robot.send_until(lambda: robot.labels and robot.stats, scene.messages())
+    robot.forget()
+    goes_on.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    robot.spin_for(0.5)
+    assert counters.counts().drops == {**counters.counts().drops, "hangs": 1}
+    assert [m.msg for m in robot.log if m.level >= m.WARN] == [], "its end is nobody's business"
+    running.stop()
+
+
 class HeldLoader:
     """In the place of the loading of models: waits to be released."""
 

@@ -104,6 +104,43 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
     ], "one line per state change, none per frame"
 
 
+HANGING = """
+import sys, threading
+from sgnet_core.segmenter import Segmenter
+from sgnet_ros import activation, node
+
+def hang(*args, **kwargs):
+    print("hanging", flush=True)
+    threading.Event().wait()
+
+activation._PATIENCE_S = 1.0
+Segmenter.segment = hang
+Segmenter.warm_up = lambda *size: None
+sys.exit(node.main())
+"""
+
+
+def test_ctrl_c_ends_a_node_whose_inference_hangs(
+    tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
+) -> None:
+    log = tmp_path / "log"
+    ros_args = ("--ros-args", "-p", f"model:={models['depth']}", "-p", "device:=cpu")
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HANGING, *ros_args], cwd=ROOT, stdout=file, stderr=file
+        )
+    try:
+        robot.send_until(lambda: "hanging" in log.read_text(), scene.messages(), timeout_s=100)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text()
+    assert "does not come back" in text
+    assert "Traceback" not in text
+
+
 def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) -> None:
     """Started together: most of the time goes into loading PyTorch."""
     running = start(

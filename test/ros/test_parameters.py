@@ -138,6 +138,8 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
         (Parameter("fill_holes", value="yes"), InvalidParameterValueException),
         (Parameter("depth_to_rgb", value="1 2"), InvalidParameterValueException),
         (Parameter("cameras", value="front 2nd"), InvalidParameterValueException),
+        (Parameter("cameras", value=["front", "front"]), InvalidParameterValueException),
+        (Parameter("cameras", value=2), InvalidParameterValueException),
         (Parameter("outputs", value=["labels", "depth"]), InvalidParameterValueException),
         (Parameter("outputs", value="labels"), InvalidParameterTypeException),
         # as an empty list comes, from the command line and from a file

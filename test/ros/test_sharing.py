@@ -154,7 +154,7 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
     names = ("front", "rear")
     log = tmp_path / "log"
     command = [
-        *(sys.executable, "-m", "sgnet_ros.node", "--ros-args", "-p", "cameras:=front rear"),
+        *(sys.executable, "-m", "sgnet_ros.node", "--ros-args", "-p", "cameras:=[front, rear]"),
         *("-p", f"model:={models['depth']}", "-p", "device:=cpu"),
     ]
     with log.open("w") as file:

@@ -96,6 +96,19 @@ def test_stop_waits_for_the_running_call_and_drops_what_waits(gate: Gate) -> Non
     assert worker.stop() is False
 
 
+def test_a_call_that_does_not_return_is_left_behind_when_its_time_is_up(gate: Gate) -> None:
+    worker = Worker(gate.consume, gate.errors.append, "hanging")
+    worker.offer(1)
+    gate.wait_for_entry()
+    assert worker.offer(2) is False
+    assert worker.stop(0.05) is True
+    assert worker.consuming
+    gate.let_through()
+    assert worker.stop(TIMEOUT) is False
+    assert not worker.consuming
+    assert gate.taken == [1], "what waited is lost, as when a worker stops in time"
+
+
 def test_an_idle_worker_stops_at_once(gate: Gate) -> None:
     assert Worker(gate.consume, gate.errors.append).stop() is False
     assert gate.taken == []
