@@ -14,8 +14,7 @@ from sgnet_core.model_file import ModelFileError
 from sgnet_core.model_metadata import from_metadata
 from sgnet_core.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS
 
-INSTALL = "pip install 'onnxruntime>=1.25'"
-"""Earlier ones have no DeformConv on the CPU."""
+INSTALL = "pip install 'sgnet_ros[onnx]'"
 
 
 class OnnxNetwork:
@@ -35,17 +34,24 @@ class OnnxNetwork:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
+            import onnx
             import onnxruntime
         except ImportError as error:
-            raise ModelFileError(f"{path}: needs ONNX Runtime: {INSTALL}") from error
+            raise ModelFileError(f"{path}: needs {error.name}: {INSTALL}") from error
         if not os.path.isfile(path):
             raise ModelFileError(f"{path}: does not exist; name a model file")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
+            model = onnx.load(path, load_external_data=False)
+            # The labels are made here, at the camera's size. Without that output ONNX Runtime drops
+            # the graph's own upsampling and argmax, which it would compute unasked.
+            for output in list(model.graph.output):
+                if output.name != "logits":
+                    model.graph.output.remove(output)
             self._session = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common public base
             version = onnxruntime.__version__
@@ -60,9 +66,6 @@ class OnnxNetwork:
             raise ModelFileError(
                 f"{path}: {error}; export the model with python -m sgnet_core.export"
             ) from error
-        self._options = onnxruntime.RunOptions()
-        # Upsampling and argmax belong to the labels, which are not asked for.
-        self._options.only_execute_path_to_fetches = True
 
     def inputs(
         self,
@@ -111,5 +114,5 @@ class OnnxNetwork:
             (B, C, h, w) float32.
         """
         inputs = self.inputs(image, metres, intrinsics, up)
-        (result,) = self._session.run(["logits"], inputs, self._options)
+        (result,) = self._session.run(["logits"], inputs)
         return torch.from_numpy(np.asarray(result))

@@ -17,6 +17,7 @@ from sgnet_core import Intrinsics, ModelFileError, Segmenter, create_model, load
 from sgnet_core import export as export_module
 from sgnet_core.export import Difference, ExportError, as_numpy, export, main, random_inputs
 from sgnet_core.network import SGNet
+from sgnet_core.onnx_backend import OnnxNetwork
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -212,11 +213,23 @@ def test_a_backend_the_model_is_not_made_for_is_refused(files: tuple[Path, Path]
         Segmenter(target).segment(rgb, depth, scales=(0.5, 1.0))
 
 
+def test_the_segmenter_does_not_pay_for_the_labels_of_the_graph(files: tuple[Path, Path]) -> None:
+    """ONNX Runtime computes every output, also those that nobody has asked for."""
+    network = Segmenter(files[1]).model
+    assert isinstance(network, OnnxNetwork)
+    assert [output.name for output in network._session.get_outputs()] == ["logits"]
+    whole = onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])
+    assert [output.name for output in whole.get_outputs()] == ["labels", "logits"]
+    inputs = as_numpy(random_inputs(make(), (1, 64, 96), seed=5))
+    (alone,) = network._session.run(None, inputs)
+    np.testing.assert_array_equal(alone, whole.run(["logits"], inputs)[0])
+
+
 def test_without_onnx_runtime_the_error_says_what_to_install(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModelFileError, match=r"model\.onnx: needs ONNX Runtime: pip install"):
+    with pytest.raises(ModelFileError, match=r"model\.onnx: needs onnxruntime: pip install"):
         Segmenter(files[1])
     with pytest.raises(ExportError, match="onnxruntime is missing: pip install"):
         export(make(), tmp_path / "a.onnx")
