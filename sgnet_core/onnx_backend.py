@@ -1,4 +1,4 @@
-"""Runs exported models with ONNX Runtime, on the CPU."""
+"""Runs exported models with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from torch import Tensor
 
 from sgnet_core.model_file import ModelFileError
 from sgnet_core.model_metadata import from_metadata
+from sgnet_core.onnx_session import open_session
 from sgnet_core.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS
-
-INSTALL = "pip install 'sgnet_ros[onnx]'"
 
 
 class OnnxNetwork:
@@ -22,45 +21,27 @@ class OnnxNetwork:
 
     Args:
         path: of an ``.onnx`` file.
+        device: that it runs on.
+        half: whether TensorRT may compute in fp16.
 
     Attributes:
         config: the architecture it was exported from.
         info: label set, normalisation and training record.
 
     Raises:
-        ModelFileError: the file is missing, damaged or no SGNet model, or ONNX Runtime is missing
-            or too old for it; the message names the file and the remedy.
+        ModelFileError: the file is missing, damaged or no SGNet model, or ONNX Runtime is missing,
+            too old for it or not made for the device; the message names the file and the remedy.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        half: bool = False,
+    ) -> None:
+        self._device = torch.device(device)
+        self._session, metadata = open_session(path, self._device, half)
         try:
-            import onnx
-            import onnxruntime
-        except ImportError as error:
-            raise ModelFileError(f"{path}: needs {error.name}: {INSTALL}") from error
-        if not os.path.isfile(path):
-            raise ModelFileError(f"{path}: does not exist; name a model file")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        try:
-            model = onnx.load(path, load_external_data=False)
-            # The labels are made here, at the camera's size. Without that output ONNX Runtime drops
-            # the graph's own upsampling and argmax, which it would compute unasked.
-            for output in list(model.graph.output):
-                if output.name != "logits":
-                    model.graph.output.remove(output)
-            self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions have no common public base
-            version = onnxruntime.__version__
-            raise ModelFileError(
-                f"{path}: damaged, not an ONNX model, or too new for ONNX Runtime {version} "
-                f"({INSTALL}): {error}"
-            ) from error
-        try:
-            metadata = self._session.get_modelmeta().custom_metadata_map
             self.config, self.info = from_metadata(metadata)
         except ValueError as error:
             raise ModelFileError(
@@ -77,7 +58,7 @@ class OnnxNetwork:
         """The graph's inputs for a frame.
 
         Args:
-            image: (B, 3, H, W) uint8 RGB.
+            image: (B, 3, H, W) RGB 0..255, uint8 or float32.
             metres: (B, 1, H, W) float32 depth, its holes filled as the model wants it
                 (`sgnet_core.network_input.usable_depth`).
             intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is steered by 3D coordinates
@@ -88,17 +69,19 @@ class OnnxNetwork:
             ValueError: intrinsics are missing where they are needed.
         """
         kind = self.config.spatial
-        inputs = {"rgb": image.permute(0, 2, 3, 1).contiguous().numpy()}
+        if image.is_floating_point():
+            image = image.round().to(torch.uint8)
+        inputs = {"rgb": _numpy(image.permute(0, 2, 3, 1))}
         if kind in NEEDS_INTRINSICS and intrinsics is None:
             raise ValueError(
                 f"spatial input {kind!r} needs the camera's intrinsics (fx, fy, cx, cy)"
             )
         if SPATIAL_CHANNELS[kind]:
-            inputs["depth"] = metres[:, 0].contiguous().numpy()
+            inputs["depth"] = _numpy(metres[:, 0])
         if kind in NEEDS_INTRINSICS and intrinsics is not None:
-            inputs["intrinsics"] = intrinsics.float().numpy().reshape(-1, 4)
+            inputs["intrinsics"] = _numpy(intrinsics.float()).reshape(-1, 4)
         if kind == "hha":
-            inputs["up"] = np.zeros((len(image), 3), np.float32) if up is None else up.numpy()
+            inputs["up"] = np.zeros((len(image), 3), np.float32) if up is None else _numpy(up)
         return inputs
 
     def logits(
@@ -111,8 +94,13 @@ class OnnxNetwork:
         """Class scores of a frame, as `inputs` takes it, at the head's stride.
 
         Returns:
-            (B, C, h, w) float32.
+            (B, C, h, w) float32, on the network's device.
         """
         inputs = self.inputs(image, metres, intrinsics, up)
         (result,) = self._session.run(["logits"], inputs)
-        return torch.from_numpy(np.asarray(result))
+        return torch.from_numpy(np.asarray(result)).to(self._device)
+
+
+def _numpy(tensor: Tensor) -> npt.NDArray[Any]:
+    """As ONNX Runtime takes it."""
+    return tensor.contiguous().cpu().numpy()

@@ -63,8 +63,9 @@ class Segmenter:
             ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         precision: of the network: "fp32", "fp16" (GPU only), or "auto": fp16 on a GPU, else fp32.
-        backend: "torch", or "onnx" (ONNX Runtime on the CPU, for ``.onnx`` files); "auto" takes
-            the one that the model file is made for.
+        backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files: on the CPU, or by TensorRT
+            or CUDA on the GPU that ``device`` names); "auto" takes the one that the model file is
+            made for.
 
     Raises:
         ModelFileError: the model file cannot be used.
@@ -86,20 +87,18 @@ class Segmenter:
         if self.backend == "onnx" and device == "auto":
             device = "cpu"
         self.device = pick_device(device)
-        if self.backend == "onnx" and self.device.type != "cpu":
-            raise ValueError(f"{path} runs on the CPU: use device auto or cpu")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
         if precision == "fp16" and self.device.type == "cpu":
             raise ValueError("precision fp16 needs a GPU: use fp32 or auto on the CPU")
         self._graphs: CudaGraphs | None = None
+        half = self.device.type != "cpu" and precision != "fp32"
         if path is not None and self.backend == "onnx":
-            self.model = OnnxNetwork(path)
+            self.model = OnnxNetwork(path, self.device, half)
             return
         if not isinstance(model, SGNet):
             assert path is not None
             model = load_model(path)
-        half = self.device.type != "cpu" and precision != "fp32"
         fused = fuse(model).to(self.device, torch.float16 if half else torch.float32)
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
         self.model = fused.to(memory_format=torch.channels_last)

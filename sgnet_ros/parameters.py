@@ -73,7 +73,8 @@ DESCRIPTORS = {
     ),
     "backend": ParameterDescriptor(
         description=f"{', '.join(BACKENDS)}: what the network runs in; torch takes .safetensors "
-        f"files, onnx (ONNX Runtime, on the CPU) .onnx files, auto either. {_ON_RELOAD}",
+        "files, onnx (ONNX Runtime: on the CPU, or with TensorRT or CUDA where device names a GPU) "
+        f".onnx files, auto either. {_ON_RELOAD}",
     ),
     "slop": ParameterDescriptor(
         description="Greatest difference between the stamps of an RGB-D pair, in seconds; 0 takes "

@@ -213,6 +213,21 @@ def test_a_backend_the_model_is_not_made_for_is_refused(files: tuple[Path, Path]
         Segmenter(target).segment(rgb, depth, scales=(0.5, 1.0))
 
 
+@pytest.mark.skipif(
+    not torch.cuda.is_available()
+    or "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="no GPU, or no ONNX Runtime for it",
+)
+@pytest.mark.parametrize(("precision", "same"), [("fp32", 0.999), ("fp16", 0.995)])
+def test_the_segmenter_labels_alike_on_a_gpu(
+    files: tuple[Path, Path], precision: str, same: float
+) -> None:
+    rgb, depth = frame(75, 101)
+    expected = Segmenter(files[0], "cpu").segment(rgb, depth).labels
+    found = Segmenter(files[1], "cuda", precision).segment(rgb, depth).labels
+    assert (found == expected).mean() >= same
+
+
 def test_the_segmenter_does_not_pay_for_the_labels_of_the_graph(files: tuple[Path, Path]) -> None:
     """ONNX Runtime computes every output, also those that nobody has asked for."""
     network = Segmenter(files[1]).model
