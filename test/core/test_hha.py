@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,52 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from room_depth import angle_between, plane_depth, rooms, tensors, to_tensor
 from sgnet_core.camera import Intrinsics
-from sgnet_core.data.rooms import Rooms
-from sgnet_core.data.sample import Sample
-from sgnet_core.gravity import estimate_up
-from sgnet_core.normals import cell_size, surface_normals
+from sgnet_core.normals import cell_size
 from sgnet_core.spatial import hha
 
 WALL, FLOOR, CEILING = 0, 1, 21
 LEVEL = (0.0, -1.0, 0.0)  # up, of a camera that looks at the horizon
 Array = NDArray[np.float64]
-
-
-@cache
-def rooms(height: int = 240, number: int = 10) -> list[Sample]:
-    source = Rooms(seed=4_000, length=number, size=(height, height * 4 // 3))
-    return [source[i] for i in range(len(source))]
-
-
-def tensors(sample: Sample, exact: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    depth = sample.depth_exact if exact else sample.depth
-    assert depth is not None and sample.up is not None
-    return (
-        torch.from_numpy(depth)[None, None],
-        sample.intrinsics.parameters(),
-        torch.from_numpy(sample.up)[None],
-    )
-
-
-def normals_of(depth: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """`surface_normals` of metres, 0 where there is no measurement."""
-    valid = (depth > 0).to(depth)
-    inverse = valid / torch.where(depth > 0, depth, 1.0)
-    return surface_normals(valid, inverse, intrinsics, cell_size(depth.shape[2]))
-
-
-def plane_depth(camera: Intrinsics, normal: Array, distance: float) -> Array:
-    """(H, W) metres of the plane n·P = −distance, n towards the camera; inf behind it."""
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    slope = normal[0] * (u - camera.cx) / camera.fx + normal[1] * (v - camera.cy) / camera.fy
-    with np.errstate(divide="ignore"):
-        depth = -distance / (slope + normal[2])
-    return np.where(depth > 0, depth, np.inf)
-
-
-def to_tensor(depth: Array) -> Tensor:
-    return torch.from_numpy(depth).float()[None, None]
 
 
 # The independent implementation: float64, one pixel at a time, least squares by LAPACK.
@@ -125,11 +87,6 @@ def reference_hha(depth: Array, camera: Intrinsics, step: int) -> tuple[Array, A
     return np.clip(encoded, 0, 255), up
 
 
-def angle_between(a: Array | Tensor, b: Array | Tensor) -> float:
-    cosine = float(np.dot(np.asarray(a).ravel(), np.asarray(b).ravel()))
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-
-
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "sensor"])
 @pytest.mark.parametrize("room", [0, 1, 2])
 def test_agrees_with_an_independent_implementation(room: int, exact: bool) -> None:
@@ -159,16 +116,6 @@ def test_with_up_given_the_angles_are_those_of_the_independent_fit(room: int, ex
 
 
 # Rooms, where gravity, height and the level surfaces are known exactly
-
-
-@pytest.mark.parametrize("exact", [True, False], ids=["exact", "sensor"])
-def test_gravity_is_found_in_rooms(exact: bool) -> None:
-    errors = []
-    for sample in rooms():
-        depth, intrinsics, up = tensors(sample, exact)
-        errors.append(angle_between(estimate_up(*normals_of(depth, intrinsics)), up))
-    assert np.median(errors) < 1
-    assert np.mean(np.array(errors) < 3) >= 0.9
 
 
 @pytest.mark.parametrize("height", [240, 480])
@@ -288,16 +235,6 @@ def test_the_angle_of_a_plane_is_known_everywhere(
     assert np.percentile(error, 90) < 0.3 if there.sum() > 50 else True
 
 
-def test_a_pixel_alone_faces_the_camera() -> None:
-    depth = torch.zeros(1, 1, 9, 9)
-    depth[0, 0, 4, 4] = 2.0
-    normals, measured = normals_of(depth, torch.tensor([[10.0, 10.0, 4.0, 4.0]]))
-    torch.testing.assert_close(normals[0, :, 4, 4], torch.tensor([0.0, 0.0, -1.0]))
-    empty, _ = normals_of(torch.zeros(1, 1, 9, 9), torch.tensor([[10.0, 10.0, 2.0, 2.0]]))
-    torch.testing.assert_close(empty[0, :, 4, 4], torch.tensor([0.0, 0.0, -1.0]))
-    assert measured.sum() == 1 and measured[0, 0, 4, 4] == 1
-
-
 @pytest.mark.parametrize(("height", "width"), [(401, 67), (360, 50), (603, 41)])
 def test_larger_images_have_cells_of_several_pixels(height: int, width: int) -> None:
     """Two walls that meet at right angles, of which the left one has holes."""
@@ -314,24 +251,6 @@ def test_larger_images_have_cells_of_several_pixels(height: int, width: int) -> 
     assert np.percentile(error, 75) < 0.1
 
 
-def test_noise_widens_the_window_and_edges_narrow_it() -> None:
-    """A near board before a wall."""
-    camera = Intrinsics(260.0, 260.0, 159.5, 119.5, 320, 240)
-    board, wall = np.array([0.5, 0.3, -0.81]), np.array([-0.3, 0.2, -0.93])
-    board, wall = board / np.linalg.norm(board), wall / np.linalg.norm(wall)
-    noise = np.random.default_rng(1).normal(0, 0.001, (240, 320))
-    depth = 1 / (1 / plane_depth(camera, wall, 3.0) + noise)
-    near = 1 / (1 / plane_depth(camera, board, 1.2) + noise)
-    depth[:, :160] = near[:, :160]
-    normals, _ = normals_of(to_tensor(depth), camera.parameters())
-    for columns, true in ((slice(8, 160), board), (slice(160, 312), wall)):
-        cosine = np.einsum("c,chw->hw", true, normals[0, :, 8:-8, columns].double().numpy())
-        error = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-        assert np.median(error) < 1  # windows of 7x7 pixels leave 2.5 degrees
-        beside = error[:, -4:-2] if columns.start == 8 else error[:, 2:4]
-        assert np.median(beside) < 10  # 5x5 pixels; windows that mix both are 20 to 50 degrees off
-
-
 # Up
 
 
@@ -341,40 +260,6 @@ def test_a_given_up_needs_no_unit_length() -> None:
     torch.testing.assert_close(
         hha(depth, intrinsics, 9.81 * up), hha(depth, intrinsics, up), atol=0.01, rtol=0
     )
-
-
-def test_without_normals_up_stays_at_the_start() -> None:
-    up = estimate_up(torch.zeros(2, 3, 4, 5), torch.zeros(2, 1, 4, 5))
-    start = torch.tensor([0.0, -np.cos(np.pi / 12), -np.sin(np.pi / 12)]).float()
-    torch.testing.assert_close(up, start.expand(2, 3))
-
-
-def test_one_wall_leaves_up_in_its_plane() -> None:
-    """A wall says that up is orthogonal to it, and nothing of roll: that stays as it was."""
-    normal = torch.tensor([0.1, 0.2, -1.0])
-    normal /= normal.norm()
-    up = estimate_up(normal.view(1, 3, 1).expand(1, 3, 50), torch.ones(1, 1, 50))[0]
-    assert float(up @ normal) == pytest.approx(0, abs=1e-3)
-    assert float(up[1]) < -0.95
-
-
-@pytest.mark.parametrize(
-    ("pitch", "roll"), [(-25, 0), (-10, 20), (0, -35), (15, 40), (30, -30), (55, 0), (45, 15)]
-)
-def test_gravity_is_found_for_pitched_and_rolled_cameras(pitch: float, roll: float) -> None:
-    """Positive pitch looks down."""
-    p, r = np.radians([pitch, roll])
-    up = np.array([np.sin(r) * np.cos(p), -np.cos(r) * np.cos(p), -np.sin(p)])
-    side = np.cross(up, [0.0, 0.0, 1.0])
-    side /= np.linalg.norm(side)
-    ahead = np.cross(side, up)
-    rng = np.random.default_rng(0)
-    counts = {tuple(up): 300, tuple(side): 300, tuple(ahead): 200, (0.5, -0.5, -0.7071): 40}
-    normals = np.concatenate([np.tile(n, (k, 1)) for n, k in counts.items()])
-    normals += rng.normal(0, 0.03, normals.shape)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    found = estimate_up(torch.from_numpy(normals.T.copy())[None], torch.ones(1, 1, len(normals)))
-    assert angle_between(found, up) < 1
 
 
 # Symmetry, batches, repetition, gradients

@@ -11,58 +11,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgnet_core import Intrinsics, SGNet, create_model
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.hha import hha
 from sgnet_core.holes import fill_holes
-from sgnet_core.labels import LabelSet
-from sgnet_core.model_file import ModelFileError, save_model
-from sgnet_core.model_info import ModelInfo, Normalization
+from sgnet_core.model_file import save_model
 from sgnet_core.segmenter import Segmenter
-
-NORM = Normalization((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), "rgb")
-RNG = np.random.default_rng(0)
-
-
-def make(spatial: str = "depth", **info: Any) -> SGNet:
-    """A small seeded network, its statistics off their defaults, whose labels vary."""
-    torch.manual_seed(1)
-    model = create_model("sgnet_lite", num_classes=6, spatial=spatial)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    labels = LabelSet("six", tuple("abcdef"), tuple((i * 50, 255 - i, i) for i in range(6)))
-    model.info = replace(ModelInfo("tiny", labels, NORM), **info)
-    return model.eval()
-
-
-class Fixed(nn.Module):
-    """A head that answers the same scores to every image."""
-
-    def __init__(self, scores: Any) -> None:
-        super().__init__()
-        self.scores = torch.tensor(scores)[None]
-
-    def forward(self, features: object) -> Tensor:
-        return self.scores
-
-
-def fixed(scores: Any) -> Segmenter:
-    model = make()
-    model.head = Fixed(scores)
-    return Segmenter(model, "cpu")
-
-
-def frame(height: int, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """A smooth random picture and depth with holes."""
-    rgb = RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    rgb = np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
-    depth = RNG.uniform(0.5, 5, (height, width)).astype(np.float32)
-    depth[RNG.random((height, width)) < 0.2] = 0
-    return rgb, depth
+from small_segmenter import DEPTH, NORM, RGB, fixed, frame, make
 
 
 def plain_scores(
@@ -186,13 +143,6 @@ def test_the_models_range_and_policy_decide_what_depth_is(missing: float) -> Non
     _, asked = segmenter.preprocess(rgb, depth, holes="none")
     assert asked is not None
     assert torch.equal(asked, spatial)
-
-
-@pytest.mark.parametrize("up", [(0, 0, 0), (0, 1), (np.nan, 0, 1), (0, np.inf, 0)])
-def test_an_up_that_is_no_direction_is_refused(up: tuple[float, ...]) -> None:
-    rgb, depth = frame(40, 56)
-    with pytest.raises(ValueError, match="up must be three finite numbers"):
-        Segmenter(make(), "cpu").segment(rgb, depth, up=up)
 
 
 def test_a_given_up_reaches_the_network() -> None:
@@ -327,66 +277,6 @@ def test_a_model_file_needs_nothing_else(tmp_path: Any) -> None:
     assert segmenter.labels.names == tuple("abcdef")
     expected = Segmenter(model, "cpu").segment(rgb, depth).labels
     assert np.array_equal(segmenter.segment(rgb, depth).labels, expected)
-
-
-RGB, DEPTH = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("rgb", "depth", "words"),
-    [
-        (RGB, DEPTH[:5], "rgb is 8x6 but depth is 8x5"),
-        (RGB, DEPTH.T, "rgb is 8x6 but depth is 6x8"),
-        (RGB[..., 0], DEPTH, r"rgb must be .* got \(6, 8\) uint8"),
-        (RGB.astype(np.float32), DEPTH, "rgb must be .* float32"),
-        (np.zeros((6, 8, 4), np.uint8), DEPTH, r"rgb must be .* \(6, 8, 4\)"),
-        (RGB[:0], DEPTH[:0], "rgb must be"),
-        (RGB, DEPTH[..., None], "depth must be"),
-        (RGB, DEPTH > 0, "depth must be .* bool"),
-    ],
-)
-def test_what_is_no_frame_is_refused(rgb: Any, depth: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        fixed([[[0.0]]] * 6).segment(rgb, depth)
-
-
-def test_3d_coordinates_need_the_intrinsics_of_this_image() -> None:
-    segmenter = Segmenter(make("points"), "cpu")
-    with pytest.raises(ValueError, match="needs the camera's intrinsics"):
-        segmenter.segment(RGB, DEPTH)
-    with pytest.raises(ValueError, match="of a 9x6 image, the frame is 8x6"):
-        segmenter.segment(RGB, DEPTH, Intrinsics(5, 5, 4, 3, 9, 6))
-
-
-@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),)])
-def test_scales_must_be_positive(scales: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="scales must be positive"):
-        fixed([[[0.0]]] * 6).segment(RGB, DEPTH, scales=scales)
-
-
-def test_an_enlarged_strip_does_not_eat_the_memory() -> None:
-    segmenter = Segmenter(make(input_height=480), "cpu")
-    with pytest.raises(ValueError, match="20000x1 image is too large"):
-        segmenter.segment(np.zeros((1, 20_000, 3), np.uint8), np.zeros((1, 20_000), np.float32))
-
-
-def test_nan_scores_are_an_error_not_a_mask() -> None:
-    with pytest.raises(RuntimeError, match="NaN"):
-        fixed([[[float("nan")]]] + [[[0.0]]] * 5).segment(RGB, DEPTH)
-
-
-def test_unknown_devices_precisions_and_files_are_refused(tmp_path: Any) -> None:
-    model = make()
-    with pytest.raises(ValueError, match="device is auto"):
-        Segmenter(model, "abacus")
-    with pytest.raises(ValueError, match="no device cuda:99"):
-        Segmenter(model, "cuda:99")
-    with pytest.raises(ValueError, match="precision is one of"):
-        Segmenter(model, "cpu", "fp8")
-    with pytest.raises(ValueError, match="needs a GPU"):
-        Segmenter(model, "cpu", "fp16")
-    with pytest.raises(ModelFileError, match="none"):
-        Segmenter(tmp_path / "none")
 
 
 def test_half_precision_changes_next_to_no_label() -> None:

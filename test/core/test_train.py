@@ -1,13 +1,9 @@
-"""A training run: what it computes and leaves, that it resumes, that it stops in time."""
+"""A training run: what it computes and leaves, and that it resumes."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +19,7 @@ from sgnet_core.model_info import RELEASED
 from sgnet_core.train import Run, main
 from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training import run as run_module
-from sgnet_core.training.divergence import Diverged, divergence
+from sgnet_core.training.divergence import Diverged
 from sgnet_core.training.optimization import frozen_norms, learning_rate
 from sgnet_core.training.progress import Pace
 
@@ -211,102 +207,6 @@ def test_synchronised_norms_change_neither_weights_files_nor_one_process(
     assert torch.nn.SyncBatchNorm not in {type(m) for m in model.modules()}
 
 
-def test_a_validation_set_without_labels_is_refused(
-    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = load_config(tiny_file)
-    run = Run.start(config, tmp_path / "run", CPU)
-    sample = run.validation[0]
-    run.validation = [replace(sample, labels=np.full_like(sample.labels, 255))]
-    with pytest.raises(ValueError, match="boxes:val: none of its pixels is labelled"):
-        run.train()
-
-
-def poison(run: Run, value: float) -> None:
-    for parameter in run.state.model.head.parameters():
-        parameter.data.fill_(value)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(
-    tmp_path: Path, tiny: dict[str, Any]
-) -> None:
-    run = start(tiny, tmp_path, accumulate=2)
-    expected = Batch.joined(next(run._batches()))
-    poison(run, float("nan"))
-    with pytest.raises(Diverged, match=r"iteration 0: the loss became nan.*bad_batch_0\.pt.*lower"):
-        run.train()
-    saved = torch.load(tmp_path / "bad_batch_0.pt", weights_only=True)
-    for name, value in vars(expected).items():
-        assert torch.equal(saved[name], value), name
-    assert not (tmp_path / "checkpoint.pt").exists()
-
-
-def test_the_command_ends_with_a_status_of_its_own_when_training_goes_wrong(
-    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
-    assert main([*arguments, "lr=1e30", "warmup=0", "clip=0", "optimizer=sgd"]) == 3
-    error = capsys.readouterr().err
-    assert "bad_batch_" in error and "lower lr" in error
-
-
-@pytest.mark.parametrize(
-    ("loss", "norm", "iteration", "wrong"),
-    [
-        (float("inf"), 1.0, 0, "loss became inf"),
-        (1.0, float("nan"), 0, "gradient's norm became nan"),
-        (25.0, 1.0, 100, "exploded: 25 after 2"),
-        (15.0, 1.0, 100, None),
-        (25.0, 1.0, 5, None),  # nobody knows yet what is usual
-    ],
-)
-def test_what_counts_as_divergence(
-    loss: float, norm: float, iteration: int, wrong: str | None
-) -> None:
-    found = divergence(loss, norm, 2.0, iteration, bound=10)
-    assert found is None if wrong is None else wrong in str(found)
-    assert divergence(9.0, 1.0, 0.01, 100, bound=10) is None, "a small loss may rise to a usual one"
-    assert divergence(1e9, 1.0, 2.0, 100, bound=0) is None
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_run_after_the_step_and_it_goes_on_from_there(
-    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str], number: int
-) -> None:
-    run = start(tiny, tmp_path, workers=1)
-    step = run.step
-
-    def signalled(parts: Sequence[Batch]) -> float:
-        if run.state.iteration == 1:
-            [loader] = multiprocessing.active_children()
-            for process in (loader.pid, os.getpid()):  # as Ctrl-C does, and job schedulers
-                os.kill(int(process or 0), number)
-        return step(parts)
-
-    run.step = signalled  # type: ignore[method-assign]
-    before = signal.getsignal(number)
-    assert run.train() == 128 + number
-    assert signal.getsignal(number) is before
-    assert "stopped at iteration 2; the same command resumes" in capsys.readouterr().out
-    assert start(tiny, tmp_path).state.iteration == 2
-
-
-def test_early_stopping_counts_validations_and_survives_a_resume(
-    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores = iter([0.2, 0.5, 0.4, 0.5, 0.45])
-    monkeypatch.setattr(Run, "_score", lambda run, log: next(scores))
-    monkeypatch.setattr(run_module, "summary", lambda config, folder: "")
-    tiny |= {"iterations": 20, "validate_every": 1, "checkpoint_every": 1, "patience": 3}
-    first = start(tiny, tmp_path, iterations=3)
-    first.train()
-    assert (first.state.best_miou, first.state.stale) == (0.5, 1)
-    second = start(tiny, tmp_path)
-    assert second.train() == 0
-    assert (second.state.iteration, second.state.stale) == (5, 3)
-    assert start(tiny, tmp_path).finished
-
-
 def test_a_resumed_run_keeps_the_colours_that_its_weights_were_made_for(
     tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
@@ -321,44 +221,6 @@ def test_a_resumed_run_keeps_the_colours_that_its_weights_were_made_for(
     resumed = start(tiny, tmp_path / "run", weights=str(start_file))
     assert resumed.state.model.info.normalization == RELEASED
     assert resumed.state.final_model.info.normalization == RELEASED
-
-
-def test_a_full_disk_ends_the_run_with_what_was_saved_before(
-    tmp_path: Path,
-    tiny_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    save = run_module.save_checkpoint
-
-    def full(path: Path, content: dict[str, Any]) -> None:
-        if content["iteration"] > 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        save(path, content)
-
-    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, "save_checkpoint", full)
-        assert main(arguments) == 4
-    error = capsys.readouterr().err
-    assert "No space left on device" in error and "checkpoint.pt" in error
-    assert "same command goes on" in error
-    assert main(arguments) == 0
-    assert "at iteration 3 of 6" in capsys.readouterr().out
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(
-    tmp_path: Path, tiny: dict[str, Any], tiny_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = start(tiny, tmp_path)
-    run.save()
-    arguments = ["--config", str(tiny_file), "--output", str(tmp_path)]
-    assert main([*arguments, "model=sgnet_r18"]) == 2
-    error = capsys.readouterr().err
-    assert "not of this configuration" in error and "new --output folder" in error
-    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    assert main(arguments) == 2
-    assert "checkpoint.pt is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("which", "frozen", "learning"), [("trunk", 21, 10), ("all", 31, 0)])
@@ -376,18 +238,6 @@ def test_frozen_norms_neither_count_nor_learn(
     for name, norm in norms.items():
         same = [torch.equal(v, before[name][k]) for k, v in norm.state_dict().items()]
         assert all(same) if norm in kept else not any(same), name
-
-
-def test_what_a_cpu_cannot_do_is_said_at_the_start(
-    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "r"), "--device", "cpu"]
-    for override, message in (
-        ("sync_bn=true", "SyncBatchNorm needs a GPU"),
-        ("precision=fp16", "on the CPU use bf16"),
-    ):
-        assert main([*arguments, override]) == 2
-        assert message in capsys.readouterr().err
 
 
 def test_the_loader_is_timed_apart_from_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,60 @@
+"""Small networks and frames for tests of what labels frames."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sgnet_core import SGNet, create_model
+from sgnet_core.labels import LabelSet
+from sgnet_core.model_info import ModelInfo, Normalization
+from sgnet_core.segmenter import Segmenter
+
+NORM = Normalization((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), "rgb")
+RGB, DEPTH = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)
+
+
+def make(spatial: str = "depth", **info: Any) -> SGNet:
+    """A small seeded network, its statistics off their defaults, whose labels vary."""
+    torch.manual_seed(1)
+    model = create_model("sgnet_lite", num_classes=6, spatial=spatial)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+    labels = LabelSet("six", tuple("abcdef"), tuple((i * 50, 255 - i, i) for i in range(6)))
+    model.info = replace(ModelInfo("tiny", labels, NORM), **info)
+    return model.eval()
+
+
+class Fixed(nn.Module):
+    """A head that answers the same scores to every image."""
+
+    def __init__(self, scores: Any) -> None:
+        super().__init__()
+        self.scores = torch.tensor(scores)[None]
+
+    def forward(self, features: object) -> Tensor:
+        return self.scores
+
+
+def fixed(scores: Any) -> Segmenter:
+    model = make()
+    model.head = Fixed(scores)
+    return Segmenter(model, "cpu")
+
+
+def frame(height: int, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A smooth random picture and depth with holes, the same for the same size."""
+    rng = np.random.default_rng((height, width))
+    rgb = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    rgb = np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
+    depth = rng.uniform(0.5, 5, (height, width)).astype(np.float32)
+    depth[rng.random((height, width)) < 0.2] = 0
+    return rgb, depth
