@@ -140,8 +140,12 @@ def _class(name: str) -> int:
 
 
 def _scene(path: str) -> str:
-    """A folder as the .mat files name it, on the authors' machine, below SUNRGBD."""
-    return str(path).rpartition("SUNRGBD/")[2].strip("/")
+    """A path as the .mat files name it, on the authors' machine, below SUNRGBD.
+
+    Two thirds of them have a slash too many, where one folder was joined to the next.
+    """
+    below = str(path).rpartition("SUNRGBD/")[2]
+    return "/".join(part for part in below.split("/") if part)
 
 
 def _frame(root: Path, scene: str, depth: str) -> Frame:

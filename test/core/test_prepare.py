@@ -186,15 +186,18 @@ def sun(tmp_path: Path) -> Path:
         names = np.array(["floor_mat", "my_robot", "fridge"], dtype=object)[None]
         segments = np.arange(H * W).reshape(H, W) % 4
         savemat(folder / "seg.mat", {"seglabel": segments.astype(np.uint8), "names": names})
+    # As in the official files, where those of some sensors end in a slash: then, in the other
+    # file, two slashes follow each other.
     away = "/n/fs/sun3d/data/SUNRGBD/"
+    named = {scene: away + scene + "/" * (not scene.startswith("kv1")) for scene in scenes}
     cells = {
-        f"all{split}": np.array([away + s for s in paths], dtype=object)[None]
+        f"all{split}": np.array([named[s] for s in paths], dtype=object)[None]
         for split, paths in SCENES.items()
     }
     savemat(toolbox / "traintestSUNRGBD" / "allsplit.mat", cells)
     order = scenes[::-1]
     meta = np.array(
-        [[(f"{away}{s}/image/x.jpg", "x.jpg") for s in order]],
+        [[(f"{named[s]}/image/x.jpg", "x.jpg") for s in order]],
         dtype=[("rgbpath", object), ("rgbname", object)],
     )
     savemat(toolbox / "Metadata" / "SUNRGBDMeta.mat", {"SUNRGBDMeta": meta})
