@@ -34,7 +34,7 @@ from sgnet_core.eval_report import (
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
 from sgnet_core.images import overlay, write_png
-from sgnet_core.labels import LabelSet
+from sgnet_core.labels import LabelSet, class_difference
 from sgnet_core.metrics import ConfusionMatrix, Scores
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.network import Output, SGNet
@@ -275,21 +275,11 @@ def _write(path: Path, text: str) -> None:
 
 def check_classes(model: LabelSet, data: LabelSet) -> None:
     """Raises ValueError, which says what differs, unless both name the same classes in order."""
-    if model.names == data.names:
-        return
-    problems = []
-    for index, (ours, theirs) in enumerate(zip(model.names, data.names, strict=False)):
-        if ours != theirs:
-            problems.append(f"class {index} is {ours!r} for the model, {theirs!r} in the data")
-            break
-    for owner, mine, others in (("model", model, data), ("data", data, model)):
-        if only := [name for name in mine.names if name not in others.names]:
-            more = f" and {len(only) - 5} more" if len(only) > 5 else ""
-            problems.append(f"only the {owner} has {', '.join(only[:5])}{more}")
-    raise ValueError(
-        f"the model knows {model.name} ({len(model)} classes), the data is labelled in "
-        f"{data.name} ({len(data)} classes): {'; '.join(problems)}"
-    )
+    if difference := class_difference(model, data, ("the model", "the data")):
+        raise ValueError(
+            f"the model knows {model.name} ({len(model)} classes), the data is labelled in "
+            f"{data.name} ({len(data)} classes): {difference}"
+        )
 
 
 def training_curve(model_file: Path, training: Mapping[str, Any]) -> list[dict[str, float]]:

@@ -87,6 +87,30 @@ class LabelSet:
             raise ValueError(f"not a label set: {error!r}") from error
 
 
+def class_difference(first: LabelSet, second: LabelSet, names: tuple[str, str]) -> str | None:
+    """What differs between the classes of two sets, in words; None if they are the same in order.
+
+    Colours and the names of the sets may differ.
+
+    Args:
+        names: what the text calls the two.
+    """
+    if first.names == second.names:
+        return None
+    problems = []
+    for index, (one, other) in enumerate(zip(first.names, second.names, strict=False)):
+        if one != other:
+            problems.append(f"class {index} is {one!r} in {names[0]}, {other!r} in {names[1]}")
+            break
+    for owner, mine, others in ((names[0], first, second), (names[1], second, first)):
+        if only := [name for name in mine.names if name not in others.names]:
+            more = f" and {len(only) - 5} more" if len(only) > 5 else ""
+            problems.append(f"only {owner} has {', '.join(only[:5])}{more}")
+    if not problems:  # one set names a class twice
+        problems.append(f"{names[0]} has {len(first)} classes, {names[1]} {len(second)}")
+    return "; ".join(problems)
+
+
 def bit_palette(count: int, first: int = 1) -> tuple[Color, ...]:
     """The PASCAL VOC colour rule: bits 0, 1, 2 of the id go to R, G, B from the top bit down.
 

@@ -10,7 +10,7 @@ from torch.utils.data import Subset
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.loading import ENDLESS, Samples
-from sgnet_core.labels import LabelSet
+from sgnet_core.labels import LabelSet, class_difference
 
 HOLDOUT = "holdout:"
 BLOCKS = 10
@@ -34,8 +34,8 @@ def open_training_sets(
     if validation.startswith(HOLDOUT):
         return *hold_out(samples, _share(validation), train), labels
     held_out, other = open_dataset(validation, size)
-    if other != labels:
-        raise DatasetError(f"{train} and {validation} differ in their classes")
+    if difference := class_difference(labels, other, (train, validation)):
+        raise DatasetError(f"{train} and {validation} differ in their classes: {difference}")
     return samples, held_out, labels
 
 

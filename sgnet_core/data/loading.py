@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
 
@@ -55,7 +56,17 @@ class Batch:
         return Batch(**{k: v.pin_memory() for k, v in vars(self).items()})
 
 
-def collate(samples: list[Sample]) -> Batch:
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of a sample or batch: why there is none.
+
+    From another process an exception would come with its traceback for a message.
+    """
+
+    reason: str
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
     """Equally sized samples → one `Batch`."""
 
     def stack(arrays: list[np.ndarray]) -> Tensor:
@@ -69,7 +80,12 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-class Augmented(Dataset[Sample]):
+def _collate_readable(samples: Sequence[Sample | Unreadable]) -> Batch | Unreadable:
+    unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
+    return unreadable[0] if unreadable else collate(cast(Sequence[Sample], samples))
+
+
+class Augmented(Dataset[Sample | Unreadable]):
     """Position → augmented sample; the same position always gives the same sample."""
 
     def __init__(
@@ -77,10 +93,14 @@ class Augmented(Dataset[Sample]):
     ) -> None:
         self.samples, self.augmentation, self.size, self.seed = samples, augmentation, size, seed
 
-    def __getitem__(self, position_and_index: tuple[int, int]) -> Sample:
+    def __getitem__(self, position_and_index: tuple[int, int]) -> Sample | Unreadable:
         position, index = position_and_index
         rng = np.random.default_rng((self.seed, position))
-        return self.augmentation(self.samples[index], self.size, rng)
+        try:
+            sample = self.samples[index]
+        except (ValueError, OSError) as error:
+            return Unreadable(str(error))
+        return self.augmentation(sample, self.size, rng)
 
 
 class ShuffledForever(Sampler[Any]):
@@ -123,7 +143,7 @@ class Share(Sampler[Any]):
                 yield position
 
 
-def training_loader(
+def training_batches(
     samples: Samples,
     augmentation: Augmentation,
     *,
@@ -137,7 +157,7 @@ def training_loader(
     parts: int = 1,
     rank: int = 0,
     processes: int = 1,
-) -> DataLoader[Any]:
+) -> Generator[Batch, None, None]:
     """Batches number ``first`` to ``last`` − 1 of the run, or one process's share of each.
 
     Args:
@@ -146,8 +166,12 @@ def training_loader(
         parts: what this process gets of a batch comes in that many `Batch`es.
         rank, processes: which share, of how many.
 
+    Returns:
+        A generator, whose worker processes end with it, close it as you may.
+
     Raises:
-        ValueError: the batch cannot be cut into that many parts.
+        ValueError: the batch cannot be cut into that many parts; or, when its turn comes, a frame
+            cannot be read: it names the file.
     """
     if batch % (parts * processes):
         raise ValueError(
@@ -155,15 +179,31 @@ def training_loader(
             f"choose a multiple of {parts * processes}"
         )
     positions = ShuffledForever(len(samples), seed, first * batch, last * batch)
-    return DataLoader(
-        Augmented(samples, augmentation, size, seed),
-        batch_size=batch // (parts * processes),
-        sampler=Share(positions, batch, rank, processes),
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin,
-        worker_init_fn=_leave_signals,
+    return _readable(
+        DataLoader(
+            Augmented(samples, augmentation, size, seed),
+            batch_size=batch // (parts * processes),
+            sampler=Share(positions, batch, rank, processes),
+            num_workers=workers,
+            collate_fn=_collate_readable,
+            pin_memory=pin,
+            worker_init_fn=_leave_signals,
+        )
     )
+
+
+def _readable(loader: DataLoader[Any]) -> Generator[Batch, None, None]:
+    iterator = iter(loader)
+    try:
+        for batch in iterator:
+            if isinstance(batch, Unreadable):
+                raise DatasetError(batch.reason)
+            yield batch
+    finally:
+        # An exception would keep the iterator in its traceback, and Python would wait at its end
+        # for workers that nobody has told to go.
+        if loader.num_workers:
+            cast(Any, iterator)._shutdown_workers()
 
 
 def _leave_signals(worker: int) -> None:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from sgnet_core.data.holdout import open_training_sets
-from sgnet_core.data.loading import Batch, Samples, training_loader
+from sgnet_core.data.loading import Batch, Samples, training_batches
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
 from sgnet_core.eval import evaluate, prediction_sheet
@@ -171,7 +171,8 @@ class Run:
             log = None
             if self.world.is_main and not self.finished:
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
-            for parts in self.pace.timed(self._batches()):
+            batches = stack.enter_context(contextlib.closing(self._batches()))
+            for parts in self.pace.timed(batches):
                 loss = self.step(parts)
                 state.seconds += self.pace.step_done(config.batch)
                 state.loss = loss if state.iteration == 1 else 0.98 * state.loss + 0.02 * loss
@@ -198,29 +199,28 @@ class Run:
             )
         return 0
 
-    def _batches(self) -> Iterator[list[Batch]]:
+    def _batches(self) -> Generator[list[Batch], None, None]:
         """The remaining batches, each as the list of parts that this process computes."""
         config = self.config
         if self.finished:
             return
-        loader = iter(
-            training_loader(
-                self.samples,
-                Augmentation(**config.augment),
-                size=config.size,
-                batch=config.batch,
-                seed=config.seed,
-                first=self.state.iteration,
-                last=config.iterations,
-                workers=config.workers,
-                pin=self.device.type == "cuda",
-                parts=config.accumulate,
-                rank=self.world.rank,
-                processes=self.world.size,
-            )
+        batches = training_batches(
+            self.samples,
+            Augmentation(**config.augment),
+            size=config.size,
+            batch=config.batch,
+            seed=config.seed,
+            first=self.state.iteration,
+            last=config.iterations,
+            workers=config.workers,
+            pin=self.device.type == "cuda",
+            parts=config.accumulate,
+            rank=self.world.rank,
+            processes=self.world.size,
         )
-        while parts := list(itertools.islice(loader, config.accumulate)):
-            yield parts
+        with contextlib.closing(batches):
+            while parts := list(itertools.islice(batches, config.accumulate)):
+                yield parts
 
     def step(self, parts: Sequence[Batch]) -> float:
         """One step of the optimiser on a batch, or on this process's parts of it.

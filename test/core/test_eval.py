@@ -185,7 +185,7 @@ def test_classes_that_differ_are_named() -> None:
         check_classes(NYU40, SUN37)
     assert "nyu40 (40 classes), the data is labelled in sun37 (37 classes)" in str(more.value)
     swapped = LabelSet("swapped", ("b", "a", *SIX.names[2:]), SIX.colors)
-    with pytest.raises(ValueError, match="class 0 is 'a' for the model, 'b' in the data"):
+    with pytest.raises(ValueError, match="class 0 is 'a' in the model, 'b' in the data"):
         check_classes(SIX, swapped)
 
 
@@ -320,7 +320,7 @@ def test_a_model_of_other_classes_is_refused_before_anything_runs(
     assert main(["--data", "rooms:1:1", "--model", str(tmp_path / "six.safetensors")]) == 2
     message = capsys.readouterr().err
     assert "the model knows six (6 classes), the data is labelled in nyu40 (40 classes)" in message
-    assert "class 0 is 'a' for the model, 'wall' in the data" in message
+    assert "class 0 is 'a' in the model, 'wall' in the data" in message
 
 
 def test_a_damaged_frame_stops_the_evaluation_and_is_named(

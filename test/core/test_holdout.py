@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,5 +82,13 @@ def test_no_configuration_chooses_its_model_on_test_images(path: Path) -> None:
 
 
 def test_sets_of_different_classes_are_refused(frames: Path) -> None:
-    with pytest.raises(DatasetError, match="differ in their classes"):
+    with pytest.raises(DatasetError, match=r"in their classes: class 0 is 'floor' in .*boxes"):
         open_training_sets(str(frames), "rooms:4:2", (32, 48))
+
+
+def test_two_folders_of_the_same_classes_need_no_name_for_them(
+    frames: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(frames, tmp_path / "val")
+    _, held, labels = open_training_sets(str(frames), str(tmp_path / "val"), (1, 1))
+    assert len(held) == 10 and labels.names == ("floor", "table", "robot")

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
 
 from sgnet_core.camera import Intrinsics
-from sgnet_core.data.loading import ENDLESS, Batch, ShuffledForever, collate, training_loader
+from sgnet_core.data.frames import DatasetError
+from sgnet_core.data.loading import ENDLESS, Batch, ShuffledForever, collate, training_batches
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
 
 AUGMENTATION = Augmentation(scale=(0.7, 1.5), flip=0.5, color=0.3, blur=0.3, depth_dropout=0.1)
+
+
+class Damaged:
+    """One sample that raises."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        raise self.error
 
 
 class Numbered:
@@ -34,7 +50,7 @@ class Numbered:
 
 
 def batches(first: int, last: int, workers: int = 0, seed: int = 3, length: int = 7):
-    loader = training_loader(
+    loader = training_batches(
         Numbered(length),
         AUGMENTATION,
         size=(10, 14),
@@ -67,7 +83,7 @@ def test_a_resumed_run_sees_what_an_unbroken_one_sees() -> None:
 
 def test_processes_and_parts_share_each_batch_in_order() -> None:
     def loader(**share: int):
-        return training_loader(
+        return training_batches(
             Numbered(7),
             AUGMENTATION,
             size=(10, 14),
@@ -91,7 +107,7 @@ def test_processes_and_parts_share_each_batch_in_order() -> None:
 
 def test_a_batch_that_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch 3 .* 2 processes x 1 parts: .* multiple of 2"):
-        training_loader(
+        training_batches(
             Numbered(7),
             AUGMENTATION,
             size=(10, 14),
@@ -102,6 +118,35 @@ def test_a_batch_that_cannot_be_cut_is_refused() -> None:
             workers=0,
             processes=2,
         )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (DatasetError("a.png is truncated"), DatasetError, r"^a\.png is truncated$"),
+        (OSError(5, "Input/output error", "b.png"), DatasetError, r"Input/output error: 'b.png'$"),
+        (KeyError("a mistake in the program"), KeyError, "a mistake"),
+    ],
+)
+def test_a_sample_that_cannot_be_read_is_an_error_that_leaves_no_worker_behind(
+    workers: int, error: Exception, kind: type[Exception], message: str
+) -> None:
+    batches = training_batches(
+        Damaged(error), AUGMENTATION, size=(8, 8), batch=1, seed=0, first=0, last=9, workers=workers
+    )
+    with pytest.raises(kind, match=message) as raised:
+        next(batches)
+    assert multiprocessing.active_children() == [], f"while {raised.value!r} is still looked at"
+
+
+def test_workers_end_with_the_batches() -> None:
+    samples, options = Numbered(7), {"size": (10, 14), "batch": 1, "seed": 0, "first": 0}
+    batches = training_batches(samples, AUGMENTATION, **options, last=100, workers=1)  # type: ignore[arg-type]
+    next(batches)
+    assert len(multiprocessing.active_children()) == 1
+    batches.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_another_seed_gives_other_batches() -> None:

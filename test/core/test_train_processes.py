@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,29 @@ def test_two_processes_train_like_one_on_the_same_global_batch(
         torch.testing.assert_close(two["model"][name], value, rtol=1e-3, atol=1e-4, msg=name)
     environment_file = tmp_path / "run_two" / "environment.json"
     assert json.loads(environment_file.read_text())[0]["processes"] == 2
+
+
+def test_a_damaged_frame_ends_the_command_with_its_name(
+    tmp_path: Path, script: Path, tiny: dict[str, Any], frames: Path
+) -> None:
+    """Loader and training are processes of their own: neither waits for the other for ever."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(frames, folder)
+    image = folder / "rgb" / "003.png"
+    image.write_bytes(image.read_bytes()[:100])
+    values = {"train": f"{folder}:train", "class_balance": 0, "workers": 1}
+    config = config_file(tmp_path, tiny, **values)
+    command = [sys.executable, str(script), str(tmp_path / "losses"), "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "run")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 4
+    assert f"error: {image} cannot be read as an image" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bits(
