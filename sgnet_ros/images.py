@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -58,7 +59,7 @@ class ImageError(ValueError):
 
 
 class ImageView(NamedTuple):
-    """An image's pixels, and how many times they were copied on the way (0 or 1)."""
+    """An image's pixels, and how many times they were copied on the way (0 to 2)."""
 
     array: ImageArray
     copies: int
@@ -69,8 +70,8 @@ def rgb_view(message: Image) -> ImageView:
 
     rgb8, rgba8 and mono8 are views (rows may be padded, mono8 repeats its channel with stride 0);
     bgr8, bgra8 and 8UC3 (blue first) cost one copy, and so do Bayer mosaics of 8 bits and YUV
-    (yuv422, uyvy, yuv422_yuy2, yuyv, nv12, nv21); other encodings go through cv_bridge where it is
-    installed.
+    (yuv422, uyvy, yuv422_yuy2, yuyv, nv12, nv21); other encodings, those of 16 bits for instance,
+    go through cv_bridge where it is installed, and cost two.
 
     Raises:
         ImageError: unknown encoding, empty image, step too small, or too little data.
@@ -209,7 +210,21 @@ def _through_cv_bridge(message: Image) -> ImageView:
             "install cv_bridge (package ros-<distribution>-cv-bridge)",
         )
     try:
-        return ImageView(bridge.imgmsg_to_cv2(message, "rgb8"), 1)
+        name, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
+        dtype = np.dtype(name).newbyteorder(">" if message.is_bigendian else "<")
+        pixels = _pixels(message, dtype, channels)
+        # cv_bridge shears padded rows, and with NumPy 2 cannot swap bytes.
+        dense = SimpleNamespace(
+            height=message.height,
+            width=message.width,
+            encoding=message.encoding,
+            is_bigendian=int(sys.byteorder == "big"),
+            step=message.width * channels * dtype.itemsize,
+            data=pixels.astype(dtype.newbyteorder("=")).tobytes(),
+        )
+        return ImageView(bridge.imgmsg_to_cv2(dense, "rgb8"), 2)
+    except ImageError:
+        raise
     except Exception as error:  # CvBridgeError, cv2.error and NumPy's own, by version
         raise ImageError(
             "encoding", f"cv_bridge cannot turn '{message.encoding}' into rgb8: {error}"
