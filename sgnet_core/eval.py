@@ -9,7 +9,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
 from sgnet_core.images import overlay, write_png
 from sgnet_core.labels import LabelSet, class_difference
-from sgnet_core.metrics import ConfusionMatrix, Scores
+from sgnet_core.metrics import Scores
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.network import Output, SGNet
 from sgnet_core.network_input import network_input
@@ -82,13 +82,15 @@ def predict_masks(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-) -> Iterator[tuple[Sample, Mask]]:
+) -> Generator[tuple[Sample, Mask], None, None]:
     """Every sample with the (H, W) uint8 mask that the model predicts at the label's size.
 
     Frames are resized to the model's input height, if it has one. The logits of several views
     are averaged at the label's size, as `sgnet_core.Segmenter` does with ``scales``.
 
     Args:
+        batch: frames at a time.
+        progress: whether a bar on stderr shows it.
         scales: factors of the network's input size.
         flip: also run the mirror image of every scale.
     """
@@ -124,7 +126,8 @@ def _mask(logits: Sequence[Tensor], size: tuple[int, int]) -> Mask:
 def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:
     """Up to ``batch`` neighbouring samples of one size at a time."""
     chunk: list[Sample] = []
-    for index in tqdm(range(len(samples)), disable=not progress, unit="frame"):
+    # Within another bar, as in training, this one goes when it is full.
+    for index in tqdm(range(len(samples)), disable=not progress, unit="frame", leave=None):
         sample = samples[index]
         if chunk and (len(chunk) == batch or _sizes(sample) != _sizes(chunk[0])):
             yield chunk
@@ -138,23 +141,14 @@ def _sizes(sample: Sample) -> tuple[tuple[int, ...], ...]:
     return sample.rgb.shape, sample.labels.shape
 
 
-def evaluate(
-    model: SGNet, samples: Samples, batch: int = 8, progress: bool = False
-) -> ConfusionMatrix:
-    """Confusion matrix over all samples, at the labels' own size."""
-    confusion = ConfusionMatrix(model.config.num_classes)
-    for sample, mask in predict_masks(model, samples, batch, progress):
-        confusion.update(sample.labels, mask)
-    return confusion
-
-
 def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) -> None:
     """A picture: colour, depth, prediction, truth of the first samples, one row each."""
     first = [samples[i] for i in range(min(rows, len(samples)))]
     first = [sample for sample in first if _sizes(sample) == _sizes(first[0])]
     strips = []
     for sample, mask in predict_masks(model, first, batch=rows):
-        depth = np.clip(sample.depth / 5 * 255, 0, 255).astype(np.uint8)
+        far = np.percentile(sample.depth[sample.depth > 0], 95) if sample.depth.any() else 1.0
+        depth = np.clip(sample.depth / far * 255, 0, 255).astype(np.uint8)
         strips.append(
             np.hstack(
                 [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["poly", "cosine"]
 Precision = Literal["fp32", "bf16", "fp16"]
 FreezeBn = Literal["none", "trunk", "all"]
+
+MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,12 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in _NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be finite and not negative, got {getattr(self, name)}"
+                )
+        if self.seed > MAX_SEED:
+            raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         for name in ("ema", "momentum", "label_smoothing"):
             if not getattr(self, name) < 1:
                 raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
@@ -137,15 +144,12 @@ class TrainConfig:
         nearest, farthest = self.depth_range
         object.__setattr__(self, "depth_range", (float(nearest), float(farthest)))
         check_depth(self.holes, self.depth_range)
-        height, width = self.size
-        object.__setattr__(self, "size", (int(height), int(width)))
-        augmentation: dict[str, Any] = dict(self.augment)
-        if "scale" in augmentation:
-            augmentation["scale"] = tuple(augmentation["scale"])
-        try:
-            Augmentation(**augmentation)
-        except TypeError as error:
-            raise ValueError(f"augment: {error}") from error
+        height, width = (int(pixels) for pixels in self.size)
+        if height < 1 or width < 1:
+            raise ValueError(f"size is [height, width] in pixels, got {self.size}")
+        object.__setattr__(self, "size", (height, width))
+        augmentation = _checked(self.augment, Augmentation(), "augment")
+        Augmentation(**augmentation)
         object.__setattr__(self, "augment", augmentation)
 
     def to_dict(self) -> dict[str, Any]:
@@ -229,21 +233,27 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
             raise ValueError(f"{path} is not YAML: {error}") from error
         if not isinstance(loaded, dict):
             raise ValueError(f"{path} must hold a mapping of configuration keys")
-        values = _checked(loaded, str(path))
+        values = _checked(loaded, TrainConfig(), str(path))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ValueError(f"{override!r} is no override: write key=value")
         outer, _, inner = key.partition(".")
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{override}: {text!r} is not YAML: {error}") from error
         if inner:
-            value = {**values.get(outer, {}), inner: value}
-        values.update(_checked({outer: value}, override))
+            mapping = values.get(outer, {})
+            if not isinstance(mapping, Mapping):
+                raise ValueError(f"{override}: {outer} has no entries")
+            value = {**mapping, inner: value}
+        values.update(_checked({outer: value}, TrainConfig(), override))
     return TrainConfig(**values)
 
 
-def _checked(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    reference = TrainConfig()
+def _checked(values: Mapping[str, Any], reference: Any, origin: str) -> dict[str, Any]:
+    """The values in the types of the dataclass ``reference``, whose fields they are to be."""
     defaults = {f.name: getattr(reference, f.name) for f in fields(reference)}
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -262,9 +272,11 @@ def _cast(value: Any, default: Any, where: str) -> Any:
         if kind is float and not isinstance(value, bool):
             return float(value)
         if kind is tuple and len(value) == len(default):
-            return tuple(type(old)(new) for old, new in zip(default, value, strict=True))
+            return tuple(_cast(new, old, where) for old, new in zip(default, value, strict=True))
     except (TypeError, ValueError):
         pass
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    number_meant = kind is int and isinstance(value, bool)
+    if kind is not tuple and isinstance(value, kind) and not number_meant:
         return value
-    raise ValueError(f"{where} must be of type {kind.__name__}, got {value!r}")
+    wanted = f"like {list(default)}" if kind is tuple else f"of type {kind.__name__}"
+    raise ValueError(f"{where} must be {wanted}, got {value!r}")

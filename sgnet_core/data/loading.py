@@ -173,16 +173,12 @@ def training_batches(
         ValueError: the batch cannot be cut into that many parts; or, when its turn comes, a frame
             cannot be read: it names the file.
     """
-    if batch % (parts * processes):
-        raise ValueError(
-            f"batch {batch} cannot be cut into {processes} processes x {parts} parts: "
-            f"choose a multiple of {parts * processes}"
-        )
+    frames = frames_per_part(batch, parts, processes)
     positions = ShuffledForever(len(samples), seed, first * batch, last * batch)
     return _readable(
         DataLoader(
             Augmented(samples, augmentation, size, seed),
-            batch_size=batch // (parts * processes),
+            batch_size=frames,
             sampler=Share(positions, batch, rank, processes),
             num_workers=workers,
             collate_fn=_collate_readable,
@@ -190,6 +186,21 @@ def training_batches(
             worker_init_fn=_leave_signals,
         )
     )
+
+
+def frames_per_part(batch: int, parts: int, processes: int) -> int:
+    """How many frames of a batch a process computes at a time.
+
+    Raises:
+        ValueError: the batch cannot be cut into that many parts.
+    """
+    frames, rest = divmod(batch, parts * processes)
+    if rest or not frames:
+        raise ValueError(
+            f"batch {batch} cannot be cut into {processes} processes x {parts} parts: "
+            f"choose a multiple of {parts * processes}"
+        )
+    return frames
 
 
 def _readable(loader: DataLoader[Any]) -> Generator[Batch, None, None]:

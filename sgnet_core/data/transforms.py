@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +42,7 @@ class Augmentation:
     depth_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise ValueError(f"scale is (lowest, highest), both positive; got {self.scale}")
         for name in ("flip", "blur", "depth_dropout"):
             if not 0 <= getattr(self, name) <= 1:

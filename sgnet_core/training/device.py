@@ -1,4 +1,4 @@
-"""What a configuration asks of the device that it runs on."""
+"""What a configuration asks of the device and of the processes that it runs on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import torch
 import torch.utils.deterministic
 
+from sgnet_core.data.loading import frames_per_part
 from sgnet_core.train_config import TrainConfig
 
 
@@ -21,6 +22,20 @@ def check_device(config: TrainConfig, device: torch.device) -> None:
         )
     if config.precision == "fp16":
         raise ValueError("precision=fp16 needs a GPU; on the CPU use bf16 or fp32")
+
+
+def check_parts(config: TrainConfig, head: str, processes: int) -> None:
+    """Raises ValueError, with the way out, for a batch that cannot be cut as it is asked to.
+
+    Args:
+        head: of the network, see `sgnet_core.network.SGNetConfig`.
+    """
+    frames = frames_per_part(config.batch, config.accumulate, processes)
+    if frames == 1 and head == "aspp" and config.freeze_bn != "all" and not config.sync_bn:
+        raise ValueError(
+            "the ASPP head pools an image to one pixel, of which batch norm needs two: take two "
+            "frames at a time (batch, accumulate, processes), or freeze_bn=all, or sync_bn=true"
+        )
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -108,8 +108,9 @@ class RunLog:
             self.tensorboard.add_scalar(name, value, iteration)
 
     def add(self, record: Mapping[str, float]) -> None:
-        """A row of ``log.csv``; its ``iteration`` is a column."""
-        self._write([*self.rows(), record])
+        """A row of ``log.csv``, the only one of its ``iteration``, which is a column."""
+        others = [row for row in self.rows() if row["iteration"] != str(record["iteration"])]
+        self._write([*others, record])
 
     def _write(self, rows: Iterable[Mapping[str, float | str]]) -> None:
         rows = list(rows)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 import signal
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -23,14 +21,13 @@ from sgnet_core.data.holdout import open_training_sets
 from sgnet_core.data.loading import Batch, Samples, training_batches
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
-from sgnet_core.eval import evaluate, prediction_sheet
+from sgnet_core.eval import prediction_sheet
 from sgnet_core.files import atomic_write
 from sgnet_core.labels import LabelSet
-from sgnet_core.metrics import ConfusionMatrix
 from sgnet_core.model_file import save_model
 from sgnet_core.train_config import TrainConfig
-from sgnet_core.training.checkpoint import load_checkpoint, save_checkpoint
-from sgnet_core.training.device import check_device, make_deterministic
+from sgnet_core.training.checkpoint import save_checkpoint
+from sgnet_core.training.device import check_device, check_parts, make_deterministic
 from sgnet_core.training.distributed import World
 from sgnet_core.training.divergence import Diverged, divergence
 from sgnet_core.training.interruption import Interruption
@@ -38,9 +35,11 @@ from sgnet_core.training.objective import Objective, class_weights
 from sgnet_core.training.optimization import frozen_norms, learning_rate, make_optimizer
 from sgnet_core.training.progress import Pace, RunLog
 from sgnet_core.training.record import write_environment
+from sgnet_core.training.resume import CONFIG, find_checkpoint
 from sgnet_core.training.starting_weights import build_model
 from sgnet_core.training.state import State
 from sgnet_core.training.summary import summary
+from sgnet_core.training.validation import save_best, score, scores_of
 
 LOG_EVERY = 10
 """Iterations between two points of the TensorBoard curves."""
@@ -100,12 +99,11 @@ class Run:
             config.train, config.validation, config.size
         )
         folder.mkdir(parents=True, exist_ok=True)
-        saved = world.from_main(
-            load_checkpoint(folder / "checkpoint.pt") if world.is_main else None
-        )
+        saved, changed = world.from_main(find_checkpoint(folder, config) if world.is_main else None)
         torch.manual_seed(config.seed)
         with world.main_first():
             model, note = build_model(replace(config, weights="none") if saved else config, labels)
+        check_parts(config, model.config.head, world.size)
         if config.sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -126,6 +124,7 @@ class Run:
         if saved is not None:
             state.restore(saved)
             note = f"resuming {folder} at iteration {state.iteration} of {config.iterations}"
+            note += "".join(f"\nchanged: {change}" for change in changed)
         objective = Objective(model, state.class_weights, config)
         run = cls(
             config, folder, device, samples, validation, labels, state, objective, frozen, world
@@ -139,7 +138,7 @@ class Run:
         if isinstance(self.validation, Rooms):  # rendered once
             frames = tqdm(range(len(self.validation)), "validation set", leave=False)
             self.validation = [self.validation[i] for i in frames]
-        with atomic_write(self.folder / "config.yaml") as file:
+        with atomic_write(self.folder / CONFIG) as file:
             file.write(yaml.safe_dump(self.config.to_dict(), sort_keys=False).encode())
         write_environment(
             self.folder, self.config.seed, self.state.iteration, self.device, self.world
@@ -150,6 +149,13 @@ class Run:
         """Whether all iterations are done, or early stopping has ended the run."""
         early = bool(self.config.patience) and self.state.stale >= self.config.patience
         return early or self.state.iteration >= self.config.iterations
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether the model of this iteration is to be validated, and has not been."""
+        iteration = self.state.iteration
+        wanted = iteration % self.config.validate_every == 0 or self.finished
+        return wanted and iteration > self.state.validated
 
     def train(self) -> int:
         """Runs to the end; returns the exit status: 0, or 128 + N after signal N.
@@ -169,21 +175,23 @@ class Run:
             stack.enter_context(contextlib.closing(bar))
             stack.enter_context(self.interruption)
             log = None
-            if self.world.is_main and not self.finished:
+            if self.world.is_main and (self.validation_due or not self.finished):
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
+            if self.validation_due:  # it was broken off, or the run is to be shorter
+                self.validate(log)
             batches = stack.enter_context(contextlib.closing(self._batches()))
             for parts in self.pace.timed(batches):
                 loss = self.step(parts)
                 state.seconds += self.pace.step_done(config.batch)
                 state.loss = loss if state.iteration == 1 else 0.98 * state.loss + 0.02 * loss
                 self._report(bar, log)
-                if state.iteration % config.validate_every == 0 or self.finished:
+                if self.validation_due:
                     self.validate(log)
                 if state.iteration % config.checkpoint_every == 0 or self.finished or self.stopping:
                     self.save()
                 if self.finished or self.stopping:
                     break
-        if self.stopping and not self.finished:
+        if self.stopping and (self.validation_due or not self.finished):
             self._say(f"stopped at iteration {state.iteration}; the same command resumes")
             return 128 + (self.interruption.number or signal.SIGINT)
         if self.finished and state.iteration < config.iterations:
@@ -202,7 +210,7 @@ class Run:
     def _batches(self) -> Generator[list[Batch], None, None]:
         """The remaining batches, each as the list of parts that this process computes."""
         config = self.config
-        if self.finished:
+        if self.finished or self.stopping:
             return
         batches = training_batches(
             self.samples,
@@ -310,23 +318,34 @@ class Run:
             log.scalars(curves, iteration)
 
     def validate(self, log: RunLog | None) -> None:
-        """Rank 0 scores, logs and saves the model; all of them know its mIoU then."""
+        """Rank 0 scores, logs and saves the model; all of them know its mIoU then.
+
+        A signal breaks it off and stops the run, which does it when it goes on.
+        """
         state = self.state
-        scored = self._score(log) if log is not None else None
-        self.miou = self.world.from_main(scored)
+        miou = self.world.from_main(self._score(log) if log is not None else None)
+        if miou is None:
+            self.stopping = True
+            return
+        self.miou, state.validated = miou, state.iteration
         state.stale += 1
         if self.miou > state.best_miou:
             state.best_miou, state.stale = self.miou, 0
 
-    def _score(self, log: RunLog) -> float:
+    def _score(self, log: RunLog) -> float | None:
         state, recent = self.state, self.pace.since(self.logged)
         model = state.final_model
-        confusion = evaluate(model, self.validation, batch=self.config.batch)
+        confusion = score(
+            model, self.validation, self.config.batch, lambda: self.interruption.number != 0
+        )
+        if confusion is None:
+            return None
         if math.isnan(confusion.miou):
             raise ValueError(
                 f"{self.config.validation}: none of its pixels is labelled, so it cannot tell "
                 "which model is best; name another validation set"
             )
+        scores = scores_of(confusion)
         record = {
             "iteration": state.iteration,
             "seconds": round(state.seconds, 1),
@@ -334,9 +353,7 @@ class Run:
             "lr": learning_rate(self.config, state.iteration - 1),
             "images_per_second": round(recent.images_per_second, 2),
             "loader_idle": round(recent.idle, 4),
-            "miou": round(confusion.miou, 4),
-            "pixel_accuracy": round(confusion.pixel_accuracy, 4),
-            "mean_accuracy": round(confusion.mean_accuracy, 4),
+            **scores,
         }
         self.logged = self.pace.snapshot()
         pictures = self.folder / "predictions"
@@ -346,18 +363,10 @@ class Run:
         model.info = replace(model.info, training=training)
         save_model(model, self.folder / "last.safetensors")
         if confusion.miou > state.best_miou:
-            self._save_best(confusion, record)
+            save_best(model, confusion, record, self.folder)
         log.add(record)
-        scores = ("miou", "pixel_accuracy", "mean_accuracy")
-        log.scalars({name: record[name] for name in scores}, state.iteration)
+        log.scalars(scores, state.iteration)
         return confusion.miou
-
-    def _save_best(self, confusion: ConfusionMatrix, record: dict[str, float]) -> None:
-        save_model(self.state.final_model, self.folder / "best.safetensors")
-        scores = dict(zip(self.labels.names, confusion.class_iou, strict=True))
-        present = {k: round(float(v), 4) for k, v in scores.items() if np.isfinite(v)}
-        with atomic_write(self.folder / "best.json") as file:
-            file.write(json.dumps({**record, "iou": present}, indent=1).encode())
 
     def save(self) -> None:
         """Rank 0 writes the checkpoint."""

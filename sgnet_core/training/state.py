@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from sgnet_core.labels import class_difference
 from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet
 from sgnet_core.training.checkpoint import CheckpointError
@@ -30,6 +31,7 @@ class State:
         loss: running average.
         best_miou: of all validations; −1 before the first.
         stale: validations since the best one.
+        validated: iteration of the last validation.
         seconds: of all steps.
     """
 
@@ -42,6 +44,7 @@ class State:
     loss: float = 0.0
     best_miou: float = -1.0
     stale: int = 0
+    validated: int = 0
     seconds: float = 0.0
 
     @property
@@ -65,22 +68,32 @@ class State:
         }
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Takes over what `to_dict` gave.
+        """Takes over what `to_dict` gave, but for what the configuration says: the optimiser's
+        settings, and how the model wants its frames.
 
         Raises:
-            CheckpointError: it is of another network or optimiser.
+            CheckpointError: it is of another network or optimiser, or of other classes.
         """
+        settings = [_without(group, "params") for group in self.optimizer.param_groups]
         try:
+            info = ModelInfo.from_dict(json.loads(content["info"]))
+            others = ("the checkpoint", "the training set")
+            if difference := class_difference(info.labels, self.model.info.labels, others):
+                raise ValueError(difference)
             self.model.load_state_dict(content["model"])
             if self.average is not None:
                 self.average.load_state_dict(content["average"])
             self.optimizer.load_state_dict(content["optimizer"])
-            self.scaler.load_state_dict(content["scaler"])
+            for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
+                group.update(wanted)
+            if content["scaler"]:  # empty where the precision was another one
+                self.scaler.load_state_dict(content["scaler"])
             self.class_weights.copy_(content["class_weights"])
-            info = ModelInfo.from_dict(json.loads(content["info"]))
+            # Weights are made for one normalisation, whatever a new network would start with.
+            info = replace(self.model.info, normalization=info.normalization)
             self.model.info = self.final_model.info = info
             for name in _COUNTERS:
-                setattr(self, name, content[name])
+                setattr(self, name, content.get(name, getattr(self, name)))
         except Exception as error:
             raise CheckpointError(
                 f"the checkpoint is not of this configuration ({error}); train into a new "
@@ -88,4 +101,8 @@ class State:
             ) from error
 
 
-_COUNTERS = ("iteration", "loss", "best_miou", "stale", "seconds")
+def _without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
+
+
+_COUNTERS = ("iteration", "loss", "best_miou", "stale", "validated", "seconds")

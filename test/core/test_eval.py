@@ -20,7 +20,6 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import flip
 from sgnet_core.eval import (
     check_classes,
-    evaluate,
     main,
     predict_masks,
     prediction_sheet,
@@ -35,6 +34,7 @@ from sgnet_core.model_info import ModelInfo
 from sgnet_core.resize import resize_maps
 from sgnet_core.segmenter import Segmenter
 from sgnet_core.spatial import spatial_input
+from sgnet_core.training.validation import score
 from sgnet_core.views import at_input_height, mirrored
 
 SIX = LabelSet("six", tuple("abcdef"), bit_palette(6))
@@ -154,7 +154,8 @@ def test_evaluation_is_at_the_size_of_the_labels() -> None:
         expected = resize_maps(logits, (height, width)).argmax(dim=1)[0].numpy()
         assert different(mask, expected) < 0.002
         confusion.update(one.labels, mask)
-    total = evaluate(model, [sample, wide, small])
+    total = score(model, [sample, wide, small], 8, lambda: False)
+    assert total is not None
     np.testing.assert_array_equal(total.counts, confusion.counts)
     assert total.pixels == sum(int((s.labels != 255).sum()) for s in (sample, wide, small))
 
@@ -167,7 +168,9 @@ def test_batches_give_what_single_frames_give() -> None:
 
 def test_evaluation_leaves_the_mode_of_the_network() -> None:
     model = make().train()
-    evaluate(model, [frame(0)])
+    assert score(model, [frame(0)], 8, lambda: False) is not None
+    assert model.training
+    assert score(model, [frame(0)] * 3, 1, lambda: True) is None, "broken off"
     assert model.training
 
 
@@ -177,6 +180,14 @@ def test_the_sheet_shows_prediction_and_truth(tmp_path: Path) -> None:
     sheet = read_rgb(tmp_path / "sheet.png")
     assert sheet.shape == (96, 4 * 66, 3)
     np.testing.assert_array_equal(sheet[:48, :66], samples[0].rgb)
+    # Grey is depth, white what is farther than all but a twentieth of it, whatever the scene.
+    far = replace(samples[0], depth=samples[0].depth * 50)
+    prediction_sheet(model, [far, samples[1]], tmp_path / "far.png")
+    grey = sheet[:48, 66:132]
+    np.testing.assert_array_equal(read_rgb(tmp_path / "far.png")[:48, 66:132], grey)
+    nearest, farthest = (f(samples[0].depth[samples[0].depth > 0]) for f in (np.min, np.max))
+    assert (grey[samples[0].depth == farthest] == 255).all()
+    assert 0 < grey[samples[0].depth == nearest].max() < 255 * nearest / farthest * 1.5
 
 
 def test_classes_that_differ_are_named() -> None:

@@ -23,12 +23,22 @@ DOCS = Path(__file__).parents[2] / "docs" / "training.md"
         ("batch=0", "batch must be at least 1"),
         ("accumulate=3", "batch 8 cannot be cut into 3"),
         ("lr", "write key=value"),
-        ("lr=-1", "lr must not be negative"),
-        ("lr=.nan", "lr must not be negative"),
-        ("patience=-1", "patience must not be negative"),
+        ("lr=-1", "lr must be finite and not negative"),
+        ("lr=.nan", "lr must be finite and not negative"),
+        ("patience=-1", "patience must be finite and not negative"),
+        ("aux_weight=.inf", "aux_weight must be finite"),
+        ("seed=4294967296", "seed must be at most 4294967295"),
+        ("size=[0,320]", r"size is \[height, width\] in pixels, got \(0, 320\)"),
+        ("size=[240.5,320]", r"size must be like \[240, 320\], got \[240.5, 320\]"),
+        ("size=240", r"size must be like \[240, 320\], got 240"),
+        ("augment={flip: [1", r"'\{flip: \[1' is not YAML"),
+        ("augment.flip=often", "flip must be of type float, got 'often'"),
+        ("augment.flop=0.5", "unknown configuration key 'flop'; did you mean flip?"),
+        ("augment.scale=2", r"scale must be like \[1.0, 1.0\], got 2"),
+        ("augment.scale=[1,.inf]", "both positive"),
         ("label_smoothing=1", "label_smoothing must be below 1"),
         ("deterministic=1", "deterministic must be of type bool"),
-        ("augment.shear=1", "shear"),
+        ("augment.shear=1", "unknown configuration key 'shear'"),
         ("optimizer=adam", "adamw, sgd"),
         ("precision=fp8", "fp32, bf16, fp16"),
         ("freeze_bn=head", "none, trunk, all"),
@@ -37,6 +47,18 @@ DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 def test_a_wrong_override_is_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_config(None, [override])
+
+
+def test_a_value_that_has_no_entries_is_named(tiny_file: Path) -> None:
+    with pytest.raises(ValueError, match=r"batch\.x=1: batch has no entries"):
+        load_config(tiny_file, ["batch.x=1"])
+
+
+def test_overrides_stand_anywhere_in_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lr=1e-3", "--output", str(tmp_path), "bach=2", "--device", "cpu"]) == 2
+    assert "did you mean batch?" in capsys.readouterr().err
 
 
 def test_overrides_win_over_the_file(tiny_file: Path) -> None:
@@ -76,4 +98,4 @@ def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_documentation_has_the_table_of_keys() -> None:
     text = DOCS.read_text(encoding="utf-8")
     for key in describe_keys():
-        assert f"| `{key.name}` | `{key.default}` | {key.meaning} |" in text
+        assert text.count(f"| `{key.name}` | `{key.default}` | {key.meaning} |") == 1

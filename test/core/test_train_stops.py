@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import multiprocessing
 import os
@@ -16,9 +17,11 @@ import pytest
 import torch
 
 from sgnet_core.data.loading import Batch
+from sgnet_core.data.sample import Sample
 from sgnet_core.train import Run, main
 from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training import run as run_module
+from sgnet_core.training.device import check_parts
 from sgnet_core.training.divergence import Diverged, divergence
 
 CPU = torch.device("cpu")
@@ -109,6 +112,73 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on_from_there(
     assert start(tiny, tmp_path).state.iteration == 2
 
 
+def test_a_signal_breaks_a_validation_off_which_is_done_when_the_run_goes_on(
+    tmp_path: Path,
+    tiny: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny |= {"validate_every": 2, "checkpoint_every": 100}
+    run = start(tiny, tmp_path)
+
+    class Signalling(list[Sample]):
+        def __getitem__(self, index: Any) -> Any:
+            if run.state.iteration == 4 and index == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__getitem__(index)
+
+    run.validation = Signalling(run.validation[i] for i in range(len(run.validation)))
+    assert run.train() == 128 + signal.SIGTERM
+    assert "stopped at iteration 4; the same command resumes" in capsys.readouterr().out
+    assert logged(tmp_path) == ["2"]
+    assert not (tmp_path / "predictions" / "000004.png").exists()
+    resumed = start(tiny, tmp_path)
+    assert (resumed.state.iteration, resumed.state.validated) == (4, 2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(resumed, "step", interrupted)  # as if killed before the next checkpoint
+        resumed.train()
+    assert logged(tmp_path) == ["2", "4"]
+    assert start(tiny, tmp_path).train() == 0
+    assert logged(tmp_path) == ["2", "4", "6"], "once each"
+
+
+def test_a_run_that_is_made_shorter_is_validated_where_it_stands(
+    tmp_path: Path, tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny |= {"validate_every": 1000}
+    run = start(tiny, tmp_path)
+    for _ in range(3):
+        run.step(next(run._batches()))
+    run.save()
+    shorter = start(tiny, tmp_path, iterations=2)
+    assert shorter.train() == 0
+    assert logged(tmp_path) == ["3"] and shorter.state.iteration == 3
+    assert "best at iteration 3" in capsys.readouterr().out
+
+
+def interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["start", "step"])
+def test_a_second_interruption_ends_the_command_at_once(
+    tmp_path: Path,
+    tiny_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    when: str,
+) -> None:
+    monkeypatch.setattr(Run, when, interrupted)
+    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
+    assert main(arguments) == 128 + signal.SIGINT
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def logged(folder: Path) -> list[str]:
+    with open(folder / "log.csv", newline="") as file:
+        return [row["iteration"] for row in csv.DictReader(file)]
+
+
 def test_early_stopping_counts_validations_and_survives_a_resume(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,17 +219,11 @@ def test_a_full_disk_ends_the_run_with_what_was_saved_before(
     assert "at iteration 3 of 6" in capsys.readouterr().out
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(
+def test_a_damaged_checkpoint_is_refused(
     tmp_path: Path, tiny: dict[str, Any], tiny_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = start(tiny, tmp_path)
-    run.save()
-    arguments = ["--config", str(tiny_file), "--output", str(tmp_path)]
-    assert main([*arguments, "model=sgnet_r18"]) == 2
-    error = capsys.readouterr().err
-    assert "not of this configuration" in error and "new --output folder" in error
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
-    assert main(arguments) == 2
+    assert main(["--config", str(tiny_file), "--output", str(tmp_path)]) == 2
     assert "checkpoint.pt is damaged" in capsys.readouterr().err
 
 
@@ -173,3 +237,32 @@ def test_what_a_cpu_cannot_do_is_said_at_the_start(
     ):
         assert main([*arguments, override]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "processes", "message"),
+    [
+        ({"batch": 6}, 4, r"batch 6 cannot be cut into 4 processes x 1 parts: .* multiple of 4"),
+        ({"batch": 6, "accumulate": 2}, 2, r"2 processes x 2 parts"),
+        ({"batch": 4, "accumulate": 2}, 2, r"one pixel, of which batch norm needs two"),
+    ],
+)
+def test_a_batch_that_cannot_be_cut_so_is_refused_at_the_start(
+    values: dict[str, Any], processes: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_parts(TrainConfig(**values), "aspp", processes)
+
+
+def test_one_frame_at_a_time_is_enough_where_norms_need_no_second() -> None:
+    check_parts(TrainConfig(batch=2, accumulate=2), "fcn", 1)
+    check_parts(TrainConfig(batch=2, accumulate=2, freeze_bn="all"), "aspp", 1)
+    check_parts(TrainConfig(batch=4, accumulate=2), "aspp", 1)
+
+
+def test_the_command_refuses_such_a_batch(
+    tmp_path: Path, tiny_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run"), "batch=1"]
+    assert main([*arguments, "model=sgnet_r18", "architecture.head=aspp"]) == 2
+    assert "one pixel" in capsys.readouterr().err
