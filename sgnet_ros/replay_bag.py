@@ -17,10 +17,11 @@ from sgnet_ros.processes import Child
 from sgnet_ros.replay_options import add_arguments
 
 
-def _node_arguments(args: argparse.Namespace) -> list[str]:
+def node_arguments(args: argparse.Namespace) -> list[str]:
+    """The node's command line."""
     parameters = args.params_file or share_file("config/sgnet.yaml")
     arguments = ["--ros-args", "--params-file", str(parameters)]
-    for name in ("model", "device", "precision"):
+    for name in ("model", "device", "precision", "backend"):
         if value := getattr(args, name):
             arguments += ["-p", f"{name}:={value}"]
     return arguments
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_environment()
-    node = Child("sgnet_ros.node", _node_arguments(args), args.out)
+    node = Child("sgnet_ros.node", node_arguments(args), args.out)
     try:
         # It takes seconds to import, and so does the node meanwhile.
         from sgnet_ros.bags import BagError

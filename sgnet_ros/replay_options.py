@@ -8,7 +8,7 @@ from pathlib import Path
 
 HANDED_ON = (
     *("rate", "truth", "rgb_topic", "depth_topic", "labels_topic"),
-    *("model", "device", "precision", "params_file"),
+    *("model", "device", "precision", "backend", "params_file"),
 )
 """Names of what `add_arguments` adds: replay_eval hands it on to this."""
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="of the node; default: as in the parameter file")
     parser.add_argument("--device", help="of the node: auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", help="of the node: auto, fp32 or fp16")
+    parser.add_argument("--backend", help="of the node: auto, torch or onnx")
     parser.add_argument("--params-file", type=Path, metavar="YAML", help="the node's parameters")
 
 

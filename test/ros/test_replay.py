@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -22,6 +23,8 @@ from sgnet_core.metrics import ConfusionMatrix
 from sgnet_core.segmenter import Segmenter
 from sgnet_ros import bag_write
 from sgnet_ros.frames import name_of
+from sgnet_ros.replay_bag import node_arguments
+from sgnet_ros.replay_options import HANDED_ON, add_arguments
 from sgnet_ros.replay_scores import Stability, stability
 
 COUNT = 8
@@ -124,6 +127,17 @@ def test_the_worst_frames_are_those_with_the_most_noise(lossless: SimpleNamespac
     assert page.count("<figure>") == 12
     assert page.count("data:image/png;base64,") == 12  # the truth
     assert (lossless.out / "r.csv").read_text().count("\n") == 4  # header, bags, total
+
+
+def test_what_is_said_of_the_node_reaches_it() -> None:
+    said = {"model": "m.onnx", "device": "cpu", "precision": "fp32", "backend": "onnx"}
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert set(vars(parser.parse_args([]))) == set(HANDED_ON), "what each bag's process gets"
+    args = parser.parse_args([word for name in said for word in (f"--{name}", said[name])])
+    arguments = node_arguments(args)
+    for name, value in said.items():
+        assert arguments[arguments.index(f"{name}:={value}") - 1] == "-p"
 
 
 def test_a_missed_threshold_is_the_exit_status(lossless: SimpleNamespace) -> None:
