@@ -31,7 +31,7 @@ from sgnet_core.eval_report import (
     page_template,
     text_table,
 )
-from sgnet_core.files import atomic_write
+from sgnet_core.files import atomic_write, check_writable
 from sgnet_core.fusion import fuse
 from sgnet_core.images import overlay, write_png
 from sgnet_core.labels import LabelSet, class_difference
@@ -170,6 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, ModuleNotFoundError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: the scores of a part are not those of the set", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -216,7 +219,7 @@ def _run(args: argparse.Namespace) -> None:
     check_classes(model.info.labels, labels)
     # Whatever would stop the writing stops the command now, not after an hour of work.
     for output in filter(None, (args.json, args.report)):
-        output.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(output)
     if args.report:
         page_template()
     scores, extremes = Scores(len(labels)), Extremes()

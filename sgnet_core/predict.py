@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return predict(args)
     except (ValueError, RuntimeError) as error:
         parser.exit(2, f"predict: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\npredict: interrupted; the frames that were done are written\n")
     except OSError as error:
         parser.exit(2, f"predict: cannot write {error.filename}: {error.strerror}\n")
 

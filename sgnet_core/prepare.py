@@ -15,6 +15,7 @@ from sgnet_core.arguments import image_size
 from sgnet_core.data import cityscapes, nyuv2, sunrgbd
 from sgnet_core.data.check import check_folder
 from sgnet_core.data.folder import MILLIMETRES, NamedSamples, write_folder
+from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
 from sgnet_core.labels import NYU13, NYU40, LabelSet
@@ -37,6 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        unfinished = f": {args.out} is not complete, remove it" if args.command != "check" else ""
+        print(f"\ninterrupted{unfinished}", file=sys.stderr)
+        return 130
     print(
         f"{count} frames in {args.out}; check them: python -m sgnet_core.prepare check {args.out}"
     )
@@ -85,6 +90,8 @@ Splits = Mapping[str, NamedSamples]
 def _nyuv2(args: argparse.Namespace) -> Splits:
     source: Path = args.source
     file = source / "nyu_depth_v2_labeled.mat" if source.is_dir() else source
+    if not file.is_file():
+        raise DatasetError(f"{file} does not exist")
     classes = nyuv2.class_table(
         args.mapping or file.with_name("classMapping40.mat"), args.mapping13
     )

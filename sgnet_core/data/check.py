@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.folder import (
     Camera,
     Classes,
@@ -60,7 +61,7 @@ class FolderCheck:
             lines += ["", "classes, share of all pixels", *self._shares(self.classes)]
         count = len(self.problems)
         verdict = "nothing is wrong" if not count else f"{count} problem{'s' * (count > 1)}"
-        return "\n".join([*lines, "", f"{self.frames} frames: {verdict}"])
+        return "\n".join([*lines, "", f"{self.frames} frame{'s' * (self.frames != 1)}: {verdict}"])
 
     def _histogram(self) -> list[str]:
         shares = self.depth_counts / self.depth_counts.sum()
@@ -87,6 +88,9 @@ class FolderCheck:
 def check_folder(folder: Path) -> FolderCheck:
     """Reads every file of a plain folder and notes what is wrong; raises nothing."""
     check = FolderCheck()
+    if not (folder / "rgb").is_dir():
+        check.problems.append(_no_plain_folder(folder))
+        return check
     listing = FolderListing.of(folder)
     check.frames = len(listing.rgb)
     if not listing.rgb:
@@ -102,6 +106,19 @@ def check_folder(folder: Path) -> FolderCheck:
     _check_orphans(check, listing)
     _check_splits(check, listing)
     return check
+
+
+def _no_plain_folder(folder: Path) -> str:
+    """What the folder is instead."""
+    if not folder.is_dir():
+        return f"{folder}: there is no such folder"
+    for layout, description in LAYOUTS:
+        if layout.recognises(folder):
+            return (
+                f"{folder}: is no plain folder, which is what is checked here, but "
+                f"{description.partition(':')[0]}; it can be trained on as it is"
+            )
+    return f"{folder}: has no folder rgb: what it should look like is in docs/data.md"
 
 
 @dataclass

@@ -37,6 +37,8 @@ class Cityscapes(FrameFiles):
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
         images = folder / "leftImg8bit"
+        if not images.is_dir():
+            raise DatasetError(f"{images} does not exist: unpack the archives side by side")
         lists = {name: images / name for name in SPLITS if (images / name).is_dir()}
         frames = []
         for name, where in chosen_splits(lists, split, folder):

@@ -134,7 +134,8 @@ def read_lines(path: Path) -> list[str]:
         DatasetError: missing, not text, or empty.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        # Some editors begin a file with a byte-order mark.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot read the list {path}: {error}") from error
     lines = [line for line in lines if line and not line.startswith("#")]

@@ -207,8 +207,34 @@ def test_several_mistakes_are_all_reported(folder: Path) -> None:
     assert len(check_folder(folder).problems) == 3
 
 
-def test_a_folder_that_is_none_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(tmp_path / "nowhere")]) == 1
+@pytest.mark.parametrize(
+    ("made", "named", "problem"),
+    [
+        ([], "nowhere", "there is no such folder"),
+        (["notes/"], "", "has no folder rgb: what it should look like is in docs/data.md"),
+        (
+            ["train.txt", "train/rgb/"],
+            "",
+            "is no plain folder, which is what is checked here, but ESANet's NYUv2",
+        ),
+        (["leftImg8bit/"], "", "but Cityscapes; it can be trained on as it is"),
+    ],
+)
+def test_a_folder_that_is_none_says_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: list[str], named: str, problem: str
+) -> None:
+    for name in made:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.touch()
+    assert main(["check", str(tmp_path / named)]) == 1
     report = capsys.readouterr().out
-    assert "nowhere/rgb: there is no colour image" in report
-    assert "nowhere/classes.json does not exist" in report
+    assert f"{tmp_path / named}: " in report and problem in report
+    assert "0 frames: 1 problem" in report
+
+
+def test_a_folder_of_pictures_alone_is_told_what_else_it_takes(tmp_path: Path) -> None:
+    save(tmp_path / "rgb" / "a.png", np.zeros((H, W, 3), np.uint8))
+    problems = "\n".join(check_folder(tmp_path).problems)
+    for missing in ("depth/a(.png|.npy)", "labels/a.png", "classes.json", "camera.json"):
+        assert missing in problems

@@ -129,6 +129,14 @@ def test_splits_choose_frames_in_their_order(tmp_path: Path) -> None:
     assert len(open_dataset(str(folder), SIZE)[0]) == 3
 
 
+def test_a_split_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path, ("küche 1", "bad"))
+    (folder / "splits").mkdir()
+    (folder / "splits" / "val.txt").write_text("küche 1\r\n", encoding="utf-8-sig")
+    samples, _ = open_dataset(f"{folder}:val", SIZE)
+    assert_frame(samples[0], 0)
+
+
 def test_a_data_set_travels_to_a_worker_process(tmp_path: Path) -> None:
     samples, _ = open_dataset(str(plain_folder(tmp_path)), SIZE)
     assert_frame(pickle.loads(pickle.dumps(samples))[1], 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from sgnet_core import Intrinsics, SGNet, create_model
+from sgnet_core import Intrinsics, SGNet, create_model, files
+from sgnet_core import eval as eval_module
 from sgnet_core.data.folder import write_folder
 from sgnet_core.data.loading import collate
 from sgnet_core.data.rooms import Rooms
@@ -332,6 +335,45 @@ def test_a_model_of_other_classes_is_refused_before_anything_runs(
     message = capsys.readouterr().err
     assert "the model knows six (6 classes), the data is labelled in nyu40 (40 classes)" in message
     assert "class 0 is 'a' in the model, 'wall' in the data" in message
+
+
+def test_a_result_that_cannot_be_written_stops_the_command_before_the_work(
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("the work has begun")
+
+    monkeypatch.setattr(eval_module, "predict_masks", never)
+    (tmp_path / "file").touch()
+    arguments = ["--data", "rooms:1:1", "--model", str(model_file)]
+    for option, path, words in (
+        ("--json", tmp_path, f"Is a directory: '{tmp_path}'"),
+        ("--report", tmp_path / "file" / "r.html", "file"),
+    ):
+        assert main([*arguments, option, str(path)]) == 2
+        assert words in capsys.readouterr().err
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)
+    assert main([*arguments, "--json", str(tmp_path / "a.json")]) == 2
+    assert "Read-only file system" in capsys.readouterr().err
+
+
+def refused(dir: Path) -> None:  # as tempfile calls it
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+
+
+def test_ctrl_c_ends_the_command_without_scores(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval_module, "predict_masks", interrupted)
+    assert main(["--data", "rooms:1:1", "--model", str(model_file)]) == 130
+    captured = capsys.readouterr()
+    assert "interrupted" in captured.err and "mIoU" not in captured.out
 
 
 def test_a_damaged_frame_stops_the_evaluation_and_is_named(

@@ -194,6 +194,19 @@ def test_the_command_ends_without_a_traceback(files: Path) -> None:
     assert bad.stderr == f"predict: {files / 'no.png'} does not exist\n"
 
 
+def test_ctrl_c_ends_the_command_with_a_line(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sgnet_core.predict.predict", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments(files))
+    assert stopped.value.code == 130
+    assert "interrupted; the frames that were done are written" in capsys.readouterr().err
+
+
 @pytest.fixture
 def recording(tmp_path: Path, frame: Any) -> Path:
     """Three pairs: as they are, mirrored, upside down."""

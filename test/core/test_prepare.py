@@ -10,10 +10,9 @@ import pytest
 
 from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.folder import write_folder
+from sgnet_core.data.cityscapes import Cityscapes
 from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.nyuv2 import CAMERA, NyuFile
-from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.sunrgbd import read_rotated_depth
 from sgnet_core.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
@@ -130,6 +129,8 @@ def test_nyuv2_files_that_are_not_in_order_are_named(
     assert "large.mat: classes must be numbers 1..40" in message
     message = error_of(capsys, "nyuv2", mat, "--splits", nyu / "none.mat", "--out", out)
     assert "none.mat does not exist" in message
+    message = error_of(capsys, "nyuv2", tmp_path, "--out", out)
+    assert f"{tmp_path}/nyu_depth_v2_labeled.mat does not exist" in message
     (nyu / "splits.mat").write_bytes(b"MATLAB 5.0 nothing more")
     assert "cannot read the MATLAB file" in error_of(capsys, "nyuv2", mat, "--out", out)
     assert not out.exists()
@@ -348,55 +349,5 @@ def test_cityscapes_in_disorder_is_named(cityscapes: Path) -> None:
         open_dataset(f"{cityscapes}:train", SIZE)
     with pytest.raises(DatasetError, match="no split 'test'; there is: train, val"):
         open_dataset(f"{cityscapes}:test", SIZE)
-
-
-# Rooms, and writing as such.
-
-
-def test_rooms_are_written_as_they_are_rendered(tmp_path: Path) -> None:
-    out = tmp_path / "rooms"
-    command = ["rooms", "--seed", "5", "--count", "2", "--size", "48x36", "--out", str(out)]
-    assert main(command) == 0
-    samples, classes = open_dataset(str(out), SIZE)
-    assert classes is NYU40 and len(samples) == 2
-    for index, room in enumerate(Rooms(5, 2, (36, 48))[i] for i in range(2)):
-        np.testing.assert_array_equal(samples[index].rgb, room.rgb)
-        np.testing.assert_array_equal(samples[index].labels, room.labels)
-        np.testing.assert_allclose(samples[index].depth, room.depth, atol=0.00051)
-        assert samples[index].intrinsics == room.intrinsics
-    assert main(["check", str(out)]) == 0
-
-
-def test_a_folder_with_frames_is_not_written_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save(tmp_path / "rgb" / "mine.png", np.zeros((H, W, 3), np.uint8))
-    message = error_of(capsys, "rooms", "--seed", 1, "--count", 1, "--out", tmp_path)
-    assert "holds frames already" in message and str(tmp_path) in message
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["mine.png"]
-    message = error_of(capsys, "rooms", "--seed", 1, "--count", 0, "--out", tmp_path / "new")
-    assert "--count" in message
-
-
-class OneFrame:
-    """A data set of a single frame with classes of its own."""
-
-    label_set = LabelSet("lab", ("a", "b"), ((1, 2, 3), (4, 5, 6)))
-    names = ("only",)
-
-    def __getitem__(self, index: int) -> Sample:
-        depth = np.full((H, W), 70.0, np.float32)
-        depth[0] = 1.2345
-        rgb, labels = np.zeros((H, W, 3), np.uint8), np.ones((H, W), np.uint8)
-        return Sample(rgb, depth, labels, Intrinsics(np.float64(7), 7, 3, 2, W, H))
-
-
-def test_writing_rounds_depth_and_keeps_classes(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"": OneFrame()})
-    samples, classes = open_dataset(str(tmp_path), SIZE)
-    assert classes == OneFrame.label_set
-    # 65.535 m is the last millimetre that 16 bits hold: farther is missing, not wrapped around.
-    np.testing.assert_allclose(samples[0].depth[:2, 0], [1.234, 0], atol=0.00051)
-    write_folder(tmp_path / "centimetres", {"": OneFrame()}, depth_scale=0.01)
-    far = open_dataset(str(tmp_path / "centimetres"), SIZE)[0][0].depth
-    np.testing.assert_allclose(far[:2, 0], [1.23, 70], rtol=1e-6)
+    with pytest.raises(DatasetError, match="camera/leftImg8bit does not exist: unpack"):
+        Cityscapes(cityscapes / "camera")
