@@ -25,10 +25,12 @@ from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
 from sgnet_core.fusion import fuse
 from sgnet_core.network import SGNet, create_model
+from sgnet_core.segmenter import pick_device
 from sgnet_core.spatial import SPATIAL_CHANNELS
 from sgnet_core.train import DIVERGED, INPUT_ERROR, Run
 from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training.divergence import Diverged
+from sgnet_core.training.progress import read_log
 
 PLAIN = "none (plain convolution)"
 
@@ -73,11 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="config/train/ablation.yaml")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", dest="overrides")
     args = parser.parse_args(argv)
-    device = torch.device(args.device)
     try:
+        device = pick_device(args.device)
         config = load_config(args.config, args.overrides)
         for seed in args.seeds:  # a whole table of one seed before the next
             for name in VARIANTS:
@@ -110,7 +112,7 @@ def _folder(output: Path, name: str, seed: int) -> Path:
 def _train(config: TrainConfig, name: str, seed: int, output: Path, device: torch.device) -> int:
     """One run, unless it is done; returns its exit status."""
     folder = _folder(output, name, seed)
-    if (folder / "best.json").exists():
+    if any(int(row["iteration"]) >= config.iterations for row in read_log(folder)):
         return 0
     print(f"{name}, seed {seed}: {folder}", flush=True)
     return Run.start(variant_config(config, name, seed), folder, device).train()

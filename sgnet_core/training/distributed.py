@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from sgnet_core.segmenter import pick_device
+
 PATIENCE = datetime.timedelta(hours=2)
 """How long a process waits for the others: rank 0 validates while they do."""
 
@@ -72,7 +74,7 @@ def join_world(device: str) -> Iterator[tuple[World, torch.device]]:
     Raises:
         ValueError: there is no such device, or there are more processes than GPUs.
     """
-    chosen = _device(device)
+    chosen = pick_device(device)
     if "WORLD_SIZE" not in os.environ:
         yield World(), chosen
         return
@@ -91,15 +93,3 @@ def join_world(device: str) -> Iterator[tuple[World, torch.device]]:
         yield World(dist.get_rank(), dist.get_world_size()), chosen
     finally:
         dist.destroy_process_group()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: PyTorch sees no GPU here; use --device cpu")
-    return device

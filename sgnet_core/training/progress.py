@@ -78,6 +78,15 @@ class Pace:
         return Pace(self.seconds, self.waited, self.images)
 
 
+def read_log(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's ``log.csv``, one per validation."""
+    path = folder / "log.csv"
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 class RunLog:
     """``log.csv``, a row per validation, and TensorBoard's event files.
 
@@ -90,17 +99,10 @@ class RunLog:
     def __init__(self, folder: Path, iteration: int) -> None:
         self.path = folder / "log.csv"
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=iteration + 1)
-        rows = self.rows()
+        rows = read_log(folder)
         kept = [row for row in rows if int(row["iteration"]) <= iteration]
         if len(kept) < len(rows):
             self._write(kept)
-
-    def rows(self) -> list[dict[str, str]]:
-        """The rows of ``log.csv``."""
-        if not self.path.exists():
-            return []
-        with open(self.path, newline="") as file:
-            return list(csv.DictReader(file))
 
     def scalars(self, values: Mapping[str, float], iteration: int) -> None:
         """Values for TensorBoard."""
@@ -109,7 +111,8 @@ class RunLog:
 
     def add(self, record: Mapping[str, float]) -> None:
         """A row of ``log.csv``, the only one of its ``iteration``, which is a column."""
-        others = [row for row in self.rows() if row["iteration"] != str(record["iteration"])]
+        rows = read_log(self.path.parent)
+        others = [row for row in rows if row["iteration"] != str(record["iteration"])]
         self._write([*others, record])
 
     def _write(self, rows: Iterable[Mapping[str, float | str]]) -> None:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sgnet_core import ablation
 from sgnet_core.ablation import PLAIN, VARIANTS, Row, table
 from sgnet_core.dcn import DCNv2
 from sgnet_core.network import create_model
 from sgnet_core.sconv import SConv2d
+from sgnet_core.train_config import TrainConfig
 from sgnet_core.training.divergence import Diverged
 
 TINY = [
@@ -67,6 +69,29 @@ def test_every_variant_is_trained_once(
     assert {file: file.stat().st_mtime_ns for file in done} == done
 
 
+def test_a_run_that_was_broken_off_after_a_validation_is_not_done(
+    two: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    class Counted:
+        @staticmethod
+        def start(config: TrainConfig, folder: Path, device: torch.device) -> Any:
+            trained.append(folder.name)
+            return Counted()
+
+        def train(self) -> int:
+            return 130
+
+    monkeypatch.setattr(ablation, "Run", Counted)
+    for name, last in (("0-seed0", 1), ("1-seed0", 0)):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        (tmp_path / "out" / name / "best.json").write_text("{}")
+        (tmp_path / "out" / name / "log.csv").write_text(f"iteration,miou\n{last},0.5\n")
+    assert run(tmp_path) == 130
+    assert trained == ["1-seed0"]
+
+
 def test_runs_that_end_otherwise_end_the_command(
     two: list[str],
     tmp_path: Path,
@@ -91,6 +116,7 @@ def test_runs_that_end_otherwise_end_the_command(
     assert run(tmp_path) == 143
     assert "goes on" in capsys.readouterr().err
     assert run(tmp_path, "--config", str(tmp_path / "none.yaml")) == 2
+    assert run(tmp_path, "--device", "abacus") == 2
 
 
 def test_the_table_has_mean_and_standard_deviation() -> None:
