@@ -87,7 +87,7 @@ def test_a_process_alone_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (world.rank, world.size, world.is_main, device.type) == (0, 1, True, "cpu")
         assert world.sum([1.5, 2.0]) == [1.5, 2.0]
         assert world.from_main("x") == "x"
-    with pytest.raises(ValueError, match="device is auto, cpu.*'tpux'"), join_world("tpux"):
+    with pytest.raises(ValueError, match=r"device is auto, cpu.*'tpux'"), join_world("tpux"):
         pass
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no device cuda:1"), join_world("cuda:1"):
