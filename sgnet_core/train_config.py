@@ -57,8 +57,9 @@ class TrainConfig:
         class_balance: β in the class weights frequency^−β; 0 weighs all classes alike.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
         aux_weight: of the deep-supervision loss.
-        label_stride: the loss looks at every n-th label of every n-th row, from logits upsampled
-            to that grid: 2 saves a fifth of the step on a CPU.
+        label_stride: the loss looks at about every n-th label of every n-th row, on a grid from
+            corner to corner, to which the logits are upsampled: 2 saves a fifth of the step on a
+            CPU.
         freeze_bn: batch norms that keep the statistics and factors they start with: none, trunk,
             or all.
         sync_bn: batch norms see the whole batch of all processes (GPU).

@@ -61,8 +61,7 @@ class Objective(nn.Module):
         return loss
 
     def _labels(self, batch: Batch) -> Tensor:
-        stride = self.config.label_stride
-        return batch.labels[:, ::stride, ::stride]
+        return on_grid(batch.labels, self.config.label_stride)
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, weight: float) -> Tensor:
         scores = resize_maps(logits.float(), (labels.shape[1], labels.shape[2]))
@@ -75,6 +74,21 @@ class Objective(nn.Module):
             label_smoothing=self.config.label_smoothing,
         )
         return total / max(weight, 1e-12)  # 0 where no pixel is labelled
+
+
+def on_grid(labels: Tensor, stride: int) -> Tensor:
+    """(B, H, W) → (B, ⌈H/stride⌉, ⌈W/stride⌉) labels nearest to a grid from corner to corner.
+
+    `resize_maps` puts scores on that grid. Every ``stride``-th label would end up to a stride
+    before the last one, and teach the network to be that far off there.
+    """
+    if stride == 1:
+        return labels
+    rows, columns = (
+        torch.linspace(0, n - 1, -(-n // stride), device=labels.device).round().long()
+        for n in labels.shape[1:]
+    )
+    return labels[:, rows[:, None], columns]
 
 
 def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:

@@ -14,7 +14,7 @@ from sgnet_core.labels import default_label_set
 from sgnet_core.network import SGNet
 from sgnet_core.resize import resize_maps
 from sgnet_core.train_config import TrainConfig
-from sgnet_core.training.objective import Objective, class_weights
+from sgnet_core.training.objective import Objective, class_weights, on_grid
 from sgnet_core.training.starting_weights import build_model
 
 WEIGHTS = torch.tensor([0.4, 1.7, 3.0])
@@ -56,12 +56,29 @@ def test_the_loss_is_pytorchs_weighted_mean(
     model, batch = network(config), random_batch()
     objective = Objective(model, WEIGHTS, config)
     loss = objective(batch, objective.weight(batch))
-    labels = batch.labels[:, ::stride, ::stride]
+    labels = on_grid(batch.labels, stride)
     scores = resize_maps(
         model(model.info.normalization(batch.rgb), batch.depth).logits, labels.shape[1:]
     )
     expected = F.cross_entropy(scores, labels, WEIGHTS, ignore_index=255, label_smoothing=smoothing)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (33, 47), (240, 320), (7, 1)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_labels_of_a_coarser_grid_lie_where_the_scores_are_taken(
+    size: tuple[int, int], stride: int
+) -> None:
+    """A score that says where it is, from corner to corner, meets labels that do the same."""
+    height, width = size
+    places = torch.arange(height)[:, None] * 1000 + torch.arange(width)
+    found = on_grid(places[None], stride)[0]
+    assert found.shape == (-(-height // stride), -(-width // stride))
+    for axis, pixels in ((0, found[:, 0] // 1000), (1, found[0] % 1000)):
+        ramp = torch.linspace(0, size[axis] - 1, min(4, size[axis]))[None, None, :, None]
+        scores = resize_maps(ramp, (len(pixels), 1)).flatten()
+        off = scores - pixels
+        assert off.abs().max() <= 0.5 + 1e-4 and off.mean().abs() < 0.05
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)])
