@@ -249,6 +249,8 @@ def _bag(path: Path, calibration: Calibration) -> Input:
     Raises:
         InputError: it cannot be read, or what it takes to read it is not installed.
     """
+    if calibration.depth_scale is not None:
+        raise InputError(f"{path}: --depth-scale is for images; a bag says itself what it holds")
     try:
         from sgnet_ros.bag_source import BagSource
     except ModuleNotFoundError as error:

@@ -1,15 +1,17 @@
-"""A validation set carved out of a training set that comes without one."""
+"""Training and validation set, the second carved out of the first where there is none."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast
 
 import numpy as np
 from torch.utils.data import Subset
 
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.frames import DatasetError
+from sgnet_core.data.frames import DatasetError, FrameFiles
 from sgnet_core.data.loading import ENDLESS, Samples
+from sgnet_core.data.rooms import Rooms
 from sgnet_core.labels import LabelSet, class_difference
 
 HOLDOUT = "holdout:"
@@ -21,6 +23,8 @@ def open_training_sets(
     train: str, validation: str, size: tuple[int, int]
 ) -> tuple[Samples, Samples, LabelSet]:
     """Training set, validation set, and the classes of both.
+
+    Frames that are in both are worth a warning: a network that knows them by heart scores well.
 
     Args:
         train: as `open_dataset` names it.
@@ -36,7 +40,27 @@ def open_training_sets(
     held_out, other = open_dataset(validation, size)
     if difference := class_difference(labels, other, (train, validation)):
         raise DatasetError(f"{train} and {validation} differ in their classes: {difference}")
+    if len(held_out) == ENDLESS:
+        raise DatasetError(
+            f"{validation} has no end: validate on a number of frames, as in {validation}:100"
+        )
+    if common := _common(samples, held_out):
+        warnings.warn(
+            f"{common} of the {len(held_out)} frames to validate on, {validation}, are trained on "
+            f"too, {train}: their scores say nothing about other frames",
+            stacklevel=2,
+        )
     return samples, held_out, labels
+
+
+def _common(train: Samples, validation: Samples) -> int:
+    """How many frames of the validation set are in the training set, as far as one can tell."""
+    if isinstance(train, Rooms) and isinstance(validation, Rooms):
+        return min(len(train), len(validation)) if train.seed == validation.seed else 0
+    if isinstance(train, FrameFiles) and isinstance(validation, FrameFiles):
+        trained = {frame.rgb.resolve() for frame in train.frames}
+        return sum(frame.rgb.resolve() in trained for frame in validation.frames)
+    return 0
 
 
 def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Samples]:

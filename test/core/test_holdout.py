@@ -1,8 +1,9 @@
-"""A validation set carved out of the training set: disjoint, the same every time, in stretches."""
+"""Training and validation set: disjoint, the same every time, of the same classes."""
 
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,34 @@ def test_no_configuration_chooses_its_model_on_test_images(path: Path) -> None:
     if path.stem.startswith(("nyuv2", "sunrgbd")):  # sets of two splits
         assert config.train.endswith(":train") and config.validation == "holdout:0.1"
         assert data_to_score(config) == config.train.replace(":train", ":test")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "common"),
+    [
+        ("", ":val", "2 of the 2"),
+        (":train", "", "8 of the 10"),
+        (":train", ":val", None),
+        ("rooms:4", "rooms:4:3", "3 of the 3"),
+        ("rooms:4:2", "rooms:4:3", "2 of the 3"),
+        ("rooms:4", "rooms:5:3", None),
+    ],
+)
+def test_frames_that_are_trained_on_and_validated_on_are_counted(
+    frames: Path, train: str, validation: str, common: str | None
+) -> None:
+    names = [name if "rooms" in name else f"{frames}{name}" for name in (train, validation)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_training_sets(*names, (32, 48))
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == (common is not None), said
+    assert all(f"{common} frames to validate on, {names[1]}, are trained on" in s for s in said)
+
+
+def test_validation_has_an_end() -> None:
+    with pytest.raises(DatasetError, match=r"rooms:2 has no end: .* as in rooms:2:100"):
+        open_training_sets("rooms:1", "rooms:2", (32, 48))
 
 
 def test_sets_of_different_classes_are_refused(frames: Path) -> None:
