@@ -47,6 +47,8 @@ class TrainConfig:
         iterations: length of the run.
         optimizer: adamw or sgd.
         lr: highest learning rate.
+        guidance_lr: factor of the learning rate for the projectors and generators of S-Conv, whose
+            offsets start at 0.
         weight_decay: of kernels; norms and biases are not decayed.
         momentum: of sgd.
         schedule: of the learning rate, down to 0: poly (power 0.9) or cosine.
@@ -96,6 +98,7 @@ class TrainConfig:
     iterations: int = 3000
     optimizer: Optimizer = "adamw"
     lr: float = 5e-4
+    guidance_lr: float = 1.0
     weight_decay: float = 1e-2
     momentum: float = 0.9
     schedule: Schedule = "poly"
@@ -173,8 +176,9 @@ _POSITIVE = (
     *("batch", "accumulate", "iterations", "label_stride", "validate_every", "checkpoint_every"),
 )
 _NOT_NEGATIVE = (
-    *("lr", "weight_decay", "momentum", "warmup", "clip", "ema", "class_balance", "aux_weight"),
-    *("label_smoothing", "loss_bound", "patience", "workers", "input_height", "seed"),
+    *("lr", "guidance_lr", "weight_decay", "momentum", "warmup", "clip", "ema", "seed"),
+    *("class_balance", "label_smoothing", "aux_weight", "loss_bound", "patience"),
+    *("workers", "input_height"),
 )
 
 

@@ -16,15 +16,29 @@ BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; norms and biases are not decayed."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """AdamW or SGD; norms and biases are not decayed.
+
+    Groups of parameters have a ``lr_factor``, by which the learning rate is multiplied for them.
+    """
+    parts: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = config.guidance_lr if guides(name) else 1.0
+            parts.setdefault(factor, []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for factor, parameters in parts.items():
+        kernels = [p for p in parameters if p.ndim > 1]
+        others = [p for p in parameters if p.ndim <= 1]
+        for chosen, decay in ((kernels, config.weight_decay), (others, 0.0)):
+            groups.append({"params": chosen, "weight_decay": decay, "lr_factor": factor})
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def guides(name: str) -> bool:
+    """Whether the parameter of that name belongs to the projector or a generator of an S-Conv."""
+    return any(part in name for part in ("projector", "generator"))
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:

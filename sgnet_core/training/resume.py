@@ -14,7 +14,10 @@ from sgnet_core.training.checkpoint import CheckpointError, load_checkpoint
 CONFIG = "config.yaml"
 """The configuration that a run was last started with, in its folder."""
 
-FIXED = ("model", "architecture", "weights", "optimizer", "freeze_bn", "class_balance")
+FIXED = (
+    *("model", "architecture", "weights", "optimizer", "guidance_lr", "freeze_bn"),
+    "class_balance",
+)
 """Keys that a checkpoint is made with. Of ``ema``, whether it is on; the others may change."""
 
 

@@ -241,7 +241,7 @@ class Run:
         """
         config, state, scaler = self.config, self.state, self.state.scaler
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, state.iteration)
+            group["lr"] = learning_rate(config, state.iteration) * group["lr_factor"]
         # of dropout, which differs between the processes
         step_seed = config.seed * 1_000_003 + state.iteration
         torch.manual_seed(step_seed * self.world.size + self.world.rank)

@@ -14,6 +14,7 @@ from sgnet_core.labels import LabelSet
 from sgnet_core.model_file import default_model_path, load_model
 from sgnet_core.network import SGNet, create_model
 from sgnet_core.train_config import TrainConfig
+from sgnet_core.training.optimization import guides
 
 
 def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
@@ -100,7 +101,7 @@ def summarized(names: Iterable[str]) -> str:
     """Module names in place of those of their weights; S-Conv's parts in one word."""
     parts: dict[str, None] = {}  # a set that keeps its order
     for name in names:
-        if any(part in name for part in ("projector", "generator")):
+        if guides(name):
             parts["S-Conv's guidance"] = None
         elif name.startswith("trunk.stem."):
             parts["trunk.stem"] = None

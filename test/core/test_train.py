@@ -20,7 +20,7 @@ from sgnet_core.train import Run, main
 from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training import run as run_module
 from sgnet_core.training.divergence import Diverged
-from sgnet_core.training.optimization import frozen_norms, learning_rate
+from sgnet_core.training.optimization import frozen_norms, guides, learning_rate
 from sgnet_core.training.progress import Pace
 
 CPU = torch.device("cpu")
@@ -267,3 +267,24 @@ def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
     assert learning_rate(config, 110) == 0.0
     cosine = TrainConfig(lr=1.0, warmup=10, iterations=110, schedule="cosine")
     assert learning_rate(cosine, 60) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_guidance_of_s_conv_may_learn_at_a_rate_of_its_own(
+    tmp_path: Path, tiny: dict[str, Any], optimizer: str
+) -> None:
+    tiny |= {"optimizer": optimizer, "clip": 0, "weight_decay": 0.0, "lr": 1e-3}
+    runs = [start(tiny, tmp_path / str(f), guidance_lr=f) for f in (1.0, 10.0)]
+    for run in runs:
+        before = {k: v.clone() for k, v in run.state.model.named_parameters()}
+        run.step(next(run._batches()))
+        run.moved = {k: v - before[k] for k, v in run.state.model.named_parameters()}  # type: ignore[attr-defined]
+    slow, fast = (run.moved for run in runs)  # type: ignore[attr-defined]
+    guiding = [name for name in slow if guides(name)]
+    assert 20 < len(guiding) < len(slow) - 50
+    for name, step in slow.items():
+        factor = 10 if name in guiding else 1
+        torch.testing.assert_close(fast[name], factor * step, rtol=1e-2, atol=2e-6, msg=name)
+    assert max(slow[name].abs().max() for name in guiding) > 1e-5
+    runs[1].save()
+    assert start(tiny, tmp_path / "10.0", guidance_lr=10.0).state.iteration == 1

@@ -38,6 +38,7 @@ def begun(tiny: dict[str, Any], folder: Path, **values: Any) -> Run:
         ("architecture", {"spatial": "hha"}, "architecture {} → {'spatial': 'hha'}"),
         ("weights", "default", "weights none → default"),
         ("optimizer", "sgd", "optimizer adamw → sgd"),
+        ("guidance_lr", 10.0, "guidance_lr 1.0 → 10.0"),
         ("freeze_bn", "all", "freeze_bn none → all"),
         ("class_balance", 0.0, "class_balance 0.5 → 0.0"),
         ("ema", 0.0, "ema 0.998 → 0.0"),
