@@ -74,20 +74,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path, required=True, help="config/train/ablation.yaml")
     parser.add_argument("--output", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", dest="overrides")
+    add = parser.add_argument
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run each (default: 0 1 2)")
+    numbered = "\n".join(f"{index} {name}" for index, name in enumerate(VARIANTS))
+    parser.epilog = f"variants:\n{numbered}"
+    add(
+        "--variants",
+        type=int,
+        nargs="+",
+        choices=range(len(VARIANTS)),
+        default=range(len(VARIANTS)),
+        metavar="N",
+        help="numbers of the variants to train (default: all)",
+    )
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    add(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        dest="overrides",
+        help="keys of the configuration, as in python -m sgnet_core.train",
+    )
     args = parser.parse_args(argv)
+    names = [list(VARIANTS)[number] for number in args.variants]
     try:
         device = pick_device(args.device)
         config = load_config(args.config, args.overrides)
         for seed in args.seeds:  # a whole table of one seed before the next
-            for name in VARIANTS:
+            for name in names:
                 stopped = _train(config, name, seed, args.output, device)
                 if stopped:
                     print("stopped; the same command goes on", file=sys.stderr)
                     return stopped
-        rows = list(_rows(config, args.seeds, args.output, device))
+        rows = list(_rows(config, names, args.seeds, args.output, device))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
@@ -119,15 +139,20 @@ def _train(config: TrainConfig, name: str, seed: int, output: Path, device: torc
 
 
 def _rows(
-    config: TrainConfig, seeds: Sequence[int], output: Path, device: torch.device
+    config: TrainConfig,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    output: Path,
+    device: torch.device,
 ) -> Iterator[Row]:
     _, labels = open_dataset(config.validation, config.size)
     models = {}
-    for name in VARIANTS:
+    for name in (PLAIN, *names):
         architecture = variant_config(config, name, 0).architecture
         models[name] = create_model(config.model, len(labels), **architecture).to(device)
     times = {record.name: record for record in _latency(models, config.size, device)}
-    for name, model in models.items():
+    for name in names:
+        model = models[name]
         folders = [_folder(output, name, seed) for seed in seeds]
         results = [json.loads((folder / "best.json").read_text()) for folder in folders]
         yield Row(

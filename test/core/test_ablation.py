@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +68,25 @@ def test_every_variant_is_trained_once(
     done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("out/*/best.json")}
     assert run(tmp_path) == 0  # nothing left to train
     assert {file: file.stat().st_mtime_ns for file in done} == done
+
+
+def test_one_variant_alone_is_timed_against_the_plain_one(
+    two: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {two[0]: 2.0, two[1]: 3.0}
+    monkeypatch.setattr(
+        ablation,
+        "_latency",
+        lambda models, *_: [
+            SimpleNamespace(name=name, p50_ms=times[name], ratio=times[name] / 2) for name in models
+        ],
+    )
+    assert run(tmp_path, "--variants", "1") == 0
+    [row] = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert (row["name"], row["p50_ms"], row["ratio"]) == (two[1], 3.0, 1.5)
+    assert [path.name for path in (tmp_path / "out").glob("*-seed*")] == ["1-seed0"]
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--variants", "9")
 
 
 def test_a_run_that_was_broken_off_after_a_validation_is_not_done(
