@@ -92,7 +92,11 @@ def on_grid(labels: Tensor, stride: int) -> Tensor:
 
 
 def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
-    """(C,) weights frequency^−β with mean 1 over the pixels; absent classes weigh 1."""
+    """(C,) weights frequency^−β with mean 1 over the pixels; absent classes weigh 1.
+
+    Raises:
+        ValueError: no pixel of the frames looked at is labelled.
+    """
     if not balance:
         return torch.ones(num_classes)
     counts = np.zeros(256)
@@ -101,7 +105,10 @@ def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
     chosen = range(0, len(samples), step)[:CLASS_SAMPLE]
     for i in tqdm(chosen, desc="class frequencies", leave=False):
         counts += np.bincount(samples[i].labels.reshape(-1), minlength=256)
-    frequency = counts[:num_classes] / max(1.0, counts[:num_classes].sum())
+    labelled = counts[:num_classes].sum()
+    if not labelled:
+        raise ValueError(f"no pixel of the {len(chosen)} training frames looked at is labelled")
+    frequency = counts[:num_classes] / labelled
     present = frequency > 0
     weights = np.where(present, np.where(present, frequency, 1.0) ** -balance, 0.0)
     weights /= (weights * frequency).sum()

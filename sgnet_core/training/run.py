@@ -135,7 +135,7 @@ class Run:
         return run
 
     def _prepare_folder(self) -> None:
-        if isinstance(self.validation, Rooms):  # rendered once
+        if isinstance(getattr(self.validation, "dataset", self.validation), Rooms):  # once
             frames = tqdm(range(len(self.validation)), "validation set", leave=False)
             self.validation = [self.validation[i] for i in frames]
         with atomic_write(self.folder / CONFIG) as file:

@@ -25,17 +25,30 @@ def summary(config: TrainConfig, folder: Path) -> str:
         f"mean accuracy {record['mean_accuracy']:.4f}, "
         f"pixel accuracy {record['pixel_accuracy']:.4f} on {config.validation}",
         f"model: {model}",
-        f"next: python -m sgnet_core.eval --data {data_to_score(config)} --model {model}",
     ]
+    data = data_to_score(config)
+    if data is None:
+        lines.append(f"next: python -m sgnet_core.predict NEW_FRAMES --model {model} --out DIR")
+    else:
+        lines.append(f"next: python -m sgnet_core.eval --data {data} --model {model}")
     return "\n".join(lines)
 
 
-def data_to_score(config: TrainConfig) -> str:
-    """The data that a finished model is to be scored on, as `sgnet_core.eval` takes it."""
+def data_to_score(config: TrainConfig) -> str | None:
+    """The data that a finished model is to be scored on, as `sgnet_core.eval` takes it.
+
+    None where all that is known is the data that it was trained on.
+    """
     if config.validation.startswith("rooms:"):
-        height, width = config.size
-        return f"rooms:2000:200 --size {width}x{height}"
+        return _unseen_rooms(config)
     if config.validation.startswith(HOLDOUT):
+        if config.train.startswith("rooms:"):
+            return _unseen_rooms(config)
         data, colon, _ = config.train.rpartition(":")
-        return f"{data}:test" if colon else config.train
+        return f"{data}:test" if colon else None
     return config.validation
+
+
+def _unseen_rooms(config: TrainConfig) -> str:
+    height, width = config.size
+    return f"rooms:2000:200 --size {width}x{height}"

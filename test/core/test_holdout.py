@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sgnet_core.data.frames import DatasetError
 from sgnet_core.data.holdout import hold_out, open_training_sets
-from sgnet_core.train_config import load_config
+from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training.summary import data_to_score
 
 CONFIGS = Path(__file__).parents[2] / "config" / "train"
@@ -80,6 +80,22 @@ def test_no_configuration_chooses_its_model_on_test_images(path: Path) -> None:
     if path.stem.startswith(("nyuv2", "sunrgbd")):  # sets of two splits
         assert config.train.endswith(":train") and config.validation == "holdout:0.1"
         assert data_to_score(config) == config.train.replace(":train", ":test")
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "data"),
+    [
+        ("data/mine:train", "data/mine:val", "data/mine:val"),
+        ("data/mine:train", "holdout:0.1", "data/mine:test"),
+        ("data/mine", "holdout:0.1", None),  # most of it was trained on
+        ("rooms:1", "rooms:1000:100", "rooms:2000:200 --size 320x240"),
+        ("rooms:1:900", "holdout:0.1", "rooms:2000:200 --size 320x240"),
+    ],
+)
+def test_a_model_is_to_be_scored_on_what_it_was_not_trained_on(
+    train: str, validation: str, data: str | None
+) -> None:
+    assert data_to_score(TrainConfig(train=train, validation=validation)) == data
 
 
 @pytest.mark.parametrize(

@@ -288,3 +288,14 @@ def test_the_guidance_of_s_conv_may_learn_at_a_rate_of_its_own(
     assert max(slow[name].abs().max() for name in guiding) > 1e-5
     runs[1].save()
     assert start(tiny, tmp_path / "10.0", guidance_lr=10.0).state.iteration == 1
+
+
+def test_rooms_that_are_validated_on_are_rendered_once(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    for name, values in (
+        ("rooms", {"train": "rooms:1", "validation": "rooms:2:2"}),
+        ("held out", {"train": "rooms:1:4", "validation": "holdout:0.5"}),
+    ):
+        run = start(tiny, tmp_path / name, class_balance=0, **values)
+        assert len(run.validation) == 2 and run.validation[1] is run.validation[1]

@@ -155,3 +155,15 @@ def test_class_weights_balance_rare_classes() -> None:
     assert float((weights[:2] * frequency).sum()) == pytest.approx(1.0)
     assert weights[2] == 1.0
     assert torch.equal(class_weights(Two(), 3, 0.0), torch.ones(3))  # type: ignore[arg-type]
+
+
+def test_a_training_set_without_labels_is_refused() -> None:
+    class Blank:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int, /):  # type: ignore[no-untyped-def]
+            return type("S", (), {"labels": np.full((4, 4), 255, np.uint8)})
+
+    with pytest.raises(ValueError, match="no pixel of the 3 training frames looked at is labelled"):
+        class_weights(Blank(), 3, 0.5)  # type: ignore[arg-type]
