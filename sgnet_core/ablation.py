@@ -114,6 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)
         return DIVERGED
+    except KeyboardInterrupt:  # between the runs, or the second time within one
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        return 130
     print(table(rows))
     with atomic_write(args.output / "ablation.json") as file:
         file.write(json.dumps([asdict(row) for row in rows], indent=1).encode())

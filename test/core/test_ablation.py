@@ -138,6 +138,12 @@ def test_runs_that_end_otherwise_end_the_command(
     assert run(tmp_path, "--config", str(tmp_path / "none.yaml")) == 2
     assert run(tmp_path, "--device", "abacus") == 2
 
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stopped, "start", interrupted)
+    assert run(tmp_path) == 130
+
 
 def test_the_table_has_mean_and_standard_deviation() -> None:
     row = Row("plain", [0.30, 0.32, 0.34], [0.6, 0.6, 0.6], 11_800_000, 12.34, 1.0)
