@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+ECHO = 3.0
+"""Seconds in which signals are one: torchrun and job schedulers pass on what has arrived already."""
+
 
 class Interruption:
     """Within ``with``, the first SIGINT or SIGTERM is noted instead of obeyed.
 
-    A second one does what it always does. Outside the main thread, where Python allows no
+    A second one, after `ECHO`, does what it always does. Outside the main thread, where Python allows no
     handlers, signals are left alone.
 
     Attributes:
@@ -22,6 +26,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number = 0
+        self._noted = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -39,8 +44,12 @@ class Interruption:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        self._restore()
+        now = time.monotonic()
+        if not self.number:
+            self.number, self._noted = number, now
+        elif now - self._noted > ECHO:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -23,6 +23,7 @@ from sgnet_core.train_config import TrainConfig, load_config
 from sgnet_core.training import run as run_module
 from sgnet_core.training.device import check_parts
 from sgnet_core.training.divergence import Diverged, divergence
+from sgnet_core.training.interruption import Interruption
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -140,6 +141,22 @@ def test_a_signal_breaks_a_validation_off_which_is_done_when_the_run_goes_on(
     assert logged(tmp_path) == ["2", "4"]
     assert start(tiny, tmp_path).train() == 0
     assert logged(tmp_path) == ["2", "4", "6"], "once each"
+
+
+def test_a_signal_that_is_passed_on_is_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C reaches torchrun's processes from the terminal, and then from torchrun."""
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 2.0
+        signal.raise_signal(signal.SIGTERM)
+        assert interruption.number == signal.SIGINT
+        clock[0] += 2.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with Interruption() as interruption:
+        assert interruption.number == 0
 
 
 def test_a_run_that_is_made_shorter_is_validated_where_it_stands(
