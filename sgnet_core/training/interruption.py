@@ -11,14 +11,14 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 ECHO = 3.0
-"""Seconds in which signals are one: torchrun and job schedulers pass on what has arrived already."""
+"""Seconds in which signals are one: torchrun and job schedulers pass on what has arrived."""
 
 
 class Interruption:
     """Within ``with``, the first SIGINT or SIGTERM is noted instead of obeyed.
 
-    A second one, after `ECHO`, does what it always does. Outside the main thread, where Python allows no
-    handlers, signals are left alone.
+    A second one, after `ECHO`, does what it always does. Outside the main thread, where Python
+    allows no handlers, signals are left alone.
 
     Attributes:
         number: of the signal that came; 0 while none has.
