@@ -68,7 +68,7 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("precision", "int8", "auto, fp32, fp16, not 'int8'"),
         ("backend", "tensorrt", "auto, torch, onnx, not 'tensorrt'"),
         ("slop", -0.01, "slop"),
-        ("slop", 1, "DOUBLE"),
+        ("slop", 1, "Wrong parameter type"),
         ("overlay_alpha", 1.5, "overlay_alpha"),
         ("queue_size", 20, "read-only"),
         ("autostart", False, "read-only"),
