@@ -54,7 +54,8 @@ class TrainConfig:
         schedule: of the learning rate, down to 0: poly (power 0.9) or cosine.
         warmup: iterations in which the learning rate rises to lr.
         clip: largest norm of the gradient; 0 is off.
-        ema: decay of the averaged weights, which are the ones validated and saved; 0 is off.
+        ema: decay of the averaged weights, which are the ones validated and saved, less in the
+            first iterations; 0 is off.
         precision: of the network's arithmetic: fp32, bf16, or fp16 with scaled gradients (GPU).
         class_balance: β in the class weights frequency^−β; 0 weighs all classes alike.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).

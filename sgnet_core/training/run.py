@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from sgnet_core.data.holdout import open_training_sets
@@ -32,7 +32,12 @@ from sgnet_core.training.distributed import World
 from sgnet_core.training.divergence import Diverged, divergence
 from sgnet_core.training.interruption import Interruption
 from sgnet_core.training.objective import Objective, class_weights
-from sgnet_core.training.optimization import frozen_norms, learning_rate, make_optimizer
+from sgnet_core.training.optimization import (
+    averaging,
+    frozen_norms,
+    learning_rate,
+    make_optimizer,
+)
 from sgnet_core.training.progress import Pace, RunLog
 from sgnet_core.training.record import write_environment
 from sgnet_core.training.resume import CONFIG, find_checkpoint
@@ -112,9 +117,7 @@ class Run:
             norm.requires_grad_(False)
         average = None
         if config.ema and world.is_main:
-            average = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-            )
+            average = AveragedModel(model, multi_avg_fn=averaging(config.ema), use_buffers=True)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         weights = torch.ones(len(labels))
         if saved is None and world.is_main:

@@ -299,3 +299,20 @@ def test_rooms_that_are_validated_on_are_rendered_once(
     ):
         run = start(tiny, tmp_path / name, class_balance=0, **values)
         assert len(run.validation) == 2 and run.validation[1] is run.validation[1]
+
+
+def test_weights_are_averaged_over_the_last_ones_and_over_fewer_at_first(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    run = start(tiny, tmp_path, ema=0.75)
+    assert run.state.average is not None
+    expected = 0.0
+    for n in range(40):
+        for value in run.state.model.parameters():
+            value.data.fill_(float(n))
+        run.state.average.update_parameters(run.state.model)
+        decay = min(0.75, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * n if n else 0.0
+        [found, *_] = run.state.final_model.parameters()
+        assert found.flatten()[0].item() == pytest.approx(expected, rel=1e-5), n
+    assert expected == pytest.approx(39 - 3, abs=0.1), "a mean delay of d / (1 − d)"
