@@ -182,6 +182,7 @@ class Run:
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
             if self.validation_due:  # it was broken off, or the run is to be shorter
                 self.validate(log)
+                self.save()
             batches = stack.enter_context(contextlib.closing(self._batches()))
             for parts in self.pace.timed(batches):
                 loss = self.step(parts)

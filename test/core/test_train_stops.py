@@ -171,6 +171,7 @@ def test_a_run_that_is_made_shorter_is_validated_where_it_stands(
     assert shorter.train() == 0
     assert logged(tmp_path) == ["3"] and shorter.state.iteration == 3
     assert "best at iteration 3" in capsys.readouterr().out
+    assert not start(tiny, tmp_path, iterations=2).validation_due
 
 
 def interrupted(*_: Any) -> None:
