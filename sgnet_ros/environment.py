@@ -6,10 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-_PROFILE_VARIABLES = (
-    "FASTRTPS_DEFAULT_PROFILES_FILE",  # Fast DDS 2: Humble, Jazzy
-    "FASTDDS_DEFAULT_PROFILES_FILE",  # Fast DDS 3: Kilted and later
-)
+_FAST_DDS_2 = "FASTRTPS_DEFAULT_PROFILES_FILE"  # Humble, Jazzy
+_FAST_DDS_3 = "FASTDDS_DEFAULT_PROFILES_FILE"  # Kilted and later, which warn of the other one
 
 
 def share_file(name: str) -> Path:
@@ -46,9 +44,10 @@ def prepare_environment() -> None:
     """
     prefixes = [path for path in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if path]
     if sys.prefix not in prefixes and Path(sys.prefix, "share", "ament_index").is_dir():
-        os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join([sys.prefix, *prefixes])
+        prefixes = [sys.prefix, *prefixes]
+        os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join(prefixes)
 
-    if not any(os.environ.get(variable) for variable in _PROFILE_VARIABLES):
-        profile = str(share_file("config/fastdds.xml"))
-        for variable in _PROFILE_VARIABLES:
-            os.environ[variable] = profile
+    if not (os.environ.get(_FAST_DDS_2) or os.environ.get(_FAST_DDS_3)):
+        newer = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes)
+        variable = _FAST_DDS_3 if newer else _FAST_DDS_2
+        os.environ[variable] = str(share_file("config/fastdds.xml"))

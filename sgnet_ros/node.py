@@ -57,7 +57,12 @@ class SGNetNode(LifecycleNode):
         super().__init__("sgnet", **kwargs)
         self._models = models
         self._turns = turns
-        self.parameters = Parameters(self, self._on_settings)
+        try:
+            self.parameters = Parameters(self, self._on_settings)
+        except ParameterException:
+            # From rclpy 9 on the context would destroy what is only half a node by then.
+            super().destroy_node()
+            raise
         self._segmenter: Segmenter | None = None
         self._outputs: Publishers | None = None
         self._active: Activation | None = None

@@ -104,6 +104,7 @@ class Receiver:
                 executor.spin_once(timeout_sec=0.02)
                 self.busy_s = max(self.busy_s, time.monotonic() - before)
             output = camera.communicate()[0] if camera.poll() is not None else b""
+            assert camera.returncode in (0, None), "the camera failed"
         finally:
             camera.kill()
             camera.wait()
