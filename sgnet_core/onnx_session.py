@@ -46,6 +46,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # Threads that wait in a loop, theirs and PyTorch's, would take the cores from each other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = providers(path, device, half, onnxruntime.get_available_providers())
     try:
         model = onnx.load(path, load_external_data=False)
