@@ -81,10 +81,18 @@ def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tenso
     """(B, 3, h, w) and (B, c', h, w) network inputs resized by ``scale``, corners aligned.
 
     As in the published multi-scale evaluation, depth values are not divided by the scale.
+
+    Raises:
+        ValueError: more than `MAX_PIXELS`.
     """
     if scale == 1:
         return image, spatial
-    size = (max(1, round(image.shape[2] * scale)), max(1, round(image.shape[3] * scale)))
+    height, width = image.shape[2:]
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"scale {scale:g} makes {size[1]}x{size[0]} of {width}x{height}: too large"
+        )
     return resize_maps(image, size), None if spatial is None else resize_maps(spatial, size)
 
 
