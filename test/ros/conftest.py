@@ -21,6 +21,7 @@ from rcl_interfaces.msg import Log
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import FrameStats
 
@@ -80,7 +81,9 @@ class Robot(Node):
         self.info = self.create_publisher(CameraInfo, "rgb/camera_info", 10)
         self.labels = self.listen(Image, "/sgnet/labels")
         self.stats = self.listen(FrameStats, "/sgnet/stats")
-        self.log = self.listen(Log, "/rosout")
+        # as it is published: what a node says before the robot has found it is not lost
+        latched = QoSProfile(depth=1000, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.log = self.listen(Log, "/rosout", latched)
 
     def listen(self, kind: type, topic: str, qos: Any = 100) -> list[Any]:
         """Subscribes; the list that comes back fills while the robot spins."""
