@@ -19,7 +19,7 @@ OPTIONS = {
     "labels_topic": "Ground truth, if the bag holds several label images",
     "model": "Model file; empty: as in params_file",
     "device": "auto, cpu, cuda or cuda:N; empty: as in params_file",
-    "precision": "auto, fp32 or fp16; empty: as in params_file",
+    "precision": "auto, fp32, fp16 or bf16; empty: as in params_file",
     "backend": "auto, torch or onnx; empty: as in params_file",
     "params_file": "YAML file with the node's parameters; empty: the package's own",
     "json": "File for all figures",

@@ -97,7 +97,7 @@ def outputs(text: str) -> list[str]:
 PARAMETERS: dict[str, tuple[Callable[[str], Any], Sequence[str] | None, str]] = {
     "model": (str, None, "Model file: .safetensors runs in PyTorch, .onnx in ONNX Runtime"),
     "device": (str, None, "auto, cpu, cuda or cuda:N"),
-    "precision": (str, ("auto", "fp32", "fp16"), "Of the network"),
+    "precision": (str, ("auto", "fp32", "fp16", "bf16"), "Of the network"),
     "backend": (
         str,
         ("auto", "torch", "onnx"),

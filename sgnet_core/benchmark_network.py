@@ -23,6 +23,7 @@ from sgnet_core.export import ExportError, export
 from sgnet_core.fusion import fuse
 from sgnet_core.network import SGNet
 from sgnet_core.onnx_backend import OnnxNetwork
+from sgnet_core.precision import cast, multiplies_bf16
 
 SIZES = ((240, 320), (480, 640))
 
@@ -62,8 +63,12 @@ class Twins:
         self._device = device
         self._dtype = torch.float16 if device.type == "cuda" else torch.float32
         names = (self.plain, self.sgnet)
-        self._models = {key: random_model(key, device).to(self._dtype) for key in names}
-        self._fused = {key: fuse(model) for key, model in self._models.items()}
+        models = {key: random_model(key, device) for key in names}
+        self._fused = {key: cast(fuse(model), self._dtype) for key, model in models.items()}
+        self._bf16: SGNet | None = None
+        if device.type == "cpu" and multiplies_bf16():
+            self._bf16 = cast(fuse(models[self.sgnet]), torch.bfloat16)
+        self._models = {key: cast(model, self._dtype) for key, model in models.items()}
         self._exported: dict[str, OnnxNetwork] = {}
 
     def export(self) -> None:
@@ -81,11 +86,10 @@ class Twins:
 
     def group(self, batch: int, height: int, width: int, fused_only: bool = False) -> Group:
         """The cases at one size."""
-        options: Any = {"device": self._device, "dtype": self._dtype}
 
         def fresh() -> Inputs:
-            image = torch.randn(batch, 3, height, width, **options)
-            depth = 5 * torch.rand(batch, 1, height, width, **options)
+            image = torch.randn(batch, 3, height, width, device=self._device, dtype=self._dtype)
+            depth = 5 * torch.rand(batch, 1, height, width, device=self._device)
             return image.contiguous(memory_format=torch.channels_last), depth
 
         def case(name: str, run: Callable[[Inputs], object], to: str, traffic: int = 0) -> Case:
@@ -108,6 +112,9 @@ class Twins:
         if not fused_only:
             cases.append(case(f"{sgnet}, eager", run(eager), ours))
             cases.append(case(f"{sgnet}, {TORCHVISION}", with_torchvision, ours))
+        if not fused_only and self._bf16 is not None:
+            half = partial(_run_bf16, self._bf16)
+            cases.append(Case(f"{sgnet}, bf16", half, f"{sgnet}, {TORCHVISION}", dtype="bfloat16"))
         for key, network in self._exported.items():
             cases.append(case(f"{key}, onnx", partial(_run_exported, network), f"{plain}, onnx"))
         return Group("network", f"{batch}x3x{height}x{width}", fresh, cases)
@@ -116,6 +123,10 @@ class Twins:
 def _traffic(model: nn.Module) -> int:
     """Bytes of the weights: what a frame costs at least."""
     return sum(p.nbytes for p in model.parameters())
+
+
+def _run_bf16(network: SGNet, inputs: Inputs) -> object:
+    return network(inputs[0].bfloat16(), inputs[1])
 
 
 def _run_exported(network: OnnxNetwork, inputs: Inputs) -> object:

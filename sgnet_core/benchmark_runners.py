@@ -16,15 +16,17 @@ from torch import nn
 from sgnet_core.camera import Intrinsics
 from sgnet_core.model_file import load_model
 from sgnet_core.network import MODELS, SGNet, create_model
+from sgnet_core.precision import cast, pick_precision
 from sgnet_core.sconv import SConv2d
 from sgnet_core.segmenter import Segmenter
 
 Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
 
 
-def segment(model: str, device: torch.device) -> Callable[[Frame], Any]:
+def segment(model: str, device: torch.device, precision: str = "auto") -> Callable[[Frame], Any]:
     """A `Segmenter` of a model file, or of a variant with random weights: frame → labels."""
-    segmenter = Segmenter(random_model(model, device) if model in MODELS else model, device)
+    network = random_model(model, device) if model in MODELS else model
+    segmenter = Segmenter(network, device, precision)
     return lambda frame: segmenter.segment(*frame).labels
 
 
@@ -32,7 +34,8 @@ def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
     """The same with the network as it trains, and operation by operation on a GPU."""
     segmenter = Segmenter(model, device)
     assert isinstance(segmenter.model, SGNet)
-    network = load_model(model).requires_grad_(False).to(next(segmenter.model.parameters()))
+    network = load_model(model).requires_grad_(False)
+    network = cast(network, pick_precision("auto", device)).to(device)
     segmenter.model = network.to(memory_format=torch.channels_last)
     segmenter._graphs = None
     return lambda frame: segmenter.segment(*frame).labels

@@ -23,6 +23,7 @@ from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.export import ExportError, export
 from sgnet_core.model_file import default_model_path, load_model
+from sgnet_core.precision import multiplies_bf16
 from sgnet_core.quantize import quantize
 
 CALIBRATION = "rooms:1:8"
@@ -41,6 +42,8 @@ def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         running = {"default, eager": Elsewhere(device, segment_eagerly, default, device)}
         for name, model in {"default, torch": default, **models}.items():
             running[name] = Elsewhere(device, segment, model, device)
+        if not quick and device.type == "cpu" and multiplies_bf16():
+            running["default, bf16"] = Elsewhere(device, segment, default, device, "bf16")
         for each in running.values():
             stack.callback(each.close)
         for height, width in [(64, 96)] if quick else SIZES:
@@ -53,7 +56,8 @@ def _group(
     def case(name: str, run: Callable[[Frame], object]) -> Case:
         reference = "plain_r101" if name.endswith("r101") else "default, eager"
         dtype = "float16" if device.type == "cuda" else "float32"
-        return Case(name, run, reference, dtype="int8" if name.endswith("int8") else dtype)
+        dtype = {"int8": "int8", "bf16": "bfloat16"}.get(name[-4:], dtype)
+        return Case(name, run, reference, dtype=dtype)
 
     cases = [case(name, run) for name, run in running.items()]
     return Group("segmenter", f"{height}x{width}", partial(random_frame, height, width), cases)

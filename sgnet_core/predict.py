@@ -24,8 +24,9 @@ from sgnet_core.holes import HolePolicy
 from sgnet_core.images import write_png
 from sgnet_core.labels import LabelSet
 from sgnet_core.ply import write_ply
+from sgnet_core.precision import PRECISIONS
 from sgnet_core.predict_input import Calibration, Input, RgbdFrame, open_inputs, open_pairs
-from sgnet_core.segmenter import PRECISIONS, Prediction, Segmenter
+from sgnet_core.segmenter import Prediction, Segmenter
 from sgnet_core.spatial import NEEDS_INTRINSICS
 
 OVERLAY_ALPHA = 0.5
@@ -127,7 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         "model was trained)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    add("--precision", default="auto", choices=PRECISIONS, help="default: auto (fp16 on a GPU)")
+    add(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="default: auto (fp16 on a GPU, else fp32)",
+    )
     return parser
 
 

@@ -220,6 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--points", type=int, default=6, help="output pixels to draw")
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
     args = parser.parse_args(argv)
+    if args.out.suffix.lower() != ".png":
+        parser.error(f"--out is a PNG file, FILE.png; got {args.out}")
     try:
         sample = _frame(args)
         points = edge_points(sample.depth, args.points)

@@ -24,13 +24,12 @@ from sgnet_core.model_info import ModelInfo
 from sgnet_core.network import SGNet
 from sgnet_core.network_input import network_input, usable_depth
 from sgnet_core.onnx_backend import OnnxNetwork
+from sgnet_core.precision import cast, pick_precision
 from sgnet_core.spatial import NEEDS_INTRINSICS
 from sgnet_core.stage_clock import StageClock
 from sgnet_core.transfer import to_device, to_host
 from sgnet_core.upsampling import best_by_rows, best_labels
 from sgnet_core.views import input_size, mean_scores, rescaled, resize_images
-
-PRECISIONS = ("auto", "fp32", "fp16")
 
 BACKENDS = ("auto", "torch", "onnx")
 
@@ -62,7 +61,9 @@ class Segmenter:
         model: a network (which stays as it is: a fused copy runs), or the path of a model file,
             ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
-        precision: of the network: "fp32", "fp16" (GPU only), or "auto": fp16 on a GPU, else fp32.
+        precision: of the network: "fp32", "fp16" (GPU only), "bf16" (fast on processors that
+            multiply it, `multiplies_bf16`; torch backend only), or "auto": fp16 on a GPU, else
+            fp32.
         backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files: on the CPU, or by TensorRT
             or CUDA on the GPU that ``device`` names); "auto" takes the one that the model file is
             made for.
@@ -87,19 +88,17 @@ class Segmenter:
         if self.backend == "onnx" and device == "auto":
             device = "cpu"
         self.device = pick_device(device)
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
-        if precision == "fp16" and self.device.type == "cpu":
-            raise ValueError("precision fp16 needs a GPU: use fp32 or auto on the CPU")
+        dtype = pick_precision(precision, self.device)
         self._graphs: CudaGraphs | None = None
-        half = self.device.type != "cpu" and precision != "fp32"
         if path is not None and self.backend == "onnx":
-            self.model = OnnxNetwork(path, self.device, half)
+            if dtype == torch.bfloat16:
+                raise ValueError("precision bf16 needs a .safetensors model and the torch backend")
+            self.model = OnnxNetwork(path, self.device, half=dtype == torch.float16)
             return
         if not isinstance(model, SGNet):
             assert path is not None
             model = load_model(path)
-        fused = fuse(model).to(self.device, torch.float16 if half else torch.float32)
+        fused = cast(fuse(model), dtype).to(self.device)
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
         self.model = fused.to(memory_format=torch.channels_last)
         if self.device.type == "cuda":  # no method: nothing may keep the segmenter itself alive
@@ -296,7 +295,9 @@ def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor
     raw = []
     for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
         assert image is not None
-        guide = None if spatial is None else spatial.to(dtype)
+        guide = spatial
+        if spatial is not None and not network.config.projector:
+            guide = spatial.to(dtype)  # a projector reads float32
         raw.append(network(image.to(dtype), guide).logits[0].float())
     return raw
 

@@ -28,7 +28,10 @@ from sgnet_ros.replay_options import HANDED_ON, add_arguments
 if TYPE_CHECKING:  # it takes seconds to import, and is needed last
     from sgnet_ros.replay_report import ReplayReport
 
-EXIT_FAILED, EXIT_BELOW = 1, 3
+EXIT_FAILED, EXIT_BELOW, EXIT_INTERRUPTED = 1, 3, 130
+
+INTERRUPTED = "interrupted before its end"
+"""The problem of bags that a Ctrl-C kept from being evaluated."""
 
 EXAMPLES = """\
 examples:
@@ -40,7 +43,8 @@ examples:
     python -m sgnet_ros.replay_eval bags/*.mcap --jobs 2 --truth data/labelled \\
         --model mine.safetensors --json out/replay.json --min-miou 0.45 --max-p95-ms 80
 
-exit status: 0; 1 if a bag could not be evaluated; 2 for wrong arguments; 3 if a threshold is missed
+exit status: 0; 1 if a bag could not be evaluated; 2 for wrong arguments; 3 if a threshold is
+missed; 130 after Ctrl-C, with a report of the bags that were done
 """
 
 
@@ -92,6 +96,9 @@ def replay(
         bags: each once.
         arguments: what `replay_bag` takes beside bag and folder.
         progress: shows a progress bar.
+
+    Raises:
+        KeyboardInterrupt: before the first bag was done; later, the others are `INTERRUPTED`.
     """
     outcomes: dict[Path, dict[str, Any] | str] = {}
     waiting, running = list(bags), list[Run]()
@@ -111,6 +118,10 @@ def replay(
                     running.append(Run(waiting.pop(0), domain, arguments, folder))
                 time.sleep(0.2)
                 _follow(running, outcomes, bar)
+        except KeyboardInterrupt:
+            if not outcomes:
+                raise
+            outcomes.update((bag, INTERRUPTED) for bag in bags if bag not in outcomes)
         finally:
             bar.close()
             for run in running:
@@ -203,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(report, args)
     except KeyboardInterrupt:
         print("\nreplay_eval: interrupted", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
     except (OSError, ModuleNotFoundError) as error:
         print(f"replay_eval: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -213,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missed = misses(report.total.figures(report.names), args)
     for line in missed:
         print(f"replay_eval: {line}", file=sys.stderr)
+    if INTERRUPTED in report.problems.values():
+        return EXIT_INTERRUPTED
     if report.problems:
         return EXIT_FAILED
     return EXIT_BELOW if missed else 0

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels-topic", help="ground truth, if the bag holds several")
     parser.add_argument("--model", help="of the node; default: as in the parameter file")
     parser.add_argument("--device", help="of the node: auto, cpu, cuda or cuda:N")
-    parser.add_argument("--precision", help="of the node: auto, fp32 or fp16")
+    parser.add_argument("--precision", help="of the node: auto, fp32, fp16 or bf16")
     parser.add_argument("--backend", help="of the node: auto, torch or onnx")
     parser.add_argument("--params-file", type=Path, metavar="YAML", help="the node's parameters")
 

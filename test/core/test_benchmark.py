@@ -17,6 +17,7 @@ import pytest
 import torch
 import torchvision.ops
 
+from sgnet_core import benchmark_network
 from sgnet_core.benchmark import load, main, table
 from sgnet_core.benchmark_measure import LEAST_ROUNDS, Case, Group, Machine, Record, Took, measure
 from sgnet_core.benchmark_network import network_groups, training_groups
@@ -117,7 +118,10 @@ def test_what_the_operator_suite_compares_computes_the_same() -> None:
     torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
 
 
-def test_what_the_network_suite_compares_computes_the_same() -> None:
+def test_what_the_network_suite_compares_computes_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(benchmark_network, "multiplies_bf16", lambda: True)
     (group,) = network_groups(torch.device("cpu"), quick=True)
     inputs = group.fresh()
     with torch.inference_mode():
@@ -127,11 +131,15 @@ def test_what_the_network_suite_compares_computes_the_same() -> None:
         "sgnet_lite, fused",
         "sgnet_lite, eager",
         f"sgnet_lite, {TORCHVISION}",
+        "sgnet_lite, bf16",
     ]
     expected = found["sgnet_lite, eager"].logits
     scale = float(expected.abs().max())
     for name in ("sgnet_lite, fused", f"sgnet_lite, {TORCHVISION}"):
         torch.testing.assert_close(found[name].logits, expected, atol=1e-3 * scale, rtol=0)
+    half = found["sgnet_lite, bf16"].logits
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, atol=0.03 * scale, rtol=0)
     assert not torch.allclose(found["plain_lite, fused"].logits, expected, atol=1e-3 * scale)
 
 

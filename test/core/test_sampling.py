@@ -83,3 +83,6 @@ def test_a_layer_without_offsets_is_an_error(
         samplings(Segmenter(create_model("plain_lite"), device="cpu"), step_sample(), 3, [(9, 9)])
     assert main(["--rgb", "x.png", "--out", str(tmp_path / "a.png")]) == 2
     assert "--rgb needs --depth and --intrinsics" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--data", "rooms:5:1", "--out", str(tmp_path / "a.jpg")])
+    assert "--out is a PNG file, FILE.png; got" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("model", "/etc/passwd", "is not in"),
         ("model", "model.safetensors", "start it with -p model:=model.safetensors"),
         ("device", "gpu", "auto, cpu, cuda or cuda:N, not 'gpu'"),
-        ("precision", "int8", "auto, fp32, fp16, not 'int8'"),
+        ("precision", "int8", "auto, fp32, fp16, bf16, not 'int8'"),
         ("backend", "tensorrt", "auto, torch, onnx, not 'tensorrt'"),
         ("slop", -0.01, "slop"),
         ("slop", 1, "Wrong parameter type"),

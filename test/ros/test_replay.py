@@ -21,7 +21,7 @@ from sgnet_core.data.folder import camera_values, classes_values, write_json
 from sgnet_core.images import write_png
 from sgnet_core.metrics import ConfusionMatrix
 from sgnet_core.segmenter import Segmenter
-from sgnet_ros import bag_write
+from sgnet_ros import bag_write, replay_eval
 from sgnet_ros.frames import name_of
 from sgnet_ros.replay_bag import node_arguments
 from sgnet_ros.replay_options import HANDED_ON, add_arguments
@@ -172,3 +172,26 @@ def test_at_the_recorded_pace_every_frame_is_accounted_for(
     assert bag["labelled"] >= COUNT // 2
     assert 0 < bag["compared"] <= COUNT // 2
     assert bag["seconds"] > (COUNT - 3) * STEP / 1e9 * 2  # half as fast as recorded
+
+
+def test_ctrl_c_leaves_the_report_of_the_bags_that_are_done(
+    data: SimpleNamespace, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = replay_eval._follow
+
+    def interrupted_after_one(running: Any, outcomes: dict[Path, Any], bar: Any) -> None:
+        follow(running, outcomes, bar)
+        if outcomes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay_eval, "_follow", interrupted_after_one)
+    monkeypatch.setenv("ROS_DOMAIN_ID", os.environ["ROS_DOMAIN_ID"])
+    arguments = ["--model", str(models["points"]), "--device", "cpu"]
+    report = replay_eval.replay(data.bags[:2], arguments, jobs=1)
+    (result,) = report.results
+    assert (result.bag, result.figures()["labelled"]) == (str(data.bags[0]), COUNT)
+    assert report.problems == {str(data.bags[1]): replay_eval.INTERRUPTED}
+
+    monkeypatch.setattr(replay_eval, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # there is nothing to report
+        replay_eval.replay(data.bags[:1], arguments, jobs=1)
