@@ -60,6 +60,20 @@ class Projector(nn.Sequential):
             ]
         super().__init__(*layers)
 
+    def forward(self, spatial: Tensor) -> Tensor:
+        """S' = φ(S); the first convolution reads a float32 S as it is, under autocast too."""
+        first, *others = self
+        kind = spatial.device.type
+        if spatial.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+            # As bfloat16, all depths between 4 and 8 m would be multiples of 3 cm.
+            with torch.autocast(kind, enabled=False):
+                projected = first(spatial)
+        else:
+            projected = first(spatial)
+        for layer in others:
+            projected = layer(projected)
+        return projected
+
 
 class SConv2d(nn.Module):
     """Spatial information guided 3x3 convolution, padding 1, dilation 1.
