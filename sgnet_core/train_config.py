@@ -56,7 +56,8 @@ class TrainConfig:
         clip: largest norm of the gradient; 0 is off.
         ema: decay of the averaged weights, which are the ones validated and saved, less in the
             first iterations; 0 is off.
-        precision: of the network's arithmetic: fp32, bf16, or fp16 with scaled gradients (GPU).
+        precision: of the network's arithmetic: fp32, bf16, or fp16 with scaled gradients (GPU). The
+            layers that read the geometry stay in fp32.
         class_balance: β in the class weights frequency^−β; 0 weighs all classes alike.
         label_smoothing: share of the target that is spread over all classes, in [0, 1).
         aux_weight: of the deep-supervision loss.

@@ -211,6 +211,7 @@ class RunningNode:
         del self.node, self._executor
         gc.collect()  # the last of a lifecycle node, its log's publisher, goes with the object
         self.context.try_shutdown()
+        time.sleep(0.2)  # until others know: a call would go to this node in place of the next
 
 
 @pytest.fixture(scope="module")
