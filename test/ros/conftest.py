@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -122,7 +122,9 @@ class Robot(Node):
         """Calls a service and returns the response."""
         client = self.create_client(kind, service)
         self.spin_until(client.service_is_ready)
-        self.spin_for(0.1)  # the server has to find the client, too, or its answer is lost
+        # The server has to find the client, too, or the request or its answer is lost.
+        self.spin_until(lambda: all(each.knows_client(service) for each in RunningNode.spinning))
+        self.spin_for(0.1)
         future = client.call_async(request)
         self.spin_until(future.done)
         self.destroy_client(client)
@@ -186,6 +188,8 @@ def robot(shared_robot: Robot) -> Robot:
 class RunningNode:
     """An `SGNetNode` that spins in a thread of its own."""
 
+    spinning: ClassVar[list[RunningNode]] = []
+
     def __init__(self, **parameters: Any) -> None:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
@@ -198,12 +202,21 @@ class RunningNode:
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin)
         self._thread.start()
+        self.spinning.append(self)
+
+    def knows_client(self, service: str) -> bool:
+        """Whether it has found a client of that service; true too if it has no such service."""
+        count = getattr(self.node, "count_clients", None)  # not in Humble
+        if count is None or not service.startswith(f"{self.node.get_fully_qualified_name()}/"):
+            return True
+        return bool(count(service))
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
 
     def stop(self) -> None:
+        self.spinning.remove(self)
         self._executor.shutdown()
         self._thread.join(20)
         assert not self._thread.is_alive()
