@@ -65,9 +65,6 @@ class Twins:
         names = (self.plain, self.sgnet)
         models = {key: random_model(key, device) for key in names}
         self._fused = {key: cast(fuse(model), self._dtype) for key, model in models.items()}
-        self._bf16: SGNet | None = None
-        if device.type == "cpu" and multiplies_bf16():
-            self._bf16 = cast(fuse(models[self.sgnet]), torch.bfloat16)
         self._models = {key: cast(model, self._dtype) for key, model in models.items()}
         self._exported: dict[str, OnnxNetwork] = {}
 
@@ -112,8 +109,8 @@ class Twins:
         if not fused_only:
             cases.append(case(f"{sgnet}, eager", run(eager), ours))
             cases.append(case(f"{sgnet}, {TORCHVISION}", with_torchvision, ours))
-        if not fused_only and self._bf16 is not None:
-            half = partial(_run_bf16, self._bf16)
+        if not fused_only and multiplies_bf16(self._device):
+            half = partial(_run_bf16, cast(fuse(eager), torch.bfloat16))
             cases.append(Case(f"{sgnet}, bf16", half, f"{sgnet}, {TORCHVISION}", dtype="bfloat16"))
         for key, network in self._exported.items():
             cases.append(case(f"{key}, onnx", partial(_run_exported, network), f"{plain}, onnx"))

@@ -42,7 +42,7 @@ def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         running = {"default, eager": Elsewhere(device, segment_eagerly, default, device)}
         for name, model in {"default, torch": default, **models}.items():
             running[name] = Elsewhere(device, segment, model, device)
-        if not quick and device.type == "cpu" and multiplies_bf16():
+        if not quick and multiplies_bf16(device):
             running["default, bf16"] = Elsewhere(device, segment, default, device, "bf16")
         for each in running.values():
             stack.callback(each.close)

@@ -31,13 +31,13 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     return _TYPES[precision]
 
 
-def multiplies_bf16() -> bool:
-    """Whether this processor has products of bfloat16: AVX512-BF16 or AMX.
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device is a CPU that has products of bfloat16: AVX512-BF16 or AMX.
 
     There a network takes half to two thirds of its time in float32; elsewhere it takes longer.
     """
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones
-    return any(getattr(torch.cpu, name, bool)() for name in names)
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def cast(network: SGNet, dtype: torch.dtype) -> SGNet:

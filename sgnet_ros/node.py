@@ -290,7 +290,7 @@ def _load(settings: Settings) -> Segmenter:
 
 def _faster(segmenter: Segmenter, settings: Settings) -> str:
     """What nobody has asked for yet and this machine could do."""
-    able = segmenter.device.type == "cpu" and segmenter.backend == "torch" and multiplies_bf16()
+    able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
     offered = able and settings.precision == "auto"
     return "; precision:=bf16 would be faster on this CPU" if offered else ""
 

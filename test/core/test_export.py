@@ -208,6 +208,8 @@ def test_a_backend_the_model_is_not_made_for_is_refused(files: tuple[Path, Path]
         Segmenter(make(), backend="onnx")
     with pytest.raises(ValueError, match="backend is one of auto, torch, onnx; got 'tvm'"):
         Segmenter(source, backend="tvm")
+    with pytest.raises(ValueError, match=r"precision bf16 needs a \.safetensors model"):
+        Segmenter(target, precision="bf16")
     rgb, depth = frame(64, 96)
     with pytest.raises(ValueError, match="scales other than 1"):
         Segmenter(target).segment(rgb, depth, scales=(0.5, 1.0))

@@ -71,5 +71,7 @@ def test_unknown_devices_precisions_and_files_are_refused(tmp_path: Any) -> None
         Segmenter(model, "cuda:99")
     with pytest.raises(ValueError, match="precision is one of"):
         Segmenter(model, "cpu", "fp8")
+    with pytest.raises(ValueError, match="needs a GPU"):
+        Segmenter(model, "cpu", "fp16")
     with pytest.raises(ModelFileError, match="none"):
         Segmenter(tmp_path / "none")
