@@ -37,7 +37,11 @@ class TrainConfig:
         weights: what the network starts from: "imagenet" (torchvision's weights of the trunk),
             "none", "default" (the weights that come with the package), a model file
             (.safetensors), of which all that fits is kept, or a .pth of a torchvision ResNet.
+        new_classes: draw the class layers anew though the classes are the same, for weights that
+            have seen only some of them.
         train: data set, as `sgnet_core.data.catalog.open_dataset` names it.
+        mix: more data sets of the same classes, with the share of the frames that each gives, e.g.
+            {"rooms:5": 0.2}.
         validation: data set that picks the best model, or holdout:SHARE, e.g. holdout:0.1: that
             share of the training set, which then does not train.
         size: [H, W] of the crops, and of rooms where they are rendered.
@@ -47,6 +51,8 @@ class TrainConfig:
         iterations: length of the run.
         optimizer: adamw or sgd.
         lr: highest learning rate.
+        trunk_lr: factor of the learning rate for the ResNet, which starts from ImageNet weights;
+            S-Conv's projectors and generators are no part of it.
         guidance_lr: factor of the learning rate for the projectors and generators of S-Conv, whose
             offsets start at 0.
         weight_decay: of kernels; norms and biases are not decayed.
@@ -68,7 +74,7 @@ class TrainConfig:
             or all.
         sync_bn: batch norms see the whole batch of all processes (GPU).
         augment: arguments of `sgnet_core.data.transforms.Augmentation`: scale, flip, color, blur,
-            depth_dropout.
+            noise, depth_dropout, depth_step, depth_sensor.
         seed: of weights, order of the data, augmentation and dropout.
         deterministic: only operations that give the same bits every time; on a GPU, where some
             have no such form, PyTorch warns of them.
@@ -92,7 +98,9 @@ class TrainConfig:
     model: str = "sgnet_lite"
     architecture: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "imagenet"
+    new_classes: bool = False
     train: str = "rooms:1"
+    mix: Mapping[str, float] = field(default_factory=dict)
     validation: str = "rooms:1000:100"
     size: tuple[int, int] = (240, 320)
     batch: int = 8
@@ -100,6 +108,7 @@ class TrainConfig:
     iterations: int = 3000
     optimizer: Optimizer = "adamw"
     lr: float = 5e-4
+    trunk_lr: float = 1.0
     guidance_lr: float = 1.0
     weight_decay: float = 1e-2
     momentum: float = 0.9
@@ -154,6 +163,10 @@ class TrainConfig:
         if height < 1 or width < 1:
             raise ValueError(f"size is [height, width] in pixels, got {self.size}")
         object.__setattr__(self, "size", (height, width))
+        shares = {str(name): float(share) for name, share in self.mix.items()}
+        if any(share <= 0 for share in shares.values()) or sum(shares.values()) >= 1:
+            raise ValueError(f"mix names data sets with shares that leave some to train: {shares}")
+        object.__setattr__(self, "mix", shares)
         augmentation = _checked(self.augment, Augmentation(), "augment")
         Augmentation(**augmentation)
         object.__setattr__(self, "augment", augmentation)
@@ -178,7 +191,7 @@ _POSITIVE = (
     *("batch", "accumulate", "iterations", "label_stride", "validate_every", "checkpoint_every"),
 )
 _NOT_NEGATIVE = (
-    *("lr", "guidance_lr", "weight_decay", "momentum", "warmup", "clip", "ema", "seed"),
+    *("lr", "trunk_lr", "guidance_lr", "weight_decay", "momentum", "warmup", "clip", "ema", "seed"),
     *("class_balance", "label_smoothing", "aux_weight", "loss_bound", "patience"),
     *("workers", "input_height"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.utils.data import Subset
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.frames import DatasetError, FrameFiles
 from sgnet_core.data.loading import ENDLESS, Samples
+from sgnet_core.data.mixture import Mixture
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.labels import LabelSet, class_difference
 
@@ -51,6 +53,30 @@ def open_training_sets(
             stacklevel=2,
         )
     return samples, held_out, labels
+
+
+def mixed(
+    samples: Samples,
+    labels: LabelSet,
+    mix: Mapping[str, float],
+    config_seed: int,
+    size: tuple[int, int],
+) -> Samples:
+    """The training set with shares of other sets among its frames.
+
+    Raises:
+        ValueError: a set does not exist, is not in order, or has other classes.
+    """
+    if not mix:
+        return samples
+    others = []
+    for name in mix:
+        other, classes = open_dataset(name, size)
+        if difference := class_difference(labels, classes, ("the training set", name)):
+            raise DatasetError(f"{name} cannot be mixed in, its classes differ: {difference}")
+        others.append(other)
+    shares = [1 - sum(mix.values()), *mix.values()]
+    return Mixture([samples, *others], shares, config_seed)
 
 
 def _common(train: Samples, validation: Samples) -> int:

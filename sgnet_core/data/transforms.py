@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgnet_core.data.depth_sensor import dithered, sense
 from sgnet_core.data.sample import Sample
 from sgnet_core.labels import IGNORE_ID
 
@@ -28,8 +29,13 @@ class Augmentation:
         color: in [0, 1): relative range of brightness, of the gain of each channel, of contrast
             and of saturation.
         blur: probability of a Gaussian blur with σ up to 1 pixel.
+        noise: probability of Gaussian noise with σ up to 12 of 255.
         depth_dropout: probability that the depth is missing altogether, and, if it is not, that a
             random rectangle of it is.
+        depth_sensor: probability that depth without known truth is measured anew by a simulated
+            sensor: noise, steps, holes.
+        depth_step: metres between the values that a data set stores depth in, over which the
+            simulated sensor spreads them first: 0.0392 for depth in 8 bits up to 10 m.
 
     Raises:
         ValueError: a value is out of range.
@@ -39,16 +45,21 @@ class Augmentation:
     flip: float = 0.0
     color: float = 0.0
     blur: float = 0.0
+    noise: float = 0.0
     depth_dropout: float = 0.0
+    depth_sensor: float = 0.0
+    depth_step: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise ValueError(f"scale is (lowest, highest), both positive; got {self.scale}")
-        for name in ("flip", "blur", "depth_dropout"):
+        for name in ("flip", "blur", "noise", "depth_dropout", "depth_sensor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
         if not 0 <= self.color < 1:
             raise ValueError(f"color must be in [0, 1), got {self.color}")
+        if not 0 <= self.depth_step < math.inf:
+            raise ValueError(f"depth_step is in metres and not negative, got {self.depth_step}")
 
     def __call__(self, sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
         """A sample of ``size`` (H, W); where the image does not reach, depth is 0, labels 255."""
@@ -58,7 +69,12 @@ class Augmentation:
         rgb = recolor(sample.rgb, self.color, rng) if self.color else sample.rgb
         if rng.random() < self.blur:
             rgb = cv2.GaussianBlur(rgb, (0, 0), rng.uniform(0.1, 1)).astype(np.uint8)
-        return replace(sample, rgb=rgb, depth=self._dropped(sample.depth, rng))
+        if rng.random() < self.noise:
+            grain = rng.standard_normal(rgb.shape, dtype=np.float32) * np.float32(
+                rng.uniform(1, 12)
+            )
+            rgb = np.clip(rgb + grain, 0, 255).astype(np.uint8)
+        return replace(sample, rgb=rgb, depth=self._dropped(self._measured(sample, rng), rng))
 
     def _scaled_crop(
         self, sample: Sample, size: tuple[int, int], rng: np.random.Generator
@@ -70,6 +86,14 @@ class Augmentation:
         h, w = (max(1, round(n * fit)) for n in there)
         left, top = _window_start(w, width, rng), _window_start(h, height, rng)
         return crop(resize(sample, w, h), left, top, width, height)
+
+    def _measured(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
+        """The depth as a sensor measures it; depth with known truth has been through one."""
+        if sample.depth_exact is not None or rng.random() >= self.depth_sensor:
+            return sample.depth
+        if self.depth_step:
+            sample = replace(sample, depth=dithered(sample.depth, self.depth_step, rng))
+        return sense(sample, rng)
 
     def _dropped(self, depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         if rng.random() < self.depth_dropout:

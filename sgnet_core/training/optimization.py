@@ -25,7 +25,10 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     parts: dict[float, list[nn.Parameter]] = {1.0: []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            factor = config.guidance_lr if guides(name) else 1.0
+            if guides(name):
+                factor = config.guidance_lr
+            else:
+                factor = config.trunk_lr if name.startswith("trunk.") else 1.0
             parts.setdefault(factor, []).append(parameter)
     groups: list[dict[str, Any]] = []
     for factor, parameters in parts.items():

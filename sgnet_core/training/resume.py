@@ -15,8 +15,8 @@ CONFIG = "config.yaml"
 """The configuration that a run was last started with, in its folder."""
 
 FIXED = (
-    *("model", "architecture", "weights", "optimizer", "guidance_lr", "freeze_bn"),
-    "class_balance",
+    *("model", "architecture", "weights", "optimizer", "trunk_lr", "guidance_lr"),
+    *("freeze_bn", "class_balance", "new_classes"),
 )
 """Keys that a checkpoint is made with. Of ``ema``, whether it is on; the others may change."""
 

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from sgnet_core.data.holdout import open_training_sets
+from sgnet_core.data.holdout import mixed, open_training_sets
 from sgnet_core.data.loading import Batch, Samples, training_batches
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
@@ -122,6 +122,7 @@ class Run:
         weights = torch.ones(len(labels))
         if saved is None and world.is_main:
             weights = class_weights(samples, len(labels), config.class_balance)
+        samples = mixed(samples, labels, config.mix, config.seed, config.size)
         weights = world.from_main(weights)
         state = State(model, average, make_optimizer(model, config), scaler, weights)
         if saved is not None:

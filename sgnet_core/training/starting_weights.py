@@ -75,7 +75,7 @@ def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
             f"{path} holds a {source.info.name} on a ResNet-{source.config.depth}; "
             f"{config.model} has a ResNet-{model.config.depth}: choose a model with that trunk"
         )
-    same_classes = source.info.labels.names == model.info.labels.names
+    same_classes = not config.new_classes and source.info.labels.names == model.info.labels.names
     classifiers = set() if same_classes else class_layers(model)
     own = model.state_dict()
     fitting = {

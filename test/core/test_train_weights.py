@@ -48,6 +48,12 @@ def test_the_same_classes_keep_everything(tmp_path: Path) -> None:
     assert different == set() and note.endswith("drawn at random: nothing")
 
 
+def test_class_layers_are_drawn_anew_where_asked(tmp_path: Path) -> None:
+    config = TrainConfig(weights="default", new_classes=True)
+    different, _ = changed(config, NYU40, default_model_path())
+    assert different == {"head.classify.weight", "head.classify.bias"}
+
+
 def test_another_architecture_keeps_what_fits(tmp_path: Path) -> None:
     path = tmp_path / "points.safetensors"
     source = create_model("sgnet_lite", 40, spatial="points")

@@ -1,0 +1,67 @@
+"""Depth as a structured-light or time-of-flight camera would have measured it.
+
+Data sets such as NYUDv2 come with in-painted depth in coarse steps; a camera delivers fine steps,
+noise and holes. Training on the simulation lets a network accept both.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sgnet_core.data.rooms.sensor import measure_depth
+from sgnet_core.data.sample import Sample
+from sgnet_core.labels import IGNORE_ID
+
+OBJECT_LOSS = 0.12
+"""Probability that a class of an image returns no depth at all, as glass and black surfaces do."""
+
+
+def dithered(
+    depth: NDArray[np.float32], step: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Spread depth that is stored in steps evenly over the step, in patches and per pixel.
+
+    Args:
+        depth: (H, W) metres, 0 where missing.
+        step: distance of neighbouring values, metres.
+    """
+    height, width = depth.shape
+    patches = rng.random((height // 8 + 2, width // 8 + 2), dtype=np.float32)
+    smooth = cv2.resize(patches, (width, height), interpolation=cv2.INTER_LINEAR)
+    offset = (0.7 * smooth + 0.3 * rng.random((height, width), dtype=np.float32) - 0.5) * step
+    return np.where(depth > 0, np.maximum(depth + offset, 1e-3), 0).astype(np.float32)
+
+
+def sense(sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(H, W) float32 metres: the sample's depth with the noise, steps and holes of a sensor.
+
+    Holes appear beside edges, on slanted surfaces, in patches, out of range, and on whole objects.
+    """
+    depth = sample.depth
+    missing = depth <= 0
+    dropout = np.zeros(depth.shape, np.float32)
+    for label in np.unique(sample.labels):
+        if label != IGNORE_ID and rng.random() < OBJECT_LOSS:
+            dropout[sample.labels == label] = rng.uniform(0.3, 2.0)
+    exact = np.where(missing, 12.0, depth).astype(np.float32)
+    measured = measure_depth(
+        torch.from_numpy(exact),
+        torch.from_numpy(_facing(exact, sample.intrinsics.fx, sample.intrinsics.fy)),
+        torch.from_numpy(dropout),
+        sample.intrinsics.fx,
+        rng,
+        rng,
+    ).numpy()
+    return np.where(missing, 0, measured).astype(np.float32)
+
+
+def _facing(depth: NDArray[np.float32], fx: float, fy: float) -> NDArray[np.float32]:
+    """(H, W) cosine between surface normal and optical axis, from smoothed depth."""
+    smooth = cv2.GaussianBlur(depth, (0, 0), 1.5)
+    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8) * fx
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8) * fy
+    facing = smooth / np.sqrt(across**2 + down**2 + smooth**2)
+    return facing.astype(np.float32)
