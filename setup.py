@@ -78,8 +78,8 @@ setup(
     python_requires=">=3.10,<3.15",
     packages=find_packages(include=["sgnet_core", "sgnet_core.*", "sgnet_ros", "sgnet_ros.*"]),
     package_data={
-        "sgnet_core": ["weights/*.safetensors", "templates/*"],
-        "sgnet_ros": ["templates/*"],
+        "sgnet_core": ["models/weights/*.safetensors", "evaluation/templates/*"],
+        "sgnet_ros": ["replay_eval/templates/*"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/sgnet_ros"]),
@@ -93,11 +93,11 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            "sgnet = sgnet_ros.start:main",
+            "sgnet = sgnet_ros.node.__main__:main",
             "sgnet_camera = sgnet_ros.camera:main",
-            "sgnet_demo = sgnet_ros.demo:main",
-            "sgnet_view = sgnet_ros.view:main",
-            "sgnet_replay_eval = sgnet_ros.replay_eval:main",
+            "sgnet_demo = sgnet_ros.demo.__main__:main",
+            "sgnet_view = sgnet_ros.view.__main__:main",
+            "sgnet_replay_eval = sgnet_ros.replay_eval.__main__:main",
             "sgnet_bag_export = sgnet_ros.bag_export:main",
             "sgnet_bag_write = sgnet_ros.bag_write:main",
         ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 
-from sgnet_ros.launching import command, optional_arguments, options, rviz, value
+from sgnet_ros.system.launching import command, optional_arguments, options, rviz, value
 
 OPTIONS = {
     "rate": "Hz; empty: what the device can follow",

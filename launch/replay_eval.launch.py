@@ -10,7 +10,7 @@ import shlex
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 
-from sgnet_ros.launching import command, optional_arguments, options, value
+from sgnet_ros.system.launching import command, optional_arguments, options, value
 
 OPTIONS = {
     "truth": "Folder of label images named after stamps; empty: a label topic of the bag",

@@ -18,9 +18,9 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from sgnet_ros.environment import prepare_environment, share_file
-from sgnet_ros.launching import optional_arguments, rviz, value
-from sgnet_ros.names import OUTPUTS, camera_names, listed
+from sgnet_ros.system.environment import prepare_environment, share_file
+from sgnet_ros.system.launching import optional_arguments, rviz, value
+from sgnet_ros.system.names import OUTPUTS, camera_names, listed
 
 
 class Camera(NamedTuple):

@@ -26,12 +26,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from sgnet_core.backbone import BLOCKS
-from sgnet_core.labels import default_label_set
-from sgnet_core.model_file import ModelFileError, save_model
-from sgnet_core.model_info import RELEASED, ModelInfo
-from sgnet_core.network import Head, SGNet, SGNetConfig, Spatial
-from sgnet_core.spatial import SPATIAL_CHANNELS
+from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
+from sgnet_core.models.info import RELEASED, ModelInfo
+from sgnet_core.models.labels import default_label_set
+from sgnet_core.models.model_file import ModelFileError, save_model
+from sgnet_core.models.resnet import BLOCKS
+from sgnet_core.models.sgnet import Head, SGNet, SGNetConfig, Spatial
 
 GAMMA_EPS = 1e-5
 
@@ -81,7 +81,7 @@ def convert_state_dict(
     Args:
         state: released key, with or without ``module.`` in front, → tensor.
         training: what to note in the model's training record.
-        spatial: what steers the S-Convs (`sgnet_core.spatial.SPATIAL_CHANNELS`), where the
+        spatial: what steers the S-Convs (`sgnet_core.geometry.spatial.SPATIAL_CHANNELS`), where the
             weights leave it open.
 
     Raises:

@@ -21,9 +21,11 @@ from tqdm import tqdm
 
 from sgnet_core.arguments import add_scales, count, image_size
 from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.images import overlay, write_png
 from sgnet_core.data.loading import ENDLESS, Batch, Samples, collate
 from sgnet_core.data.sample import Sample
-from sgnet_core.eval_report import (
+from sgnet_core.evaluation.metrics import Scores
+from sgnet_core.evaluation.report import (
     Extremes,
     Report,
     ScoredFrame,
@@ -32,16 +34,14 @@ from sgnet_core.eval_report import (
     text_table,
 )
 from sgnet_core.files import atomic_write, check_writable
-from sgnet_core.fusion import fuse
-from sgnet_core.images import overlay, write_png
-from sgnet_core.labels import LabelSet, class_difference
-from sgnet_core.metrics import Scores
-from sgnet_core.model_file import default_model_path, load_model
-from sgnet_core.network import Output, SGNet
-from sgnet_core.network_input import network_input
-from sgnet_core.segmenter import pick_device
-from sgnet_core.upsampling import best_by_rows, best_labels
-from sgnet_core.views import at_input_height, mean_scores, mirrored, rescaled
+from sgnet_core.inference.segmenter import pick_device
+from sgnet_core.inference.upsampling import best_by_rows, best_labels
+from sgnet_core.models.fusion import fuse
+from sgnet_core.models.labels import LabelSet, class_difference
+from sgnet_core.models.model_file import default_model_path, load_model
+from sgnet_core.models.preprocess import network_input
+from sgnet_core.models.sgnet import Output, SGNet
+from sgnet_core.models.views import at_input_height, mean_scores, mirrored, rescaled
 
 Mask = npt.NDArray[np.uint8]
 

@@ -31,15 +31,15 @@ from torch import Tensor, nn
 
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
-from sgnet_core.fusion import fuse
-from sgnet_core.hha import hha
-from sgnet_core.model_file import default_model_path, load_model
-from sgnet_core.model_metadata import to_metadata
-from sgnet_core.network import SGNet
-from sgnet_core.normals import cell_size
-from sgnet_core.points import depth_map
-from sgnet_core.resize import resize_maps
-from sgnet_core.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS, spatial_input
+from sgnet_core.geometry.hha import hha
+from sgnet_core.geometry.normals import cell_size
+from sgnet_core.geometry.points import depth_map
+from sgnet_core.geometry.spatial import NEEDS_INTRINSICS, SPATIAL_CHANNELS, spatial_input
+from sgnet_core.models.fusion import fuse
+from sgnet_core.models.metadata import to_metadata
+from sgnet_core.models.model_file import default_model_path, load_model
+from sgnet_core.models.sgnet import SGNet
+from sgnet_core.ops.resize import resize_maps
 
 OPSET = 19
 """The first with DeformConv."""
@@ -101,7 +101,7 @@ class Graph(nn.Module):
     def network_input(
         self, rgb: Tensor, depth: Tensor | None, intrinsics: Tensor | None, up: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """As `sgnet_core.network_input`, for a fixed size of HHA's cells; nothing is filled."""
+        """As `sgnet_core.models.preprocess`, for a fixed size of HHA's cells; nothing is filled."""
         image = self.info.normalization(rgb.permute(0, 3, 1, 2))
         if depth is None:
             return image, None
@@ -279,8 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export_int8(model: SGNet, path: str, calibration: str) -> int:
-    from sgnet_core.quantize import compare as compare_models
-    from sgnet_core.quantize import quantize, split
+    from sgnet_core.inference.quantization import compare as compare_models
+    from sgnet_core.inference.quantization import quantize, split
 
     frames, _ = open_dataset(calibration, (240, 320))
     seen, unseen = split(frames)

@@ -19,15 +19,15 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from sgnet_core.arguments import add_scales, positive
+from sgnet_core.data.images import write_png
+from sgnet_core.data.ply import write_ply
 from sgnet_core.files import atomic_write
-from sgnet_core.holes import HolePolicy
-from sgnet_core.images import write_png
-from sgnet_core.labels import LabelSet
-from sgnet_core.ply import write_ply
-from sgnet_core.precision import PRECISIONS
-from sgnet_core.predict_input import Calibration, Input, RgbdFrame, open_inputs, open_pairs
-from sgnet_core.segmenter import Prediction, Segmenter
-from sgnet_core.spatial import NEEDS_INTRINSICS
+from sgnet_core.geometry.holes import HolePolicy
+from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
+from sgnet_core.inference.frames import Calibration, Input, RgbdFrame, open_inputs, open_pairs
+from sgnet_core.inference.segmenter import Prediction, Segmenter
+from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.precision import PRECISIONS
 
 OVERLAY_ALPHA = 0.5
 

@@ -1,6 +1,6 @@
 """Writes data sets as plain folders, and checks such folders: ``python -m sgnet_core.prepare``.
 
-The layout is described in `sgnet_core.data.folder` and in docs/data.md.
+The layout is described in `sgnet_core.data.datasets.folder` and in docs/data.md.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnet_core.arguments import image_size
-from sgnet_core.data import cityscapes, nyuv2, sunrgbd
-from sgnet_core.data.check import check_folder
-from sgnet_core.data.folder import MILLIMETRES, NamedSamples, write_folder
-from sgnet_core.data.frames import DatasetError
+from sgnet_core.data.datasets import cityscapes, nyuv2, sunrgbd
+from sgnet_core.data.datasets.check import check_folder
+from sgnet_core.data.datasets.folder import MILLIMETRES, NamedSamples, write_folder
+from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
-from sgnet_core.labels import NYU13, NYU40, LabelSet
+from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
 CITYSCAPES_SCALE = 0.005
 """Metres per unit: 16 bits of millimetres would end at 65 m."""

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from sgnet_core.train_config import keys_help, load_config
+from sgnet_core.training.config import keys_help, load_config
 from sgnet_core.training.distributed import join_world
 from sgnet_core.training.divergence import Diverged
 from sgnet_core.training.run import Run

@@ -15,19 +15,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sgnet_core.data.folder import (
+from sgnet_core.data.datasets.folder import (
     MILLIMETRES,
     camera_values,
     classes_values,
     write_json,
     write_text,
 )
-from sgnet_core.images import write_png
-from sgnet_core.model_file import ModelFileError
-from sgnet_core.segmenter import Segmenter
-from sgnet_ros.bag_source import BagSource
-from sgnet_ros.bags import BagError
-from sgnet_ros.frames import Frame, name_of
+from sgnet_core.data.images import write_png
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.model_file import ModelFileError
+from sgnet_ros.recordings.bag_source import BagSource
+from sgnet_ros.recordings.bags import BagError
+from sgnet_ros.recordings.frames import Frame, name_of
 
 EXAMPLES = """\
 examples:

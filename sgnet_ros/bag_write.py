@@ -23,16 +23,16 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from std_msgs.msg import Header
 from tqdm import tqdm
 
-from sgnet_core.labels import LABEL_SETS, LabelSet
-from sgnet_core.model_info import ModelInfo
-from sgnet_ros.bags import BagWriter
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import LABEL_SETS, LabelSet
 from sgnet_ros.camera import FRAME_ID, info_message
-from sgnet_ros.demo_run import message_definitions
-from sgnet_ros.environment import prepare_environment
-from sgnet_ros.frames import Frame, Source, SourceError
-from sgnet_ros.images import image_message
-from sgnet_ros.publishers import class_map
-from sgnet_ros.sources import FolderSource, PlainSource, open_source
+from sgnet_ros.demo.run import message_definitions
+from sgnet_ros.messages.images import image_message
+from sgnet_ros.node.publishers import class_map
+from sgnet_ros.recordings.bags import BagWriter
+from sgnet_ros.recordings.frames import Frame, Source, SourceError
+from sgnet_ros.recordings.sources import FolderSource, PlainSource, open_source
+from sgnet_ros.system.environment import prepare_environment
 
 # Those of realsense-ros, and beside them what it hasn't.
 _CAMERA = "/camera/camera/color"

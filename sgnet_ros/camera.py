@@ -37,12 +37,12 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from sgnet_core.camera import Intrinsics
-from sgnet_ros.bags import BagError
-from sgnet_ros.environment import prepare_environment
-from sgnet_ros.frames import Frame, Size, Source, SourceError
-from sgnet_ros.images import image_message
-from sgnet_ros.sources import open_source
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_ros.messages.images import image_message
+from sgnet_ros.recordings.bags import BagError
+from sgnet_ros.recordings.frames import Frame, Size, Source, SourceError
+from sgnet_ros.recordings.sources import open_source
+from sgnet_ros.system.environment import prepare_environment
 
 Item = TypeVar("Item")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sgnet_ros.environment import prepare_environment
+from sgnet_ros.system.environment import prepare_environment
 
 prepare_environment()
 os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcl_interfaces.msg import ParameterDescriptor
 
-from sgnet_ros.parameters import DESCRIPTORS, Settings
+from sgnet_ros.node.parameters import DESCRIPTORS, Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "parameters.md"
 

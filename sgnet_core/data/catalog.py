@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from sgnet_core.data.cityscapes import Cityscapes
-from sgnet_core.data.folder import PlainFolder
-from sgnet_core.data.frames import DatasetError, FrameFiles
-from sgnet_core.data.listfile import (
+from sgnet_core.data.datasets.cityscapes import Cityscapes
+from sgnet_core.data.datasets.folder import PlainFolder
+from sgnet_core.data.datasets.frame_files import DatasetError, FrameFiles
+from sgnet_core.data.datasets.lists import (
     DFormerFolder,
     EsanetCityscapes,
     EsanetNyu,
     EsanetSun,
     ListFile,
 )
+from sgnet_core.data.datasets.sunrgbd import SunRgbd
 from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.data.rooms import Rooms
-from sgnet_core.data.sunrgbd import SunRgbd
-from sgnet_core.labels import NYU40, LabelSet
+from sgnet_core.models.labels import NYU40, LabelSet
 
 
 class Layout(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.rooms.sensor import measure_depth
 from sgnet_core.data.sample import Sample
-from sgnet_core.labels import IGNORE_ID
+from sgnet_core.models.labels import IGNORE_ID
 
 OBJECT_LOSS = 0.12
 """Probability that a class of an image returns no depth at all, as glass and black surfaces do."""

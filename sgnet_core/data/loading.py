@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sgnet_core.data.frames import DatasetError
+from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgnet_core.camera import Intrinsics
+from sgnet_core.geometry.intrinsics import Intrinsics
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.depth_sensor import dithered, sense
 from sgnet_core.data.sample import Sample
-from sgnet_core.labels import IGNORE_ID
+from sgnet_core.models.labels import IGNORE_ID
 
 PADDING_GREY = 127
 """Colour of the pixels that a crop adds outside the image."""

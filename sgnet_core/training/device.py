@@ -8,7 +8,7 @@ import torch
 import torch.utils.deterministic
 
 from sgnet_core.data.loading import frames_per_part
-from sgnet_core.train_config import TrainConfig
+from sgnet_core.training.config import TrainConfig
 
 
 def check_device(config: TrainConfig, device: torch.device) -> None:
@@ -28,7 +28,7 @@ def check_parts(config: TrainConfig, head: str, processes: int) -> None:
     """Raises ValueError, with the way out, for a batch that cannot be cut as it is asked to.
 
     Args:
-        head: of the network, see `sgnet_core.network.SGNetConfig`.
+        head: of the network, see `sgnet_core.models.sgnet.SGNetConfig`.
     """
     frames = frames_per_part(config.batch, config.accumulate, processes)
     if frames == 1 and head == "aspp" and config.freeze_bn != "all" and not config.sync_bn:

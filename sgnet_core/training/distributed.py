@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from sgnet_core.segmenter import pick_device
+from sgnet_core.inference.segmenter import pick_device
 
 PATIENCE = datetime.timedelta(hours=2)
 """How long a process waits for the others: rank 0 validates while they do."""

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from sgnet_core.data.loading import ENDLESS, Batch, Samples
 from sgnet_core.eval import run_batch
-from sgnet_core.labels import IGNORE_ID
-from sgnet_core.network import SGNet
-from sgnet_core.resize import resize_maps
-from sgnet_core.train_config import TrainConfig
+from sgnet_core.models.labels import IGNORE_ID
+from sgnet_core.models.sgnet import SGNet
+from sgnet_core.ops.resize import resize_maps
+from sgnet_core.training.config import TrainConfig
 
 CLASS_SAMPLE = 200
 """Frames from which the class frequencies are estimated."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sgnet_core.network import SGNet
-from sgnet_core.sconv import SConv2d
-from sgnet_core.train_config import TrainConfig
+from sgnet_core.models.sconv import SConv2d
+from sgnet_core.models.sgnet import SGNet
+from sgnet_core.training.config import TrainConfig
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sgnet_core.train_config import TrainConfig
 from sgnet_core.training.checkpoint import CheckpointError, load_checkpoint
+from sgnet_core.training.config import TrainConfig
 
 CONFIG = "config.yaml"
 """The configuration that a run was last started with, in its folder."""

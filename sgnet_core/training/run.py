@@ -17,19 +17,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from sgnet_core.data.holdout import mixed, open_training_sets
 from sgnet_core.data.loading import Batch, Samples, training_batches
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
 from sgnet_core.eval import prediction_sheet
 from sgnet_core.files import atomic_write
-from sgnet_core.labels import LabelSet
-from sgnet_core.model_file import save_model
-from sgnet_core.train_config import TrainConfig
+from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.model_file import save_model
 from sgnet_core.training.checkpoint import save_checkpoint
+from sgnet_core.training.config import TrainConfig
 from sgnet_core.training.device import check_device, check_parts, make_deterministic
 from sgnet_core.training.distributed import World
 from sgnet_core.training.divergence import Diverged, divergence
+from sgnet_core.training.holdout import mixed, open_training_sets
+from sgnet_core.training.initialization import build_model
 from sgnet_core.training.interruption import Interruption
 from sgnet_core.training.objective import Objective, class_weights
 from sgnet_core.training.optimization import (
@@ -41,7 +42,6 @@ from sgnet_core.training.optimization import (
 from sgnet_core.training.progress import Pace, RunLog
 from sgnet_core.training.record import write_environment
 from sgnet_core.training.resume import CONFIG, find_checkpoint
-from sgnet_core.training.starting_weights import build_model
 from sgnet_core.training.state import State
 from sgnet_core.training.summary import summary
 from sgnet_core.training.validation import save_best, score, scores_of

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from sgnet_core.labels import class_difference
-from sgnet_core.model_info import ModelInfo
-from sgnet_core.network import SGNet
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import class_difference
+from sgnet_core.models.sgnet import SGNet
 from sgnet_core.training.checkpoint import CheckpointError
 
 

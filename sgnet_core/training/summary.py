@@ -6,8 +6,8 @@ import json
 import math
 from pathlib import Path
 
-from sgnet_core.data.holdout import HOLDOUT
-from sgnet_core.train_config import TrainConfig
+from sgnet_core.training.config import TrainConfig
+from sgnet_core.training.holdout import HOLDOUT
 
 
 def summary(config: TrainConfig, folder: Path) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 
 from sgnet_core.data.loading import Samples
 from sgnet_core.eval import predict_masks
+from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.files import atomic_write
-from sgnet_core.metrics import ConfusionMatrix
-from sgnet_core.model_file import save_model
-from sgnet_core.network import SGNet
+from sgnet_core.models.model_file import save_model
+from sgnet_core.models.sgnet import SGNet
 
 
 def score(

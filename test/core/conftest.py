@@ -80,4 +80,4 @@ def tiny_file(tmp_path: Path, tiny: dict[str, Any]) -> Path:
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trunks of an eighth of the width: a checkpoint of 5 MB in place of 190."""
-    monkeypatch.setattr("sgnet_core.backbone.WIDTHS", (8, 16, 32, 64))
+    monkeypatch.setattr("sgnet_core.models.resnet.WIDTHS", (8, 16, 32, 64))

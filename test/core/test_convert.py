@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sgnet_core import SGNet, SGNetConfig
 from sgnet_core.convert import convert_state_dict, main, read_checkpoint, recognize
-from sgnet_core.labels import NYU40, SUN37
-from sgnet_core.model_file import ModelFileError, load_model
-from sgnet_core.segmenter import Segmenter
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.labels import NYU40, SUN37
+from sgnet_core.models.model_file import ModelFileError, load_model
 
 ORACLE = Path(__file__).parents[3] / "shared" / "data" / "oracle"
 needs_oracle = pytest.mark.skipif(

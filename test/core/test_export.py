@@ -16,8 +16,8 @@ from torch import nn
 from sgnet_core import Intrinsics, ModelFileError, Segmenter, create_model, load_model, save_model
 from sgnet_core import export as export_module
 from sgnet_core.export import Difference, ExportError, as_numpy, export, main, random_inputs
-from sgnet_core.network import SGNet
-from sgnet_core.onnx_backend import OnnxNetwork
+from sgnet_core.inference.onnx_backend import OnnxNetwork
+from sgnet_core.models.sgnet import SGNet
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from sgnet_core import Intrinsics, SGNet, create_model
-from sgnet_core.images import overlay, read_labels, read_rgb, write_png
-from sgnet_core.labels import LabelSet
-from sgnet_core.model_file import save_model
-from sgnet_core.model_info import ModelInfo
+from sgnet_core.data.images import overlay, read_labels, read_rgb, write_png
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.model_file import save_model
 from sgnet_core.predict import main, shares
-from sgnet_core.segmenter import Segmenter
 
 LABELS = LabelSet("four", ("wall", "floor", "cup", "door"), tuple((i, 80, 9 * i) for i in range(4)))
 
@@ -384,7 +384,8 @@ def test_a_bag_without_its_reader_names_what_to_install(
 ) -> None:
     (tmp_path / "a.mcap").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "rosbags", None)
-    for name in [name for name in sys.modules if name.startswith(("rosbags.", "sgnet_ros.bag"))]:
+    loaded = ("rosbags.", "sgnet_ros.recordings.bag")
+    for name in [name for name in sys.modules if name.startswith(loaded)]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(SystemExit):
         predict(model_file, tmp_path / "out", tmp_path / "a.mcap")

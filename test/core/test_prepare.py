@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.cityscapes import Cityscapes
-from sgnet_core.data.frames import DatasetError
-from sgnet_core.data.nyuv2 import CAMERA, NyuFile
+from sgnet_core.data.datasets.cityscapes import Cityscapes
+from sgnet_core.data.datasets.frame_files import DatasetError
+from sgnet_core.data.datasets.nyuv2 import CAMERA, NyuFile
+from sgnet_core.data.datasets.sunrgbd import read_rotated_depth
 from sgnet_core.data.sample import Sample
-from sgnet_core.data.sunrgbd import read_rotated_depth
-from sgnet_core.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 from sgnet_core.prepare import main
 from write_files import save
 

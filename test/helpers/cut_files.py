@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sgnet_ros.bags import BagError
+from sgnet_ros.recordings.bags import BagError
 
 Message = tuple[str, int, str]
 

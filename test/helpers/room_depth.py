@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
-from sgnet_core.normals import cell_size, surface_normals
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.geometry.normals import cell_size, surface_normals
 
 Array = NDArray[np.float64]
 

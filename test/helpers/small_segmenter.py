@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sgnet_core import SGNet, create_model
-from sgnet_core.labels import LabelSet
-from sgnet_core.model_info import ModelInfo, Normalization
-from sgnet_core.segmenter import Segmenter
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.info import ModelInfo, Normalization
+from sgnet_core.models.labels import LabelSet
 
 NORM = Normalization((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), "rgb")
 RGB, DEPTH = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)

@@ -29,9 +29,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import ClassMap
 
 from sgnet_core import Intrinsics, create_model
-from sgnet_core.model_file import save_model
-from sgnet_core.segmenter import Segmenter
-from sgnet_ros.names import OUTPUTS
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.model_file import save_model
+from sgnet_ros.system.names import OUTPUTS
 
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "sgnet.launch.py"
 WIDTH, HEIGHT = 129, 97

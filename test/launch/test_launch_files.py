@@ -22,13 +22,13 @@ from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 
 from sgnet_core import Intrinsics, create_model
-from sgnet_core.data.folder import camera_values, write_json
-from sgnet_core.images import write_png
-from sgnet_core.model_file import save_model
-from sgnet_ros.demo import parse_arguments as demo_arguments
-from sgnet_ros.launching import options
-from sgnet_ros.parameters import Settings
-from sgnet_ros.replay_eval import parse_arguments as replay_arguments
+from sgnet_core.data.datasets.folder import camera_values, write_json
+from sgnet_core.data.images import write_png
+from sgnet_core.models.model_file import save_model
+from sgnet_ros.demo.__main__ import parse_arguments as demo_arguments
+from sgnet_ros.node.parameters import Settings
+from sgnet_ros.replay_eval.__main__ import parse_arguments as replay_arguments
+from sgnet_ros.system.launching import options
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.name.removesuffix(".launch.py") for path in ROOT.glob("launch/*.launch.py"))

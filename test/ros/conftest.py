@@ -25,11 +25,11 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import FrameStats
 
-from sgnet_core.model_file import save_model
-from sgnet_core.network import create_model
-from sgnet_core.segmenter import Segmenter
-from sgnet_ros.domains import free_domain
-from sgnet_ros.node import SGNetNode
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.model_file import save_model
+from sgnet_core.models.sgnet import create_model
+from sgnet_ros.node.lifecycle import SGNetNode
+from sgnet_ros.system.domains import free_domain
 
 # Nodes that happen to run on this machine or its network must not take part.
 os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.folder import PlainFolder
-from sgnet_core.images import write_png
-from sgnet_core.segmenter import Segmenter
+from sgnet_core.data.datasets.folder import PlainFolder
+from sgnet_core.data.images import write_png
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros import bag_export, bag_write
-from sgnet_ros.bag_source import BagSource
-from sgnet_ros.bags import Bag
-from sgnet_ros.frames import Frame, name_of, stamp_of
-from sgnet_ros.sources import PlainSource, open_source
+from sgnet_ros.recordings.bag_source import BagSource
+from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.recordings.frames import Frame, name_of, stamp_of
+from sgnet_ros.recordings.sources import PlainSource, open_source
 
 WIDTH, HEIGHT = 16, 12
 CAMERA = {"width": WIDTH, "height": HEIGHT, "fx": 14.5, "fy": 15.25, "cx": 7.75, "cy": 5.5}

@@ -24,7 +24,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from sgnet_ros import camera as camera_module
 from sgnet_ros.camera import parse_size
-from sgnet_ros.images import depth_view, rgb_view
+from sgnet_ros.messages.images import depth_view, rgb_view
 
 SIZE = (16, 10)  # height, width
 COUNT = 4

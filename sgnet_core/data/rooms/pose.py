@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms.classes import CEILING, DOOR, FLOOR, WALL, WINDOW
 from sgnet_core.data.rooms.raycast import Solids, View, cast
 from sgnet_core.data.rooms.scene import Scene
+from sgnet_core.geometry.intrinsics import Intrinsics
 
 _COARSE = Intrinsics(26, 26, 15.5, 11.5, 32, 24)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms.scene import BOX, ELLIPSOID, FRUSTUM, Scene
+from sgnet_core.geometry.intrinsics import Intrinsics
 
 NEAR = 0.05
 _FAR = 1e6

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms.pose import Pose
 from sgnet_core.data.rooms.raycast import Solids, View, cast, rays
 from sgnet_core.data.rooms.scene import Scene
 from sgnet_core.data.rooms.sensor import measure_depth, photograph
 from sgnet_core.data.rooms.shading import ShadowMap, hits_of, material_table, occlusion, radiance
 from sgnet_core.data.sample import Sample
+from sgnet_core.geometry.intrinsics import Intrinsics
 
 _LIGHTS = 4  # the brightest; the others add cost more than light
 _PIECE = 1 << 14  # pixels

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgnet_core.camera import Intrinsics
 from sgnet_core.data.rooms.materials import Material
 from sgnet_core.data.rooms.raycast import Solids, View, cast
 from sgnet_core.data.rooms.scene import BOX, FRUSTUM
 from sgnet_core.data.rooms.textures import albedo, noise
+from sgnet_core.geometry.intrinsics import Intrinsics
 
 _SHADOW_SIZE = 144
 _SHADOW_FOCAL = 0.42  # of the map's width: a field of view of 100 degrees

@@ -1,0 +1,144 @@
+"""How fast everything is, each figure beside its reference: ``python -m sgnet_core.benchmark``.
+
+Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets beside
+their plain twins and the plain ways of running them), ``segmenter`` (numpy frame in, numpy labels
+out), ``spatial`` (depth, 3D coordinates and HHA beside a plain convolution), ``training`` (a step)
+and ``node`` (camera, node and listener in processes of their own; needs ROS 2).
+
+What is compared runs in turns, on the same fresh inputs, so that whatever else the machine does
+meets both; a ratio below 1 is faster than the reference. OMP_NUM_THREADS sets the number of CPU
+threads. ``--load`` shows again what ``--json`` has kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from sgnet_core.benchmark.measure import Machine, Record, measure
+from sgnet_core.benchmark.suites import SUITES, SuiteError, groups
+from sgnet_core.files import atomic_write
+
+LIMIT_S = 15.0
+"""Per group; slower ones get few rounds."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sgnet_core.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
+    parser.add_argument("--json", metavar="F", help="also write the records as a JSON list")
+    parser.add_argument("--load", metavar="F", nargs="+", help="show these, and measure nothing")
+    args = parser.parse_args(argv)
+    status = 0
+    try:
+        if args.load:
+            records = [record for path in args.load for record in load(path)]
+        else:
+            records = []
+            names = list(SUITES) if args.suite == "all" else [args.suite]
+            status = _run(names, args.quick, args.json, records)
+        print(table(records))
+    except OSError as error:
+        parser.exit(2, f"benchmark: {error.filename}: {error.strerror}\n")
+    except (SuiteError, ValueError, ModuleNotFoundError) as error:
+        parser.exit(2, f"benchmark: {error}\n")
+    return status
+
+
+def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list[Record]) -> int:
+    """Adds the records of the suites, and keeps them as they come; returns the exit status.
+
+    Raises:
+        SuiteError: the only suite cannot run; one of several is left out, with a note.
+        OSError: the JSON file cannot be written.
+    """
+    machine = Machine.measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        for name in names:
+            try:
+                for found in _measured(name, machine, quick):
+                    records += found
+                    if json_path:
+                        _save(records, json_path)
+            except SuiteError as error:
+                if len(names) == 1:
+                    raise
+                print(f"left out: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _measured(suite: str, machine: Machine, quick: bool) -> Iterator[list[Record]]:
+    """Group by group; one that a GPU has no room for is left out, with a note."""
+    rounds = (3, 1) if quick else (30, 3)
+    with contextlib.closing(groups(suite, machine.device, quick)) as found:
+        for group in found:
+            try:
+                records = measure(group, machine, *rounds, LIMIT_S)
+            except torch.OutOfMemoryError:
+                title = f"{group.suite} {group.shape}"
+                print(f"left out: {title} does not fit into memory", file=sys.stderr)
+                continue
+            yield records
+
+
+def _save(records: Sequence[Record], path: str) -> None:
+    with atomic_write(path) as file:
+        text = json.dumps([asdict(record) for record in records], indent=1)
+        file.write(text.encode() + b"\n")
+
+
+def load(path: str) -> list[Record]:
+    """The records in a file that ``--json`` has written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file; the message names it.
+    """
+    try:
+        return [Record(**entry) for entry in json.loads(Path(path).read_bytes())]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no result of this version's --json: {error}") from error
+
+
+def table(records: Sequence[Record]) -> str:
+    """The records as aligned text, a line each, under a line about machine and date."""
+    rows = [("suite", "shape", "name", "p50 ms", "p95 ms", "floor ms", "MB", "ratio", "to")]
+    for r in records:
+        floor = "" if r.floor_ms is None else f"{r.floor_ms:.2f}"
+        to = "" if r.reference == r.name else r.reference
+        figures = (f"{r.p50_ms:.2f}", f"{r.p95_ms:.2f}", floor, f"{r.memory_mb:.0f}")
+        rows.append((r.suite, r.shape, r.name, *figures, f"{r.ratio:.2f}", to))
+    widths = [max(len(row[i]) for row in rows) for i in range(9)]
+    lines: list[str] = []
+    for record, row in zip(records, rows[1:], strict=True):
+        source = f"{record.date}: {record.machine}"
+        if source not in lines:
+            lines += [source, _aligned(rows[0], widths)]
+        lines.append(_aligned(row, widths))
+    return "\n".join(lines)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    left = (cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True))
+    right = (cell.rjust(width) for cell, width in zip(row[3:8], widths[3:8], strict=True))
+    return "  ".join((*left, *right, row[8])).rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

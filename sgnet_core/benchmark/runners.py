@@ -1,0 +1,50 @@
+"""What the suite ``segmenter`` runs in processes of their own.
+
+Nothing is imported here that inference does without: it would count as its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.model_file import load_model
+from sgnet_core.models.precision import cast, pick_precision
+from sgnet_core.models.sconv import SConv2d
+from sgnet_core.models.sgnet import MODELS, SGNet, create_model
+
+Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
+
+
+def segment(model: str, device: torch.device, precision: str = "auto") -> Callable[[Frame], Any]:
+    """A `Segmenter` of a model file, or of a variant with random weights: frame → labels."""
+    network = random_model(model, device) if model in MODELS else model
+    segmenter = Segmenter(network, device, precision)
+    return lambda frame: segmenter.segment(*frame).labels
+
+
+def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
+    """The same with the network as it trains, and operation by operation on a GPU."""
+    segmenter = Segmenter(model, device)
+    assert isinstance(segmenter.model, SGNet)
+    network = load_model(model).requires_grad_(False)
+    network = cast(network, pick_precision("auto", device)).to(device)
+    segmenter.model = network.to(memory_format=torch.channels_last)
+    segmenter._graphs = None
+    return lambda frame: segmenter.segment(*frame).labels
+
+
+def random_model(name: str, device: torch.device) -> SGNet:
+    """A variant with random weights, its offsets not 0, as after training."""
+    model = create_model(name).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, SConv2d) and module.offset_generator is not None:
+            nn.init.normal_(module.offset_generator.weight, std=0.05)
+    return model.to(device).to(memory_format=torch.channels_last)

@@ -1,0 +1,241 @@
+"""What is wrong with a plain folder, file by file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sgnet_core.data.catalog import LAYOUTS
+from sgnet_core.data.datasets.folder import (
+    Camera,
+    Classes,
+    FolderListing,
+    read_camera,
+    read_classes,
+)
+from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
+from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb
+
+DEPTH_EDGES = (0, 0.01, 0.1, 0.3, 0.5, 1, 2, 4, 8, 16, 32, 65, 300, 1000, np.inf)
+"""Metres; the bins of the histogram."""
+
+PLAUSIBLE_MEDIAN = (0.1, 100.0)
+"""Metres: between a camera at its closest and a street. A wrong unit is off by 1000."""
+
+KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
+"""Metres per unit in use: millimetres, 1/5 mm, 1/10 mm, centimetres, 1/4 mm, metres."""
+
+
+@dataclass
+class FolderCheck:
+    """The findings.
+
+    Attributes:
+        problems: "FILE: what is wrong", in the order of the frames.
+        frames: number of colour images.
+        depth_counts: pixels with a measurement in each bin of `DEPTH_EDGES`.
+        id_counts: (256,) pixels with each id in the label files.
+        classes: of the folder, where classes.json can be read.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    frames: int = 0
+    depth_counts: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(len(DEPTH_EDGES) - 1, np.int64)
+    )
+    id_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    classes: Classes | None = None
+
+    def report(self) -> str:
+        """Problems, histogram of depth and share of the classes as text."""
+        lines = [*self.problems]
+        if self.depth_counts.any():
+            lines += ["", "depth in metres, share of the measured pixels", *self._histogram()]
+        if self.classes is not None and self.id_counts.any():
+            lines += ["", "classes, share of all pixels", *self._shares(self.classes)]
+        count = len(self.problems)
+        verdict = "nothing is wrong" if not count else f"{count} problem{'s' * (count > 1)}"
+        return "\n".join([*lines, "", f"{self.frames} frame{'s' * (self.frames != 1)}: {verdict}"])
+
+    def _histogram(self) -> list[str]:
+        shares = self.depth_counts / self.depth_counts.sum()
+        used = np.flatnonzero(shares)
+        return [
+            f"{DEPTH_EDGES[i]:>7g} – {DEPTH_EDGES[i + 1]:<7g}{shares[i]:7.1%} "
+            + "█" * round(40 * shares[i])
+            for i in range(used[0], used[-1] + 1)
+        ]
+
+    def _shares(self, classes: Classes) -> list[str]:
+        pixels = np.zeros(256)
+        for value in np.flatnonzero(self.id_counts):
+            pixels[classes.table[value] if classes.table[value] >= 0 else 255] += self.id_counts[
+                value
+            ]
+        pixels /= pixels.sum()
+        rows = [*enumerate(classes.label_set.names), (255, "(ignored)")]
+        lines = [f"{name:<24}{pixels[i]:7.2%}" for i, name in rows if pixels[i]]
+        absent = [name for i, name in rows if not pixels[i] and i != 255]
+        return [*lines, *([f"never: {', '.join(absent)}"] if absent else [])]
+
+
+def check_folder(folder: Path) -> FolderCheck:
+    """Reads every file of a plain folder and notes what is wrong; raises nothing."""
+    check = FolderCheck()
+    if not (folder / "rgb").is_dir():
+        check.problems.append(_no_plain_folder(folder))
+        return check
+    listing = FolderListing.of(folder)
+    check.frames = len(listing.rgb)
+    if not listing.rgb:
+        check.problems.append(f"{folder / 'rgb'}: there is no colour image (.png, .jpg)")
+    try:
+        check.classes = read_classes(folder / "classes.json")
+    except DatasetError as error:
+        check.problems.append(str(error))
+    cameras = _Cameras(check)
+    for name in tqdm(listing.rgb, "check", unit="frame", leave=False):
+        check.problems += listing.problems(name)
+        _check_frame(check, listing, name, cameras)
+    _check_orphans(check, listing)
+    _check_splits(check, listing)
+    return check
+
+
+def _no_plain_folder(folder: Path) -> str:
+    """What the folder is instead."""
+    if not folder.is_dir():
+        return f"{folder}: there is no such folder"
+    for layout, description in LAYOUTS:
+        if layout.recognises(folder):
+            return (
+                f"{folder}: is no plain folder, which is what is checked here, but "
+                f"{description.partition(':')[0]}; it can be trained on as it is"
+            )
+    return f"{folder}: has no folder rgb: what it should look like is in docs/data.md"
+
+
+@dataclass
+class _Cameras:
+    """The camera files, each read and complained about once."""
+
+    check: FolderCheck
+    known: dict[Path, Camera | None] = field(default_factory=dict)
+
+    def get(self, path: Path | None) -> Camera | None:
+        if path is None:
+            return None
+        if path not in self.known:
+            try:
+                self.known[path] = read_camera(path)
+            except DatasetError as error:
+                self.check.problems.append(str(error))
+                self.known[path] = None
+        return self.known[path]
+
+
+def _check_frame(check: FolderCheck, listing: FolderListing, name: str, cameras: _Cameras) -> None:
+    camera_path = listing.cameras.get(name, [listing.camera])[0]
+    camera = cameras.get(camera_path)
+    scale = Camera.depth_scale if camera is None else camera.depth_scale
+    sizes: dict[Path, tuple[int, int]] = {}
+    readers: tuple[tuple[dict[str, list[Path]], Callable[[Path], tuple[int, ...]]], ...] = (
+        (listing.rgb, lambda path: read_rgb(path).shape),
+        (listing.depth, lambda path: _check_depth(check, path, scale)),
+        (listing.labels, lambda path: _check_labels(check, path)),
+    )
+    for files, shape_of in readers:
+        for path in files.get(name, []):
+            try:
+                height, width = shape_of(path)[:2]
+                sizes[path] = (width, height)
+            except ImageFileError as error:
+                check.problems.append(str(error))
+    if camera is not None and camera_path is not None:
+        sizes[camera_path] = (camera.intrinsics.width, camera.intrinsics.height)
+    rgb = listing.rgb[name][0]
+    for path, size in sizes.items():
+        if rgb in sizes and size != sizes[rgb]:
+            check.problems.append(
+                f"{path}: is {size[0]}x{size[1]}, but {rgb} is {sizes[rgb][0]}x{sizes[rgb][1]}"
+            )
+
+
+def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...]:
+    """Notes what is wrong with a depth file; returns its shape."""
+    depth = read_depth(path, scale)
+    measured = depth[np.isfinite(depth) & (depth > 0)]
+    if not measured.size:
+        check.problems.append(f"{path}: no pixel holds a depth")
+        return depth.shape
+    check.depth_counts += np.histogram(measured, DEPTH_EDGES)[0]
+    median = float(np.median(measured))
+    low, high = PLAUSIBLE_MEDIAN
+    integers = path.suffix.lower() == ".png"
+    if not low <= median <= high:
+        check.problems.append(
+            f"{path}: the median depth is {median:.4g} m: is the unit right? "
+            + _unit_hint(median / scale if integers else median, integers)
+        )
+    elif integers and measured.max() <= 255.5 * scale:
+        check.problems.append(
+            f"{path}: no value is above 255: is it an 8-bit picture of the depth?"
+        )
+    return depth.shape
+
+
+def _unit_hint(median: float, integers: bool) -> str:
+    """What to change, given the median of the numbers in the file."""
+    fitting = [scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10]
+    if not fitting:
+        return "no usual unit makes a room of it"
+    metres = f"{median * fitting[0]:.3g} m"
+    if integers:
+        return f"with depth_scale {fitting[0]:g} in the camera file it would be {metres}"
+    return f"floating-point files hold metres; times {fitting[0]:g} it would be {metres}"
+
+
+def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:
+    """Notes ids that are no class; returns the shape."""
+    ids = read_labels(path)
+    counts = np.bincount(ids.reshape(-1), minlength=256)
+    check.id_counts += counts
+    if check.classes is None:
+        return ids.shape
+    strange = np.flatnonzero((check.classes.table < 0) & (counts > 0))
+    if strange.size:
+        listed = ", ".join(f"{i} ({counts[i]} pixels)" for i in strange)
+        check.problems.append(f"{path}: ids that classes.json does not name: {listed}")
+    return ids.shape
+
+
+def _check_orphans(check: FolderCheck, listing: FolderListing) -> None:
+    others = (listing.depth, listing.labels, listing.cameras)
+    for path in [
+        p for files in others for n, ps in files.items() for p in ps if n not in listing.rgb
+    ]:
+        check.problems.append(f"{path}: there is no colour image of that name")
+
+
+def _check_splits(check: FolderCheck, listing: FolderListing) -> None:
+    owner: dict[str, Path] = {}
+    for path in listing.split_files:
+        try:
+            names: Sequence[str] = read_lines(path)
+        except DatasetError as error:
+            check.problems.append(str(error))
+            continue
+        for name, count in Counter(names).items():
+            if name not in listing.rgb:
+                check.problems.append(f"{path}: names {name}, which is not in rgb/")
+            if count > 1:
+                check.problems.append(f"{path}: names {name} {count} times")
+            if name in owner:
+                check.problems.append(f"{path}: names {name}, and so does {owner[name].name}")
+            owner[name] = path

@@ -1,0 +1,112 @@
+"""Cityscapes (Cordts et al., CVPR 2016): the official archives, unpacked side by side.
+
+::
+
+    leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png
+    disparity/SPLIT/CITY/NAME_disparity.png
+    camera/SPLIT/CITY/NAME_camera.json
+    gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgnet_core.data.datasets.frame_files import (
+    DatasetError,
+    Frame,
+    FrameFiles,
+    chosen_splits,
+    existing,
+)
+from sgnet_core.data.images import read_depth
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import CITYSCAPES19, IGNORE_ID
+
+SPLITS = ("train", "val")
+"""The labels of the test split are not public."""
+
+MAX_DEPTH = 300.0
+"""Metres; beyond it the disparity is under 1.6 pixels, and mostly noise."""
+
+EVALUATED_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
+"""The label ids of the 19 evaluated classes, in the order of `CITYSCAPES19`."""
+
+
+class Cityscapes(FrameFiles):
+    """The frames of the official tree, or those of "train" or "val"."""
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        images = folder / "leftImg8bit"
+        if not images.is_dir():
+            raise DatasetError(f"{images} does not exist: unpack the archives side by side")
+        lists = {name: images / name for name in SPLITS if (images / name).is_dir()}
+        frames = []
+        for name, where in chosen_splits(lists, split, folder):
+            found = sorted(where.glob("*/*_leftImg8bit.png"))
+            if not found:
+                raise DatasetError(f"{where} holds no CITY/NAME_leftImg8bit.png")
+            frames += [_frame(folder, name, path) for path in found]
+        super().__init__(existing(frames), CITYSCAPES19)
+        # Ids 0..33, and 255 for the licence plates' −1.
+        self.id_table = np.full(256, -1, np.int16)
+        self.id_table[[*range(34), 255]] = IGNORE_ID
+        self.id_table[list(EVALUATED_IDS)] = range(len(CITYSCAPES19))
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder looks like this layout."""
+        return (folder / "leftImg8bit").is_dir()
+
+    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+        values = _camera(frame)
+        focal, baseline = values["intrinsic"]["fx"], values["extrinsic"]["baseline"]
+        return disparity_to_depth(read_depth(frame.depth, scale=1.0), focal * baseline)
+
+    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+        optics = _camera(frame)["intrinsic"]
+        return Intrinsics(optics["fx"], optics["fy"], optics["u0"], optics["v0"], width, height)
+
+
+def disparity_to_depth(stored: NDArray[np.float32], focal_baseline: float) -> NDArray[np.float32]:
+    """(H, W) values of a disparity PNG → float32 metres, 0 where there is none.
+
+    A value p > 0 stands for a disparity of (p − 1)/256 pixels; depth is focal · baseline / it.
+    """
+    disparity = (stored - 1) / 256
+    depth = np.zeros_like(stored)
+    # Closer than MAX_DEPTH, which leaves out a disparity of 0 and "not measured" too.
+    near = disparity * MAX_DEPTH > focal_baseline
+    depth[near] = focal_baseline / disparity[near]
+    return depth
+
+
+def _frame(folder: Path, split: str, image: Path) -> Frame:
+    name = image.name.removesuffix("_leftImg8bit.png")
+
+    def beside(kind: str, ending: str) -> Path:
+        return folder / kind / split / image.parent.name / f"{name}_{ending}"
+
+    return Frame(
+        name,
+        rgb=image,
+        depth=beside("disparity", "disparity.png"),
+        labels=beside("gtFine", "gtFine_labelIds.png"),
+        camera=beside("camera", "camera.json"),
+    )
+
+
+def _camera(frame: Frame) -> Mapping[str, Mapping[str, float]]:
+    """The numbers of a camera file, all of them there."""
+    assert frame.camera is not None
+    wanted = {"intrinsic": ("fx", "fy", "u0", "v0"), "extrinsic": ("baseline",)}
+    try:
+        values = json.loads(frame.camera.read_text(encoding="utf-8"))
+        return {part: {k: float(values[part][k]) for k in keys} for part, keys in wanted.items()}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"cannot read the camera {frame.camera}: {error!r}") from error

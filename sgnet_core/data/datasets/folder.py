@@ -1,0 +1,363 @@
+"""The plain folder: one's own data, and what `sgnet_core.prepare` writes.
+
+::
+
+    rgb/NAME.png (or .jpg)      8-bit colour
+    depth/NAME.png (or .npy)    16-bit integers times depth_scale, or floating-point metres
+    labels/NAME.png             8-bit ids
+    camera.json                 width, height, fx, fy, cx, cy, depth_scale; or one per image in
+    cameras/NAME.json
+    classes.json                the classes, or the name of a built-in set
+    splits/SPLIT.txt            optional: one NAME per line
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sgnet_core.data.datasets.frame_files import (
+    DatasetError,
+    Frame,
+    FrameFiles,
+    IdTable,
+    chosen_splits,
+    id_table,
+    read_lines,
+)
+from sgnet_core.data.images import read_depth, write_png
+from sgnet_core.data.sample import Sample
+from sgnet_core.files import atomic_write
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, LabelSet, bit_palette
+
+RGB_SUFFIXES = (".png", ".jpg", ".jpeg")
+DEPTH_SUFFIXES = (".png", ".npy")
+MILLIMETRES = 0.001
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera file: intrinsics, and metres per unit of the integer depth images."""
+
+    intrinsics: Intrinsics
+    depth_scale: float = MILLIMETRES
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A classes file: the label set, and the class of every id in the label images."""
+
+    label_set: LabelSet
+    table: IdTable
+
+
+class PlainFolder(FrameFiles):
+    """The frames of a plain folder, or those of one split, sorted by name or as the split says.
+
+    Raises:
+        DatasetError: something is missing; it names the file, and counts the others like it.
+    """
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        listing = FolderListing.of(folder)
+        lists = {path.stem: path for path in listing.split_files}
+        if split is None:
+            names = list(listing.rgb)
+        else:
+            [(_, path)] = chosen_splits(lists, split, folder)
+            names = read_lines(path)
+            absent = [name for name in names if name not in listing.rgb]
+            if absent:
+                raise DatasetError(f"{path} names {absent[0]!r}, which is not in {folder / 'rgb'}")
+        if not names:
+            raise DatasetError(f"{folder / 'rgb'} holds no image ({' or '.join(RGB_SUFFIXES)})")
+        problems = [problem for name in names for problem in listing.problems(name)]
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise DatasetError(
+                f"{problems[0]}{more}; `python -m sgnet_core.prepare check {folder}` lists all"
+            )
+        classes = read_classes(folder / "classes.json")
+        super().__init__([listing.frame(name) for name in names], classes.label_set)
+        self.id_table = classes.table
+        self.cameras = {
+            path: read_camera(path) for path in {frame.camera for frame in self.frames} if path
+        }
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder looks like this layout."""
+        return all((folder / kind).is_dir() for kind in ("rgb", "depth"))
+
+    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+        return read_depth(frame.depth, self._camera(frame).depth_scale)
+
+    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+        intrinsics = self._camera(frame).intrinsics
+        if (intrinsics.width, intrinsics.height) != (width, height):
+            raise DatasetError(
+                f"{frame.camera} is of {intrinsics.width}x{intrinsics.height} images, "
+                f"but {frame.rgb} is {width}x{height}"
+            )
+        return intrinsics
+
+    def _camera(self, frame: Frame) -> Camera:
+        assert frame.camera is not None  # the listing has checked it
+        return self.cameras[frame.camera]
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """The files of a plain folder by frame name; nothing is opened.
+
+    Attributes:
+        rgb, depth, labels, cameras: name → files; more than one is a mistake.
+        camera: camera.json, if there is one.
+        split_files: sorted.
+    """
+
+    folder: Path
+    rgb: dict[str, list[Path]]
+    depth: dict[str, list[Path]]
+    labels: dict[str, list[Path]]
+    cameras: dict[str, list[Path]]
+    camera: Path | None
+    split_files: list[Path]
+
+    @classmethod
+    def of(cls, folder: Path) -> FolderListing:
+        camera = folder / "camera.json"
+        return cls(
+            folder,
+            rgb=_files(folder / "rgb", RGB_SUFFIXES),
+            depth=_files(folder / "depth", DEPTH_SUFFIXES),
+            labels=_files(folder / "labels", (".png",)),
+            cameras=_files(folder / "cameras", (".json",)),
+            camera=camera if camera.is_file() else None,
+            split_files=sorted((folder / "splits").glob("*.txt")),
+        )
+
+    def problems(self, name: str) -> list[str]:
+        """What is missing or there twice for the frame of that name, in words."""
+        found = []
+        wanted = ((self.rgb, "rgb"), (self.depth, "depth"), (self.labels, "labels"))
+        for files, kind in wanted:
+            paths = files.get(name, [])
+            if not paths:
+                ending = "(.png|.npy)" if kind == "depth" else ".png"
+                found.append(f"{self.folder / kind / name}{ending} does not exist")
+            elif len(paths) > 1:
+                found.append(f"{paths[0]} and {paths[1].name} are the same frame: keep one")
+        if name not in self.cameras and self.camera is None:
+            found.append(
+                f"there are no intrinsics for {name}: write {self.folder / 'camera.json'} "
+                f"or {self.folder / 'cameras' / name}.json"
+            )
+        return found
+
+    def frame(self, name: str) -> Frame:
+        """The files of a frame that has no problems."""
+        camera = self.cameras[name][0] if name in self.cameras else self.camera
+        return Frame(
+            name, self.rgb[name][0], self.depth[name][0], self.labels[name][0], camera=camera
+        )
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """The files of those types by stem, sorted; hidden ones are not looked at."""
+    found: dict[str, list[Path]] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in suffixes and not path.name.startswith("."):
+                found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def read_camera(path: Path) -> Camera:
+    """A camera file: ``{"width", "height", "fx", "fy", "cx", "cy", "depth_scale"}``, pixels.
+
+    ``depth_scale`` is metres per unit of integer depth images; without it, millimetres.
+
+    Raises:
+        DatasetError: not JSON, or a value is missing, unknown or out of range; it names the file.
+    """
+    values = _read_json(path)
+    known = ("width", "height", "fx", "fy", "cx", "cy")
+    if not isinstance(values, dict):
+        raise DatasetError(f"{path} must hold an object with {', '.join(known)}, depth_scale")
+    strange = sorted(set(values) - {*known, "depth_scale"})
+    missing = [key for key in known if key not in values]
+    if strange or missing:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(strange)}"
+        raise DatasetError(f"{path} {wrong}; a camera is {', '.join(known)} and depth_scale")
+    try:
+        scale = float(values.get("depth_scale", MILLIMETRES))
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"depth_scale must be positive, got {scale}")
+        fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
+        width, height = int(values["width"]), int(values["height"])
+        return Camera(Intrinsics(fx, fy, cx, cy, width, height), scale)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+def read_classes(path: Path) -> Classes:
+    """A classes file: the name of a built-in set, or an object.
+
+    ``"nyu40"`` stands for ids 0..39 and 255 = ignore. An object holds ``names`` and, where the
+    defaults do not fit, ``ids`` (0, 1, …), ``colors`` ([r, g, b] each), ``ignore`` (an id or a
+    list of ids; 255 always is ignored) and ``name``.
+
+    Raises:
+        DatasetError: not JSON, or not of that form; it names the file.
+    """
+    values = _read_json(path)
+    if isinstance(values, str):
+        if values not in LABEL_SETS:
+            raise DatasetError(
+                f"{path}: no built-in set {values!r}; one of {', '.join(LABEL_SETS)}"
+            )
+        return Classes(LABEL_SETS[values], id_table(LABEL_SETS[values].ids))
+    known = ("names", "ids", "colors", "ignore", "name")
+    if not isinstance(values, dict) or "names" not in values or set(values) - set(known):
+        raise DatasetError(
+            f"{path} must hold the name of a built-in set ({', '.join(LABEL_SETS)}) "
+            f"or an object with names, and if need be {', '.join(known[1:])}"
+        )
+    try:
+        return _classes(values, default_name=path.absolute().parent.name)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+def _classes(values: Mapping[str, Any], default_name: str) -> Classes:
+    names = values["names"]
+    colors = values.get("colors", bit_palette(len(names)))
+    name = values.get("name", default_name)
+    label_set = LabelSet.from_dict({"name": name, "names": names, "colors": colors})
+    ids = [int(i) for i in values.get("ids", range(len(names)))]
+    ignore = values.get("ignore", IGNORE_ID)
+    ignored = {IGNORE_ID, *(ignore if isinstance(ignore, list) else [ignore])}
+    if len(ids) != len(names) or len(set(ids)) != len(ids):
+        raise ValueError(f"{len(names)} names need as many different ids, got {ids}")
+    if not all(isinstance(i, int) and 0 <= i <= 255 for i in (*ids, *ignored)):
+        raise ValueError("ids are whole numbers 0..255")
+    if ignored & set(ids):
+        raise ValueError(f"{sorted(ignored & set(ids))} cannot be both a class and ignored")
+    return Classes(label_set, id_table(ids, ignored))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from error
+
+
+class NamedSamples(Protocol):
+    """A data set whose samples have names."""
+
+    @property
+    def label_set(self) -> LabelSet: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+def write_folder(
+    folder: Path, splits: Mapping[str, NamedSamples], depth_scale: float = MILLIMETRES
+) -> int:
+    """Writes data sets into a plain folder, one split each; returns the number of frames.
+
+    Colour images that are files already are copied as they are; others become PNG. Depth that a
+    16-bit image cannot hold becomes 0, a missing value.
+
+    Args:
+        folder: made if need be; it must not hold frames yet.
+        splits: split name → samples, all with the same classes. A single one with the name ""
+            writes no split file.
+        depth_scale: metres per unit of the depth images.
+
+    Raises:
+        DatasetError: the folder holds frames already.
+        OSError: a file cannot be written; it names the file.
+    """
+    if any(_files(folder / "rgb", RGB_SUFFIXES)):
+        raise DatasetError(f"{folder} holds frames already: remove it or choose another --out")
+    for kind in ("rgb", "depth", "labels"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    first: dict[str, float] = {}
+    for split, samples in splits.items():
+        label = f"{folder.name} {split}".strip()
+        for index, name in enumerate(tqdm(samples.names, label, unit="frame")):
+            sample = samples[index]
+            source = samples.frames[index].rgb if isinstance(samples, FrameFiles) else None
+            _write_rgb(folder / "rgb" / name, sample.rgb, source)
+            write_png(folder / "depth" / f"{name}.png", _quantized(sample.depth, depth_scale))
+            write_png(folder / "labels" / f"{name}.png", sample.labels)
+            camera = camera_values(sample.intrinsics, depth_scale)
+            if not first:
+                first = camera
+                write_json(folder / "camera.json", camera)
+            elif camera != first:
+                (folder / "cameras").mkdir(exist_ok=True)
+                write_json(folder / "cameras" / f"{name}.json", camera)
+        if split:
+            (folder / "splits").mkdir(exist_ok=True)
+            write_text(folder / "splits" / f"{split}.txt", "\n".join(samples.names) + "\n")
+    label_set = next(iter(splits.values())).label_set
+    # Last, since it makes the folder one that can be opened: a half-written one cannot.
+    write_json(folder / "classes.json", classes_values(label_set))
+    return sum(len(samples.names) for samples in splits.values())
+
+
+def _write_rgb(stem: Path, rgb: NDArray[np.uint8], source: Path | None) -> None:
+    if source is None:
+        write_png(stem.with_name(f"{stem.name}.png"), rgb)
+        return
+    target = stem.with_name(f"{stem.name}{source.suffix.lower()}")
+    with open(source, "rb") as original, atomic_write(target) as copy:
+        shutil.copyfileobj(original, copy)
+
+
+def _quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
+    units = np.rint(depth / scale)
+    units[units > np.iinfo(np.uint16).max] = 0
+    return units.astype(np.uint16)
+
+
+def camera_values(camera: Intrinsics, depth_scale: float) -> dict[str, float]:
+    """The content of a camera file; `read_camera` reads it back."""
+    size = {"width": camera.width, "height": camera.height}
+    optics = {key: float(getattr(camera, key)) for key in ("fx", "fy", "cx", "cy")}
+    return {**size, **optics, "depth_scale": depth_scale}
+
+
+def classes_values(label_set: LabelSet) -> Any:
+    """The content of a classes file; `read_classes` reads it back."""
+    if LABEL_SETS.get(label_set.name) == label_set:
+        return label_set.name
+    values = label_set.to_dict()
+    return {key: values[key] for key in ("name", "names", "colors")}
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file, complete or not at all."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, complete or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode())

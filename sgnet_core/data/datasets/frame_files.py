@@ -1,0 +1,177 @@
+"""Labelled RGB-D frames in image files: what every folder layout has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgnet_core.data.images import read_depth, read_labels, read_rgb
+from sgnet_core.data.sample import Sample
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import IGNORE_ID, LabelSet
+
+IdTable = NDArray[np.int16]
+"""(256,) class of every id that a label file can hold; -1 = the file must not hold it."""
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be read; the message names the file or folder and the remedy."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The files of one labelled frame.
+
+    Attributes:
+        name: unique in its data set, usable as a file name.
+        camera: the file that holds its intrinsics, in layouts where there is one per frame.
+    """
+
+    name: str
+    rgb: Path
+    depth: Path
+    labels: Path
+    camera: Path | None = None
+
+
+class FrameFiles:
+    """A map-style data set of frames in files, read when asked for.
+
+    A layout overrides `read_depth`, `read_labels` and `read_intrinsics` where its files differ
+    from 16-bit millimetres, ids of the label set, and so on.
+
+    Args:
+        frames: in the order of the data set.
+        label_set: the classes of the labels that `read_labels` returns.
+    """
+
+    def __init__(self, frames: Sequence[Frame], label_set: LabelSet) -> None:
+        self.frames = list(frames)
+        self.label_set = label_set
+        self.id_table = id_table(range(len(label_set)))
+
+    @property
+    def names(self) -> list[str]:
+        """The frames' names, in order."""
+        return [frame.name for frame in self.frames]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one frame.
+
+        Raises:
+            IndexError: no such frame.
+            ValueError: a file is missing, damaged, holds the wrong thing, or is not of the same
+                size as the colour image; it names the file.
+        """
+        frame = self.frames[index]
+        rgb = read_rgb(frame.rgb)
+        depth = self.read_depth(frame)
+        labels = self.read_labels(frame)
+        height, width = rgb.shape[:2]
+        for path, array in ((frame.depth, depth), (frame.labels, labels)):
+            if array.shape != (height, width):
+                raise DatasetError(
+                    f"{path} is {array.shape[1]}x{array.shape[0]}, "
+                    f"but {frame.rgb} is {width}x{height}"
+                )
+        intrinsics = self.read_intrinsics(frame, width, height)
+        # NaN and negative numbers are what float files hold where the sensor saw nothing.
+        depth[~(np.isfinite(depth) & (depth > 0))] = 0
+        return Sample(rgb, depth, labels, intrinsics)
+
+    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+        """(H, W) float32 metres."""
+        return read_depth(frame.depth)
+
+    def read_labels(self, frame: Frame) -> NDArray[np.uint8]:
+        """(H, W) uint8 class ids, 255 = ignore."""
+        return to_classes(read_labels(frame.labels), self.id_table, frame.labels)
+
+    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+        """Of the frame's image, which is of that size in pixels."""
+        raise NotImplementedError
+
+
+def id_table(ids: Iterable[int], ignored: Iterable[int] = (IGNORE_ID,)) -> IdTable:
+    """The table that turns the i-th of ``ids`` into class i, and ``ignored`` ids into 255."""
+    table = np.full(256, -1, np.int16)
+    table[list(ignored)] = IGNORE_ID
+    for index, value in enumerate(ids):
+        table[value] = index
+    return table
+
+
+def from_one(num_classes: int) -> IdTable:
+    """Files that count classes from 1; 0 and 255 are unlabelled."""
+    return id_table(range(1, num_classes + 1), ignored=(0, IGNORE_ID))
+
+
+def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDArray[np.uint8]:
+    """(H, W) ids of a file → (H, W) uint8 classes.
+
+    Raises:
+        DatasetError: an id that is neither a class nor ignored; it names ``path`` and the ids.
+    """
+    classes = table[ids]
+    if (classes < 0).any():
+        strange = ", ".join(map(str, np.unique(ids[classes < 0])))
+        raise DatasetError(f"{path} holds ids that are no class and not ignored: {strange}")
+    return classes.astype(np.uint8)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list file, without blank ones and comments (#).
+
+    Raises:
+        DatasetError: missing, not text, or empty.
+    """
+    try:
+        # Some editors begin a file with a byte-order mark.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read the list {path}: {error}") from error
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise DatasetError(f"the list {path} is empty: it names one frame per line")
+    return lines
+
+
+def existing(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """The frames as given.
+
+    Raises:
+        DatasetError: a file of theirs does not exist, or two share a name.
+    """
+    seen: set[str] = set()
+    for frame in frames:
+        if frame.name in seen:
+            raise DatasetError(f"two frames have the name {frame.name}; one is {frame.rgb}")
+        seen.add(frame.name)
+        for path in (frame.rgb, frame.depth, frame.labels, frame.camera):
+            if path is not None and not path.is_file():
+                raise DatasetError(f"{path} does not exist: frame {frame.name} needs it")
+    return frames
+
+
+def chosen_splits(
+    lists: Mapping[str, Path], split: str | None, folder: Path
+) -> list[tuple[str, Path]]:
+    """The list files to read: that of ``split``, or all of them without one.
+
+    Raises:
+        DatasetError: there is no such split; it names those there are.
+    """
+    if split is None:
+        return list(lists.items())
+    if split not in lists:
+        there = ", ".join(lists) if lists else "none"
+        raise DatasetError(f"{folder} has no split {split!r}; there is: {there}")
+    return [(split, lists[split])]

@@ -1,0 +1,264 @@
+"""The list-file layouts that other projects prepare: SGNet's release, ESANet, DFormer.
+
+All of them count classes from 1; 0 is unlabelled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgnet_core.data.datasets import nyuv2
+from sgnet_core.data.datasets.cityscapes import MAX_DEPTH
+from sgnet_core.data.datasets.frame_files import (
+    DatasetError,
+    Frame,
+    FrameFiles,
+    chosen_splits,
+    existing,
+    from_one,
+    read_lines,
+    to_classes,
+)
+from sgnet_core.data.datasets.sunrgbd import read_matrix, read_rotated_depth
+from sgnet_core.data.images import ImageFileError, read_depth, read_rgb
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
+
+CITYSCAPES_CAMERA = Intrinsics(2262.52, 2265.302, 1096.98, 513.137, 2048, 1024)
+"""ESANet's copy of Cityscapes leaves the camera files out; this is the camera of most cities."""
+
+
+class _CountedFromOne(FrameFiles):
+    """Frames of a camera that is the same for all; label files count from 1."""
+
+    camera = nyuv2.CAMERA
+
+    def __init__(self, frames: list[Frame], label_set: LabelSet) -> None:
+        super().__init__(existing(frames), label_set)
+        self.id_table = from_one(len(label_set))
+
+    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+        return self.camera.resized(width, height)
+
+
+class ListFile(_CountedFromOne):
+    """SGNet's release: lines ``image label depth HHA``; depth in millimetres, NYUv2's 40 classes.
+
+    The paths are relative to the list's folder or to one above it, as far up as needed.
+
+    Args:
+        path: a list file, or a folder with ``train*.txt`` and ``test*.txt`` lists.
+    """
+
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        lists = [("", path)]
+        if path.is_dir():
+            lists = chosen_splits(_four_column_lists(path), split, path)
+        frames = []
+        for _, file in lists:
+            for line in read_lines(file):
+                columns = line.split()
+                if len(columns) not in (3, 4):
+                    raise DatasetError(f"{file}: {line!r} is not `image label depth [HHA]`")
+                rgb, labels, depth = (_upwards(file, column) for column in columns[:3])
+                name = "-".join(Path(columns[0]).with_suffix("").parts)
+                frames.append(Frame(name, rgb, depth, labels))
+        super().__init__(frames, NYU40)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether the file or folder looks like this layout."""
+        return path.suffix == ".txt" if path.is_file() else bool(_four_column_lists(path))
+
+
+class EsanetNyu(_CountedFromOne):
+    """ESANet's NYUv2: ``SPLIT.txt`` of names, ``SPLIT/{rgb,depth,labels_40}/NAME.png``.
+
+    A copy with ``labels_13`` alone has those classes.
+    """
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        lists = {n: folder / f"{n}.txt" for n in ("train", "test") if (folder / n).is_dir()}
+        chosen = chosen_splits(lists, split, folder)
+        classes = NYU40 if (folder / chosen[0][0] / "labels_40").is_dir() else NYU13
+        labels = f"labels_{len(classes)}"
+        frames = []
+        for part, path in chosen:
+            for name in read_lines(path):
+                rgb, depth, ids = (
+                    folder / part / kind / f"{name}.png" for kind in ("rgb", "depth", labels)
+                )
+                frames.append(Frame(name, rgb, depth, ids))
+        super().__init__(frames, classes)
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder looks like this layout."""
+        return any(
+            (folder / f"{n}.txt").is_file() and (folder / n / "rgb").is_dir()
+            for n in ("train", "test")
+        )
+
+
+class EsanetSun(_CountedFromOne):
+    """ESANet's SUN RGB-D: ``SPLIT_{rgb,depth,label}.txt`` of paths into the official tree."""
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        frames = []
+        for name, _ in chosen_splits(_listed(folder, "rgb", "label"), split, folder):
+            for rgb, depth, labels in _parallel(folder, name, ("rgb", "depth", "label")):
+                scene = rgb.parent.parent
+                title = "-".join(scene.relative_to(folder).parts)
+                frames.append(Frame(title, rgb, depth, labels, camera=scene / "intrinsics.txt"))
+        super().__init__(frames, SUN37)
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder looks like this layout."""
+        return bool(_listed(folder, "rgb", "label"))
+
+    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+        return read_rotated_depth(frame.depth)
+
+    def read_labels(self, frame: Frame) -> NDArray[np.uint8]:
+        ids = read_depth(frame.labels, scale=1.0)  # one number per pixel, in a .npy
+        if ids.min() < 0 or ids.max() > 255 or (ids != np.rint(ids)).any():
+            raise DatasetError(f"{frame.labels} does not hold ids")
+        return to_classes(ids.astype(np.uint8), self.id_table, frame.labels)
+
+    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+        assert frame.camera is not None
+        return read_matrix(frame.camera, width, height)
+
+
+class EsanetCityscapes(_CountedFromOne):
+    """ESANet's Cityscapes: ``SPLIT_{rgb,depth_raw,labels_19}.txt``, files in ``SPLIT/KIND/``."""
+
+    camera = CITYSCAPES_CAMERA
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        kinds = ("rgb", "depth_raw", "labels_19")
+        frames = [
+            Frame(rgb.stem.removesuffix("_leftImg8bit"), rgb, depth, labels)
+            for name, _ in chosen_splits(_listed(folder, *kinds), split, folder)
+            for rgb, depth, labels in _parallel(folder, name, kinds, below=name)
+        ]
+        super().__init__(frames, CITYSCAPES19)
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder looks like this layout."""
+        return bool(_listed(folder, "rgb", "depth_raw", "labels_19"))
+
+    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+        depth = read_depth(frame.depth)
+        return np.where(depth <= MAX_DEPTH, depth, np.float32(0))
+
+
+class DFormerFolder(_CountedFromOne):
+    """DFormer's NYUv2 and SUN RGB-D: ``{train,test}.txt`` of ``RGB/NAME.jpg``, ``RGB/``,
+    ``Depth/NAME.png``, ``Label/NAME.png`` (``labels/`` in SUN).
+
+    Its depth is an 8-bit picture, stretched over each frame's own range, so the metres are lost;
+    grey 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimetres.
+    It keeps no intrinsics: NYUv2's camera stands in for those of SUN RGB-D too.
+    """
+
+    FARTHEST = 10.0
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        lists = {p.stem: p for n in ("train", "test") if (p := folder / f"{n}.txt").is_file()}
+        labels = _dformer_labels(folder)
+        frames = []
+        for _, path in chosen_splits(lists, split, folder):
+            for line in read_lines(path):
+                rgb = folder / line.split()[0]
+                name = rgb.stem
+                frames.append(
+                    Frame(name, rgb, folder / "Depth" / f"{name}.png", labels / f"{name}.png")
+                )
+        # The two sets differ in where they keep their labels.
+        super().__init__(frames, NYU40 if labels.name == "Label" else SUN37)
+        self.relative_depth = _is_8_bit(self.frames[0].depth)
+        if self.relative_depth:
+            warnings.warn(
+                f"{folder / 'Depth'} holds 8-bit pictures of depth: the metres are lost, and "
+                f"white is taken for {self.FARTHEST:g} m; prepare the set from the original files "
+                "for the accuracy that depth can give",
+                stacklevel=2,
+            )
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder looks like this layout."""
+        kinds = (folder / "RGB", folder / "Depth", _dformer_labels(folder))
+        return all(kind.is_dir() for kind in kinds) and any(folder.glob("t*.txt"))
+
+    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+        if not self.relative_depth:
+            return read_depth(frame.depth)
+        grey = read_rgb(frame.depth)[..., 0]
+        return grey.astype(np.float32) * np.float32(self.FARTHEST / 255)
+
+
+def _dformer_labels(folder: Path) -> Path:
+    return folder / "Label" if (folder / "Label").is_dir() else folder / "labels"
+
+
+def _is_8_bit(path: Path) -> bool:
+    try:
+        read_rgb(path)
+    except ImageFileError:
+        return False
+    return True
+
+
+def _four_column_lists(folder: Path) -> dict[str, Path]:
+    """ "train" and "test" → the list files whose names start so and whose lines have columns."""
+    found: dict[str, Path] = {}
+    for split in ("train", "test"):
+        for path in sorted(folder.glob(f"{split}*.txt")):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                if len(file.readline().split()) in (3, 4):
+                    found.setdefault(split, path)
+    return found
+
+
+def _upwards(list_file: Path, relative: str) -> Path:
+    """The file of that name, seen from the list's folder or the nearest one above that has it."""
+    for folder in list_file.absolute().parents:
+        if (folder / relative).is_file():
+            return folder / relative
+    raise DatasetError(
+        f"{list_file} names {relative}, which is neither beside it nor below a folder above it"
+    )
+
+
+def _listed(folder: Path, *kinds: str) -> dict[str, Path]:
+    """Split → its first list, for the splits that have a list ``SPLIT_KIND.txt`` of every kind."""
+    first = f"_{kinds[0]}.txt"
+    splits = [path.name.removesuffix(first) for path in sorted(folder.glob(f"*{first}"))]
+    return {
+        split: folder / f"{split}{first}"
+        for split in splits
+        if all((folder / f"{split}_{kind}.txt").is_file() for kind in kinds)
+    }
+
+
+def _parallel(
+    folder: Path, split: str, kinds: tuple[str, str, str], below: str | None = None
+) -> list[tuple[Path, Path, Path]]:
+    """Three lists ``SPLIT_KIND.txt`` line by line; with ``below``, of files in BELOW/KIND/."""
+    files = []
+    for kind in kinds:
+        root = folder / below / kind if below else folder
+        files.append([root / line for line in read_lines(folder / f"{split}_{kind}.txt")])
+    lengths = {len(column) for column in files}
+    if len(lengths) > 1:
+        names = ", ".join(f"{split}_{kind}.txt" for kind in kinds)
+        raise DatasetError(f"{folder}: {names} differ in length: {sorted(lengths)}")
+    return list(zip(*files, strict=True))

@@ -1,0 +1,122 @@
+"""NYUDv2 (Silberman et al., ECCV 2012): the official MATLAB files.
+
+``nyu_depth_v2_labeled.mat`` holds the frames, ``splits.mat`` the 795/654 split,
+``classMapping40.mat`` (Gupta et al., CVPR 2013) and ``class13Mapping.mat`` (Couprie et al., ICLR
+2013) the classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgnet_core.data.datasets.frame_files import DatasetError
+from sgnet_core.data.datasets.matlab import open_hdf5, variable
+from sgnet_core.data.sample import Sample
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import IGNORE_ID, NYU13, NYU40, LabelSet
+
+CAMERA = Intrinsics(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
+"""The colour camera, to which depth is registered, as the data set's toolbox gives it."""
+
+SPLIT_VARIABLES = {"train": "trainNdxs", "test": "testNdxs"}
+
+
+class NyuFile:
+    """Frames of ``nyu_depth_v2_labeled.mat``, read one at a time.
+
+    Args:
+        path: the file, 2.8 GB.
+        numbers: the frames, counted from 1 as the splits count them.
+        classes: (895,) class of every label 0..894, from `class_table`.
+        label_set: what those classes are, `NYU40` or `NYU13`.
+        raw_depth: the sensor's depth with its holes instead of the in-filled one.
+
+    Raises:
+        DatasetError: a variable is missing or of the wrong kind, or a number is outside the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        numbers: NDArray[np.integer[Any]],
+        classes: NDArray[np.uint8],
+        label_set: LabelSet = NYU40,
+        *,
+        raw_depth: bool = False,
+    ) -> None:
+        self.path, self.numbers, self.classes = path, numbers, classes
+        self.depth = "rawDepths" if raw_depth else "depths"
+        self.label_set = label_set
+        with open_hdf5(path) as file:
+            count = len(file["images"])
+            for name, kind, axes in (("images", "u", 4), (self.depth, "f", 3), ("labels", "u", 3)):
+                array = file[name]
+                if array.dtype.kind != kind or array.ndim != axes or len(array) != count:
+                    raise DatasetError(
+                        f"{path}: {name} is {array.dtype} of shape {array.shape}; this is not "
+                        "nyu_depth_v2_labeled.mat"
+                    )
+        if not len(numbers) or numbers.min() < 1 or numbers.max() > count:
+            raise DatasetError(
+                f"{path} holds {count} frames; the split names {len(numbers)} of them "
+                f"up to number {max(numbers, default=0)}: is it the split of another file?"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """The frames' numbers in the file, four digits, counted from 1."""
+        return [f"{number:04d}" for number in self.numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Reads one frame; MATLAB's arrays come with their axes reversed: (3, W, H), (W, H)."""
+        position = int(self.numbers[index]) - 1
+        with open_hdf5(self.path) as file:
+            rgb = np.ascontiguousarray(file["images"][position].transpose(2, 1, 0))
+            depth = np.ascontiguousarray(file[self.depth][position].T, dtype=np.float32)
+            ids = file["labels"][position].T
+        if ids.max() >= len(self.classes):
+            raise DatasetError(f"{self.path}: label {ids.max()} is not in the class mapping")
+        depth[~(np.isfinite(depth) & (depth > 0))] = 0
+        labels = np.ascontiguousarray(self.classes[ids])
+        height, width = labels.shape
+        # The frames are 640x480; a copy of the set in another size keeps the same optics.
+        return Sample(rgb, depth, labels, CAMERA.resized(width, height))
+
+
+def read_split(path: Path, split: str) -> NDArray[np.int64]:
+    """The frames of "train" or "test" in ``splits.mat``, counted from 1."""
+    return np.atleast_1d(variable(path, SPLIT_VARIABLES[split])).astype(np.int64)
+
+
+def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.uint8]:
+    """(895,) uint8: the class, counted from 0, of every label of the file; unlabelled is 255.
+
+    Args:
+        mapping40: ``classMapping40.mat``: 894 labels → 40 classes.
+        mapping13: ``class13Mapping.mat``: 40 → 13 classes, if those are wanted.
+
+    Raises:
+        DatasetError: a file cannot be read or its numbers are out of range; it names the file.
+    """
+    to_40 = _checked(mapping40, variable(mapping40, "mapClass"), len(NYU40))
+    if mapping13 is None:
+        return np.concatenate([[IGNORE_ID], to_40 - 1]).astype(np.uint8)
+    struct = variable(mapping13, "classMapping13")
+    to_13 = _checked(mapping13, getattr(struct, "labels13", ()), len(NYU13))
+    if len(to_13) != len(NYU40):
+        raise DatasetError(f"{mapping13} maps {len(to_13)} classes, not {len(NYU40)}")
+    return np.concatenate([[IGNORE_ID], to_13[to_40 - 1] - 1]).astype(np.uint8)
+
+
+def _checked(path: Path, values: Any, classes: int) -> NDArray[np.int64]:
+    array = np.atleast_1d(values)
+    if array.ndim != 1 or not array.size or array.min() < 1 or array.max() > classes:
+        raise DatasetError(f"{path}: classes must be numbers 1..{classes}")
+    return array.astype(np.int64)

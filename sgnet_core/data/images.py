@@ -1,0 +1,157 @@
+"""Colour, depth and label images: from and to files, and labels drawn over a picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sgnet_core.files import atomic_write
+from sgnet_core.models.labels import LabelSet
+
+PathLike = str | os.PathLike[str]
+
+
+class ImageFileError(ValueError):
+    """An image file that cannot be read or holds the wrong thing; the message names it."""
+
+
+def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
+    """An 8-bit image file (PNG, JPEG, …) as (H, W, 3) uint8 RGB; grey and palette are expanded.
+
+    Raises:
+        ImageFileError: missing, unreadable, truncated, or not an 8-bit picture.
+    """
+    image = _open(path)
+    if image.mode.startswith(("I", "F")):
+        raise ImageFileError(
+            f"{path} holds {image.mode} pixels, not 8-bit colour: is it the depth image?"
+        )
+    return np.array(image.convert("RGB"))
+
+
+def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
+    """A depth file as (H, W) float32 metres; pixels without a return are 0.
+
+    Args:
+        path: a 16-bit PNG, or an array in ``.npy`` or ``.npz`` (one array, or one named "depth").
+        scale: metres per unit of integer pixels; floating-point arrays are metres already.
+
+    Raises:
+        ImageFileError: missing, unreadable, truncated, not one depth per pixel, or 8-bit.
+    """
+    if Path(path).suffix in (".npy", ".npz"):
+        depth = _load_array(path)
+    else:
+        image = _open(path)
+        if not image.mode.startswith(("I", "F")):
+            raise ImageFileError(
+                f"{path} holds 8-bit {image.mode} pixels; depth is read from a 16-bit grey PNG "
+                "(or .npy, .npz): is it the colour image?"
+            )
+        depth = np.array(image)
+    if depth.ndim != 2 or depth.dtype.kind not in "iuf":
+        raise ImageFileError(
+            f"{path} holds {depth.dtype} of shape {depth.shape}; depth is one number per pixel"
+        )
+    metres = depth.astype(np.float32)
+    return metres if depth.dtype.kind == "f" else metres * np.float32(scale)
+
+
+def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
+    """A label image (8-bit grey or palette PNG) as (H, W) uint8 ids, palettes left alone.
+
+    Raises:
+        ImageFileError: missing, unreadable, truncated, or not one id of 0..255 per pixel.
+    """
+    image = _open(path)
+    labels = np.array(image)
+    if image.mode not in ("L", "P") and not (
+        image.mode.startswith("I") and labels.min() >= 0 and labels.max() <= 255
+    ):
+        raise ImageFileError(f"{path} holds {image.mode} pixels; labels are one id 0..255 each")
+    return labels.astype(np.uint8)
+
+
+def write_png(path: PathLike, image: npt.NDArray[Any]) -> None:
+    """(H, W) uint8 or uint16, or (H, W, 3) uint8 RGB → a PNG, complete or not at all.
+
+    Raises:
+        ValueError: another dtype or shape.
+        OSError: the file cannot be written.
+    """
+    grey = image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
+    if not grey and not (image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8):
+        raise ValueError(f"cannot write {image.dtype} of shape {image.shape} as a PNG")
+    with atomic_write(path) as file:
+        Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
+
+
+def overlay(
+    rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], label_set: LabelSet, alpha: float
+) -> npt.NDArray[np.uint8]:
+    """Labels drawn over a picture: (1 − alpha)·rgb + alpha·colour, rounded.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        labels: (H, W) ids; ignored pixels keep the picture.
+        label_set: gives the colours.
+        alpha: 0 shows the picture alone, 1 the colours alone; taken in steps of 1/255.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: alpha is not in [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"overlay opacity must be in [0, 1], got {alpha}")
+    weight = round(alpha * 255)
+    # Integers throughout: at most 255·255 + 127, which fits 16 bits.
+    tint = (label_set.palette.astype(np.uint16) * weight + 127).astype(np.uint16)
+    mixed = np.multiply(rgb, 255 - weight, dtype=np.uint16)
+    mixed += tint.take(labels, axis=0)
+    mixed //= 255
+    blend = mixed.astype(np.uint8)
+    ignored = labels == label_set.ignore_id
+    if ignored.any():
+        blend[ignored] = rgb[ignored]
+    return blend
+
+
+def _open(path: PathLike) -> Image.Image:
+    """The decoded image, its file closed."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise ImageFileError(f"{path} does not exist") from error
+    # Pillow's decoders raise SyntaxError and ValueError too on damaged files.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageFileError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _load_array(path: PathLike) -> npt.NDArray[Any]:
+    """The one array of a .npy or .npz file, never unpickled."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            names = loaded.files
+            name = names[0] if len(names) == 1 else "depth"
+            if name not in names:
+                raise ImageFileError(f"{path} holds {', '.join(names)}; name one of them depth")
+            array: npt.NDArray[Any] = loaded[name]
+            return array
+    except FileNotFoundError as error:
+        raise ImageFileError(f"{path} does not exist") from error
+    except ImageFileError:
+        raise
+    except Exception as error:  # zip, header and dtype errors have no common type
+        raise ImageFileError(f"{path} cannot be read as an array: {error}") from error

@@ -1,0 +1,1 @@
+"""Masks of a data set, their scores, and the report."""

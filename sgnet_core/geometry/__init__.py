@@ -1,0 +1,1 @@
+"""Cameras and what depth says: points, normals, gravity, HHA, registration."""

@@ -1,0 +1,55 @@
+"""Depth images as metres and as 3D points, on the device.
+
+All functions are batched, keep gradients, and take depth as (B, 1, H, W) metres.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DEPTH_RANGE = (1e-3, 1e3)
+"""Metres that count as a measurement, both ends included: wider than any depth camera's range, so
+that only 0, NaN, infinities, negative values and the huge numbers that stand for "nothing" fall
+outside. A sensor's own, narrower limits are an argument of `valid_depth` and `depth_map`, and part
+of a model (`sgnet_core.models.info.ModelInfo.depth_range`)."""
+
+
+def valid_depth(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:
+    """Boolean mask of the pixels that hold a measurement, of the depth's shape.
+
+    NaN, infinite, zero, negative and out-of-range values all mean "no measurement".
+
+    Args:
+        depth: metres, any shape.
+        limits: (nearest, farthest) metres the sensor can measure.
+    """
+    return (depth >= limits[0]) & (depth <= limits[1])
+
+
+def depth_map(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:
+    """(B, 1, H, W) metres with every kind of missing value set to 0."""
+    return torch.where(valid_depth(depth, limits), depth, torch.zeros_like(depth))
+
+
+def point_map(depth: Tensor, intrinsics: Tensor, released: bool = False) -> Tensor:
+    """Back-projection: x = (u − cx)·z/fx, y = (v − cy)·z/fy, z in the optical frame (REP 103).
+
+    Args:
+        depth: (B, 1, H, W) metres.
+        intrinsics: (B, 4) or (1, 4): fx, fy, cx, cy in pixels of this depth image, the centre of
+            the top-left pixel being (0, 0).
+        released: the convention of the released SGNet code, for networks trained with it: the
+            principal point is (W/2, H/2) and pixels count from 1; cx and cy are ignored.
+
+    Returns:
+        (B, 3, H, W) x, y, z in metres; all three are 0 where there is no measurement.
+    """
+    z = depth_map(depth)
+    height, width = z.shape[2:]
+    fx, fy, cx, cy = intrinsics.to(z).view(-1, 4, 1, 1, 1).unbind(1)
+    if released:
+        cx, cy = torch.full_like(cx, width / 2 - 1), torch.full_like(cy, height / 2 - 1)
+    u = torch.arange(width, device=z.device, dtype=z.dtype)
+    v = torch.arange(height, device=z.device, dtype=z.dtype).view(-1, 1)
+    return torch.cat(((u - cx) / fx * z, (v - cy) / fy * z, z), dim=1)

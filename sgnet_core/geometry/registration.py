@@ -1,0 +1,114 @@
+"""Depth of one camera seen from another: re-projection onto the colour image, on the device."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sgnet_core.geometry.lens import Camera
+from sgnet_core.geometry.points import DEPTH_RANGE, valid_depth
+
+_MAX_FOOTPRINT = 32
+"""A depth pixel that would cover more target pixels than this, per axis, lies nearly at the colour
+camera's centre: no surface that the camera can depict."""
+_CHUNK = 1 << 22  # covered pixels at a time, so that memory stays small
+
+
+class DepthRegistration:
+    """Registers depth images to a colour camera; made once per calibration.
+
+    The rule is that of ROS's ``depth_image_proc/register``: each measured pixel is projected into
+    the colour camera, takes the pixel nearest to where it arrives, and the smaller z wins.
+    Up-sampling leaves no grid of holes: a depth pixel is a small square facing its camera, and also
+    takes the pixels of the colour image whose centres lie in the bounding box of the square's
+    projection. (``fill_upsampling_holes`` rounds the box outwards instead, which makes everything
+    near up to a pixel wider.) All rays, of both cameras, go through their lens models.
+
+    Args:
+        depth_camera: of the depth images, w x h.
+        rgb_camera: of the colour image, W x H.
+        depth_to_rgb: (4, 4) float64, takes points of the depth camera's optical frame to the colour
+            camera's, metres.
+        device: on which depth images come.
+    """
+
+    def __init__(
+        self,
+        depth_camera: Camera,
+        rgb_camera: Camera,
+        depth_to_rgb: npt.NDArray[np.float64],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._size = (depth_camera.pinhole.height, depth_camera.pinhole.width)
+        self._rgb = rgb_camera
+        rotation, translation = depth_to_rgb[:3, :3], depth_to_rgb[:3, 3]
+        self._shift = torch.tensor(translation, dtype=torch.float32, device=device)[:, None, None]
+        centres, corners = (
+            torch.einsum(
+                "ij,jhw->ihw",
+                torch.from_numpy(np.ascontiguousarray(rotation, np.float64)),
+                torch.cat((rays, torch.ones_like(rays[:1]))),
+            ).to(device, torch.float32)
+            for rays in (depth_camera.rays(), depth_camera.corner_rays())
+        )
+        height, width = self._size
+        self._centres = centres
+        self._corners = [corners[:, v : v + height, u : u + width] for v in (0, 1) for u in (0, 1)]
+
+    @torch.no_grad()
+    def __call__(self, depth: Tensor) -> Tensor:
+        """Depth as the colour camera sees it.
+
+        Args:
+            depth: (h, w) float32 metres on the device; 0, negative, NaN and infinite = invalid.
+
+        Returns:
+            (H, W) float32 metres along the colour camera's axis, 0 where nothing was projected.
+
+        Raises:
+            ValueError: ``depth`` isn't of the depth camera's size.
+        """
+        if tuple(depth.shape) != self._size:
+            raise ValueError(
+                f"depth is {depth.shape[1]}x{depth.shape[0]}, its intrinsics are for "
+                f"{self._size[1]}x{self._size[0]}"
+            )
+        depth = torch.where(valid_depth(depth), depth, torch.nan)
+        points = self._centres * depth + self._shift
+        nearest = (torch.stack(self._rgb.project(points)) + 0.5).floor()
+        corners = torch.stack(
+            [torch.stack(self._rgb.project(c * depth + self._shift)) for c in self._corners]
+        )
+        # (2, h, w): the first column and row that is covered, and one past the last
+        first = torch.minimum(corners.amin(0).ceil(), nearest)
+        last = torch.maximum(corners.amax(0).ceil(), nearest + 1)
+        usable = (last - first <= _MAX_FOOTPRINT).all(0) & (points[2] >= DEPTH_RANGE[0])
+        camera = self._rgb.pinhole
+        limits = torch.tensor([[camera.width], [camera.height]], device=depth.device)
+        first, last = (
+            edge[:, usable].clamp(min=0).minimum(limits).long() for edge in (first, last)
+        )
+        return _rasterize(first, last, points[2][usable], camera.width, camera.height)
+
+
+def _rasterize(first: Tensor, last: Tensor, z: Tensor, width: int, height: int) -> Tensor:
+    """Boxes (2, N) of columns and rows, half open, at depth z (N,) → the nearest depth, (H, W)."""
+    extent = last - first
+    area = extent[0] * extent[1]
+    ends = area.cumsum(0)
+    cuts = torch.tensor(range(_CHUNK, int(area.sum()), _CHUNK), device=z.device)
+    starts = [0, *torch.searchsorted(ends, cuts).tolist(), len(z)]
+    nearest = torch.full((height * width,), torch.inf, device=z.device)
+    for low, high in itertools.pairwise(starts):
+        box = torch.arange(low, high, device=z.device).repeat_interleave(area[low:high])
+        begins = ends[low:high] - area[low:high]
+        order = torch.arange(len(box), device=z.device) - (begins - begins[:1])[box - low]
+        columns = extent[0, box]
+        down = order // columns
+        pixel = (first[1, box] + down) * width + first[0, box] + order - down * columns
+        nearest.scatter_reduce_(0, pixel, z[box], "amin")
+    return torch.where(nearest.isinf(), 0.0, nearest).view(height, width)

@@ -1,0 +1,1 @@
+"""Numpy frames in, numpy masks out: the Segmenter and its backends."""

@@ -1,0 +1,280 @@
+"""The frames that `sgnet_core.predict` labels: pairs of images, folders of them, and bags."""
+
+from __future__ import annotations
+
+import functools
+import glob
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnet_core.data.datasets.folder import MILLIMETRES, FolderListing, read_camera
+from sgnet_core.data.images import read_depth, read_rgb
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.inference.image_names import (
+    ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
+    DepthFinder,
+    InputError,
+    image_key,
+    kind_of,
+)
+
+BAG_SUFFIXES = (".bag", ".mcap", ".db3")
+
+
+@dataclass(frozen=True)
+class RgbdFrame:
+    """A frame, depth registered to colour.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32 metres; 0, negative, NaN and infinite mean "no measurement".
+        intrinsics: of the images, where they are known.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.float32]
+    intrinsics: Intrinsics | None
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A frame before it is read.
+
+    Attributes:
+        name: usable as the name of a file.
+        read: gives the frame; ValueError, which names the file, where it is damaged.
+    """
+
+    name: str
+    read: Callable[[], RgbdFrame]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Frames in their order.
+
+    Attributes:
+        name: what the user called it.
+        count: of its frames, at most.
+        frames: gives them.
+    """
+
+    name: str
+    count: int
+    frames: Iterable[Unread]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the user says about the camera; it goes before what is found in files.
+
+    Attributes:
+        matrix: fx, fy, cx, cy in pixels of the images.
+        depth_scale: metres per unit of integer depth images.
+    """
+
+    matrix: tuple[float, float, float, float] | None = None
+    depth_scale: float | None = None
+
+    def read(self, rgb: Path, depth: Path, camera: Path | None = None) -> RgbdFrame:
+        """The frame in two files, with the camera in a third if there is one."""
+        found = read_camera(camera) if camera is not None else None
+        scale = self.depth_scale or (found.depth_scale if found else MILLIMETRES)
+        image, metres = read_rgb(rgb), read_depth(depth, scale)
+        height, width = image.shape[:2]
+        if metres.shape != (height, width):
+            raise InputError(
+                f"{rgb}, {depth}: rgb is {width}x{height} but depth is "
+                f"{metres.shape[1]}x{metres.shape[0]}: depth must be registered to the colour image"
+            )
+        intrinsics = found.intrinsics if found else None
+        if self.matrix is not None:
+            intrinsics = Intrinsics(*self.matrix, width, height)
+        elif intrinsics and (intrinsics.width, intrinsics.height) != (width, height):
+            raise InputError(
+                f"{camera} is of {intrinsics.width}x{intrinsics.height} images, "
+                f"but {rgb} is {width}x{height}"
+            )
+        return RgbdFrame(image, metres, intrinsics)
+
+
+def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
+    """Bags, folders, images and globs, as they are named on the command line.
+
+    A folder with ``rgb`` and ``depth`` in it is a plain folder
+    (`sgnet_core.data.datasets.folder`), of which labels and classes are not needed.
+    Other folders, images and globs are colour images whose depth
+    images lie beside them, or in a folder beside theirs: `DepthFinder`.
+
+    Raises:
+        InputError: a name fits nothing, or holds no frames.
+    """
+    inputs: list[Input] = []
+    images: list[Path] = []
+    for path in [path for name in names for path in expanded(name)]:
+        if _is_bag(path):
+            inputs.append(_bag(path, calibration))
+        elif path.is_dir() and all((path / kind).is_dir() for kind in ("rgb", "depth")):
+            inputs.append(_plain_folder(path, calibration))
+        elif path.is_dir():
+            found = [p for p in sorted(path.iterdir()) if kind_of(p) == "color"]
+            if not found:
+                raise InputError(
+                    f"{path} holds neither colour images, nor a bag, nor folders rgb and depth"
+                )
+            images += found
+        else:
+            images.append(path)
+    if images:
+        inputs.append(_images(images, calibration))
+    return inputs
+
+
+def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
+    """Colour and depth images that are named apart, each a folder or a glob, paired by name.
+
+    Raises:
+        InputError: nothing is found, or two have one name.
+    """
+    suffixes = {rgb: IMAGE_SUFFIXES, depth: IMAGE_SUFFIXES + ARRAY_SUFFIXES}
+    found: dict[str, dict[str, Path]] = {}
+    for name, wanted in suffixes.items():
+        found[name] = {}
+        for path in _files(expanded(name)):
+            if path.suffix.lower() in wanted:
+                other = found[name].setdefault(image_key(path), path)
+                if other != path:
+                    raise InputError(f"{other} and {path} have one name: {image_key(path)!r}")
+        if not found[name]:
+            raise InputError(f"{name} holds no images")
+    hint = f"an image of that name in {depth}"
+    pairs = [(path, found[depth].get(key), hint) for key, path in found[rgb].items()]
+    return _pairs(rgb, pairs, calibration)
+
+
+def expanded(name: str) -> list[Path]:
+    """The path of that name, or those that a glob (``*``, ``?``, ``[…]``, ``**``) matches.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return [path]
+    if not glob.has_magic(name):
+        raise InputError(f"{name} does not exist")
+    found = sorted(glob.glob(str(path), recursive=True))
+    if not found:
+        raise InputError(f"{name} matches no file")
+    return [Path(match) for match in found]
+
+
+def _images(paths: Sequence[Path], calibration: Calibration) -> Input:
+    """The colour images among the paths, with their depth images."""
+    colors = [path for path in dict.fromkeys(paths) if kind_of(path) == "color"]
+    if not colors:
+        raise InputError(f"{paths[0]} is no colour image: name that, its depth is found beside it")
+    finder = DepthFinder()
+    pairs = [
+        (path, finder.find(path), "NAME.depth.png beside NAME.rgb.png, depth/NAME.png beside rgb/")
+        for path in colors
+    ]
+    return _pairs(str(colors[0].parent), pairs, calibration)
+
+
+def _pairs(
+    name: str, pairs: Sequence[tuple[Path, Path | None, str]], calibration: Calibration
+) -> Input:
+    """Colour, depth if there is one, and what was looked for."""
+
+    def reader(rgb: Path, depth: Path | None, wanted: str) -> Callable[[], RgbdFrame]:
+        def read() -> RgbdFrame:
+            if depth is None:
+                raise InputError(f"{rgb} has no depth image ({wanted})")
+            return calibration.read(rgb, depth)
+
+        return read
+
+    if all(depth is None for _, depth, _ in pairs):
+        raise InputError(f"{pairs[0][0]} has no depth image ({pairs[0][2]})")
+    frames = [Unread(image_key(pair[0]) or pair[0].stem, reader(*pair)) for pair in pairs]
+    return Input(name, len(frames), frames)
+
+
+def _plain_folder(folder: Path, calibration: Calibration) -> Input:
+    listing = FolderListing.of(folder)
+    if not listing.rgb:
+        raise InputError(f"{folder / 'rgb'} holds no images")
+
+    def reader(name: str) -> Callable[[], RgbdFrame]:
+        def read() -> RgbdFrame:
+            files = listing.rgb[name], listing.depth.get(name, [])
+            if len(files[1]) != 1 or len(files[0]) != 1:
+                raise InputError(
+                    f"{files[0][0]} needs one depth image of its name in {folder / 'depth'}, "
+                    f"and to be the only image of its name"
+                )
+            camera = listing.cameras[name][0] if name in listing.cameras else listing.camera
+            return calibration.read(files[0][0], files[1][0], camera)
+
+        return read
+
+    return Input(str(folder), len(listing.rgb), [Unread(n, reader(n)) for n in listing.rgb])
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files, and those in the folders, among the paths; hidden ones are not looked at."""
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        yield from (file for file in inside if file.is_file() and not file.name.startswith("."))
+
+
+def _is_bag(path: Path) -> bool:
+    """By suffix; folders of rosbag2 by what is in them."""
+    if path.is_dir():
+        return any(p.suffix in BAG_SUFFIXES or p.name == "metadata.yaml" for p in path.iterdir())
+    return path.suffix in BAG_SUFFIXES
+
+
+def _bag(path: Path, calibration: Calibration) -> Input:
+    """A recording, read by `sgnet_ros`, which reads them without ROS.
+
+    It is imported when it is needed: the library does not depend on it.
+
+    Raises:
+        InputError: it cannot be read, or what it takes to read it is not installed.
+    """
+    if calibration.depth_scale is not None:
+        raise InputError(f"{path}: --depth-scale is for images; a bag says itself what it holds")
+    try:
+        from sgnet_ros.recordings.bag_source import BagSource
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path}: bags need {error.name}: pip install 'sgnet_ros[bags]'"
+        ) from error
+    source = BagSource(path)
+
+    def frame(recorded: Any) -> RgbdFrame:
+        height, width = recorded.rgb.shape[:2]
+        camera = recorded.intrinsics
+        if calibration.matrix is not None:
+            camera = Intrinsics(*calibration.matrix, width, height)
+        return RgbdFrame(recorded.rgb, recorded.depth.astype(np.float32) / 1000, camera)
+
+    def damaged(error: ValueError) -> RgbdFrame:
+        raise error
+
+    def frames() -> Iterator[Unread]:
+        try:
+            for index, recorded in enumerate(source):
+                yield Unread(f"{path.stem}_{index:06d}", functools.partial(frame, recorded))
+        except ValueError as error:  # a damaged image, with which the bag ends
+            yield Unread(f"{path.stem}_rest", functools.partial(damaged, error))
+
+    return Input(str(path), source.count or 0, frames())

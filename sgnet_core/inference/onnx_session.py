@@ -1,0 +1,111 @@
+"""Opens exported models in ONNX Runtime: on the CPU, or on a GPU by TensorRT or CUDA."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sgnet_core.models.model_file import ModelFileError
+
+INSTALL = "pip install 'sgnet_ros[onnx]'"
+GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+"""The best first: what one does not know goes to the next, and what is left to the CPU."""
+
+_CPU = "CPUExecutionProvider"
+_log = logging.getLogger(__name__)
+
+
+def open_session(
+    path: str | os.PathLike[str], device: torch.device, half: bool
+) -> tuple[Any, Mapping[str, str]]:
+    """A session that computes a model's logits, and the model's metadata.
+
+    Args:
+        path: of an ``.onnx`` file of `sgnet_core.export`.
+        device: a GPU takes an ONNX Runtime that is built for it. TensorRT compiles the network
+            for every new size of the input, which takes minutes, and keeps the result in
+            `engine_folder`.
+        half: TensorRT may compute in fp16.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or ONNX Runtime is missing, too old for the
+            file, or cannot use the device; the message names the file and the remedy.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise ModelFileError(f"{path}: needs {error.name}: {INSTALL}") from error
+    if not os.path.isfile(path):
+        raise ModelFileError(f"{path}: does not exist; name a model file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    # Threads that wait in a loop, theirs and PyTorch's, would take the cores from each other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = providers(path, device, half, onnxruntime.get_available_providers())
+    try:
+        model = onnx.load(path, load_external_data=False)
+        if any(node.op_type == "EPContext" for node in model.graph.node):
+            raise ValueError("holds compiled code, which is not run")
+        # The labels are made by `Segmenter`, at the camera's size. Without that output ONNX Runtime
+        # drops the graph's own upsampling and argmax, which it would compute unasked.
+        for output in list(model.graph.output):
+            if output.name != "logits":
+                model.graph.output.remove(output)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+    except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        version = onnxruntime.__version__
+        raise ModelFileError(
+            f"{path}: damaged, not an ONNX model, or too new for ONNX Runtime {version} "
+            f"({INSTALL}): {error}"
+        ) from error
+    found = session.get_providers()[0]
+    if found == _CPU and device.type != "cpu":
+        raise ModelFileError(
+            f"{path}: ONNX Runtime {onnxruntime.__version__} could not start {wanted[0][0]}: its "
+            "CUDA and TensorRT must be those that it was built for; device cpu goes without"
+        )
+    if device.type != "cpu":
+        _log.info("%s on %s: ONNX Runtime, %s", path, device, found)
+    return session, {entry.key: entry.value for entry in model.metadata_props}
+
+
+def providers(
+    path: str | os.PathLike[str], device: torch.device, half: bool, available: list[str]
+) -> list[tuple[str, dict[str, object]]]:
+    """What runs a model, in ONNX Runtime's terms.
+
+    Raises:
+        ModelFileError: none of the available ones runs on the device.
+    """
+    if device.type == "cpu":
+        return [(_CPU, {})]
+    index = device.index or 0
+    settings: dict[str, dict[str, object]] = {
+        "TensorrtExecutionProvider": {
+            "device_id": index,
+            "trt_fp16_enable": half,
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(engine_folder()),
+        },
+        "CUDAExecutionProvider": {"device_id": index},
+    }
+    chosen = [(name, settings[name]) for name in GPU_PROVIDERS if name in available]
+    if not chosen:
+        raise ModelFileError(
+            f"{path}: this ONNX Runtime runs on the CPU alone: use device auto or cpu, or install "
+            "onnxruntime-gpu (on a Jetson: NVIDIA's build) in its place"
+        )
+    return [*chosen, (_CPU, {})]
+
+
+def engine_folder() -> Path:
+    """Where TensorRT's compiled networks are kept: ``$XDG_CACHE_HOME/sgnet/tensorrt``."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "sgnet", "tensorrt")

@@ -1,0 +1,360 @@
+"""Inference: numpy frames in, numpy masks out, everything between on the device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sgnet_core.data.images import overlay as draw_overlay
+from sgnet_core.geometry.holes import HolePolicy
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
+from sgnet_core.inference.cuda_graph import CudaGraphs
+from sgnet_core.inference.onnx_backend import OnnxNetwork
+from sgnet_core.inference.stage_clock import StageClock
+from sgnet_core.inference.transfer import to_device, to_host
+from sgnet_core.inference.upsampling import best_by_rows, best_labels
+from sgnet_core.models.fusion import fuse
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.model_file import default_model_path, load_model
+from sgnet_core.models.precision import cast, pick_precision
+from sgnet_core.models.preprocess import network_input, usable_depth
+from sgnet_core.models.sgnet import SGNet
+from sgnet_core.models.views import input_size, mean_scores, rescaled, resize_images
+
+BACKENDS = ("auto", "torch", "onnx")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one frame, at the size (H, W) of its image.
+
+    Attributes:
+        labels: (H, W) uint8 class ids, 0..C-1.
+        confidence: (H, W) uint8, the label's softmax probability times 255, or None.
+        scores: (C, H, W) float32 logits, averaged over the scales, or None.
+        overlay: (H, W, 3) uint8 RGB, labels drawn over the image, or None.
+        stages_ms: milliseconds of "preprocess", "network" and "postprocess"; on a GPU labels are
+            found within "network", and "postprocess" brings them to the host.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.uint8] | None
+    scores: npt.NDArray[np.float32] | None
+    overlay: npt.NDArray[np.uint8] | None
+    stages_ms: dict[str, float]
+
+
+class Segmenter:
+    """A network ready to label frames. One frame at a time: use it from one thread.
+
+    Args:
+        model: a network (which stays as it is: a fused copy runs), or the path of a model file,
+            ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
+        precision: of the network: "fp32", "fp16" (GPU only), "bf16" (fast on processors that
+            multiply it, `multiplies_bf16`; torch backend only), or "auto": fp16 on a GPU, else
+            fp32.
+        backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files: on the CPU, or by TensorRT
+            or CUDA on the GPU that ``device`` names); "auto" takes the one that the model file is
+            made for.
+
+    Raises:
+        ModelFileError: the model file cannot be used.
+        ValueError: an unknown device, precision or backend, or one that this machine lacks or the
+            model file is not made for.
+    """
+
+    model: SGNet | OnnxNetwork
+
+    def __init__(
+        self,
+        model: SGNet | str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        path = None if isinstance(model, SGNet) else model or default_model_path()
+        self.backend = _pick_backend(backend, path)
+        if self.backend == "onnx" and device == "auto":
+            device = "cpu"
+        self.device = pick_device(device)
+        dtype = pick_precision(precision, self.device)
+        self._graphs: CudaGraphs | None = None
+        if path is not None and self.backend == "onnx":
+            if dtype == torch.bfloat16:
+                raise ValueError("precision bf16 needs a .safetensors model and the torch backend")
+            self.model = OnnxNetwork(path, self.device, half=dtype == torch.float16)
+            return
+        if not isinstance(model, SGNet):
+            assert path is not None
+            model = load_model(path)
+        fused = cast(fuse(model), dtype).to(self.device)
+        # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
+        self.model = fused.to(memory_format=torch.channels_last)
+        if self.device.type == "cuda":  # no method: nothing may keep the segmenter itself alive
+            self._graphs = CudaGraphs(partial(_answer, self.model))
+
+    @property
+    def info(self) -> ModelInfo:
+        """Of the model: its name, classes, normalisation and training record."""
+        return self.model.info
+
+    @property
+    def labels(self) -> LabelSet:
+        """The classes that masks are made of."""
+        return self.model.info.labels
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Segments an empty frame, so that the first real one does not pay for set-up."""
+        self.segment(
+            np.zeros((height, width, 3), np.uint8),
+            np.ones((height, width), np.float32),
+            Intrinsics.from_fov(width, height, 60),
+        )
+
+    def segment(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any] | Tensor,
+        intrinsics: Intrinsics | None = None,
+        *,
+        depth_scale: float = 0.001,
+        up: Sequence[float] | None = None,
+        holes: HolePolicy | None = None,
+        confidence: bool = False,
+        scores: bool = False,
+        overlay: float | None = None,
+        scales: Sequence[float] = (1.0,),
+    ) -> Prediction:
+        """Labels every pixel of one frame.
+
+        Args:
+            rgb: (H, W, 3) uint8 RGB, any size.
+            depth: (H, W), registered to the colour image: floating-point metres, or integers
+                times ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor
+                is taken as `metres` gives it.
+            intrinsics: of the images; needed by models steered by 3D coordinates or HHA.
+            depth_scale: metres per unit of integer depth.
+            up: x, y, z of a vector against gravity in the camera frame (x right, y down, z
+                forward), of an IMU for instance, for models steered by HHA; None estimates it.
+            holes: how pixels without a measurement are filled (`sgnet_core.geometry.holes`) at
+                the network's input size, before the network sees them; None does as the model
+                was trained.
+            confidence, scores: also compute these parts of the `Prediction`.
+            overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
+            scales: factors of the network's input size; the scores of several are averaged.
+
+        Raises:
+            ValueError: an image of the wrong type, sizes that differ, missing intrinsics, an up
+                that is no direction, a scale that is not positive (or, with the onnx backend, not
+                1), or an opacity outside [0, 1].
+            RuntimeError: the network gave NaN or infinite scores.
+        """
+        size = _check_frame(rgb, depth)
+        if not scales or not all(np.isfinite(s) and s > 0 for s in scales):
+            raise ValueError(f"scales must be positive numbers, got {scales}")
+        if isinstance(self.model, OnnxNetwork) and tuple(scales) != (1.0,):
+            raise ValueError("scales other than 1 need a .safetensors model and the torch backend")
+        clock = StageClock(self.device)
+        with torch.inference_mode():
+            frame = self.resized(rgb, depth, intrinsics, depth_scale)
+            inputs = self._inputs(*frame, self._direction(up), holes, scales)
+            clock.mark("preprocess")
+            if self._graphs is not None:
+                answer = self._graphs(*inputs, size=size, confidence=confidence, scores=scores)
+                clock.mark("network")
+            else:
+                raw = _logits(self.model, *inputs)
+                clock.mark("network")
+                answer = _decide(raw, size, confidence, scores)
+            finite, labels, sure, values = (
+                None if tensor is None else tensor.numpy() for tensor in to_host(answer)
+            )
+        assert finite is not None and labels is not None
+        if not finite:
+            raise RuntimeError(
+                "the network gave NaN or infinite scores: use precision fp32, or another model"
+            )
+        drawn = None if overlay is None else draw_overlay(rgb, labels, self.labels, overlay)
+        clock.mark("postprocess")
+        return Prediction(labels, sure, values, drawn, clock.stages_ms())
+
+    def preprocess(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any] | Tensor,
+        intrinsics: Intrinsics | None = None,
+        depth_scale: float = 0.001,
+        *,
+        up: Sequence[float] | None = None,
+        holes: HolePolicy | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's input for one frame, at the model's input height.
+
+        Args:
+            rgb, depth, intrinsics, depth_scale, up, holes: as in `segment`.
+
+        Returns:
+            (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
+            the device; None as the latter for a network without one.
+        """
+        frame = self.resized(rgb, depth, intrinsics, depth_scale)
+        kind, direction = self.model.config.spatial, self._direction(up)
+        return network_input(kind, self.info, *frame, direction, holes)
+
+    def _direction(self, up: Sequence[float] | None) -> Tensor | None:
+        """(1, 3) on the device; ValueError where it is no direction."""
+        if up is None:
+            return None
+        vector = np.asarray(up, np.float32)
+        if vector.shape != (3,) or not np.isfinite(vector).all() or not vector.any():
+            raise ValueError(f"up must be three finite numbers that are not all 0, got {up}")
+        return torch.from_numpy(vector).to(self.device)[None]
+
+    def metres(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
+        """Depth as `segment` takes it → (H, W) float32 metres on the device."""
+        if isinstance(depth, Tensor):
+            return depth
+        metres = to_device(depth, self.device).float()
+        return metres if depth.dtype.kind == "f" else metres * depth_scale
+
+    def resized(
+        self,
+        rgb: npt.NDArray[np.uint8],
+        depth: npt.NDArray[Any] | Tensor,
+        intrinsics: Intrinsics | None = None,
+        depth_scale: float = 0.001,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A frame at the model's input height.
+
+        Args:
+            rgb, depth, intrinsics, depth_scale: as in `segment`.
+
+        Returns:
+            (1, 3, h, w) RGB 0..255, bytes on the CPU; (1, 1, h, w) float32 metres as measured; and
+            (1, 4) fx, fy, cx, cy for a model that needs them, else None.
+        """
+        height, width = rgb.shape[:2]
+        size = input_size(height, width, self.info.input_height)
+        image = to_device(rgb, self.device).permute(2, 0, 1)[None]
+        metres = self.metres(depth, depth_scale)[None, None]
+        image, metres = resize_images(image, metres, size)
+        camera = None
+        if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
+            if (intrinsics.height, intrinsics.width) != (height, width):
+                raise ValueError(
+                    f"the intrinsics are of a {intrinsics.width}x{intrinsics.height} image, "
+                    f"the frame is {width}x{height}: use `Intrinsics.resized` or `cropped`"
+                )
+            camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
+        return image, metres, camera
+
+    def _inputs(
+        self,
+        image: Tensor,
+        metres: Tensor,
+        camera: Tensor | None,
+        up: Tensor | None,
+        holes: HolePolicy | None,
+        scales: Sequence[float],
+    ) -> tuple[Tensor | None, ...]:
+        """What `_logits` takes: a frame for ONNX Runtime, or image and spatial of every scale."""
+        if isinstance(self.model, OnnxNetwork):
+            return image, usable_depth(self.info, metres, image, holes), camera, up
+        kind = self.model.config.spatial
+        views = network_input(kind, self.info, image, metres, camera, up, holes)
+        return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
+
+
+def _answer(
+    network: SGNet,
+    *inputs: Tensor | None,
+    size: tuple[int, int],
+    confidence: bool,
+    scores: bool,
+) -> tuple[Tensor | None, ...]:
+    return _decide(_logits(network, *inputs), size, confidence, scores)
+
+
+def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor]:
+    """(C, h, w) float32 logits of every scale, from `Segmenter._inputs`."""
+    if isinstance(network, OnnxNetwork):
+        picture, metres, camera, direction = inputs
+        assert picture is not None and metres is not None
+        return [network.logits(picture, metres, camera, direction)[0]]
+    dtype = next(network.parameters()).dtype
+    raw = []
+    for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
+        assert image is not None
+        guide = spatial
+        if spatial is not None and not network.config.projector:
+            guide = spatial.to(dtype)  # a projector reads float32
+        raw.append(network(image.to(dtype), guide).logits[0].float())
+    return raw
+
+
+def _decide(
+    raw: Sequence[Tensor], size: tuple[int, int], confidence: bool, scores: bool
+) -> tuple[Tensor | None, ...]:
+    """The logits of every scale → whether all are finite, labels, confidence, mean scores."""
+    finite = torch.stack([logits.isfinite().all() for logits in raw]).all()
+    if not (scores or len(raw) > 1):
+        return finite, *best_labels(raw[0], size, confidence), None
+    mean = mean_scores(raw, size)
+    return finite, *best_by_rows(mean, size, confidence), mean if scores else None
+
+
+def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
+    """ "torch" or "onnx" for a model file, or for a network in memory (None)."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {backend!r}")
+    made_for = "onnx" if path is not None and os.fspath(path).endswith(".onnx") else "torch"
+    if backend not in ("auto", made_for):
+        name = "a network in memory" if path is None else os.fspath(path)
+        remedy = "give the .safetensors file that it was exported from"
+        if made_for == "torch":
+            remedy = "export it with python -m sgnet_core.export and give the .onnx file"
+        raise ValueError(f"{name} is not made for backend {backend}: {remedy}")
+    return made_for
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The device of that name; "auto" is a GPU if there is one. ValueError where there is none."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is auto, cpu, cuda or cuda:N; got {device!r}") from error
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"this machine has no device {device}: use auto or cpu")
+    return picked
+
+
+def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tuple[int, int]:
+    """(H, W) of a frame; ValueError where it is none."""
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+        raise ValueError(f"rgb must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    if isinstance(depth, Tensor):
+        numbers = depth.dtype == torch.float32
+    else:
+        numbers = depth.dtype.kind in "fiu"
+    if depth.ndim != 2 or not numbers:
+        raise ValueError(f"depth must be (H, W) numbers, got {depth.shape} {depth.dtype}")
+    height, width = rgb.shape[:2]
+    if tuple(depth.shape) != (height, width):
+        raise ValueError(
+            f"rgb is {width}x{height} but depth is {depth.shape[1]}x{depth.shape[0]}: "
+            "depth must be registered to the colour image"
+        )
+    return height, width

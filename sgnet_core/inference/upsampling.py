@@ -1,0 +1,220 @@
+"""From class scores at the network's stride to a mask at the image's size.
+
+Bilinear with corners aligned, as the published evaluation does it. At 480x640 and 40 classes the
+upsampled scores are 49 MB, of which a mask keeps 0.3: on the CPU the mask is found cell by cell
+from the scores around it, leaving out the classes that cannot win there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sgnet_core.ops.resize import resize_maps
+
+Mask = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
+
+NEGLIGIBLE = 12.0
+"""A score that far below the best adds less than 1e-5 to the softmax's denominator."""
+
+PIXELS_AT_ONCE = 1 << 16
+"""Pixels whose scores are held together on the CPU: they stay in the cache."""
+
+VALUES_AT_ONCE = 1 << 26
+"""Upsampled scores held together on other devices (256 MiB)."""
+
+
+def best_labels(
+    scores: Tensor, size: tuple[int, int], confidence: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """The winning class of every pixel of the upsampled scores.
+
+    Args:
+        scores: (C, h, w) float32 logits, C ≤ 255, on any device.
+        size: (H, W) of the mask.
+        confidence: also return how sure the winner is.
+
+    Returns:
+        (H, W) uint8 class ids, the lowest among equals; and the winner's softmax probability
+        times 255, rounded, (H, W) uint8, or None. Both on the scores' device, for which nothing
+        waits.
+    """
+    if scores.device.type == "cpu":
+        labels, sure = best_by_cell(scores, size, confidence)
+        return torch.from_numpy(labels), None if sure is None else torch.from_numpy(sure)
+    if scores.is_cuda:
+        from sgnet_core.ops.triton_support import fused_runs_on  # loads torch's compiler
+
+        if fused_runs_on(scores.device):
+            from sgnet_core.ops.triton_argmax import best_labels_fused  # needs Triton
+
+            return best_labels_fused(scores, size, confidence)
+    return best_by_rows(scores, size, confidence)
+
+
+def best_by_rows(
+    scores: Tensor, size: tuple[int, int], confidence: bool
+) -> tuple[Tensor, Tensor | None]:
+    """`best_labels` from all classes at every pixel, some rows at a time."""
+    height, width = size
+    last = scores.shape[1] - 1
+    wide = resize_maps(scores[None], (last + 1, width))[0]  # (C, h, W)
+    position = torch.arange(height, device=scores.device) * (last / max(height - 1, 1))
+    labels = torch.empty(size, dtype=torch.uint8, device=scores.device)
+    sure = torch.empty_like(labels) if confidence else None
+    rows = max(1, VALUES_AT_ONCE // (len(scores) * width))
+    for part in (slice(start, start + rows) for start in range(0, height, rows)):
+        low = position[part].long().clamp(max=last)
+        fraction = (position[part] - low)[:, None]
+        values = torch.lerp(wide[:, low], wide[:, (low + 1).clamp(max=last)], fraction)
+        best, labels[part] = values.max(dim=0)
+        if sure is not None:
+            sure[part] = ((best - values.logsumexp(dim=0)).exp() * 255).round()
+    return labels, sure
+
+
+def best_by_cell(
+    scores: Tensor, size: tuple[int, int], confidence: bool
+) -> tuple[Mask, Mask | None]:
+    """`best_labels` on the CPU, as arrays: only the classes that can win between four scores.
+
+    Between neighbours a bilinear value lies between the least and the greatest of the four, so a
+    class whose greatest is below another's least is beaten in the whole cell. One class is left in
+    most cells.
+    """
+    corners = scores.numpy()
+    # One row or column of scores is the same as two equal ones.
+    corners = np.pad(corners, ((0, 0), *((0, int(n == 1)) for n in corners.shape[1:])), "edge")
+    y, x = Axis.between(corners.shape[1], size[0]), Axis.between(corners.shape[2], size[1])
+    greatest = _over_cells(np.maximum, corners)
+    bar = _over_cells(np.minimum, corners).max(axis=0)  # (h − 1, w − 1)
+    bar -= np.float32(1e-5) * np.abs(corners).max()  # rounding
+    can_win = greatest >= bar
+    counts = greatest >= bar - np.float32(NEGLIGIBLE) if confidence else can_win
+    only = can_win.argmax(axis=0).astype(np.uint8)
+    labels = only.repeat(y.sizes, axis=0).repeat(x.sizes, axis=1)
+    sure = np.full(size, 255, np.uint8) if confidence else None
+    count = counts.sum(axis=0)
+    row, column = np.nonzero((count > 1) & (y.sizes[:, None] > 0) & (x.sizes > 0))
+    order = np.argsort(-count[row, column], kind="stable")
+    row, column = row[order], column[order]
+    step = max(1, PIXELS_AT_ONCE // (y.index.shape[1] * x.index.shape[1]))
+    for part in (slice(start, start + step) for start in range(0, len(row), step)):
+        i, j = row[part], column[part]
+        cells = Cells(corners, can_win[:, i, j], counts[:, i, j], y, x, i, j)
+        where = (y.index[i, :, None], x.index[j, None, :])
+        best, labels[where] = cells.winners()
+        if sure is not None:
+            sure[where] = np.rint(255 / cells.exp_sum(best))
+    return labels, sure
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The pixels of one image axis, grouped by the pair of scores that they lie between.
+
+    Attributes:
+        sizes: (n,) pixels of every group, 0 where the image is smaller than the scores.
+        index: (n, p) pixels of every group; short groups repeat their last one.
+        fraction: (n, p) float32 position of those between the two scores.
+    """
+
+    sizes: Ints
+    index: Ints
+    fraction: Floats
+
+    @classmethod
+    def between(cls, scores: int, pixels: int) -> Axis:
+        """``pixels`` over ``scores`` ≥ 2 with corners aligned: scores − 1 groups."""
+        position = np.arange(pixels) * ((scores - 1) / max(pixels - 1, 1))
+        group = np.minimum(position.astype(np.intp), scores - 2)
+        sizes = np.bincount(group, minlength=scores - 1)
+        ends = sizes.cumsum()
+        index = (ends - sizes)[:, None] + np.arange(sizes.max())
+        index = np.minimum(index, np.maximum(ends - 1, 0)[:, None])
+        fraction = position[index] - np.arange(scores - 1)[:, None]
+        return cls(sizes, index, fraction.astype(np.float32))
+
+
+class Cells:
+    """Cells in which more than one class counts, those with most such classes first.
+
+    Args:
+        corners: (C, h, w) scores.
+        can_win, counts: (C, N) the classes that can win in each cell, and, those included, the
+            classes that count for the confidence.
+        y, x: the axes of the image.
+        row, column: (N,) the cells.
+    """
+
+    def __init__(
+        self,
+        corners: Floats,
+        can_win: Bools,
+        counts: Bools,
+        y: Axis,
+        x: Axis,
+        row: Ints,
+        column: Ints,
+    ) -> None:
+        # Possible winners, then the others that count; each in ascending order.
+        order = 2 - can_win.astype(np.int8) - counts
+        self.classes = np.argsort(order, axis=0, kind="stable")
+        self.ranks = can_win.sum(axis=0).max()
+        self.count = counts.sum(axis=0)
+        self.corners = corners
+        self.row, self.column = row, column
+        self.down, self.right = y.fraction[row, :, None], x.fraction[column, None, :]
+
+    def winners(self) -> tuple[Floats, Mask]:
+        """The greatest score and its class at every pixel of the cells, both (N, p, q)."""
+        classes = self.classes.astype(np.uint8)[:, :, None, None]
+        best = self._values(0, len(self.row))
+        labels = np.empty(best.shape, np.uint8)
+        labels[:] = classes[0]
+        for rank in range(1, self.ranks):
+            n = self._with_rank(rank)
+            values = self._values(rank, n)
+            better = values > best[:n]
+            np.maximum(best[:n], values, out=best[:n])
+            np.copyto(labels[:n], classes[rank, :n], where=better)
+        return best, labels
+
+    def exp_sum(self, best: Floats) -> Floats:
+        """Σ exp(score − best) over the classes that count, (N, p, q)."""
+        total = np.zeros_like(best)
+        for rank in range(self.count[0]):
+            n = self._with_rank(rank)
+            values = self._values(rank, n)
+            values -= best[:n]
+            total[:n] += np.exp(values, out=values)
+        return total
+
+    def _with_rank(self, rank: int) -> int:
+        """How many cells, from the first, have a class of that rank."""
+        return int(np.searchsorted(-self.count, -rank))
+
+    def _values(self, rank: int, n: int) -> Floats:
+        """(n, p, q) bilinear scores of the classes of one rank in the first n cells."""
+        c, i, j = self.classes[rank, :n], self.row[:n], self.column[:n]
+        right, down = self.right[:n], self.down[:n]
+        a, b = (self.corners[c, i + k, j][:, None, None] for k in (0, 1))
+        top = a + right * (self.corners[c, i, j + 1][:, None, None] - a)  # (n, 1, q)
+        drop = b + right * (self.corners[c, i + 1, j + 1][:, None, None] - b) - top
+        values: Floats = down * drop
+        values += top
+        return values
+
+
+def _over_cells(extreme: np.ufunc, corners: Floats) -> Floats:
+    """(C, h, w) → (C, h − 1, w − 1), the extreme of the four corners of every cell."""
+    rows = extreme(corners[:, 1:], corners[:, :-1])
+    result: Floats = extreme(rows[:, :, 1:], rows[:, :, :-1])
+    return result

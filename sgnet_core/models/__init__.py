@@ -1,0 +1,1 @@
+"""The network: S-Conv, trunk, heads, labels, and the files that hold a model."""

@@ -1,0 +1,121 @@
+"""A copy of a network for inference: the same scores from fewer operations.
+
+Batch norm in evaluation is one factor and one summand per channel, which the convolution before it
+can carry. The weight generator of S-Conv is two linear maps in a row, so it is one.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sgnet_core.models.dcn import DCNv2
+from sgnet_core.models.resnet import BasicBlock, Bottleneck
+from sgnet_core.models.sconv import KERNEL, POSITIONS, SConv2d, WeightGenerator
+from sgnet_core.ops.deform import Taps, fused_conv, uses_fused
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@torch.no_grad()
+def fuse(model: Module) -> Module:
+    """A fused copy in evaluation mode; the model itself stays as it is.
+
+    Scores equal the model's own up to rounding (1e-4). The copy cannot be trained or saved.
+
+    Args:
+        model: an `SGNet` or a part of one, in any mode, on any device.
+    """
+    fused = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in fused.modules():
+        if isinstance(module, nn.Sequential):
+            _fold_neighbours(module)
+        elif isinstance(module, BasicBlock | Bottleneck):
+            for index in range(1, 4 if isinstance(module, Bottleneck) else 3):
+                norm = module.get_submodule(f"bn{index}")
+                module.add_module(f"bn{index}", _folded(getattr(module, f"conv{index}"), norm))
+        elif isinstance(module, SConv2d) and isinstance(module.weight_generator, WeightGenerator):
+            generator = LinearWeightGenerator(module.weight_generator)
+            module.add_module("weight_generator", generator)
+    return fused
+
+
+def _fold_neighbours(layers: nn.Sequential) -> None:
+    for i in range(len(layers) - 1):
+        conv, norm = layers[i], layers[i + 1]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[i + 1] = _folded(conv, norm)
+
+
+def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
+    """Moves a batch norm into the convolution before it; returns what takes the norm's place."""
+    assert isinstance(conv, nn.Conv2d | SConv2d | DCNv2) and isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None and norm.running_mean is not None
+    # In double precision: what is folded is rounded once.
+    factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    bias = torch.zeros_like(factor) if conv.bias is None else conv.bias.double()
+    bias = (bias - norm.running_mean.double()) * factor + norm.bias.double()
+    weight = conv.weight.double() * factor.view(-1, 1, 1, 1)
+    conv.weight = nn.Parameter(weight.to(conv.weight), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(conv.weight), requires_grad=False)
+    return nn.Identity()
+
+
+class LinearWeightGenerator(nn.Module):
+    """`WeightGenerator` as one deformable 3x3 convolution, 64 → 9, before its sigmoid.
+
+    That convolution goes the other way round. Bilinear sampling and the kernel are both linear,
+    so each kernel position first maps all of S' to its nine channels, which are then sampled and
+    summed: 9 channels per position to sample in place of 64, and no matrix product after it.
+    """
+
+    def __init__(self, generator: WeightGenerator) -> None:
+        super().__init__()
+        self.stride = generator.stride
+        outer, inner = generator.to_mask.weight.double(), generator.gather.double()
+        kernel = torch.einsum("om,mcyx->yxoc", outer[:, :, 0, 0], inner).to(generator.gather)
+        kernel = kernel.reshape(POSITIONS * POSITIONS, -1, 1, 1)  # position, then output
+        self.kernel = nn.Parameter(kernel, requires_grad=False)
+        assert generator.to_mask.bias is not None
+        self.bias = nn.Parameter(generator.to_mask.bias.clone(), requires_grad=False)
+
+    def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
+        """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
+        if taps is None and uses_fused(projected):
+            weight = self.kernel.view(KERNEL, KERNEL, POSITIONS, -1).permute(2, 3, 0, 1)
+            return fused_conv(projected, offset, weight, None, self.bias, self.stride, sigmoid=True)
+        mapped = F.conv2d(projected, self.kernel)  # (B, 81, H, W)
+        sampled = _sample(mapped, offset, self.stride) if taps is None else _gather(mapped, taps)
+        return (sampled + self.bias.view(POSITIONS, 1, 1)).sigmoid()
+
+
+def _gather(mapped: Tensor, taps: Taps) -> Tensor:
+    """(B, 81, H, W) → (B, 9, H', W'), summed over positions: one embedding bag of 36 pixels."""
+    batch, h, w = taps.shape
+    rows = mapped.permute(0, 2, 3, 1).reshape(-1, POSITIONS)
+    position = torch.arange(POSITIONS, device=rows.device).view(POSITIONS, 1)
+    index = taps.pixel.view(-1, POSITIONS, 4) * POSITIONS + position
+    weight = taps.weight.view(-1, POSITIONS * 4).to(rows.dtype)
+    bags = F.embedding_bag(index.view_as(weight), rows, per_sample_weights=weight, mode="sum")
+    return bags.view(batch, h, w, POSITIONS).permute(0, 3, 1, 2)
+
+
+def _sample(mapped: Tensor, offset: Tensor, stride: int) -> Tensor:
+    """The same by bilinear sampling of one image per position, for exported graphs."""
+    height, width = mapped.shape[2:]
+    h, w = offset.shape[2:]
+    delta = offset.float().view(-1, POSITIONS, 2, h, w)
+    tap = torch.arange(POSITIONS, device=offset.device).view(POSITIONS, 1, 1)
+    row = torch.arange(h, device=offset.device).view(h, 1) * stride - 1 + tap // KERNEL
+    column = torch.arange(w, device=offset.device) * stride - 1 + tap % KERNEL
+    # Pixel centres at half-integers, the edges of the image at ±1.
+    y = (delta[:, :, 0] + row) * (2 / height) + (1 / height - 1)
+    x = (delta[:, :, 1] + column) * (2 / width) + (1 / width - 1)
+    grid = torch.stack((x, y), dim=-1).view(-1, h, w, 2)
+    images = mapped.float().reshape(-1, POSITIONS, height, width)
+    sampled = F.grid_sample(images, grid, align_corners=False)  # (B·9, 9, H', W')
+    return sampled.view(-1, POSITIONS, POSITIONS, h, w).sum(1)

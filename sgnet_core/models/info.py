@@ -1,0 +1,126 @@
+"""What the weights do not say: names of the classes, scale of the input, how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sgnet_core.geometry.holes import HolePolicy
+from sgnet_core.geometry.points import DEPTH_RANGE
+from sgnet_core.models.labels import LabelSet
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(value − mean) / std per channel, with values on the 0..255 scale, in the given order."""
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.order not in ("rgb", "bgr"):
+            raise ValueError(f"channel order is rgb or bgr, got {self.order!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
+            raise ValueError(f"three means and three positive stds, got {self.mean}, {self.std}")
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB, any dtype, 0..255 → float32 network input."""
+        image = rgb.float() if self.order == "rgb" else rgb.flip(1).float()
+        mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
+        return (image - mean) / std
+
+
+IMAGENET = Normalization()
+"""torchvision's ImageNet statistics, on the 0..255 scale."""
+
+RELEASED = Normalization((104.008, 116.669, 122.675), (1.0, 1.0, 1.0), "bgr")
+"""The input of the published SGNet weights: BGR, 0..255, mean subtracted, not divided."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All that is needed to run a model beside its config and its weights.
+
+    Attributes:
+        name: the variant's name (``sgnet_r18``, …) or the name it was saved under.
+        labels: the classes, in the order of the network's output channels.
+        normalization: of the RGB input.
+        input_height: frames are resized to this height, aspect kept, before the network; None
+            runs every frame at its own size.
+        holes: how pixels without a measurement are filled before the network sees them, see
+            `sgnet_core.geometry.holes.fill_holes`.
+        depth_range: (nearest, farthest) metres that count as a measurement.
+        training: how the weights were made (data, seed, iterations, scores): free-form JSON.
+    """
+
+    name: str
+    labels: LabelSet
+    normalization: Normalization = IMAGENET
+    input_height: int | None = None
+    holes: HolePolicy = "none"
+    depth_range: tuple[float, float] = DEPTH_RANGE
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.input_height is not None and self.input_height < 1:
+            raise ValueError(f"input_height must be positive, got {self.input_height}")
+        check_depth(self.holes, self.depth_range)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; `from_dict` reads them back."""
+        return {
+            "name": self.name,
+            "labels": self.labels.to_dict(),
+            "normalization": asdict(self.normalization),
+            "input_height": self.input_height,
+            "holes": self.holes,
+            "depth_range": list(self.depth_range),
+            "training": dict(self.training),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelInfo:
+        """The inverse of `to_dict`; holes and depth_range may be missing, as in older files.
+
+        Raises:
+            ValueError: a field is missing or holds the wrong thing.
+        """
+        try:
+            norm = data["normalization"]
+            height = data["input_height"]
+            nearest, farthest = (float(metres) for metres in data.get("depth_range", DEPTH_RANGE))
+            return cls(
+                name=str(data["name"]),
+                labels=LabelSet.from_dict(data["labels"]),
+                normalization=Normalization(
+                    mean=_triple(norm["mean"]), std=_triple(norm["std"]), order=norm["order"]
+                ),
+                input_height=None if height is None else int(height),
+                holes=data.get("holes", "none"),
+                depth_range=(nearest, farthest),
+                training=dict(data["training"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a model's description: {error!r}") from error
+
+
+def check_depth(holes: str, depth_range: tuple[float, float]) -> None:
+    """Raises ValueError unless both are what a model can have."""
+    if holes not in get_args(HolePolicy):
+        raise ValueError(f"holes is one of {', '.join(get_args(HolePolicy))}; got {holes!r}")
+    nearest, farthest = depth_range
+    if not DEPTH_RANGE[0] <= nearest < farthest <= DEPTH_RANGE[1]:
+        raise ValueError(
+            f"depth_range is (nearest, farthest) metres within {DEPTH_RANGE}, got {depth_range}"
+        )
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    a, b, c = (float(v) for v in values)
+    return a, b, c

@@ -1,0 +1,71 @@
+"""What a model file says about its model beside the weights: strings, in every file format.
+
+``format`` ("sgnet"), ``format_version``, and as JSON ``config`` (architecture and spatial input),
+``name``, ``labels`` (ids by position, names, colours), ``normalization``, ``input_height``,
+``holes``, ``depth_range`` (both may be missing) and ``training``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.sgnet import SGNet, SGNetConfig
+
+FORMAT = "sgnet"
+FORMAT_VERSION = "1"
+_INFO = ("name", "labels", "normalization", "input_height", "training")
+_OPTIONAL = ("holes", "depth_range")  # files of earlier versions lack them
+
+
+def to_metadata(model: SGNet) -> dict[str, str]:
+    """The metadata of a model; `from_metadata` reads it back."""
+    entries: dict[str, Any] = {"config": model.config.to_dict(), **model.info.to_dict()}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **{key: json.dumps(value, allow_nan=False) for key, value in entries.items()},
+    }
+
+
+def check_format(metadata: Mapping[str, str]) -> None:
+    """Raises ValueError unless it is the metadata of an SGNet model that this program reads."""
+    if metadata.get("format") != FORMAT:
+        raise ValueError("not of an SGNet model")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"written in format version {version}; this program reads {FORMAT_VERSION}: "
+            "update it, or save the model again"
+        )
+
+
+def from_metadata(metadata: Mapping[str, str]) -> tuple[SGNetConfig, ModelInfo]:
+    """Architecture and description.
+
+    Raises:
+        ValueError: not the metadata of an SGNet model, of another version, incomplete or wrong.
+    """
+    check_format(metadata)
+    try:
+        config = SGNetConfig.from_dict(_entry(metadata, "config"))
+        keys = (*_INFO, *(key for key in _OPTIONAL if key in metadata))
+        return config, ModelInfo.from_dict({key: _entry(metadata, key) for key in keys})
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _entry(metadata: Mapping[str, str], key: str) -> Any:
+    """One JSON value of the metadata; ValueError if it is missing or not JSON."""
+    if key not in metadata:
+        raise ValueError(f"{key} is missing")
+    try:
+        return json.loads(metadata[key], parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key} is not JSON: {error}") from error
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")

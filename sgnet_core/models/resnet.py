@@ -1,0 +1,264 @@
+"""ResNet trunk in which S-Conv replaces chosen 3x3 convolutions.
+
+He et al., CVPR 2016; placement, strides and dilation after Chen et al., IEEE TIP 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sgnet_core.models.dcn import DCNv2
+from sgnet_core.models.sconv import Guidance, SConv2d
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+"""Blocks per layer; 18 and 34 are made of basic blocks, 50 and 101 of bottlenecks."""
+
+WIDTHS = (64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class SConvOptions:
+    """How the S-Convs of a trunk are made; the arguments of `SConv2d`.
+
+    Without ``spatial_channels`` each is guided by the features that it convolves; ``dcn`` puts
+    DCNv2 in its place.
+    """
+
+    spatial_channels: int | None
+    projector: bool = True
+    offsets: bool = True
+    masks: bool = True
+    dcn: bool = False
+
+
+class SConvBlock(nn.Module):
+    """Common to both blocks: the residual sum, and the call of a 3x3 that may be an S-Conv."""
+
+    downsample: nn.Sequential | None
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        return x if self.downsample is None else self.downsample(x)
+
+    @staticmethod
+    def conv3x3(
+        inputs: int, outputs: int, stride: int, dilation: int, sconv: SConvOptions | None
+    ) -> nn.Conv2d | SConv2d | DCNv2:
+        if sconv is None:
+            return nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
+        if sconv.dcn:
+            return DCNv2(inputs, outputs, stride)
+        return SConv2d(
+            inputs,
+            outputs,
+            inputs if sconv.spatial_channels is None else sconv.spatial_channels,
+            stride,
+            bias=False,
+            projector=sconv.projector,
+            offsets=sconv.offsets,
+            masks=sconv.masks,
+        )
+
+    @staticmethod
+    def apply_conv(conv: nn.Module, x: Tensor, guidance: Guidance | None) -> Tensor:
+        if isinstance(conv, SConv2d):
+            return conv.convolve(x, conv.guide(x) if guidance is None else guidance)
+        result: Tensor = conv(x)
+        return result
+
+
+class BasicBlock(SConvBlock):
+    """Two 3x3 convolutions; the first, which carries the stride, may be an S-Conv."""
+
+    expansion = 1
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, dilation: int, sconv: SConvOptions | None
+    ) -> None:
+        super().__init__()
+        self.conv1 = self.conv3x3(inputs, width, stride, dilation, sconv)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = self.conv3x3(width, width, 1, 1 if sconv else dilation, None)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _downsample(inputs, width, stride)
+
+    @property
+    def sconv(self) -> SConv2d | None:
+        return self.conv1 if isinstance(self.conv1, SConv2d) else None
+
+    def forward(self, x: Tensor, guidance: Guidance | None = None) -> Tensor:
+        y = F.relu(self.bn1(self.apply_conv(self.conv1, x, guidance)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + self.shortcut(x), inplace=True)
+
+
+class Bottleneck(SConvBlock):
+    """1x1, 3x3, 1x1; the 3x3, which carries the stride, may be an S-Conv."""
+
+    expansion = 4
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, dilation: int, sconv: SConvOptions | None
+    ) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = self.conv3x3(width, width, stride, dilation, sconv)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = _downsample(inputs, outputs, stride)
+
+    @property
+    def sconv(self) -> SConv2d | None:
+        return self.conv2 if isinstance(self.conv2, SConv2d) else None
+
+    def forward(self, x: Tensor, guidance: Guidance | None = None) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.apply_conv(self.conv2, y, guidance)), inplace=True)
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + self.shortcut(x), inplace=True)
+
+
+def _downsample(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+def deep_stem() -> nn.Sequential:
+    """Three 3x3 convolutions to 128 channels, then max-pool: (B, 3, H, W) → stride 4."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride in ((3, 64, 2), (64, 64, 1), (64, 128, 1)):
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.MaxPool2d(3, 2, 1))
+
+
+def torchvision_stem() -> nn.Sequential:
+    """One 7x7 convolution to 64 channels, then max-pool, as in torchvision's ResNets."""
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    )
+
+
+class ResNet(nn.Module):
+    """Stem and four layers of residual blocks.
+
+    Args:
+        depth: 18, 34, 50 or 101.
+        stem: "deep" or "torchvision".
+        output_stride: 8, 16 or 32 of the last layer. At 8 and 16 plain blocks of layer 3 are
+            dilated by 2 and those of layer 4 by 4, as published; S-Conv blocks never are.
+        sconv: how S-Convs are made; None for a plain trunk.
+        placement: for each layer, the indices of the blocks that get an S-Conv.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        stem: str,
+        output_stride: int,
+        sconv: SConvOptions | None,
+        placement: Sequence[frozenset[int]],
+    ) -> None:
+        super().__init__()
+        block = BasicBlock if depth < 50 else Bottleneck
+        strides = {8: (1, 2, 1, 1), 16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}[output_stride]
+        dilations = (1, 1, 1, 1) if output_stride == 32 else (1, 1, 2, 4)
+        self.stem = deep_stem() if stem == "deep" else torchvision_stem()
+        self.channels = tuple(w * block.expansion for w in WIDTHS)
+        self.strides = strides
+        self.guided_by_features = sconv is not None and sconv.spatial_channels is None
+        inputs = 128 if stem == "deep" else 64
+        layers = []
+        for index, count in enumerate(BLOCKS[depth]):
+            blocks: list[BasicBlock | Bottleneck] = []
+            for i in range(count):
+                options = sconv if i in placement[index] else None
+                stride = strides[index] if i == 0 else 1
+                blocks.append(block(inputs, WIDTHS[index], stride, dilations[index], options))
+                inputs = self.channels[index]
+            layers.append(nn.ModuleList(blocks))
+        self.layers = nn.ModuleList(layers)
+        _initialize(self)
+
+    def blocks(self) -> Iterator[tuple[int, BasicBlock | Bottleneck]]:
+        """Every block in order, with the index of its layer."""
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.ModuleList)
+            for block in layer:
+                assert isinstance(block, BasicBlock | Bottleneck)
+                yield index, block
+
+    def forward(self, x: Tensor, guidance: Sequence[Guidance]) -> list[Tensor]:
+        """The stem's output and one `Guidance` per S-Conv, in order → the four layers' features.
+
+        S-Convs guided by features take no guidance from outside.
+        """
+        remaining = iter(guidance)
+        features: list[Tensor] = []
+        for index, block in self.blocks():
+            if len(features) < index + 1:
+                features.append(x)
+            outside = block.sconv is not None and not self.guided_by_features
+            x = block(x, next(remaining) if outside else None)
+            features[index] = x
+        return features
+
+
+def _initialize(module: nn.Module) -> None:
+    """He initialisation of the trunk's own convolutions; the others have set their generators."""
+    guided = {m for s in module.modules() if isinstance(s, SConv2d | DCNv2) for m in s.modules()}
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d) and m not in guided:
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+
+
+def downsampled(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Size after a padded 3x3 (or 7x7) convolution or pooling of that stride."""
+    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
+
+
+def load_imagenet(trunk: ResNet, state: dict[str, Tensor]) -> list[str]:
+    """Starts the trunk from torchvision's ResNet weights; returns the trunk's keys left as drawn.
+
+    An S-Conv's kernel starts from the 3x3 it replaces. A deep stem has no counterpart there and
+    keeps its random start, as does the first block's 1x1 that reads it.
+    """
+    own = trunk.state_dict()
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = key
+        if key.startswith("layer"):
+            layer, rest = key.split(".", 1)
+            name = f"layers.{int(layer[5:]) - 1}.{rest}"
+        elif key.startswith("conv1."):
+            name = "stem.0." + key.removeprefix("conv1.")
+        elif key.startswith("bn1."):
+            name = "stem.1." + key.removeprefix("bn1.")
+        if name in own and own[name].shape == value.shape:
+            renamed[name] = value
+    if not any(name.startswith("layers.") for name in renamed):
+        raise ValueError("no weight fits: not a torchvision ResNet of this depth")
+    missing = trunk.load_state_dict(renamed, strict=False).missing_keys
+    return [key for key in missing if not key.endswith("num_batches_tracked")]
+
+
+def torchvision_weights(depth: int) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of a ResNet, through its weights API (cached, or fetched)."""
+    import torchvision
+
+    api = torchvision.models.get_model_weights(f"resnet{depth}")
+    state: dict[str, Tensor] = api["IMAGENET1K_V1"].get_state_dict(progress=True, check_hash=True)
+    return state

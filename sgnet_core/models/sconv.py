@@ -1,0 +1,183 @@
+"""S-Conv: a convolution whose sampling positions and weights come from the geometry.
+
+Chen, Lin, Wang, Yang, Cheng: Spatial Information Guided Convolution for Real-Time RGBD Semantic
+Segmentation, IEEE TIP 2021 (arXiv 2004.04534), section III.
+
+The spatial input S (depth, 3D coordinates or HHA) never mixes with the features. A projector φ
+turns it into S' = φ(S); an offset generator η turns S' into displacements Δd of the nine sampling
+positions; a weight generator f gathers S' at the displaced positions and turns it into one factor
+per position. The features are then convolved at those positions with those factors. All of it
+but the last sentence depends on S alone, so it can be computed before the features exist.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sgnet_core.ops.deform import (
+    Taps,
+    deform_conv2d,
+    find_taps,
+    fused_conv,
+    gather_conv,
+    uses_fused,
+    uses_gather,
+)
+from sgnet_core.ops.resize import resize_maps
+
+PROJECTED_CHANNELS = 64
+KERNEL = 3
+POSITIONS = KERNEL * KERNEL
+
+
+class Guidance(NamedTuple):
+    """What the spatial branch tells one S-Conv.
+
+    Attributes:
+        offset: (B, 18, H', W') pixels, (Δy, Δx) per kernel position, row-major.
+        mask: (B, 9, H', W') in (0, 1), or None where weights are switched off.
+        taps: the offsets as gather indices where the gather runs, so that they are found once.
+    """
+
+    offset: Tensor
+    mask: Tensor | None
+    taps: Taps | None
+
+
+class Projector(nn.Sequential):
+    """φ: three 3x3 convolutions with batch norm and ReLU, (B, c', H, W) → (B, 64, H, W)."""
+
+    def __init__(self, spatial_channels: int) -> None:
+        layers: list[nn.Module] = []
+        for channels in (spatial_channels, PROJECTED_CHANNELS, PROJECTED_CHANNELS):
+            layers += [
+                nn.Conv2d(channels, PROJECTED_CHANNELS, KERNEL, padding=1),
+                nn.BatchNorm2d(PROJECTED_CHANNELS),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+    def forward(self, spatial: Tensor) -> Tensor:
+        """S' = φ(S); the first convolution reads a float32 S as it is, under autocast too."""
+        first, *others = self
+        kind = spatial.device.type
+        if spatial.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+            # As bfloat16, all depths between 4 and 8 m would be multiples of 3 cm.
+            with torch.autocast(kind, enabled=False):
+                projected = first(spatial)
+        else:
+            projected = first(spatial)
+        for layer in others:
+            projected = layer(projected)
+        return projected
+
+
+class SConv2d(nn.Module):
+    """Spatial information guided 3x3 convolution, padding 1, dilation 1.
+
+    Used alone it is called as ``conv(x, spatial)``. A network calls `guide` on the spatial branch
+    first and `convolve` in the trunk.
+
+    Args:
+        in_channels, out_channels: of the features.
+        spatial_channels: c' of the spatial input: 1 depth, 3 HHA or 3D coordinates.
+        stride: of the convolution.
+        bias: whether the convolution has a bias of its own.
+        projector: None builds φ; False leaves it to the caller, who then gives `guide` S' itself.
+        offsets, masks: the two halves of the guidance; either can be switched off for ablation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        spatial_channels: int = 1,
+        stride: int = 1,
+        *,
+        bias: bool = False,
+        projector: bool = True,
+        offsets: bool = True,
+        masks: bool = True,
+    ) -> None:
+        super().__init__()
+        if not (offsets or masks):
+            raise ValueError("an S-Conv without offsets and without masks is a plain convolution")
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, KERNEL, KERNEL))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        channels = PROJECTED_CHANNELS if projector else spatial_channels
+        self.projector = Projector(spatial_channels) if projector else None
+        self.offset_generator = (
+            nn.Conv2d(channels, 2 * POSITIONS, KERNEL, stride, padding=1) if offsets else None
+        )
+        self.weight_generator = WeightGenerator(channels, stride) if masks else None
+        if self.offset_generator is not None:
+            assert self.offset_generator.bias is not None
+            nn.init.zeros_(self.offset_generator.weight)
+            nn.init.zeros_(self.offset_generator.bias)
+
+    def guide(self, spatial: Tensor) -> Guidance:
+        """Offsets and masks from the spatial input at this layer's input resolution.
+
+        Args:
+            spatial: (B, c', H, W), already resized to the feature map's (H, W); or S' itself,
+                (B, 64, H, W), when the projector is the caller's.
+        """
+        projected = spatial if self.projector is None else self.projector(spatial)
+        size = (projected.shape[2], projected.shape[3])
+        if self.offset_generator is not None:
+            offset = self.offset_generator(projected)
+        else:
+            h, w = ((n - 1) // self.stride + 1 for n in size)
+            offset = projected.new_zeros(len(projected), 2 * POSITIONS, h, w)
+        taps = None
+        if uses_gather(projected):
+            taps = find_taps(offset, size, KERNEL, self.stride)
+        mask = None
+        if self.weight_generator is not None:
+            mask = self.weight_generator(projected, offset, taps)
+        return Guidance(offset, mask, taps)
+
+    def convolve(self, x: Tensor, guidance: Guidance) -> Tensor:
+        """(B, C, H, W) features and the guidance for them → (B, O, H', W')."""
+        offset, mask, taps = guidance
+        if taps is not None:
+            return gather_conv(x, taps, self.weight, mask, self.bias)
+        return deform_conv2d(x, offset, self.weight, mask, self.bias, stride=self.stride)
+
+    def forward(self, x: Tensor, spatial: Tensor) -> Tensor:
+        """(B, C, H, W) features, (B, c', Hs, Ws) spatial input of any size → (B, O, H', W')."""
+        return self.convolve(x, self.guide(resize_maps(spatial, (x.shape[2], x.shape[3]))))
+
+
+class WeightGenerator(nn.Module):
+    """f: S' gathered at the displaced positions → one factor in (0, 1) per kernel position.
+
+    A deformable 3x3 (64 → 64, no bias), a 1x1 (64 → 9), a sigmoid. The paper speaks of non-linear
+    activations between the layers; the released code, whose weights this loads, has none.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.gather = nn.Parameter(torch.empty(PROJECTED_CHANNELS, channels, KERNEL, KERNEL))
+        bound = (channels * POSITIONS) ** -0.5
+        nn.init.uniform_(self.gather, -bound, bound)
+        self.to_mask = nn.Conv2d(PROJECTED_CHANNELS, POSITIONS, 1)
+
+    def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
+        """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
+        if taps is None and uses_fused(projected):
+            # Two linear maps in a row are one.
+            weight = torch.einsum("om,mcyx->ocyx", self.to_mask.weight[:, :, 0, 0], self.gather)
+            bias = self.to_mask.bias
+            return fused_conv(projected, offset, weight, None, bias, self.stride, sigmoid=True)
+        if taps is not None:
+            gathered = gather_conv(projected, taps, self.gather)
+        else:
+            gathered = deform_conv2d(projected, offset, self.gather, stride=self.stride)
+        return torch.sigmoid(self.to_mask(gathered))

@@ -1,0 +1,1 @@
+"""Deformable convolution and the ways to run it; resizing of maps."""

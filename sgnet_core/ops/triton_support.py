@@ -1,0 +1,56 @@
+"""Fused Triton kernels, and whether they run here.
+
+Triton is no requirement: it comes with PyTorch's CUDA builds. Without it, or on a GPU where the
+kernel fails its self-test, torchvision's operator takes its place.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+
+import torch
+
+_log = logging.getLogger(__name__)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@functools.cache
+def fused_runs_on(device: torch.device) -> bool:
+    """Whether the fused kernels run on this GPU; found once, by a self-test, and logged.
+
+    ``SGNET_TRITON=0`` in the environment switches them off.
+    """
+    if os.environ.get("SGNET_TRITON") == "0":
+        _log.warning("deformable convolution on %s: torchvision (SGNET_TRITON=0)", device)
+        return False
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        _log.info("deformable convolution on %s: torchvision; Triton needs Ampere", device)
+        return False
+    if importlib.util.find_spec("triton") is None:
+        _log.warning(
+            "deformable convolution on %s: torchvision, several times slower than the fused "
+            "kernel: pip install triton",
+            device,
+        )
+        return False
+    try:
+        from sgnet_core.ops.triton_deform import self_test
+
+        error = self_test(device)
+    except Exception as failure:  # a compiler may fail in any way
+        _log.warning(
+            "deformable convolution on %s: torchvision; Triton failed: %s", device, failure
+        )
+        return False
+    if error > 2e-2:
+        _log.warning(
+            "deformable convolution on %s: torchvision; the fused kernel is off by %g",
+            device,
+            error,
+        )
+        return False
+    _log.info("deformable convolution on %s: fused Triton kernel", device)
+    return True

@@ -1,0 +1,122 @@
+"""Training and validation set, the second carved out of the first where there is none."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from torch.utils.data import Subset
+
+from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.datasets.frame_files import DatasetError, FrameFiles
+from sgnet_core.data.loading import ENDLESS, Samples
+from sgnet_core.data.mixture import Mixture
+from sgnet_core.data.rooms import Rooms
+from sgnet_core.models.labels import LabelSet, class_difference
+
+HOLDOUT = "holdout:"
+BLOCKS = 10
+"""Most stretches that are held out: neighbours often show one scene and belong together."""
+
+
+def open_training_sets(
+    train: str, validation: str, size: tuple[int, int]
+) -> tuple[Samples, Samples, LabelSet]:
+    """Training set, validation set, and the classes of both.
+
+    Frames that are in both are worth a warning: a network that knows them by heart scores well.
+
+    Args:
+        train: as `open_dataset` names it.
+        validation: likewise, or ``holdout:SHARE`` with 0 < SHARE < 1 of the training set.
+        size: (H, W) of rooms.
+
+    Raises:
+        ValueError: a set does not exist, is not in order, or the two have different classes.
+    """
+    samples, labels = open_dataset(train, size)
+    if validation.startswith(HOLDOUT):
+        return *hold_out(samples, _share(validation), train), labels
+    held_out, other = open_dataset(validation, size)
+    if difference := class_difference(labels, other, (train, validation)):
+        raise DatasetError(f"{train} and {validation} differ in their classes: {difference}")
+    if len(held_out) == ENDLESS:
+        raise DatasetError(
+            f"{validation} has no end: validate on a number of frames, as in {validation}:100"
+        )
+    if common := _common(samples, held_out):
+        warnings.warn(
+            f"{common} of the {len(held_out)} frames to validate on, {validation}, are trained on "
+            f"too, {train}: their scores say nothing about other frames",
+            stacklevel=2,
+        )
+    return samples, held_out, labels
+
+
+def mixed(
+    samples: Samples,
+    labels: LabelSet,
+    mix: Mapping[str, float],
+    config_seed: int,
+    size: tuple[int, int],
+) -> Samples:
+    """The training set with shares of other sets among its frames.
+
+    Raises:
+        ValueError: a set does not exist, is not in order, or has other classes.
+    """
+    if not mix:
+        return samples
+    others = []
+    for name in mix:
+        other, classes = open_dataset(name, size)
+        if difference := class_difference(labels, classes, ("the training set", name)):
+            raise DatasetError(f"{name} cannot be mixed in, its classes differ: {difference}")
+        others.append(other)
+    shares = [1 - sum(mix.values()), *mix.values()]
+    return Mixture([samples, *others], shares, config_seed)
+
+
+def _common(train: Samples, validation: Samples) -> int:
+    """How many frames of the validation set are in the training set, as far as one can tell."""
+    if isinstance(train, Rooms) and isinstance(validation, Rooms):
+        return min(len(train), len(validation)) if train.seed == validation.seed else 0
+    if isinstance(train, FrameFiles) and isinstance(validation, FrameFiles):
+        trained = {frame.rgb.resolve() for frame in train.frames}
+        return sum(frame.rgb.resolve() in trained for frame in validation.frames)
+    return 0
+
+
+def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Samples]:
+    """The rest, and the part that is held out: the ends of `BLOCKS` blocks in the set's order.
+
+    The choice depends on the number of samples and the share alone.
+
+    Raises:
+        DatasetError: the set has no end, or is too small.
+    """
+    if len(samples) == ENDLESS:
+        raise DatasetError(f"{name} has no end to hold out from: validate on rooms:OTHER_SEED:N")
+    count = min(BLOCKS, max(1, round(share * len(samples))))
+    blocks = np.array_split(np.arange(len(samples)), count)
+    cuts = [len(block) - round(share * len(block)) for block in blocks]
+    kept = [int(i) for block, cut in zip(blocks, cuts, strict=True) for i in block[:cut]]
+    held = [int(i) for block, cut in zip(blocks, cuts, strict=True) for i in block[cut:]]
+    if not kept or not held:
+        raise DatasetError(f"{len(samples)} frames of {name} are too few to hold {share} of out")
+    dataset = cast(Any, samples)  # torch asks for its own base class, and uses none of it
+    return cast(Samples, Subset(dataset, kept)), cast(Samples, Subset(dataset, held))
+
+
+def _share(validation: str) -> float:
+    try:
+        share = float(validation.removeprefix(HOLDOUT))
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise DatasetError(
+            f"validation {validation!r}: write holdout:SHARE, for example holdout:0.1"
+        )
+    return share

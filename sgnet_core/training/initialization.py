@@ -1,0 +1,110 @@
+"""What a network starts from: ImageNet's trunk, a model file of other classes, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from urllib.error import URLError
+
+import torch
+
+from sgnet_core.convert import read_checkpoint
+from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.model_file import default_model_path, load_model
+from sgnet_core.models.resnet import load_imagenet, torchvision_weights
+from sgnet_core.models.sgnet import SGNet, create_model
+from sgnet_core.training.config import TrainConfig
+from sgnet_core.training.optimization import guides
+
+
+def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
+    """The configured network with its starting weights, and what of them was drawn at random.
+
+    Raises:
+        ValueError: the weights cannot be had, or are of another network; it names the remedy.
+        OSError: a file cannot be read.
+    """
+    model = create_model(config.model, len(labels), **config.architecture)
+    model.info = replace(
+        model.info,
+        labels=labels,
+        input_height=config.input_height or None,
+        holes=config.holes,
+        depth_range=config.depth_range,
+    )
+    if config.weights == "none":
+        return model, "all weights are drawn at random"
+    if config.weights == "default" or config.weights.endswith(".safetensors"):
+        drawn = _load_model_file(model, config)
+    elif config.weights == "imagenet":
+        drawn = _load_imagenet(model, config)
+    else:
+        drawn = load_imagenet(model.trunk, read_checkpoint(config.weights)[0])
+        drawn = [f"trunk.{name}" for name in drawn] + _outside_trunk(model)
+    note = f"start from {config.weights}; drawn at random: {summarized(drawn) or 'nothing'}"
+    if any(name.startswith("trunk.stem.") for name in drawn):
+        note += (
+            "\nThe deep stem has no counterpart in torchvision's weights and learns from nothing, "
+            "which costs accuracy on small data sets: architecture.stem=torchvision has one"
+        )
+    return model, note
+
+
+def _load_imagenet(model: SGNet, config: TrainConfig) -> list[str]:
+    try:
+        state = torchvision_weights(model.config.depth)
+    except URLError as error:
+        raise ValueError(
+            f"torchvision's ImageNet weights cannot be fetched ({error.reason}): connect once, "
+            "name a downloaded file with weights=FILE.pth, or start from weights=default or none"
+        ) from error
+    drawn = load_imagenet(model.trunk, state)
+    return [f"trunk.{name}" for name in drawn] + _outside_trunk(model)
+
+
+def _outside_trunk(model: SGNet) -> list[str]:
+    return [name for name, _ in model.named_parameters() if not name.startswith("trunk.")]
+
+
+def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
+    """Copies all that fits; the class layers only where the classes are the same."""
+    path = default_model_path() if config.weights == "default" else config.weights
+    source = load_model(path)
+    if source.config.depth != model.config.depth:
+        raise ValueError(
+            f"{path} holds a {source.info.name} on a ResNet-{source.config.depth}; "
+            f"{config.model} has a ResNet-{model.config.depth}: choose a model with that trunk"
+        )
+    same_classes = not config.new_classes and source.info.labels.names == model.info.labels.names
+    classifiers = set() if same_classes else class_layers(model)
+    own = model.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in source.state_dict().items()
+        if name in own and own[name].shape == tensor.shape and name not in classifiers
+    }
+    model.load_state_dict(fitting, strict=False)
+    model.info = replace(model.info, normalization=source.info.normalization)
+    return [name for name, _ in model.named_parameters() if name not in fitting]
+
+
+def class_layers(model: SGNet) -> set[str]:
+    """The weights whose meaning is the classes: those that a network of one more has larger."""
+    count = model.config.num_classes
+    one_more = count + 1 if count < 255 else count - 1
+    with torch.device("meta"):
+        other = SGNet(replace(model.config, num_classes=one_more)).state_dict()
+    return {name for name, value in model.state_dict().items() if value.shape != other[name].shape}
+
+
+def summarized(names: Iterable[str]) -> str:
+    """Module names in place of those of their weights; S-Conv's parts in one word."""
+    parts: dict[str, None] = {}  # a set that keeps its order
+    for name in names:
+        if guides(name):
+            parts["S-Conv's guidance"] = None
+        elif name.startswith("trunk.stem."):
+            parts["trunk.stem"] = None
+        else:
+            parts[name.rpartition(".")[0]] = None
+    return ", ".join(parts)

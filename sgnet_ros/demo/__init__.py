@@ -1,0 +1,1 @@
+"""Camera, node and observer as three processes."""

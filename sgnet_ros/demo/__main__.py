@@ -1,0 +1,107 @@
+"""The whole path, for everybody to see: `python -m sgnet_ros.demo --source rooms --out out/demo`.
+
+Starts a camera and the node `sgnet` as processes of their own, watches them over DDS from this one,
+and leaves summary.json, pictures, a film, and the node's outputs as a bag. Frames count once all
+three see each other; the first few, which don't count, tell what size and rate the device can
+follow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sgnet_core.data.images import write_png
+from sgnet_core.files import atomic_write
+from sgnet_core.models.labels import LabelSet
+from sgnet_ros.camera import parse_size
+from sgnet_ros.demo.pictures import Picture, contact_sheet, write_film
+from sgnet_ros.demo.report import table
+from sgnet_ros.demo.run import Demo, DemoError
+from sgnet_ros.system.domains import free_domain, stay_local
+from sgnet_ros.system.environment import prepare_environment
+
+_SHEET_ROWS = 6
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m sgnet_ros.demo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
+    parser.add_argument("--rate", type=float, help="Hz; default: what the device can follow")
+    parser.add_argument(
+        "--seconds", type=float, help="default: rooms 20, recordings once, up to 60"
+    )
+    parser.add_argument("--size", type=parse_size, help="WxH; default: what the device can follow")
+    parser.add_argument("--device", default="auto", help="of the node: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--model", help="model file; default: the one that comes with the package")
+    parser.add_argument("--rgb-topic", help="colour images of a bag, if it holds several")
+    parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
+    parser.add_argument(
+        "--view", action="store_true", help="show it live too: pip install 'sgnet_ros[viz]'"
+    )
+    args = parser.parse_args(argv)
+    for name in ("rate", "seconds"):
+        if getattr(args, name) is not None and not getattr(args, name) > 0:
+            parser.error(f"--{name} must be positive, got {getattr(args, name)}")
+    return args
+
+
+def main() -> None:
+    """Entry point; exits with 1 and the reason if the demo can't be shown, 130 on Ctrl-C."""
+    args = parse_arguments(sys.argv[1:])
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
+    os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+    stay_local()
+    prepare_environment()
+    clear(args.out)
+    try:
+        with Demo(args) as demo:
+            summary = demo.run()
+        save(args.out, summary, demo.pictures, demo.label_set)
+        if film := demo.latest:
+            write_film(args.out / "demo.webp", film)
+    except DemoError as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted", file=sys.stderr)
+        sys.exit(130)
+    print(f"\n{table(summary)}\n\nsummary, pictures, logs and the bag are in {args.out}/")
+
+
+def save(
+    out: Path, summary: dict[str, Any], pictures: Sequence[Picture], label_set: LabelSet
+) -> None:
+    """Writes summary.json, an overlay_NN.png for each picture, and contact_sheet.png."""
+    with atomic_write(out / "summary.json") as file:
+        file.write(json.dumps(summary, indent=2).encode() + b"\n")
+    for i, picture in enumerate(pictures):
+        write_png(out / f"overlay_{i:02d}.png", picture.overlay)
+    rows = min(_SHEET_ROWS, len(pictures))
+    if rows:
+        shown = [pictures[round(i * (len(pictures) - 1) / max(1, rows - 1))] for i in range(rows)]
+        write_png(out / "contact_sheet.png", contact_sheet(shown, label_set))
+
+
+def clear(out: Path) -> None:
+    """Makes the folder, and takes away the results of an earlier run."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("summary.json", "contact_sheet.png", "demo.webp", "overlay_*.png"):
+        for old in out.glob(name):
+            old.unlink()
+    shutil.rmtree(out / "bag", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,364 @@
+"""One run of the demo: starts camera and node, finds a rate, plays, watches, sums up."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from ament_index_python import get_package_share_directory
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from sgnet_msgs.msg import FrameStats
+from tqdm import tqdm
+
+from sgnet_core.models.labels import LabelSet
+from sgnet_ros.demo.observer import Observer
+from sgnet_ros.demo.pictures import Picture
+from sgnet_ros.demo.report import Run, summarize
+from sgnet_ros.node.diagnostics import NO_PAIR
+from sgnet_ros.recordings.bags import BagWriter
+from sgnet_ros.recordings.frames import Size
+from sgnet_ros.system.environment import share_file
+from sgnet_ros.system.processes import Child
+
+ROOM_SIZES = ((640, 480), (320, 240))
+"""Largest first: the largest at which the device reaches `GOOD_RATE_HZ` is taken."""
+GOOD_RATE_HZ = 3.0
+MAX_RATE_HZ = 30.0
+LOAD = 0.6
+"""Share of the time that the device is kept busy at the rate that the demo picks."""
+
+_ROOMS_S, _RECORDING_S = 20.0, 60.0
+_START_S, _CONNECT_S, _FRAME_S = 180.0, 120.0, (5.0, 15.0, 60.0)  # patience
+_MEASUREMENTS = 3
+
+
+class DemoError(RuntimeError):
+    """The demo can't go on; the message says why, with the end of the log in question."""
+
+
+class Demo:
+    """One run; a context manager that leaves no process behind.
+
+    Args:
+        args: the command line, as `parse_arguments` returns it.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._out: Path = args.out
+        self._rss_mb: list[float] = []
+        self._told: list[dict[str, Any]] = []  # by the camera, on its standard output
+
+    def __enter__(self) -> Demo:
+        with ExitStack() as stack:  # undoes what was done so far if the rest fails
+            # Children first: starting processes is safe while this one has no threads.
+            self._node = Child("sgnet_ros.node", _node_arguments(self._args), self._out)
+            stack.callback(self._node.stop)
+            self._children = [self._node]
+            if self._args.view:
+                self._children.append(Child("sgnet_ros.view", [], self._out))
+                stack.callback(self._children[-1].stop)
+            arguments = _camera_arguments(self._args)
+            self._camera = Child("sgnet_ros.camera", arguments, self._out, pipes=True)
+            stack.callback(self._camera.stop)
+            self._children.append(self._camera)
+            self._listener = threading.Thread(target=self._listen, daemon=True)
+            self._listener.start()
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            stack.callback(rclpy.try_shutdown)
+            self._bag = BagWriter(self._out / "bag", message_definitions("sgnet_msgs"))
+            self._observer = Observer(self._bag)
+            self._executor = SingleThreadedExecutor()
+            self._executor.add_node(self._observer)
+            stack.callback(self._executor.shutdown)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stack.close()
+        if kind is None:
+            self._bag.close()
+        else:
+            self._bag.discard()
+
+    def run(self) -> dict[str, Any]:
+        """Everything from start-up to the last label image; returns the summary.
+
+        Raises:
+            DemoError: a process ended or something took too long.
+        """
+        print(f"starting node and camera; their logs are in {self._out}/", flush=True)
+        self._spin_until(lambda: self._told, _START_S, "starting the camera")
+        self._spin_until(lambda: self._observer.class_map, _START_S, "loading the model")
+        self._connect()
+        print("measuring what the model takes", flush=True)
+        gc.freeze()  # a full collection would delay what is received by 0.1 s
+        size, rate = self._pick_size_and_rate()
+        baseline = self._measure(size)
+        self._play(size, rate)
+        return self._summary(rate, baseline)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Frames spread over the run, at most 12."""
+        return self._observer.pictures
+
+    @property
+    def latest(self) -> list[Picture]:
+        """The last frames of the run, one after the other, at most 32."""
+        return self._observer.latest
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The node's classes."""
+        return self._observer.label_set()
+
+    # Each step, in order
+
+    def _connect(self) -> None:
+        """Shows the first frame until all of it, and of the node's answer, has come.
+
+        Processes find each other within a second or so, and each topic by itself.
+        """
+        needed = self._observer.kinds | ({"truth"} if self._told[0]["labelled"] else set())
+        deadline = time.monotonic() + _CONNECT_S
+        while not needed <= self._observer.heard:
+            if time.monotonic() > deadline:
+                missing = ", ".join(sorted(needed - self._observer.heard))
+                raise DemoError(
+                    f"no {missing} came in {_CONNECT_S:.0f} s; the end of {self._node.log}:\n"
+                    + self._node.tail()
+                )
+            self._show_first(self._args.size)
+            self._spin_until(lambda: needed <= self._observer.heard, 1.0)
+        # Leaves nothing behind that could be counted later.
+        self._measure(self._args.size)
+
+    def _pick_size_and_rate(self) -> tuple[Size, float]:
+        """What was asked for, or the largest size at which the device keeps up with a good rate."""
+        wanted = self._args.rate or GOOD_RATE_HZ
+        measured: list[tuple[Size, float]] = []
+        for size in self._sizes():
+            self._measure(size)  # warms up
+            stats = [self._measure(size) for _ in range(_MEASUREMENTS)]
+            times = sorted(s.inference_ms + s.overhead_ms for s in stats)
+            shown = self._observer.size or (0, 0)
+            measured.append((shown, LOAD * 1000 / times[len(times) // 2]))
+            if measured[-1][1] >= wanted:
+                break
+        size, rate = pick(measured, wanted)
+        recorded = self._told[0]["rate_hz"] or MAX_RATE_HZ
+        picked = self._args.rate or rounded(min(rate, recorded, MAX_RATE_HZ))
+        frame_ms = LOAD / rate * 1000
+        print(
+            f"playing {self._args.source} at {size[0]}x{size[1]} and {picked:g} Hz: "
+            f"the model takes {frame_ms:.0f} ms a frame",
+            flush=True,
+        )
+        return size, picked
+
+    def _sizes(self) -> Iterator[Size | None]:
+        """Sizes to try; None is the recording's own."""
+        if self._args.size:
+            yield self._args.size
+        elif self._args.source == "rooms":
+            yield from ROOM_SIZES
+        else:
+            yield None
+            width, height = self._observer.size or (2, 2)
+            yield max(1, width // 2), max(1, height // 2)
+
+    def _measure(self, size: Size | None) -> FrameStats:
+        """What the node makes of the first frame at this size."""
+        for patience_s in _FRAME_S:
+            stamp = self._show_first(size)
+            self._spin_until(functools.partial(self._observer.stats.get, stamp), patience_s)
+            if stats := self._observer.stats.get(stamp):
+                return stats
+        raise DemoError(
+            f"the node segments no frame; the end of {self._node.log}:\n{self._node.tail()}"
+        )
+
+    def _show_first(self, size: Size | None) -> int:
+        """Has the camera publish its first frame at this size; returns the stamp in ns."""
+        told = len(self._told)
+        self._command({"show": size})
+        self._spin_until(lambda: len(self._told) > told, _START_S, "the camera's first frame")
+        return int(self._told[-1]["shown"])
+
+    def _play(self, size: Size, rate: float) -> None:
+        classes, described = self._observer.class_map, self._told[0]
+        assert classes is not None
+        if described["labelled"] and described["label_set"] != classes.label_set:
+            truth = described["label_set"] or "in classes that it doesn't name (label_set)"
+            print(f"no mIoU: ground truth is {truth}, the model's classes are {classes.label_set}")
+        self._observer.start(score=described["label_set"] == classes.label_set)
+        self._command({"play": size, "rate": rate})
+        expected = math.ceil(_seconds(self._args) * rate)
+        if described["count"] is not None and not self._args.seconds:
+            expected = min(expected, described["count"])
+        self._watch(expected)
+
+    def _watch(self, expected: int) -> None:
+        """Follows the camera to its end, and the node until it has nothing left to do."""
+        pause_s = 0.2 if sys.stdout.isatty() else 5.0
+        with tqdm(
+            total=expected, desc="frames", unit="", file=sys.stdout, mininterval=pause_s
+        ) as bar:
+            next_look = 0.0
+
+            def finished() -> bool:
+                nonlocal next_look
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + 0.5
+                    self._rss_mb += [rss for rss in [self._node.rss_mb()] if rss]
+                    self._show(bar)
+                return not self._camera.running
+
+            self._spin_until(finished, math.inf)
+            self._look_after_children()
+            self._listener.join()
+            last = self._observer.stats[max(self._observer.stats)]
+            quiet_s = max(1.0, 3 * last.inference_ms / 1000)
+            self._spin_until(
+                lambda: time.monotonic() - self._observer.last_activity > quiet_s,
+                60,
+                "the last frame",
+            )
+            self._show(bar)
+
+    def _show(self, bar: tqdm[Any]) -> None:
+        told, seen = self._told[-1], self._observer
+        note = f"{len(seen.labels)} labelled"
+        if "rendered" in told and not seen.rgb_headers:
+            note = f"drawing rooms, {told['rendered']} of {told['of']}"
+        bar.set_postfix_str(note, refresh=False)
+        bar.update(len(seen.rgb_headers) - bar.n)
+
+    def _summary(self, rate: float, baseline: FrameStats) -> dict[str, Any]:
+        seen = self._observer
+        stats = [s for stamp, s in sorted(seen.stats.items()) if seen.counts(stamp)]
+        if not stats:
+            raise DemoError(
+                f"the node segmented none of {self._told[-1].get('pairs_sent')} frames; the end of "
+                f"{self._node.log}:\n{self._node.tail()}"
+            )
+        assert seen.class_map is not None and seen.size is not None
+        return summarize(
+            Run(
+                source=self._args.source,
+                model=seen.class_map.model,
+                device=seen.device or self._args.device,
+                size=seen.size,
+                rate_hz=rate,
+                camera=self._told[-1],
+                baseline=baseline,
+                stats=stats,
+                labels=seen.labels,
+                rgb_headers=seen.rgb_headers,
+                miou=seen.miou,
+                rss_mb=self._rss_mb,
+            )
+        )
+
+    # What the steps need
+
+    def _listen(self) -> None:
+        assert self._camera.process.stdout is not None
+        for line in self._camera.process.stdout:
+            self._told.append(json.loads(line))
+
+    def _command(self, command: dict[str, Any]) -> None:
+        """Tells the camera what to do; that it has ended meanwhile shows elsewhere."""
+        assert self._camera.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._camera.process.stdin.write(json.dumps(command) + "\n")
+            self._camera.process.stdin.flush()
+
+    def _spin_until(
+        self, condition: Callable[[], object], patience_s: float, what: str | None = None
+    ) -> None:
+        """Takes messages until the condition holds, and shows what the children complain about.
+
+        Raises:
+            DemoError: a child that should run has ended, or it took too long and ``what`` names it.
+        """
+        deadline = time.monotonic() + patience_s
+        next_look = 0.0
+        while not condition():
+            self._executor.spin_once(timeout_sec=0.05)
+            now = time.monotonic()
+            if now >= next_look:
+                next_look = now + 0.5
+                self._look_after_children()
+            if now > deadline:
+                if what is None:
+                    return
+                raise DemoError(f"{what} took longer than {patience_s:.0f} s; see {self._node.log}")
+
+    def _look_after_children(self) -> None:
+        for child in self._children:
+            # The camera ends by itself, with status 0, when it has played everything.
+            if not child.running and (child is not self._camera or child.process.returncode):
+                raise DemoError(
+                    f"{child.module} ended (status {child.process.returncode}); the end of "
+                    f"{child.log}:\n{child.tail()}"
+                )
+            playing = self._observer.rgb_headers and self._camera.running
+            for line in child.new_warnings():
+                # Before and after it plays, the camera is silent on purpose.
+                if playing or NO_PAIR not in line:
+                    tqdm.write(line, file=sys.stderr)
+
+
+def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, float]:
+    """The first size (they come largest first) whose rate is good enough, and that rate.
+
+    A smaller size that gains next to nothing, as with networks of a fixed input, isn't worth it.
+    """
+    enough = min(wanted, 0.75 * max(rate for _, rate in measured))
+    return next((size, rate) for size, rate in measured if rate >= enough)
+
+
+def message_definitions(package: str) -> dict[str, str]:
+    """Text of each message of an installed interface package, by type name."""
+    folder = Path(get_package_share_directory(package), "msg")
+    return {f"{package}/msg/{p.stem}": p.read_text() for p in sorted(folder.glob("*.msg"))}
+
+
+def _seconds(args: argparse.Namespace) -> float:
+    return float(args.seconds or (_ROOMS_S if args.source == "rooms" else _RECORDING_S))
+
+
+def rounded(rate: float) -> float:
+    """Down to two digits, for people."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return round(math.floor(rate / unit) * unit, 6)
+
+
+def _node_arguments(args: argparse.Namespace) -> list[str]:
+    arguments = ["--ros-args", "--params-file", str(share_file("config/sgnet.yaml"))]
+    arguments += ["-p", f"device:={args.device}"]
+    return arguments + (["-p", f"model:={args.model}"] if args.model else [])
+
+
+def _camera_arguments(args: argparse.Namespace) -> list[str]:
+    arguments = ["--controlled", "--source", args.source, "--seconds", str(_seconds(args))]
+    for name in ("rgb_topic", "depth_topic"):
+        if value := getattr(args, name):
+            arguments += [f"--{name.replace('_', '-')}", value]
+    if args.seconds:  # asked for that long: a short recording starts again
+        arguments.append("--loop")
+    return arguments

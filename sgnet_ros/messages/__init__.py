@@ -1,0 +1,1 @@
+"""ROS messages as NumPy arrays, and back."""

@@ -1,0 +1,79 @@
+"""sensor_msgs/CameraInfo as the camera of one image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.geometry.lens import Camera, Lens
+
+if TYPE_CHECKING:  # reading takes any object with the message's fields, and no ROS
+    from sensor_msgs.msg import CameraInfo
+
+
+def is_rectified(image_topic: str) -> bool:
+    """Whether images on a topic have no distortion any more, by image_pipeline's naming."""
+    for transport in ("/compressed", "/compressedDepth"):
+        image_topic = image_topic.removesuffix(transport)
+    return "rect" in image_topic.rpartition("/")[2]
+
+
+def camera_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Camera:
+    """The camera of an image of ``width`` x ``height`` pixels that ``info`` was published with.
+
+    The camera of a rectified image is P without distortion; all others are as they came from the
+    sensor: K, seen through the lens.
+
+    Raises:
+        ValueError: as `intrinsics_of`, or the distortion model isn't known; the text names the
+            remedy.
+    """
+    if rectified:
+        return Camera(intrinsics_of(info, width, height, rectified=True))
+    lens = Lens(info.distortion_model, tuple(float(d) for d in _field(info, "d")))
+    return Camera(intrinsics_of(info, width, height), lens)
+
+
+def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Intrinsics:
+    """The pinhole of an image of ``width`` x ``height`` pixels that ``info`` was published with.
+
+    K, or P of a rectified image, is of the full sensor; where the image is smaller, it is the
+    region of interest, binned.
+
+    Raises:
+        ValueError: the camera is uncalibrated (K[0] is 0), K is no pinhole camera, or ``info`` is
+            of an image of another size; the text names the remedy.
+    """
+    k = _field(info, "k")
+    if k[0] == 0:
+        raise ValueError("uncalibrated, K[0] is 0: calibrate the camera or load its calibration")
+    p = np.reshape(_field(info, "p"), (3, 4))
+    full = (info.width or width, info.height or height)  # some drivers leave the size at 0
+    camera = Intrinsics.from_matrix(p[:, :3] if rectified and p[0, 0] else k, *full)
+    if full == (width, height):
+        return camera
+    roi = info.roi
+    window = (roi.width or full[0], roi.height or full[1])
+    binned = (window[0] // max(info.binning_x, 1), window[1] // max(info.binning_y, 1))
+    if binned != (width, height):
+        raise ValueError(
+            f"of a {full[0]}x{full[1]} image, but the image is {width}x{height}: remap "
+            "rgb/camera_info to the camera_info published beside this image topic"
+        )
+    return camera.cropped(roi.x_offset, roi.y_offset, *window).resized(width, height)
+
+
+def same_pinhole(a: Intrinsics, b: Intrinsics) -> bool:
+    """Whether two cameras show the same image, to half a pixel."""
+    if (a.width, a.height) != (b.width, b.height):
+        return False
+    corners = np.array([[0, 0, 1], [a.width - 1, a.height - 1, 1]], np.float64)
+    moved = corners @ np.linalg.inv(a.matrix()).T @ b.matrix().T
+    return bool(np.abs(moved - corners).max() < 0.5)
+
+
+def _field(info: Any, name: str) -> Any:
+    """K, D or P; ROS 1 spells them upper case."""
+    return getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())

@@ -1,0 +1,18 @@
+"""Entry point ``sgnet``: the node, interruptible from the first moment on."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> int:
+    """Runs the node; an interrupt while PyTorch is imported, which takes seconds, just ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from sgnet_ros.node.lifecycle import main as run_node
+
+    return run_node()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Suite ``node`` of `sgnet_core.benchmark`: a frame's way from a camera to who listens to labels.
+
+Camera, node and listener are processes of their own, which talk over DDS; the listener is the
+benchmark. The camera shows a frame of its rooms once each time, and `Segmenter` gets the same frame
+in the benchmark's process: what the way through ROS adds is the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import rclpy
+import torch
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from sgnet_msgs.msg import ClassMap, FrameStats
+
+from sgnet_core.benchmark.measure import Case, Group, Took
+from sgnet_core.benchmark.suites import SuiteError
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.demo.observer import parse_header
+from sgnet_ros.recordings.frames import Frame, Size
+from sgnet_ros.recordings.sources import open_source
+from sgnet_ros.system.domains import free_domain, stay_local
+from sgnet_ros.system.environment import prepare_environment
+from sgnet_ros.system.processes import Child
+
+SIZES = ((320, 240), (640, 480))
+
+_READY_S, _ANSWER_S, _ATTEMPTS = 180.0, 10.0, 12  # patience
+_STREAM = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+_REFERENCE = "Segmenter, no ROS"
+
+
+def node_groups(device: torch.device, quick: bool) -> Iterator[Group]:
+    """Start of the node, and frames of each size.
+
+    Raises:
+        SuiteError: camera or node do not do what they should; with the end of a log.
+    """
+    os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
+    stay_local()
+    prepare_environment()
+    with tempfile.TemporaryDirectory() as folder, Robot(Path(folder), device) as robot:
+        started = Case("node, ready", lambda _: robot.start, "node, ready")
+        yield Group("node", "start", lambda: None, [started])
+        segmenter = Segmenter(device=device)
+        for size in [(96, 64)] if quick else SIZES:
+            yield _group(robot, segmenter, size)
+
+
+def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
+    def alone(frame: Frame) -> object:
+        return segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
+
+    def told(milliseconds: Callable[[FrameStats], float], _: Frame) -> Took:
+        """Of the frame that was shown just before."""
+        return Took(milliseconds(robot.stats) / 1000, robot.node_mb())
+
+    frame = next(iter(open_source("rooms", size)))
+    cases = [
+        Case(_REFERENCE, alone, _REFERENCE),
+        Case("node, labels received", lambda _: robot.show(size), _REFERENCE),
+        Case("node, labels published", partial(told, lambda stats: stats.age_ms), _REFERENCE),
+        Case("node, all but inference", partial(told, _all_but_inference_ms), _REFERENCE),
+        Case("node, its own overhead", partial(told, lambda stats: stats.overhead_ms), _REFERENCE),
+    ]
+    return Group("node", f"{size[1]}x{size[0]}", lambda: frame, cases)
+
+
+def _all_but_inference_ms(stats: FrameStats) -> float:
+    return float(stats.age_ms - stats.inference_ms)
+
+
+class Robot:
+    """Camera and node as processes, and a listener here; a context manager.
+
+    Args:
+        folder: of the processes' logs.
+        device: of the node.
+
+    Attributes:
+        start: from the start of the node's process until it has loaded and warmed up its model.
+        stats: the node's statistics of the last frame shown.
+    """
+
+    start: Took
+    stats: FrameStats
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self._folder, self._device = folder, device
+        self._labels_ns: dict[int, int] = {}  # stamp → when they came
+        self._stats: dict[int, FrameStats] = {}
+        self._ready = False
+
+    def __enter__(self) -> Robot:
+        with contextlib.ExitStack() as stack:  # undoes what was done so far if the rest fails
+            arguments = ["--controlled", "--source", "rooms"]
+            self._camera = Child("sgnet_ros.camera", arguments, self._folder, pipes=True)
+            stack.callback(self._camera.stop)
+            self._answer()  # it describes itself, and is idle then
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            stack.callback(rclpy.try_shutdown)
+            self._listen()
+            stack.callback(self._executor.shutdown)
+            start = time.monotonic()
+            arguments = ["--ros-args", "-p", f"device:={self._device.type}"]
+            self._node = Child("sgnet_ros.node", arguments, self._folder)
+            stack.callback(self._node.stop)
+            if not self._spin_until(lambda: self._ready, _READY_S):
+                raise SuiteError(f"the node is not ready after {_READY_S:.0f} s: {self._log()}")
+            self.start = Took(time.monotonic() - start, self.node_mb())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _listen(self) -> None:
+        node = Node("listener")
+        for kind, topic, callback, qos in (
+            (Image, "sgnet/labels", self._on_labels, _STREAM),
+            (FrameStats, "sgnet/stats", self._on_stats, _STREAM),
+            (ClassMap, "sgnet/class_map", self._on_class_map, _LATCHED),
+        ):
+            node.create_subscription(kind, topic, callback, qos, raw=True)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+
+    def _on_labels(self, data: bytes) -> None:
+        self._labels_ns[parse_header(data)[0]] = time.time_ns()
+
+    def _on_stats(self, data: bytes) -> None:
+        self._stats[parse_header(data)[0]] = deserialize_message(data, FrameStats)
+
+    def _on_class_map(self, _: bytes) -> None:
+        self._ready = True
+
+    def show(self, size: Size) -> Took:
+        """Has the camera show its frame; from its stamp until the labels are here.
+
+        A frame that gets lost, as in the first seconds, when processes have not found each other
+        yet, is shown again.
+
+        Raises:
+            SuiteError: nothing comes of it.
+        """
+        for attempt in range(_ATTEMPTS):
+            stamp = self._publish(size)
+            patience_s = _ANSWER_S if attempt >= _ATTEMPTS // 2 else 1.0
+
+            def answered(stamp: int = stamp) -> bool:
+                return stamp in self._labels_ns and stamp in self._stats
+
+            if self._spin_until(answered, patience_s):
+                self.stats = self._stats[stamp]
+                return Took((self._labels_ns[stamp] - stamp) / 1e9, self.node_mb())
+        raise SuiteError(f"the node labels no frame: {self._log()}")
+
+    def _publish(self, size: Size) -> int:
+        """Returns the stamp in ns."""
+        assert self._camera.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the answer is missing then
+            self._camera.process.stdin.write(json.dumps({"show": size}) + "\n")
+            self._camera.process.stdin.flush()
+        return int(json.loads(self._answer())["shown"])
+
+    def _answer(self) -> str:
+        """The camera's next line."""
+        assert self._camera.process.stdout is not None
+        line = self._camera.process.stdout.readline()
+        if not line:
+            raise SuiteError(f"the camera ended; the end of its log:\n{self._camera.tail()}")
+        return line
+
+    def _spin_until(self, done: Callable[[], bool], patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
+        while not done():
+            if time.monotonic() > deadline or not self._node.running:
+                return False
+            self._executor.spin_once(timeout_sec=0.1)
+        return True
+
+    def node_mb(self) -> float:
+        """Resident memory of the node."""
+        resident = self._node.rss_mb()
+        return math.nan if resident is None else resident * 2**20 / 1e6
+
+    def _log(self) -> str:
+        state = "runs" if self._node.running else f"ended ({self._node.process.returncode})"
+        return f"it {state}; the end of its log:\n{self._node.tail()}"

@@ -1,0 +1,359 @@
+"""Counting frames, and telling the world once a second how the node fares."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.qos import QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+from sgnet_msgs.msg import FrameStats
+
+from sgnet_ros.node.device_health import FAILURES
+from sgnet_ros.node.resources import resources
+from sgnet_ros.node.synchronizer import PairMatcher
+
+TIMES = (
+    *("age", "skew", "wait", "convert", "preprocess", "network", "postprocess"),
+    *("inference", "publish", "overhead"),
+)
+"""Of `FrameStats`, each with "_ms" at its end."""
+
+_WARNING_INTERVAL_S = 5.0
+_TOLERATED_LOSS = 0.05
+"""Share of images without a partner that is no reason for a warning (start-up, a lost image)."""
+_SILENT_AFTER_S = 3.0
+_HANGS_AFTER_S = 10.0
+_NO_PUBLISHER = "no publisher"
+NO_PAIR = "no RGB-D pair"
+_BACK = {"camera": "a camera is there", "pairs": "pairs come again", "labels": "labels come again"}
+_HARMLESS = {"overload", "disabled"}
+"""Causes for which frames are meant to be dropped."""
+
+_PublishersOf = Callable[[str, str], str]
+"""Topic and its expected type → who publishes it."""
+
+
+class Throttle:
+    """Lets one event per key and interval pass."""
+
+    def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._last: dict[str, float] = {}
+
+    def passes(self, key: str = "") -> bool:
+        """Whether ``key`` did not pass within the last interval; if so, it passes now."""
+        now = self._clock()
+        if now - self._last.get(key, -np.inf) < self._interval_s:
+            return False
+        self._last[key] = now
+        return True
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A copy of the counters at one moment.
+
+    Attributes:
+        segmented: label images published.
+        copies: image copies made for them.
+        drops: pairs that became none, by cause.
+        busy_s: seconds that inference took, of all of them.
+        times_ms: milliseconds of the latest 300, by name (`TIMES`).
+        last_error: what the last drop with a message said.
+    """
+
+    segmented: int
+    copies: int
+    drops: Mapping[str, int]
+    busy_s: float
+    times_ms: Mapping[str, tuple[float, ...]]
+    last_error: str
+
+
+class FrameCounters:
+    """What became of the pairs since activation. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._segmented = 0
+        self._copies = 0
+        self._drops: Counter[str] = Counter()
+        self._busy_s = 0.0
+        self._times: deque[tuple[float, ...]] = deque(maxlen=300)
+        self._last_error = ""
+
+    def drop(self, cause: str, error: str = "") -> None:
+        """Counts a pair that does not become a label image; ``error`` says what to do about it."""
+        with self._lock:
+            self._drops[cause] += 1
+            self._last_error = error or self._last_error
+
+    def done(self, stats: FrameStats, copies: int) -> None:
+        """Counts a published label image, what it cost, and the image copies made for it."""
+        times = tuple(getattr(stats, f"{name}_ms") for name in TIMES)
+        with self._lock:
+            self._segmented += 1
+            self._copies += copies
+            self._busy_s += stats.inference_ms / 1e3
+            self._times.append(times)
+
+    def counts(self) -> Counts:
+        """All counters, consistent with each other."""
+        with self._lock:
+            columns = zip(*self._times, strict=True) if self._times else ((),) * len(TIMES)
+            return Counts(
+                self._segmented,
+                self._copies,
+                dict(self._drops),
+                self._busy_s,
+                dict(zip(TIMES, columns, strict=True)),
+                self._last_error,
+            )
+
+
+class Diagnostics:
+    """Publishes ``/diagnostics``; `tick` is to be called once a second.
+
+    Attributes:
+        state: of the node, in a word or two.
+        model: name of the model that is loaded.
+        hardware_id: the device that it runs on.
+        degraded: why the node runs, but not as it should; empty if it does.
+    """
+
+    def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
+        self.state = "unconfigured"
+        self.model = ""
+        self.hardware_id = ""
+        self.degraded = ""
+        self._node = node
+        self._clock = clock
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._run: _Run | None = None
+
+    def watch(
+        self,
+        matcher: PairMatcher[Image],
+        counters: FrameCounters,
+        topics: Sequence[tuple[str, str]],
+    ) -> None:
+        """Reports on an activation from now on.
+
+        Args:
+            matcher: of its synchroniser.
+            counters: of its pairs.
+            topics: resolved names of the RGB and the depth topic, each with its message type
+                (``sensor_msgs/msg/Image``).
+        """
+        self._run = _Run(matcher, counters, topics, self._clock())
+
+    def unwatch(self) -> None:
+        """Ends the report on the activation."""
+        self._run = None
+
+    def tick(self) -> None:
+        """Publishes the status.
+
+        Logs when images or label images stay away and when they are back, and warns of images that
+        find no partner, every 5 s at most.
+        """
+        status = DiagnosticStatus(
+            name=f"{self._node.get_fully_qualified_name()[1:]}: segmentation",
+            hardware_id=self.hardware_id,
+            level=DiagnosticStatus.OK,
+            message=self.state,
+        )
+        values: dict[str, object] = {"state": self.state, "model": self.model}
+        if self._run is not None:
+            level, message, run_values = self._run.report(self._clock(), self._publishers_of)
+            status.level, status.message = level, message
+            values.update(run_values)
+            self._log(self._run)
+        if self.degraded:
+            status.level = max(status.level, DiagnosticStatus.WARN)
+            status.message += f"; {self.degraded}"
+        values.update(resources(self.hardware_id))
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+
+    def _log(self, run: _Run) -> None:
+        logger = self._node.get_logger()
+        if run.news and run.silence in ("pairs", "labels"):
+            logger.warning(run.news)
+        elif run.news:
+            logger.info(run.news)
+        if warning := run.unmatched_warning(self._clock(), self._publishers_of):
+            logger.warning(warning)
+
+    def _publishers_of(self, topic: str, expected: str) -> str:
+        """How many publish a topic, with which reliability, and what if it isn't as expected."""
+        found = self._node.get_publishers_info_by_topic(topic)
+        if not found:
+            return _NO_PUBLISHER
+        kinds = {
+            "reliable"
+            if info.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+            else "best effort"
+            for info in found
+        }
+        number = f"{len(found)} publisher{'s' * (len(found) != 1)}"
+        others = {info.topic_type for info in found} - {expected}
+        types = f" of {' and '.join(sorted(others))}, expected {expected}" if others else ""
+        return f"{number} {' and '.join(sorted(kinds))}{types}"
+
+
+class _Run:
+    """One activation, and what the last reports on it said.
+
+    Attributes:
+        silence: what stays away at the moment: "camera", "pairs", "labels" or nothing.
+        news: what to log if that changed with the last report.
+    """
+
+    def __init__(
+        self,
+        matcher: PairMatcher[Image],
+        counters: FrameCounters,
+        topics: Sequence[tuple[str, str]],
+        now: float,
+    ) -> None:
+        self.silence = ""
+        self.news = ""
+        self._matcher = matcher
+        self._counters = counters
+        self._topics = topics
+        self._reported = (now, self._totals(), counters.counts())
+        self._warned = (now, self._totals())
+        self._paired_at = now
+        self._answered_at = now
+
+    def _totals(self) -> npt.NDArray[np.int64]:
+        """RGB and depth images, pairs, label images, lost RGB and depth images so far."""
+        matcher = self._matcher
+        segmented = self._counters.counts().segmented
+        lost = (matcher.rgb.lost, matcher.depth.lost)
+        received = (matcher.rgb.received, matcher.depth.received)
+        return np.array([*received, matcher.pairs, segmented, *lost])
+
+    def report(
+        self, now: float, publishers_of: _PublishersOf
+    ) -> tuple[bytes, str, dict[str, object]]:
+        """Level, message and values of the time since the last report."""
+        counts, totals = self._counters.counts(), self._totals()
+        then, totals_then, counts_then = self._reported
+        self._reported = (now, totals, counts)
+        seconds = max(now - then, 1e-3)
+        rates = (totals - totals_then) / seconds
+        new_drops = {c for c, n in counts.drops.items() if n > counts_then.drops.get(c, 0)}
+        worse = new_drops - _HARMLESS
+        silence, why = self._silence(now, rates, bool(new_drops - {"overload"}), publishers_of)
+        level, message = DiagnosticStatus.OK, f"{rates[3]:.1f} label images/s"
+        if worse & FAILURES:
+            level, message = DiagnosticStatus.ERROR, f"inference fails: {counts.last_error}"
+        elif worse:
+            level, message = DiagnosticStatus.WARN, f"frames dropped: {counts.last_error}"
+        elif silence:
+            level, message = DiagnosticStatus.WARN, why
+            if silence == "labels":
+                level = DiagnosticStatus.ERROR
+        self.news = ""
+        if silence != self.silence:
+            self.news = why or _BACK[self.silence]
+            self.silence = silence
+        values = self._values(counts, totals, rates)
+        values["inference busy %"] = f"{100 * (counts.busy_s - counts_then.busy_s) / seconds:.0f}"
+        return level, message, values
+
+    def _silence(
+        self,
+        now: float,
+        rates: npt.NDArray[np.float64],
+        dropped: bool,
+        publishers_of: _PublishersOf,
+    ) -> tuple[str, str]:
+        """What stays away, "camera", "pairs", "labels" or nothing, and why."""
+        if rates[2]:
+            self._paired_at = now
+        if rates[3] or dropped or not rates[2]:
+            self._answered_at = now
+        if now - self._answered_at >= _HANGS_AFTER_S:
+            return "labels", (
+                f"no label image for {now - self._answered_at:.0f} s though pairs arrive: "
+                "inference takes longer than that, or hangs"
+            )
+        if now - self._paired_at < _SILENT_AFTER_S:
+            return "", ""
+        names = [topic for topic, _ in self._topics]
+        publishers = [publishers_of(topic, kind) for topic, kind in self._topics]
+        if not self._matcher.pairs and set(publishers) == {_NO_PUBLISHER}:
+            return "camera", f"waiting for a camera: nobody publishes {' and '.join(names)}"
+        if self.silence == "camera":  # it has as long as any to send its first images
+            self._paired_at = now
+            return "", ""
+        silent = [
+            f"{topic} ({found})"
+            for topic, found, rate in zip(names, publishers, rates, strict=False)
+            if not rate
+        ]
+        why = f"nothing received on {' and '.join(silent)}" if silent else "none within the slop"
+        return "pairs", f"{NO_PAIR} for {now - self._paired_at:.0f} s: {why}"
+
+    def _values(
+        self, counts: Counts, totals: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]
+    ) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for name, total, rate in zip(
+            ("rgb", "depth", "pairs", "labels"), totals, rates, strict=False
+        ):
+            values[f"{name} Hz"] = f"{rate:.1f}"
+            values[f"{name} total"] = total
+        for name, stream in (("rgb", self._matcher.rgb), ("depth", self._matcher.depth)):
+            for cause, number in stream.unmatched.items():
+                values[f"unmatched {name}: {cause}"] = number
+        for cause, number in counts.drops.items():
+            values[f"dropped: {cause}"] = number
+        for name, times in counts.times_ms.items():
+            if times:
+                p50, p95 = np.percentile(times, (50, 95))
+                values[f"{name} ms p50"] = f"{p50:.1f}"
+                values[f"{name} ms p95"] = f"{p95:.1f}"
+        values["image copies"] = counts.copies
+        values["time jumps"] = self._matcher.time_jumps
+        values["last error"] = counts.last_error
+        return values
+
+    def unmatched_warning(self, now: float, publishers_of: _PublishersOf) -> str | None:
+        """What a user needs to know if images have been lost for want of a partner."""
+        then, totals_then = self._warned
+        totals = self._totals()
+        received, lost = (totals - totals_then)[[0, 1]], (totals - totals_then)[[4, 5]]
+        if now - then < _WARNING_INTERVAL_S:
+            return None
+        self._warned = (now, totals)
+        if lost.sum() <= _TOLERATED_LOSS * received.sum():
+            return None
+        inputs = [
+            f"{topic} {count / (now - then):.1f} Hz, {publishers_of(topic, kind)}"
+            for (topic, kind), count in zip(self._topics, received, strict=True)
+        ]
+        matcher = self._matcher
+        skews = [
+            s.nearest_ns / 1e6 for s in (matcher.rgb, matcher.depth) if s.nearest_ns is not None
+        ]
+        skew = f"; nearest stamps {min(skews):.1f} ms apart" if skews else ""
+        return (
+            f"{lost[0]} rgb and {lost[1]} depth images found no partner in {now - then:.0f} s "
+            f"({'; '.join(inputs)}{skew}; slop {matcher.slop_ns / 1e6:.1f} ms). If both topics "
+            "run, raise the parameter slop to half their frame period or synchronise the cameras"
+        )

@@ -1,0 +1,360 @@
+"""The lifecycle node ``sgnet``: RGB-D images in, label images out.
+
+python -m sgnet_ros.node --ros-args --params-file config/sgnet.yaml -r rgb/image_raw:=...
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+from dataclasses import astuple, replace
+from types import FrameType
+from typing import Any
+
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
+
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.precision import multiplies_bf16
+from sgnet_ros.node.activation import Activation, slop_ns
+from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
+from sgnet_ros.node.diagnostics import Diagnostics, Throttle
+from sgnet_ros.node.parameters import DESCRIPTORS, Parameters, Settings
+from sgnet_ros.node.processor import Frame
+from sgnet_ros.node.publishers import Publishers
+from sgnet_ros.node.sharing import Models, Turns
+from sgnet_ros.system.environment import prepare_environment
+from sgnet_ros.system.names import camera_names
+
+_WARM_UP_SIZE = (480, 640)
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SGNetNode(LifecycleNode):
+    """Wires subscriptions, synchroniser, worker, model and publishers together.
+
+    ``models`` and ``turns`` are for nodes that share a model and take turns with it.
+
+    The model is loaded in configure and kept until clean-up; subscriptions and the worker exist
+    while the node is active.
+    """
+
+    def __init__(
+        self, models: Models | None = None, turns: Turns | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__("sgnet", **kwargs)
+        self._models = models
+        self._turns = turns
+        try:
+            self.parameters = Parameters(self, self._on_settings)
+        except ParameterException:
+            # From rclpy 9 on the context would destroy what is only half a node by then.
+            super().destroy_node()
+            raise
+        self._segmenter: Segmenter | None = None
+        self._outputs: Publishers | None = None
+        self._active: Activation | None = None
+        self._in_use = self.parameters.settings  # by the model that is loaded
+        self._loader: threading.Thread | None = None
+        self._health = DeviceHealth()
+        self._throttle = Throttle(interval_s=60.0)
+        self._enabled = True
+        self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
+        self._diagnostics = Diagnostics(self)
+        self.create_timer(1.0, self._diagnostics.tick, clock=self._wall)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        # a group of its own, so that all else goes on while the model is loaded
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=group)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads and warms the model."""
+        try:
+            settings = self.parameters.settings
+            self._use(self._load(settings), Publishers(self, settings.outputs), settings)
+        except Exception as error:
+            self.get_logger().error(f"not configured: {error}")
+            self._release()
+            return _FAILURE
+        return _SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes and starts the worker."""
+        assert self._outputs is not None
+        present = set(self.subscriptions)
+        try:
+            active = Activation(
+                self, self._outputs, lambda: self.parameters.settings, self._process, self._turns
+            )
+        except Exception as error:
+            for subscription in set(self.subscriptions) - present:
+                self.destroy_subscription(subscription)
+            self.get_logger().error(f"not activated: {error}")
+            return TransitionCallbackReturn.ERROR
+        active.enabled = self._enabled
+        self._active, topics = active, active.topics
+        self._diagnostics.watch(active.matcher, active.processor.counters, active.images)
+        self._diagnostics.state = "active"
+        self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and waits for the frame in work; the model stays, unless it hangs."""
+        if not self._deactivate():
+            return TransitionCallbackReturn.ERROR
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the model."""
+        self._release()
+        self.get_logger().info("unconfigured: model released")
+        return _SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stops and frees everything."""
+        self._release()
+        return _SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, from where the node can be configured again."""
+        self._release()
+        return _SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stops worker and loader before the node goes."""
+        if self._loader is not None:
+            self._loader.join()
+        self._release()
+        super().destroy_node()
+
+    async def _replace_model(self, settings: Settings) -> None:
+        """Loads another model in a thread of its own, while the present one goes on.
+
+        Raises:
+            Exception: it can't be loaded, or the node has other things to do by now.
+        """
+        if self._loader is not None:
+            raise RuntimeError("a model is being loaded already")
+        outputs, executor = self._outputs, self.executor
+        assert executor is not None  # it runs this coroutine
+        loaded: Future = Future(executor=executor)
+
+        def load() -> None:
+            try:
+                loaded.set_result(self._load(settings))
+            except Exception as error:
+                loaded.set_exception(error)
+            executor.wake()
+
+        self._loader = threading.Thread(target=load, name="loader", daemon=True)
+        self._loader.start()
+        try:
+            segmenter = await loaded
+        finally:
+            self._loader = None
+        if outputs is None or self._outputs is not outputs:
+            raise RuntimeError("the node was cleaned up meanwhile")
+        self._use(segmenter, outputs, settings)
+
+    async def _fall_back(self, failed: Segmenter) -> None:
+        """Goes on with the same model on the CPU when a GPU has failed."""
+        device, error = failed.device, self._last_error()
+        if failed is not self._segmenter or device.type == "cpu" or self._loader is not None:
+            return
+        try:
+            await self._replace_model(replace(self._in_use, device="cpu", precision="auto"))
+        except Exception as problem:
+            if self._throttle.passes():
+                self.get_logger().error(f"{device} fails ({error}), so does the CPU: {problem}")
+            return
+        self._diagnostics.degraded = f"on the CPU since {device} failed; ~/reload tries it again"
+        self.get_logger().error(f"{self._diagnostics.degraded}: {error}")
+
+    def _last_error(self) -> str:
+        return "" if self._active is None else self._active.processor.counters.counts().last_error
+
+    def _load(self, settings: Settings) -> Segmenter:
+        if self._models is None:
+            return _load(settings)
+        names = (settings.model, settings.device, settings.precision, settings.backend)
+        return self._models.get(*names, lambda: _load(settings))
+
+    def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
+        """Takes a loaded model into use; the worker picks it up with its next frame."""
+        self._segmenter, self._outputs, self._in_use = segmenter, publishers, settings
+        self._diagnostics.degraded = ""
+        publishers.publish_class_map(segmenter.info)
+        self._diagnostics.model = segmenter.info.name
+        self._diagnostics.hardware_id = str(segmenter.device)
+        if self._active is None:
+            self._diagnostics.state = "inactive"
+        self.get_logger().info(
+            f"model {segmenter.info.name} ready on {segmenter.device}: {len(segmenter.labels)} "
+            f"classes ({segmenter.labels.name})" + _faster(segmenter, settings)
+        )
+        free_cached_memory()  # of loading, and of the model before
+
+    def _deactivate(self) -> bool:
+        """Whether the frame that was in work, if any, has come back."""
+        active = self._active
+        if active is None:
+            return True
+        came_back = active.stop()
+        self._active = None
+        self._diagnostics.unwatch()
+        self._diagnostics.state = "inactive"
+        counts = active.processor.counters.counts()
+        drops = ", ".join(f"{number} {cause}" for cause, number in counts.drops.items())
+        self.get_logger().info(
+            f"inactive: {counts.segmented} of {active.matcher.pairs} RGB-D pairs segmented"
+            + (f", dropped: {drops}" if drops else "")
+        )
+        if not came_back:
+            self.get_logger().error(
+                f"inference on {self._diagnostics.hardware_id} does not come back: its thread is "
+                "left behind and the model given up; configure the node again, or restart it"
+            )
+        return came_back
+
+    def _release(self) -> None:
+        self._deactivate()
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._outputs = self._segmenter = None
+        self._diagnostics.state, self._diagnostics.model = "unconfigured", ""
+        self._diagnostics.degraded = ""
+        _collect_garbage()
+        free_cached_memory()
+
+    def _process(self, frame: Frame) -> None:
+        """Segments and publishes a frame; runs in the worker's thread."""
+        active, segmenter = self._active, self._segmenter
+        if active is None or segmenter is None:
+            return
+        cause = active.processor.process(frame, segmenter)
+        if self._health.note(cause) and self.executor is not None:
+            self.executor.create_task(self._fall_back, segmenter)
+
+    def _on_settings(self, settings: Settings) -> None:
+        if self._active is not None:
+            self._active.matcher.slop_ns = slop_ns(settings)
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        if self._active is not None:
+            self._active.enabled = self._enabled
+        response.success = True
+        response.message = "enabled" if self._enabled else "disabled: frames are dropped"
+        self.get_logger().info(response.message)
+        return response
+
+    async def _on_reload(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Loads the model that the parameters name; whatever fails, the old one goes on."""
+        if self._segmenter is None:
+            response.message = "not configured: there is no model to replace"
+            return response
+        try:
+            await self._replace_model(self.parameters.settings)
+        except Exception as error:
+            kept = f"kept {self._segmenter.info.name}: " if self._segmenter else ""
+            response.message = f"{kept}{error}"
+            self.get_logger().error(f"reload failed, {response.message}")
+            return response
+        response.success = True
+        response.message = f"model {self._segmenter.info.name} on {self._segmenter.device}"
+        return response
+
+
+def _load(settings: Settings) -> Segmenter:
+    segmenter = Segmenter(
+        settings.model or None, settings.device, settings.precision, settings.backend
+    )
+    segmenter.warm_up(*_WARM_UP_SIZE)
+    return segmenter
+
+
+def _faster(segmenter: Segmenter, settings: Settings) -> str:
+    """What nobody has asked for yet and this machine could do."""
+    able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
+    offered = able and settings.precision == "auto"
+    return "; precision:=bf16 would be faster on this CPU" if offered else ""
+
+
+def _collect_garbage() -> None:
+    """Frees what only cycles hold, also where `_run` has frozen it."""
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    gc.collect()
+    if frozen:
+        gc.freeze()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until SIGINT or SIGTERM; returns the exit status."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+        prepare_environment()
+        # rclpy's own handlers would end the communication before the node can stop in good order.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        return _run()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        rclpy.try_shutdown()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the node; further ones must not disturb its clean-up."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _run() -> int:
+    nodes: list[SGNetNode] = []
+    try:
+        try:
+            cameras, models, turns = _cameras(), Models(), Turns()
+            for camera in cameras:
+                nodes.append(SGNetNode(models, turns, namespace=camera))
+            nodes = nodes or [SGNetNode()]
+        except ParameterException as error:
+            rclpy.logging.get_logger("sgnet").error(str(error))
+            return 1
+        executor = SingleThreadedExecutor()
+        for node in nodes:
+            if node.parameters.settings.autostart and not (
+                node.trigger_configure() == _SUCCESS and node.trigger_activate() == _SUCCESS
+            ):
+                return 1
+            executor.add_node(node)
+        # What imports and model made is here to stay; each full collection that looks through it
+        # would hold up all threads for 0.1 s.
+        gc.freeze()
+        executor.spin()
+        return 0
+    finally:
+        for node in nodes:
+            node.destroy_node()
+
+
+def _cameras() -> list[str]:
+    """The parameter ``cameras``, which has to be known before there are nodes."""
+    node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
+    try:
+        return camera_names(node.declare_parameter("cameras", "", DESCRIPTORS["cameras"]).value)
+    except ValueError:
+        return []  # the one node that there will be refuses it
+    finally:
+        node.destroy_node()

@@ -1,0 +1,169 @@
+"""What the node publishes: labels with every frame, the rest while somebody listens."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Collection
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sgnet_msgs.msg import ClassMap, FrameStats
+from std_msgs.msg import ColorRGBA, Header
+
+from sgnet_core.inference.segmenter import Prediction
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import LabelSet
+from sgnet_ros.messages.images import ImageArray, image_message
+from sgnet_ros.system.names import OUTPUTS
+
+# Reliable publishers suit reliable and best-effort subscribers alike.
+_FRAMES = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+_LATCHED = QoSProfile(
+    depth=1,
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class Publishers:
+    """The output topics of a node, under its private name.
+
+    Images have the size of the input image and unpadded rows, and carry its header unchanged.
+
+    Args:
+        node: whose topics they are.
+        offered: those of `OUTPUTS` that there are; the publishers of the others are None.
+    """
+
+    def __init__(self, node: Node, offered: Collection[str] = OUTPUTS) -> None:
+        self._node = node
+
+        def publisher(name: str, kind: Any = Image) -> Any:
+            return node.create_publisher(kind, f"~/{name}", _FRAMES) if name in offered else None
+
+        self.labels = publisher("labels")
+        self.confidence = publisher("confidence")
+        self.overlay = publisher("overlay")
+        self.color = publisher("color")
+        self.points = publisher("points", PointCloud2)
+        self.camera_info = node.create_publisher(CameraInfo, "~/camera_info", _FRAMES)
+        self.class_map = node.create_publisher(ClassMap, "~/class_map", _LATCHED)
+        self.label_info = None  # where vision_msgs isn't installed
+        if vision := _vision_msgs():
+            self.label_info = node.create_publisher(vision.LabelInfo, "~/label_info", _LATCHED)
+        self.stats = node.create_publisher(FrameStats, "~/stats", _FRAMES)
+
+    @property
+    def wants_confidence(self) -> bool:
+        """Whether somebody subscribes to ~/confidence, or to ~/points, which hold it too."""
+        return _has_listeners(self.confidence) or self.wants_points
+
+    @property
+    def wants_points(self) -> bool:
+        """Whether somebody subscribes to ~/points."""
+        return _has_listeners(self.points)
+
+    @property
+    def wants_overlay(self) -> bool:
+        """Whether somebody subscribes to ~/overlay."""
+        return _has_listeners(self.overlay)
+
+    def publish_frame(
+        self,
+        header: Header,
+        prediction: Prediction,
+        labels: LabelSet,
+        camera_info: CameraInfo | None,
+    ) -> int:
+        """Publishes one frame's images and its CameraInfo, if one is known.
+
+        Confidence and overlay are published where they are offered and the prediction holds them.
+
+        Args:
+            header: of the RGB image.
+            prediction: for that image.
+            labels: give ``~/color`` its exact palette colours.
+            camera_info: the RGB camera's; goes out with the image's header.
+
+        Returns:
+            How many image copies were made.
+        """
+        color = labels.colorize(prediction.labels) if _has_listeners(self.color) else None
+        candidates: list[tuple[Publisher | None, ImageArray | None]] = [
+            (self.labels, prediction.labels),
+            (self.confidence, prediction.confidence),
+            (self.overlay, prediction.overlay),
+            (self.color, color),
+        ]
+        images = [(p, i) for p, i in candidates if p is not None and i is not None]
+        for publisher, image in images:
+            publisher.publish(image_message(image, header))
+        if camera_info is not None:
+            stamped = copy.copy(camera_info)
+            stamped.header = header
+            self.camera_info.publish(stamped)
+        return len(images)
+
+    def publish_class_map(self, info: ModelInfo) -> None:
+        """Publishes, latched, what the ids in ~/labels mean."""
+        stamp = self._node.get_clock().now().to_msg()
+        self.class_map.publish(class_map(info, stamp))
+        if self.label_info is not None:
+            self.label_info.publish(label_info(info, stamp))
+
+    def destroy(self) -> None:
+        """Removes the topics."""
+        for publisher in (
+            *(self.labels, self.confidence, self.overlay, self.color, self.points),
+            *(self.camera_info, self.class_map, self.label_info, self.stats),
+        ):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
+
+
+def _has_listeners(publisher: Publisher | None) -> bool:
+    return publisher is not None and publisher.get_subscription_count() > 0
+
+
+def class_map(info: ModelInfo, stamp: object) -> ClassMap:
+    """A model's label set as a message; colours in 0..1."""
+    labels = info.labels
+    message = ClassMap(
+        model=info.name,
+        label_set=labels.name,
+        ids=list(labels.ids),
+        names=list(labels.names),
+        colors=[ColorRGBA(r=r / 255, g=g / 255, b=b / 255, a=1.0) for r, g, b in labels.colors],
+        ignore_id=labels.ignore_id,
+    )
+    message.header.stamp = stamp
+    return message
+
+
+def label_info(info: ModelInfo, stamp: object) -> Any:
+    """A model's label set as vision_msgs/LabelInfo, which must be installed.
+
+    The unlabelled id isn't in it: by that message's convention the highest id of the image's type
+    is.
+    """
+    vision = _vision_msgs()
+    message = vision.LabelInfo(
+        class_map=[
+            vision.VisionClass(class_id=number, class_name=name)
+            for number, name in zip(info.labels.ids, info.labels.names, strict=True)
+        ]
+    )
+    message.header.stamp = stamp
+    return message
+
+
+def _vision_msgs() -> Any:
+    """The module of vision_msgs' messages, or None where it isn't installed."""
+    try:
+        return importlib.import_module("vision_msgs.msg")
+    except ImportError:
+        return None

@@ -1,0 +1,34 @@
+"""What the process takes of its machine: memory, and of its GPU."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import torch
+
+from sgnet_ros.system.processes import resident_mib
+
+_MIB = 1 << 20
+
+
+def resources(device: str) -> dict[str, str]:
+    """Names and values for ``/diagnostics``; what cannot be found out is left out.
+
+    Args:
+        device: ``cpu``, ``cuda:0``, …, or empty. GPU utilisation needs ``nvidia-ml-py``.
+    """
+    values = {}
+    resident = resident_mib(os.getpid())
+    if resident is not None:
+        values["process memory MiB"] = f"{resident:.0f}"
+    if not device.startswith("cuda"):
+        return values
+    # A GPU that has failed answers with errors, and the utilisation isn't there on every machine.
+    with suppress(RuntimeError, AssertionError):
+        free, total = torch.cuda.mem_get_info(device)
+        values["GPU memory MiB in use"] = f"{(total - free) / _MIB:.0f} of {total / _MIB:.0f}"
+        values["GPU memory MiB of the node"] = f"{torch.cuda.memory_reserved(device) / _MIB:.0f}"
+    with suppress(Exception):  # PyTorch passes on whatever NVML and its loader raise
+        values["GPU utilisation %"] = str(torch.cuda.utilization(device))
+    return values

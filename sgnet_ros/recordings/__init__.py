@@ -1,0 +1,1 @@
+"""Bags and folders as RGB-D frames, without ROS."""

@@ -1,0 +1,108 @@
+"""RGB-D frames, and what gives them: the camera's side of the demo, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sgnet_core.geometry.intrinsics import Intrinsics
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+class SourceError(ValueError):
+    """A source that can't be played; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One RGB-D frame, depth registered to colour.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 RGB.
+        depth: (H, W) uint16 millimetres, 0 = no return.
+        labels: (H, W) uint8 ground truth, 255 = unlabelled; None where there is none.
+        intrinsics: of the colour image.
+        stamp_ns: when it was taken, in ns; None where that isn't known.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    depth: npt.NDArray[np.uint16]
+    labels: npt.NDArray[np.uint8] | None
+    intrinsics: Intrinsics
+    stamp_ns: int | None = None
+
+    def resized(self, size: Size) -> Frame:
+        """The frame at another size: colour averaged, depth and labels by nearest pixel."""
+        width, height = size
+        rows = _nearest(self.rgb.shape[0], height)
+        columns = _nearest(self.rgb.shape[1], width)
+        picture = Image.fromarray(self.rgb).resize(size, Image.Resampling.BILINEAR)
+        return Frame(
+            rgb=np.asarray(picture),
+            depth=self.depth[rows[:, None], columns],
+            labels=None if self.labels is None else self.labels[rows[:, None], columns],
+            intrinsics=self.intrinsics.resized(width, height),
+            stamp_ns=self.stamp_ns,
+        )
+
+
+class Source:
+    """Frames in their order; iterating starts from the first one each time.
+
+    Attributes:
+        name: what the user called it.
+        label_set: name of the label set that the ground truth is in; None where that is unknown
+            or there is no ground truth.
+        rate_hz: rate of the recording; None where the source has none of its own.
+        count: how many frames there are, at most; None where they never end by themselves.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int | None,
+        label_set: str | None = None,
+        rate_hz: float | None = None,
+    ) -> None:
+        self.name, self.count, self.label_set, self.rate_hz = name, count, label_set, rate_hz
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise NotImplementedError
+
+
+def millimetres(metres: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint16]:
+    """Depth in metres (H, W) → uint16 millimetres; NaN, ±Inf, negative and > 65.535 m become 0."""
+    scaled = np.rint(np.nan_to_num(metres.astype(np.float64), posinf=0, neginf=0) * 1000)
+    scaled[(scaled < 0) | (scaled > np.iinfo(np.uint16).max)] = 0
+    return scaled.astype(np.uint16)
+
+
+def stamp_of(name: str) -> int | None:
+    """The stamp in ns that a frame is named after; None for other names.
+
+    Names are whole nanoseconds of at least 16 digits (``1700000000123456789``, as `bag_export`
+    writes them), or seconds with decimals (``1305031102.175304``, as in the TUM data sets).
+    """
+    seconds, dot, decimals = name.partition(".")
+    if not (seconds + decimals).isdecimal() or not seconds or (dot and not decimals):
+        return None
+    if not dot:
+        return int(seconds) if len(seconds) >= 16 else None
+    return int(seconds) * 10**9 + int(decimals[:9].ljust(9, "0"))
+
+
+def name_of(stamp_ns: int) -> str:
+    """The name of a frame of this stamp; sorted by name, frames are sorted by time."""
+    return f"{stamp_ns:019d}"
+
+
+def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
+    """Index of the old pixel under the centre of each new one."""
+    return ((np.arange(new) + 0.5) * old / new).astype(np.intp)

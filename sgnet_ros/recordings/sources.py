@@ -1,0 +1,271 @@
+"""What the camera plays: procedural rooms, a folder of images, or a bag."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sgnet_core.data.datasets.folder import FolderListing, read_camera, read_classes
+from sgnet_core.data.datasets.frame_files import DatasetError, to_classes
+from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb
+from sgnet_core.data.rooms import RoomTour
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, NYU40
+from sgnet_ros.recordings.bag_source import BagSource
+from sgnet_ros.recordings.bags import is_bag
+from sgnet_ros.recordings.frames import Frame, Size, Source, SourceError, millimetres, stamp_of
+
+_SECONDS_PER_ROOM = 4.0  # so that a short look shows several
+
+
+class RoomsSource(Source):
+    """A camera that moves through procedural rooms, with exact labels; endless.
+
+    Args:
+        size: of the frames.
+        rate_hz: frames per second of the movement.
+        seed: the same seed gives the same tour.
+    """
+
+    def __init__(self, size: Size, rate_hz: float, seed: int = 0) -> None:
+        super().__init__("rooms", None, NYU40.name)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._tour = RoomTour(seed, (size[1], size[0]), rate_hz, _SECONDS_PER_ROOM, device)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for sample in self._tour:
+            yield Frame(sample.rgb, millimetres(sample.depth), sample.labels, sample.intrinsics)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a folder names the images of a frame.
+
+    ``pattern`` finds the colour images; ``depth`` and ``labels`` turn a match into the path of the
+    other images, ``labels`` being None where the layout has none.
+    """
+
+    pattern: str
+    depth: Callable[[re.Match[str]], str]
+    labels: Callable[[re.Match[str]], str] | None
+    calibration: str
+
+
+_LAYOUTS = (
+    _Layout(r"(.+)\.rgb\.(?:jpg|png)", lambda m: f"{m[1]}.depth.png", None, "K.txt"),
+    _Layout(
+        r"(.+)-color\.(?:jpg|png)",
+        lambda m: f"{m[1]}-depth.png",
+        lambda m: f"{m[1]}-label.png",
+        "camera.json",
+    ),
+    _Layout(
+        r"rgb/(.+)\.(?:jpg|jpeg|png)",
+        lambda m: f"depth/{m[1]}.png",
+        lambda m: f"labels/{m[1]}.png",
+        "camera.json",
+    ),
+)
+LAYOUTS_HELP = (
+    "NAME.rgb.jpg + NAME.depth.png + K.txt, NAME-color.png + NAME-depth.png [+ NAME-label.png] + "
+    "camera.json, or rgb/NAME.png + depth/NAME.png [+ labels/NAME.png] + camera.json"
+)
+
+
+class FolderSource(Source):
+    """A folder of images in one of three layouts (`LAYOUTS_HELP`), played by name.
+
+    ``K.txt`` holds the 3x3 matrix of the colour camera; depth is then in millimetres.
+    ``camera.json`` holds an object with ``K`` (3x3), ``depth_scale`` (metres per unit, 0.001 if
+    absent) and ``label_set`` (name of the label set of the label images, if known).
+
+    Raises:
+        SourceError: no layout fits, or the calibration is missing or wrong.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        files = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*.*"))
+        files += sorted(p.relative_to(folder).as_posix() for p in folder.glob("rgb/*.*"))
+        for layout in _LAYOUTS:
+            found = [m for m in (re.fullmatch(layout.pattern, f) for f in files) if m]
+            if found:
+                break
+        else:
+            raise SourceError(f"{folder} holds no frames; expected {LAYOUTS_HELP}")
+        self._matches, self._layout = found, layout
+        calibration = _read_calibration(folder / layout.calibration)
+        self._matrix, self._depth_scale, label_set = calibration
+        has_labels = layout.labels and (folder / layout.labels(found[0])).is_file()
+        self._labels = layout.labels if has_labels else None
+        super().__init__(str(folder), len(found), label_set if has_labels else None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises SourceError for a file that is missing or damaged."""
+        return (self._read(match) for match in self._matches)
+
+    def _read(self, match: re.Match[str]) -> Frame:
+        paths = {"rgb": match[0], "depth": self._layout.depth(match)}
+        if self._labels:
+            paths["labels"] = self._labels(match)
+        try:
+            rgb = read_rgb(self._folder / paths["rgb"])
+            depth = read_depth(self._folder / paths["depth"], self._depth_scale)
+            labels = read_labels(self._folder / paths["labels"]) if self._labels else None
+        except ImageFileError as error:
+            raise SourceError(f"{error}; restore it, or take the frame's files away") from error
+        for kind, image in (("depth", depth), ("labels", labels)):
+            if image is not None and image.shape != rgb.shape[:2]:
+                raise SourceError(
+                    f"{self._folder / paths[kind]} is {image.shape[1]}x{image.shape[0]}, its "
+                    f"colour image {rgb.shape[1]}x{rgb.shape[0]}: register {kind} to colour"
+                )
+        classes = LABEL_SETS.get(self.label_set or "")
+        if labels is not None and classes and not np.isin(labels, [*classes.ids, IGNORE_ID]).all():
+            raise SourceError(
+                f"{self._folder / paths['labels']} holds ids that are not of {classes.name}, which "
+                f"{self._layout.calibration} names as label_set: correct one of them"
+            )
+        intrinsics = Intrinsics.from_matrix(self._matrix, rgb.shape[1], rgb.shape[0])
+        return Frame(rgb, millimetres(depth), labels, intrinsics)
+
+
+class PlainSource(Source):
+    """A plain folder (`sgnet_core.data.datasets.folder`), with or without labels, by name.
+
+    Attributes:
+        names: of the frames.
+        classes: that the labels are in; None without classes.json.
+
+    Raises:
+        SourceError: a frame is incomplete, or a camera or classes file is wrong.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._listing = listing = FolderListing.of(folder)
+        self.names = sorted(listing.rgb)
+        problems = [p for name in self.names for p in listing.problems(name)]
+        # Labels are not needed to be shown.
+        problems = [p for p in problems if not p.startswith(f"{folder / 'labels'}")]
+        if problems or not self.names:
+            raise SourceError(problems[0] if problems else f"{folder / 'rgb'} holds no image")
+        try:
+            self._classes = (
+                read_classes(path) if (path := folder / "classes.json").is_file() else None
+            )
+            files = {self._camera_file(name) for name in self.names}
+            self._cameras = {path: read_camera(path) for path in files}
+        except DatasetError as error:
+            raise SourceError(str(error)) from error
+        self.classes = self._classes.label_set if self._classes else None
+        label_set = self.classes.name if self.classes and listing.labels else None
+        super().__init__(str(folder), len(self.names), label_set)
+
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        """Whether the folder has rgb/ and depth/, and cameras in the plain folder's form."""
+        files = [folder / "camera.json", *(folder / "cameras").glob("*.json")]
+        texts = [path.read_text(errors="replace") for path in files[:2] if path.is_file()]
+        has_images = all((folder / kind).is_dir() for kind in ("rgb", "depth"))
+        return has_images and any('"fx"' in text for text in texts)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises SourceError for a file that is damaged or doesn't fit the others."""
+        return map(self._read, self.names)
+
+    def _camera_file(self, name: str) -> Path:
+        own = self._listing.cameras.get(name)
+        path = own[0] if own else self._listing.camera
+        assert path is not None  # the listing has checked it
+        return path
+
+    def _read(self, name: str) -> Frame:
+        listing, camera = self._listing, self._cameras[self._camera_file(name)]
+        labels = None
+        try:
+            rgb = read_rgb(listing.rgb[name][0])
+            depth = read_depth(listing.depth[name][0], camera.depth_scale)
+            if paths := listing.labels.get(name):
+                labels = read_labels(paths[0])
+                if self._classes:
+                    labels = to_classes(labels, self._classes.table, paths[0])
+        except (ImageFileError, DatasetError) as error:
+            raise SourceError(f"{error}; restore it, or take the frame's files away") from error
+        size = (camera.intrinsics.height, camera.intrinsics.width)
+        for kind, image in (("rgb", rgb), ("depth", depth), ("labels", labels)):
+            if image is not None and image.shape[:2] != size:
+                raise SourceError(
+                    f"{listing.folder / kind / name} is {image.shape[1]}x{image.shape[0]}, "
+                    f"{self._camera_file(name)} says {size[1]}x{size[0]}"
+                )
+        return Frame(rgb, millimetres(depth), labels, camera.intrinsics, stamp_of(name))
+
+
+def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str | None]:
+    """K (3, 3), metres per depth unit, and the name of the label set if it is given."""
+    try:
+        if path.suffix == ".json":
+            data = json.loads(path.read_text())
+            matrix, scale = data["K"], float(data.get("depth_scale", 0.001))
+            label_set = data.get("label_set")
+        else:
+            matrix, scale, label_set = np.loadtxt(path), 0.001, None
+        matrix = np.asarray(matrix, np.float64).reshape(3, 3)
+        Intrinsics.from_matrix(matrix, 1, 1)  # refuses focal lengths that are none
+    except FileNotFoundError as error:
+        raise SourceError(f"{path} is missing; it holds the 3x3 camera matrix") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SourceError(f"{path} holds no 3x3 camera matrix K ({error})") from error
+    return matrix, scale, label_set
+
+
+class _Resized(Source):
+    """A source whose frames are brought to a fixed size."""
+
+    def __init__(self, source: Source, size: Size) -> None:
+        super().__init__(source.name, source.count, source.label_set, source.rate_hz)
+        self._source, self._size = source, size
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (frame.resized(self._size) for frame in self._source)
+
+
+def open_source(
+    spec: str,
+    size: Size | None = None,
+    rate_hz: float = 10.0,
+    topics: tuple[str | None, str | None] = (None, None),
+) -> Source:
+    """The source that a command line names.
+
+    Args:
+        spec: ``rooms``, a folder of images (`PlainSource`, `FolderSource`), or a bag (`BagSource`).
+        size: brings frames to this size; None keeps that of a recording (rooms: 640x480).
+        rate_hz: at which the frames will be shown; rooms move accordingly.
+        topics: colour and depth topic of a bag, where it holds several.
+
+    Raises:
+        SourceError: there is no such thing, or it can't be played.
+    """
+    if spec == "rooms":
+        return RoomsSource(size or (640, 480), rate_hz)
+    path = Path(spec)
+    if not path.exists():
+        raise SourceError(f"{spec} does not exist; give `rooms`, a folder of images, or a bag")
+    source: Source
+    if is_bag(path):
+        source = BagSource(path, *topics)
+    elif path.is_dir() and PlainSource.recognises(path):
+        source = PlainSource(path)
+    elif path.is_dir():
+        source = FolderSource(path)
+    else:
+        raise SourceError(f"{spec} is neither a folder nor a bag (.bag, .mcap, .db3)")
+    return _Resized(source, size) if size else source

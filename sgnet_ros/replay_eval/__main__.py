@@ -1,0 +1,250 @@
+"""Judges the running node by recordings: `python -m sgnet_ros.replay_eval drive.mcap`.
+
+Plays the colour and depth images of each bag over DDS to a node of its own, and compares the label
+images that come back with the truth, if there is any: a label topic of the bag, or files named
+after stamps. Reports IoU, flips on static geometry, latency, throughput and drops (docs/replay.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from sgnet_ros.replay_eval.options import HANDED_ON, add_arguments
+from sgnet_ros.system.domains import free_domain, stay_local
+from sgnet_ros.system.processes import Child
+
+if TYPE_CHECKING:  # it takes seconds to import, and is needed last
+    from sgnet_ros.replay_eval.report import ReplayReport
+
+EXIT_FAILED, EXIT_BELOW, EXIT_INTERRUPTED = 1, 3, 130
+
+INTERRUPTED = "interrupted before its end"
+"""The problem of bags that a Ctrl-C kept from being evaluated."""
+
+EXAMPLES = """\
+examples:
+  how good and how steady the shipped model is on a recording with labels:
+    python -m sgnet_ros.replay_eval drive.mcap --html drive.html
+  what this computer can follow, at the pace of the recording:
+    python -m sgnet_ros.replay_eval drive.mcap --rate recorded
+  in CI, two bags at a time, truth in files that bag_export wrote:
+    python -m sgnet_ros.replay_eval bags/*.mcap --jobs 2 --truth data/labelled \\
+        --model mine.safetensors --json out/replay.json --min-miou 0.45 --max-p95-ms 80
+
+exit status: 0; 1 if a bag could not be evaluated; 2 for wrong arguments; 3 if a threshold is
+missed; 130 after Ctrl-C, with a report of the bags that were done
+"""
+
+
+class Run:
+    """One bag's process.
+
+    Args:
+        bag: as the user named it.
+        domain: DDS domain of the process and its node.
+        arguments: of the process.
+        folder: gets its logs and its result; made.
+    """
+
+    def __init__(self, bag: Path, domain: int, arguments: Sequence[str], folder: Path) -> None:
+        folder.mkdir()
+        self.bag, self.domain, self._folder = bag, domain, folder
+        os.environ["ROS_DOMAIN_ID"] = str(domain)  # for the child
+        arguments = [str(bag), "--out", str(folder), *arguments]
+        self.child = Child("sgnet_ros.replay_eval.bag", arguments, folder)
+        self.done, self.of = 0, 0
+
+    def look(self) -> list[str]:
+        """Reads how far it is; returns the warnings since the last call."""
+        warnings = []
+        for line in self.child.new_lines():
+            if line.startswith("{"):
+                told = json.loads(line)
+                self.done, self.of = told["done"], told["of"]
+            elif line.startswith("["):
+                warnings.append(f"{self.bag}: {line}")
+        return warnings
+
+    def result(self) -> dict[str, Any] | str:
+        """What it has found, or why it has found nothing."""
+        try:
+            result: dict[str, Any] = json.loads((self._folder / "result.json").read_text())
+            return result
+        except FileNotFoundError:
+            _, found, reason = self.child.log.read_text(errors="replace").rpartition("Error: ")
+            return reason.strip() if found else self.child.tail()
+
+
+def replay(
+    bags: Sequence[Path], arguments: Sequence[str], jobs: int, progress: bool = False
+) -> ReplayReport:
+    """Evaluates bags, ``jobs`` of them at a time, each in a process and a DDS domain of its own.
+
+    Args:
+        bags: each once.
+        arguments: what `replay_bag` takes beside bag and folder.
+        progress: shows a progress bar.
+
+    Raises:
+        KeyboardInterrupt: before the first bag was done; later, the others are `INTERRUPTED`.
+    """
+    outcomes: dict[Path, dict[str, Any] | str] = {}
+    waiting, running = list(bags), list[Run]()
+    own = os.environ.get("ROS_DOMAIN_ID")
+    with tempfile.TemporaryDirectory(prefix="replay_") as scratch:
+        pause_s = 0.2 if sys.stderr.isatty() else 5.0
+        bar: Any = tqdm(
+            total=0, desc="replay", unit="frame", disable=not progress, mininterval=pause_s
+        )
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    domain = free_domain({run.domain for run in running})
+                    if own and jobs == 1:  # so that others can look on
+                        domain = int(own)
+                    folder = Path(scratch, str(len(bags) - len(waiting)))
+                    running.append(Run(waiting.pop(0), domain, arguments, folder))
+                time.sleep(0.2)
+                _follow(running, outcomes, bar)
+        except KeyboardInterrupt:
+            if not outcomes:
+                raise
+            outcomes.update((bag, INTERRUPTED) for bag in bags if bag not in outcomes)
+        finally:
+            bar.close()
+            for run in running:
+                run.child.stop()
+            if own:
+                os.environ["ROS_DOMAIN_ID"] = own
+    return _report([(str(bag), outcomes[bag]) for bag in bags])
+
+
+def _follow(running: list[Run], outcomes: dict[Path, dict[str, Any] | str], bar: Any) -> None:
+    """Looks after the processes, and takes the results of those that have ended."""
+    for run in list(running):
+        ended = not run.child.running
+        done, of = run.done, run.of
+        for line in run.look():
+            tqdm.write(line, file=sys.stderr)
+        bar.total += run.of - of
+        if run.done > done:
+            bar.update(run.done - done)
+        if ended:
+            outcomes[run.bag] = run.result()
+            if run.of > run.done:  # the last frames are not told of one by one
+                bar.update(run.of - run.done)
+            running.remove(run)
+
+
+def _report(outcomes: Sequence[tuple[str, dict[str, Any] | str]]) -> ReplayReport:
+    from sgnet_ros.replay_eval.report import BagResult, ReplayReport
+
+    results = [BagResult.of(outcome) for _, outcome in outcomes if isinstance(outcome, dict)]
+    problems = {bag: outcome for bag, outcome in outcomes if isinstance(outcome, str)}
+    return ReplayReport(results, problems)
+
+
+def misses(figures: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
+    """The thresholds that a total does not reach, in words."""
+    missed = []
+    if args.min_miou is not None:
+        if figures["miou"] is None:
+            missed.append("--min-miou: there is no truth to compare with (--labels-topic, --truth)")
+        elif figures["miou"] < args.min_miou:
+            missed.append(f"mIoU is {figures['miou']:.4f}, below --min-miou {args.min_miou:g}")
+    if args.max_p95_ms is not None:
+        p95 = (figures["latency_ms"] or {}).get("p95")
+        if p95 is None:
+            missed.append("--max-p95-ms: the node has labelled no frame")
+        elif p95 > args.max_p95_ms:
+            missed.append(f"p95 latency is {p95:.1f} ms, above --max-p95-ms {args.max_p95_ms:g}")
+    return missed
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m sgnet_ros.replay_eval",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help=".bag, .mcap, .db3 or …")
+    add_arguments(parser)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at a time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="one row per bag, and the total")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with worst frames")
+    parser.add_argument("--min-miou", type=float, metavar="X", help="0 to 1; status 3 below it")
+    parser.add_argument("--max-p95-ms", type=float, metavar="MS", help="status 3 above it")
+    args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f"--jobs must be at least 1, got {args.jobs}")
+    if len(set(args.bags)) < len(args.bags):
+        parser.error("a bag is named twice")
+    if missing := [str(bag) for bag in args.bags if not bag.exists()]:
+        parser.error(f"{', '.join(missing)} does not exist")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit status is explained in its help."""
+    logging.basicConfig(format="[%(levelname)s] %(message)s")
+    args = parse_arguments(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stay_local()
+    handed_on = []
+    for name in HANDED_ON:
+        if (value := getattr(args, name)) is not None:
+            handed_on += [f"--{name.replace('_', '-')}", str(value)]
+    try:
+        report = replay(args.bags, handed_on, args.jobs, progress=True)
+        _write(report, args)
+    except KeyboardInterrupt:
+        print("\nreplay_eval: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (OSError, ModuleNotFoundError) as error:
+        print(f"replay_eval: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(report.to_text())
+    for bag, problem in report.problems.items():
+        print(f"replay_eval: {bag}: {problem}", file=sys.stderr)
+    missed = misses(report.total.figures(report.names), args)
+    for line in missed:
+        print(f"replay_eval: {line}", file=sys.stderr)
+    if INTERRUPTED in report.problems.values():
+        return EXIT_INTERRUPTED
+    if report.problems:
+        return EXIT_FAILED
+    return EXIT_BELOW if missed else 0
+
+
+def _write(report: ReplayReport, args: argparse.Namespace) -> None:
+    from sgnet_core.files import atomic_write
+
+    texts = (
+        (args.json, lambda: json.dumps(report.to_json(), indent=1) + "\n"),
+        (args.csv, report.to_csv),
+        (args.html, report.to_html),
+    )
+    for path, text in texts:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                file.write(text().encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

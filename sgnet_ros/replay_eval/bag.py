@@ -1,0 +1,58 @@
+"""One bag of a replay, in a process and a DDS domain of its own; replay_eval starts it.
+
+The standard output gets a line of JSON now and then: {"done": frames, "of": frames}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sgnet_ros.replay_eval.options import add_arguments
+from sgnet_ros.system.environment import prepare_environment, share_file
+from sgnet_ros.system.processes import Child
+
+
+def node_arguments(args: argparse.Namespace) -> list[str]:
+    """The node's command line."""
+    parameters = args.params_file or share_file("config/sgnet.yaml")
+    arguments = ["--ros-args", "--params-file", str(parameters)]
+    for name in ("model", "device", "precision", "backend"):
+        if value := getattr(args, name):
+            arguments += ["-p", f"{name}:={value}"]
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The process: 0, or 1 with the reason on the standard error."""
+    logging.basicConfig(format="[%(levelname)s] %(message)s")
+    parser = argparse.ArgumentParser("python -m sgnet_ros.replay_eval.bag", description=__doc__)
+    parser.add_argument("bag", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of result and logs")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_environment()
+    node = Child("sgnet_ros.node", node_arguments(args), args.out)
+    try:
+        # It takes seconds to import, and so does the node meanwhile.
+        from sgnet_ros.recordings.bags import BagError
+        from sgnet_ros.replay_eval.play import ReplayError
+        from sgnet_ros.replay_eval.run import replay
+
+        try:
+            replay(args, node)
+        except (BagError, ReplayError) as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return 1
+    finally:
+        node.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

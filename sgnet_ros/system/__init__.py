@@ -1,0 +1,1 @@
+"""Environment, names, processes and launching."""

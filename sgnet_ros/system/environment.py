@@ -1,0 +1,53 @@
+"""Environment variables that ROS 2 reads, set before the first node of a process is made."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_FAST_DDS_2 = "FASTRTPS_DEFAULT_PROFILES_FILE"  # Humble, Jazzy
+_FAST_DDS_3 = "FASTDDS_DEFAULT_PROFILES_FILE"  # Kilted and later, which warn of the other one
+
+
+def share_file(name: str) -> Path:
+    """Path of a file that ships beside the Python code, such as ``"config/fastdds.xml"``.
+
+    The checkout's own file comes first, then the copy that an installation puts into
+    ``share/sgnet_ros`` of the package's prefix.
+
+    Raises:
+        FileNotFoundError: neither is there; the message names both paths.
+    """
+    package = Path(__file__).resolve().parents[1]
+    candidates = [package.parent / name]
+    # <prefix>/lib/pythonX.Y/site-packages/sgnet_ros (pip, colcon), or local/lib/... (Debian)
+    candidates += [
+        parent.parent / "share" / "sgnet_ros" / name
+        for parent in package.parents
+        if parent.name == "lib"
+    ]
+    for path in candidates:
+        if path.is_file():
+            return path
+    looked_at = ", ".join(map(str, candidates))
+    raise FileNotFoundError(f"{name} of sgnet_ros is not there, looked at: {looked_at}; reinstall")
+
+
+def prepare_environment() -> None:
+    """Lets this process and its children find the installed interfaces and use shared memory.
+
+    Prepends the interpreter's prefix to ``AMENT_PREFIX_PATH`` where packages are installed into it
+    (the ROS 2 wheels need that, a sourced distribution has it set), and names
+    ``config/fastdds.xml`` as Fast DDS profile unless the user has named one. Call it before
+    ``rclpy.init``.
+    """
+    prefixes = [path for path in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if path]
+    if sys.prefix not in prefixes and Path(sys.prefix, "share", "ament_index").is_dir():
+        prefixes = [sys.prefix, *prefixes]
+        os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join(prefixes)
+
+    if not (os.environ.get(_FAST_DDS_2) or os.environ.get(_FAST_DDS_3)):
+        newer = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes)
+        variable = _FAST_DDS_3 if newer else _FAST_DDS_2
+        os.environ[variable] = str(share_file("config/fastdds.xml"))

@@ -1,0 +1,85 @@
+"""What the launch files share: commands of this package as processes, RViz beside the node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, Shutdown
+from launch.event import Event
+from launch.events.process import ProcessExited
+from launch.launch_context import LaunchContext
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from sgnet_ros.system.environment import prepare_environment, share_file
+
+# as in config/sgnet.rviz
+_RVIZ_OUTPUTS = ("labels", "overlay", "color", "points", "camera_info")
+_RVIZ_CAMERA = "/camera/camera/color/image_raw"
+
+
+def value(context: LaunchContext, name: str) -> str:
+    """What the user gave for an argument, or its default."""
+    return str(LaunchConfiguration(name).perform(context))
+
+
+def optional_arguments(descriptions: Mapping[str, str]) -> list[DeclareLaunchArgument]:
+    """Arguments that may be left empty, with their descriptions."""
+    return [
+        DeclareLaunchArgument(name, default_value="", description=text)
+        for name, text in descriptions.items()
+    ]
+
+
+def options(context: LaunchContext, names: Sequence[str]) -> list[str]:
+    """Those of the arguments that are given, as options of a command: ``--min-miou 0.5``."""
+    given = {name: value(context, name) for name in names}
+    pairs = [(f"--{name.replace('_', '-')}", text) for name, text in given.items() if text]
+    return [word for pair in pairs for word in pair]
+
+
+def command(module: str, arguments: Sequence[str]) -> ExecuteProcess:
+    """``python -m module`` as a process whose end ends the launch, with its status as outcome."""
+    prepare_environment()
+
+    def on_exit(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:
+        assert isinstance(event, ProcessExited)
+        if event.returncode and not context.is_shutdown:
+            # what the launch ends with is 1 after an exception, and 0 otherwise
+            raise RuntimeError(f"{module} ended with status {event.returncode}")
+        return Shutdown(reason=f"{module} has ended")
+
+    return ExecuteProcess(
+        cmd=[sys.executable, "-m", module, *arguments],
+        name=module.rpartition(".")[2],
+        # its own choice of a domain would hide it from everything else that is launched
+        additional_env={"ROS_DOMAIN_ID": os.environ.get("ROS_DOMAIN_ID", "0")},
+        output="screen",
+        on_exit=on_exit,
+    )
+
+
+def rviz(
+    node_name: str = "/sgnet", rgb_topic: str = _RVIZ_CAMERA, frame: str | None = None
+) -> Node:
+    """RViz with config/sgnet.rviz, its displays led to these topics.
+
+    Args:
+        node_name: of the segmentation node, with its namespace.
+        rgb_topic: of the camera.
+        frame: of the camera; None takes the one in the file.
+    """
+    topics = {f"/sgnet/{name}": f"{node_name}/{name}" for name in _RVIZ_OUTPUTS}
+    topics[_RVIZ_CAMERA] = rgb_topic
+    arguments = ["-d", str(share_file("config/sgnet.rviz"))]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        arguments=[*arguments, *(["-f", frame] if frame else [])],
+        remappings=[(shown, real) for shown, real in topics.items() if shown != real],
+        output="log",
+    )

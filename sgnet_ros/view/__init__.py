@@ -1,0 +1,1 @@
+"""Show live what camera and node see."""

@@ -1,0 +1,171 @@
+"""Frames, labels, clouds and times as entities of a rerun recording."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import LabelSet
+
+_JPEG_QUALITY = 90
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one of them is set where there is one
+_MILLIMETRES, _METRES = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one metre
+
+
+class ViewError(RuntimeError):
+    """There is nothing to show with or to write to; the message names the remedy."""
+
+
+def load_rerun() -> Any:
+    """The module `rerun`, which comes with the extra ``viz``.
+
+    Raises:
+        ViewError: it is not installed, or is broken.
+    """
+    try:
+        return importlib.import_module("rerun")
+    except ImportError as error:
+        raise ViewError(
+            f"rerun can't be imported ({error}): pip install 'sgnet_ros[viz]'"
+        ) from error
+
+
+class ViewLog:
+    """A recording that a viewer shows while it grows, or that becomes a file.
+
+    Its entities, all on the timeline ``stamp`` (the messages' stamps):
+
+    - ``camera``: the colour camera's optical frame (REP 103), with ``camera/points``;
+    - ``camera/image``: its pinhole, with ``rgb`` (as JPEG) and ``labels`` below it;
+    - ``depth``: apart from it, since a depth camera may be one of its own;
+    - ``times/NAME``: one number per frame.
+
+    Args:
+        save: .rrd file. While it grows it is called ``FILE.part``.
+        connect: URL of a running viewer (``rerun+http://HOST:9876/proxy``). Without both, a viewer
+            is started, or the one that already runs on this machine is used.
+
+    Raises:
+        ViewError: rerun is not installed, the file can't be written, there is no screen for a
+            viewer, or the URL is none.
+    """
+
+    def __init__(self, save: Path | None = None, connect: str | None = None) -> None:
+        self._rerun = load_rerun()
+        self._recording = self._rerun.RecordingStream("sgnet_ros")
+        self._file = save
+        layout = self._layout()
+        try:
+            if save is not None:
+                save.parent.mkdir(parents=True, exist_ok=True)
+                self._recording.save(_part(save), default_blueprint=layout)
+            elif connect is not None:
+                self._recording.connect_grpc(connect, default_blueprint=layout)
+            else:
+                _require_screen()
+                self._recording.spawn(default_blueprint=layout)
+        except (OSError, RuntimeError, ValueError) as error:
+            target = save or connect or "the viewer"
+            raise ViewError(f"{target}: {error}") from error
+        axes = self._rerun.ViewCoordinates.RDF
+        self._recording.log("camera", axes, static=True)
+
+    def close(self) -> None:
+        """Sends or writes what is still on its way; the file gets its name.
+
+        Raises:
+            ViewError: not all could be written; the file is still called ``FILE.part``.
+        """
+        try:
+            self._recording.flush()
+        except RuntimeError as error:
+            if self._file is not None:
+                raise ViewError(f"{_part(self._file)}: {error}") from error
+            # The viewer is gone, which is how people end it; rerun has said so.
+        finally:
+            self._recording.disconnect()
+        if self._file is not None:
+            _part(self._file).replace(self._file)
+
+    def classes(self, labels: LabelSet) -> None:
+        """Names and colours of the class ids in labels and points, from the beginning on."""
+        info = self._rerun.AnnotationInfo
+        known = zip(labels.ids, labels.names, labels.colors, strict=True)
+        context = [info(number, name, color) for number, name, color in known]
+        context.append(info(labels.ignore_id, "unlabelled", (0, 0, 0)))
+        self._recording.log("/", self._rerun.AnnotationContext(context), static=True)
+
+    def camera(self, intrinsics: Intrinsics) -> None:
+        """The colour camera from now on, without its lens: rerun's cameras have none."""
+        pinhole = self._rerun.Pinhole(
+            image_from_camera=intrinsics.matrix(),
+            resolution=(intrinsics.width, intrinsics.height),
+            camera_xyz=self._rerun.ViewCoordinates.RDF,
+        )
+        self._recording.log("camera/image", pinhole, static=True)
+
+    def rgb(self, stamp_ns: int, image: npt.NDArray[np.uint8]) -> None:
+        """(H, W, 3) uint8 RGB."""
+        picture = self._rerun.Image(np.ascontiguousarray(image))
+        self._log("camera/image/rgb", stamp_ns, picture.compress(jpeg_quality=_JPEG_QUALITY))
+
+    def depth(self, stamp_ns: int, image: npt.NDArray[Any]) -> None:
+        """(H, W) uint16 millimetres or float32 metres."""
+        meter = _MILLIMETRES if image.dtype.kind == "u" else _METRES
+        image = np.ascontiguousarray(image)
+        self._log("depth", stamp_ns, self._rerun.DepthImage(image, meter=meter))
+
+    def labels(self, stamp_ns: int, mask: npt.NDArray[np.uint8]) -> None:
+        """(H, W) uint8 class ids."""
+        mask = np.ascontiguousarray(mask)
+        self._log("camera/image/labels", stamp_ns, self._rerun.SegmentationImage(mask))
+
+    def points(
+        self, stamp_ns: int, positions: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]
+    ) -> None:
+        """(N, 3) float32 metres in the optical frame, (N,) uint8 class ids."""
+        points = self._rerun.Points3D(positions, class_ids=labels)
+        self._log("camera/points", stamp_ns, points)
+
+    def times(self, stamp_ns: int, **values: float) -> None:
+        """One point of each curve."""
+        for name, value in values.items():
+            self._log(f"times/{name}", stamp_ns, self._rerun.Scalars(value))
+
+    def _log(self, entity: str, stamp_ns: int, what: Any) -> None:
+        self._recording.set_time("stamp", timestamp=np.datetime64(stamp_ns, "ns"))
+        self._recording.log(entity, what)
+
+    def _layout(self) -> Any:
+        views = importlib.import_module("rerun.blueprint")
+        flat, image = views.Spatial2DView, "camera/image"
+        images = views.Vertical(
+            flat(origin=image, contents=[f"{image}/rgb"], name="RGB"),
+            flat(origin=image, contents=[f"{image}/labels"], name="labels"),
+            flat(origin="depth", name="depth"),
+        )
+        scene = views.Spatial3DView(
+            origin="camera", contents=["camera/points", image, f"{image}/rgb"], name="labels in 3D"
+        )
+        curves = views.TimeSeriesView(origin="times", name="times in ms")
+        right = views.Vertical(scene, curves, row_shares=[3, 1])
+        return views.Blueprint(
+            views.Horizontal(images, right, column_shares=[1, 2]), collapse_panels=True
+        )
+
+
+def _require_screen() -> None:
+    # Without one the viewer ends at once, and the other end would only learn that nobody listens.
+    if sys.platform == "linux" and not any(map(os.environ.get, _SCREENS)):
+        raise ViewError("there is no screen here: use --save FILE.rrd or --connect URL")
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sgnet_core.data.images import (
+    ImageFileError,
+    overlay,
+    read_depth,
+    read_labels,
+    read_rgb,
+    write_png,
+)
+from sgnet_core.models.labels import LabelSet
+
+RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
+MM = np.array([[0, 1, 999], [1000, 40_000, 65_535]], np.uint16)
+TWO = LabelSet("two", ("a", "b"), ((200, 0, 100), (0, 255, 31)))
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    write_png(tmp_path / "rgb.png", RGB)
+    write_png(tmp_path / "depth.png", MM)
+    write_png(tmp_path / "labels.png", RGB[..., 0])
+    assert np.array_equal(read_rgb(tmp_path / "rgb.png"), RGB)
+    assert np.array_equal(read_labels(tmp_path / "labels.png"), RGB[..., 0])
+    depth = read_depth(tmp_path / "depth.png")
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, [[0, 0.001, 0.999], [1, 40, 65.535]], rtol=1e-6)
+    assert read_depth(tmp_path / "depth.png", 1e-4)[1, 1] == pytest.approx(4)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_written_view_needs_no_copy_by_the_caller(tmp_path: Path) -> None:
+    write_png(tmp_path / "flipped.png", RGB[::-1, ::-1])
+    assert np.array_equal(read_rgb(tmp_path / "flipped.png"), RGB[::-1, ::-1])
+
+
+def test_grey_and_palette_pictures_become_rgb(tmp_path: Path) -> None:
+    write_png(tmp_path / "grey.png", RGB[..., 0])
+    assert np.array_equal(read_rgb(tmp_path / "grey.png"), np.repeat(RGB[..., :1], 3, axis=2))
+    indexed = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
+    indexed.putpalette([9, 8, 7, 1, 2, 3])
+    indexed.save(tmp_path / "indexed.png")
+    assert read_rgb(tmp_path / "indexed.png").tolist() == [[[9, 8, 7], [1, 2, 3]]]
+    assert read_labels(tmp_path / "indexed.png").tolist() == [[0, 1]]
+
+
+def test_depth_arrays_in_metres_and_in_units(tmp_path: Path) -> None:
+    metres = np.array([[0.5, np.nan, np.inf]])
+    np.save(tmp_path / "m.npy", metres)
+    np.savez(tmp_path / "m.npz", other=np.zeros(3), depth=metres)
+    np.savez(tmp_path / "one.npz", metres)
+    np.save(tmp_path / "mm.npy", MM)
+    for name in ("m.npy", "m.npz", "one.npz"):
+        depth = read_depth(tmp_path / name)
+        assert depth.dtype == np.float32
+        np.testing.assert_array_equal(depth, metres)
+    assert read_depth(tmp_path / "mm.npy")[1, 0] == 1
+
+
+def test_16_bit_label_images_are_read(tmp_path: Path) -> None:
+    write_png(tmp_path / "l.png", np.array([[0, 255]], np.uint16))
+    assert read_labels(tmp_path / "l.png").tolist() == [[0, 255]]
+
+
+def test_unusable_files_are_named(tmp_path: Path) -> None:
+    write_png(tmp_path / "rgb.png", RGB)
+    write_png(tmp_path / "mm.png", MM)
+    whole = (tmp_path / "rgb.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    (tmp_path / "text.npy").write_text("hello")
+    np.savez(tmp_path / "two.npz", a=MM, b=MM)
+    np.save(tmp_path / "objects.npy", np.array([[{}]]), allow_pickle=True)
+    np.save(tmp_path / "flat.npy", np.zeros(5))
+    wrong = [
+        (read_rgb, "no.png", "does not exist"),
+        (read_rgb, "cut.png", "cannot be read"),
+        (read_rgb, "text.npy", "cannot be read"),
+        (read_rgb, "mm.png", "is it the depth image"),
+        (read_depth, "rgb.png", "is it the colour image"),
+        (read_depth, "no.npy", "does not exist"),
+        (read_depth, "text.npy", "cannot be read"),
+        (read_depth, "two.npz", "holds a, b"),
+        (read_depth, "objects.npy", "cannot be read"),
+        (read_depth, "flat.npy", r"shape \(5,\)"),
+        (read_labels, "rgb.png", "one id"),
+        (read_labels, "mm.png", "one id"),
+    ]
+    for read, name, words in wrong:
+        with pytest.raises(ImageFileError, match=rf"{name}.*{words}"):
+            read(tmp_path / name)
+
+
+def test_only_images_are_written(tmp_path: Path) -> None:
+    for image in (RGB.astype(np.float32), RGB[..., :2], MM[0], np.zeros((2, 2), np.int64)):
+        with pytest.raises(ValueError, match=r"as a PNG"):
+            write_png(tmp_path / "x.png", image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overlay_blends_rounds_and_leaves_ignored_pixels() -> None:
+    rgb = np.array([[[10, 20, 30], [255, 255, 255], [7, 8, 9]]], np.uint8)
+    labels = np.array([[0, 1, 255]], np.uint8)
+    # In steps of 1/255, 0.4 is exactly 102: 10·0.6 + 200·0.4 = 86, …, 255·0.6 + 31·0.4 = 165.4
+    assert overlay(rgb, labels, TWO, 0.4).tolist() == [[[86, 12, 58], [153, 255, 165], [7, 8, 9]]]
+    assert np.array_equal(overlay(rgb, labels, TWO, 0), rgb)
+    assert overlay(rgb, labels, TWO, 1).tolist() == [[[200, 0, 100], [0, 255, 31], [7, 8, 9]]]
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.01, float("nan")])
+def test_overlay_refuses_an_opacity_outside_0_and_1(alpha: float) -> None:
+    with pytest.raises(ValueError, match="opacity"):
+        overlay(RGB, RGB[..., 0], TWO, alpha)

@@ -1,0 +1,389 @@
+"""Evaluation: what it computes, and at which size; what the command prints, writes and refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sgnet_core import Intrinsics, SGNet, create_model, files
+from sgnet_core import eval as eval_module
+from sgnet_core.data.datasets.folder import write_folder
+from sgnet_core.data.images import read_rgb
+from sgnet_core.data.loading import collate
+from sgnet_core.data.rooms import Rooms
+from sgnet_core.data.sample import Sample
+from sgnet_core.data.transforms import flip
+from sgnet_core.eval import (
+    check_classes,
+    main,
+    predict_masks,
+    prediction_sheet,
+    run_batch,
+    training_curve,
+)
+from sgnet_core.evaluation.metrics import ConfusionMatrix
+from sgnet_core.geometry.spatial import spatial_input
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import NYU40, SUN37, LabelSet, bit_palette
+from sgnet_core.models.model_file import save_model
+from sgnet_core.models.views import at_input_height, mirrored
+from sgnet_core.ops.resize import resize_maps
+from sgnet_core.training.validation import score
+
+SIX = LabelSet("six", tuple("abcdef"), bit_palette(6))
+
+
+def make(spatial: str = "points", labels: LabelSet = SIX, height: int | None = None) -> SGNet:
+    """A small seeded network that gives every class its share of the pixels."""
+    torch.manual_seed(1)
+    model = create_model("sgnet_lite", num_classes=len(labels), spatial=spatial)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+    model.info = ModelInfo("tiny", labels, input_height=height)
+    model.eval()
+    classify = model.head.classify
+    assert isinstance(classify, nn.Conv2d)
+    assert classify.bias is not None
+    with torch.no_grad():
+        classify.bias -= run_batch(model, collate([frame(9)])).logits.mean((0, 2, 3))
+    return model
+
+
+def frame(seed: int, height: int = 48, width: int = 66, classes: int = 6) -> Sample:
+    """Coarse random colours, depth and labels; the principal point is far from the middle."""
+    rng = np.random.default_rng(seed)
+    blocks = np.ones((8, 8), np.uint8)
+
+    def coarse(values: np.ndarray) -> np.ndarray:
+        return np.kron(values, blocks)[:height, :width]
+
+    rgb = np.dstack([coarse(rng.integers(0, 256, (9, 9), np.uint8)) for _ in range(3)])
+    depth = coarse(rng.uniform(0.5, 6, (9, 9)).astype(np.float32))
+    depth[rng.random(depth.shape) < 0.1] = 0
+    labels = coarse(rng.integers(0, classes, (9, 9)).astype(np.uint8))
+    labels[:, :3] = 255
+    return Sample(
+        rgb, depth.astype(np.float32), labels, Intrinsics(50, 52, 20.3, 30.1, width, height)
+    )
+
+
+def masks(model: SGNet, samples: Sequence[Sample], **options: object) -> list[np.ndarray]:
+    return [mask for _, mask in predict_masks(model, samples, **options)]  # type: ignore[arg-type]
+
+
+def different(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the pixels that differ; rounding moves those where two classes are equal."""
+    assert a.shape == b.shape
+    return float((a != b).mean())
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.8, 1.0, 2.0)], ids=["single", "multi"])
+@pytest.mark.parametrize("height", [None, 40], ids=["own size", "input height"])
+def test_masks_are_those_of_the_segmenter(scales: tuple[float, ...], height: int | None) -> None:
+    model = make(height=height)
+    samples = [frame(seed) for seed in range(3)]
+    segmenter = Segmenter(model, "cpu")
+    for sample, mask in zip(samples, masks(model, samples, batch=2, scales=scales), strict=True):
+        expected = segmenter.segment(sample.rgb, sample.depth, sample.intrinsics, scales=scales)
+        assert len(np.unique(mask)) > 1
+        assert different(mask, expected.labels) < 0.002
+
+
+def test_scales_and_flip_change_the_masks() -> None:
+    model, samples = make(), [frame(0)]
+    [plain] = masks(model, samples)
+    assert different(plain, masks(model, samples, scales=(0.8, 1.0, 2.0))[0]) > 0.01
+    assert different(plain, masks(model, samples, flip=True)[0]) > 0.01
+
+
+@pytest.mark.parametrize("spatial", ["depth", "points", "hha"])
+def test_the_mean_with_the_mirror_image_is_the_same_for_the_mirror_image(spatial: str) -> None:
+    """Only where colours, depth and camera are mirrored together are both sets of views one."""
+    model, sample = make(spatial), frame(3)
+    [straight] = masks(model, [sample], flip=True, scales=(1.0, 1.5))
+    [reversed_] = masks(model, [flip(sample)], flip=True, scales=(1.0, 1.5))
+    assert different(straight, reversed_[:, ::-1]) < 0.002
+    [alone] = masks(model, [sample])
+    [other] = masks(model, [flip(sample)])
+    assert different(alone, other[:, ::-1]) > 0.01, "without it, the network is not symmetric"
+
+
+def test_a_mirrored_batch_shows_the_points_mirrored_in_x() -> None:
+    sample = frame(5)
+    batch = collate([sample])
+    points = spatial_input("points", batch.depth, batch.intrinsics)
+    other = mirrored(batch)
+    reflected = spatial_input("points", other.depth, other.intrinsics)
+    assert points is not None
+    assert reflected is not None
+    assert points[:, 0].abs().max() > 1
+    sign = torch.tensor([-1.0, 1.0, 1.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(reflected, points.flip(3) * sign)
+    transformed = collate([flip(sample)])
+    for name, value in vars(other).items():
+        torch.testing.assert_close(value, getattr(transformed, name))
+
+
+def test_a_batch_at_the_input_height_has_the_camera_of_its_size() -> None:
+    sample = frame(5)
+    batch = at_input_height(collate([sample]), 20)
+    assert batch.rgb.shape[2:] == batch.depth.shape[2:] == (20, 28)
+    torch.testing.assert_close(batch.intrinsics, sample.intrinsics.resized(28, 20).parameters())
+    assert batch.labels.shape == (1, 48, 66), "scores are taken at the labels' own size"
+    assert set(np.unique(batch.depth)) <= set(np.unique(sample.depth)), "no depth was invented"
+
+
+def test_evaluation_is_at_the_size_of_the_labels() -> None:
+    model, sample = make(), frame(2)
+    wide = replace(sample, labels=sample.labels.repeat(2, axis=0).repeat(2, axis=1))
+    small = replace(sample, labels=sample.labels[::2, ::2])
+    confusion = ConfusionMatrix(6)
+    with torch.inference_mode():
+        logits = run_batch(model, collate([sample])).logits
+    for one, mask in predict_masks(model, [sample, wide, small]):
+        height, width = one.labels.shape
+        expected = resize_maps(logits, (height, width)).argmax(dim=1)[0].numpy()
+        assert different(mask, expected) < 0.002
+        confusion.update(one.labels, mask)
+    total = score(model, [sample, wide, small], 8, lambda: False)
+    assert total is not None
+    np.testing.assert_array_equal(total.counts, confusion.counts)
+    assert total.pixels == sum(int((s.labels != 255).sum()) for s in (sample, wide, small))
+
+
+def test_batches_give_what_single_frames_give() -> None:
+    model, samples = make(height=40), [frame(seed) for seed in range(3)]
+    together, apart = masks(model, samples, batch=8), masks(model, samples, batch=1)
+    assert all(different(a, b) < 0.002 for a, b in zip(together, apart, strict=True))
+
+
+def test_evaluation_leaves_the_mode_of_the_network() -> None:
+    model = make().train()
+    assert score(model, [frame(0)], 8, lambda: False) is not None
+    assert model.training
+    assert score(model, [frame(0)] * 3, 1, lambda: True) is None, "broken off"
+    assert model.training
+
+
+def test_the_sheet_shows_prediction_and_truth(tmp_path: Path) -> None:
+    model, samples = make(), [frame(0), frame(1)]
+    prediction_sheet(model, samples, tmp_path / "sheet.png")
+    sheet = read_rgb(tmp_path / "sheet.png")
+    assert sheet.shape == (96, 4 * 66, 3)
+    np.testing.assert_array_equal(sheet[:48, :66], samples[0].rgb)
+    # Grey is depth, white what is farther than all but a twentieth of it, whatever the scene.
+    far = replace(samples[0], depth=samples[0].depth * 50)
+    prediction_sheet(model, [far, samples[1]], tmp_path / "far.png")
+    grey = sheet[:48, 66:132]
+    np.testing.assert_array_equal(read_rgb(tmp_path / "far.png")[:48, 66:132], grey)
+    nearest, farthest = (f(samples[0].depth[samples[0].depth > 0]) for f in (np.min, np.max))
+    assert (grey[samples[0].depth == farthest] == 255).all()
+    assert 0 < grey[samples[0].depth == nearest].max() < 255 * nearest / farthest * 1.5
+
+
+def test_classes_that_differ_are_named() -> None:
+    check_classes(NYU40, LabelSet("mine", NYU40.names, NYU40.colors))
+    with pytest.raises(ValueError, match="only the model has otherstructure, other") as more:
+        check_classes(NYU40, SUN37)
+    assert "nyu40 (40 classes), the data is labelled in sun37 (37 classes)" in str(more.value)
+    swapped = LabelSet("swapped", ("b", "a", *SIX.names[2:]), SIX.colors)
+    with pytest.raises(ValueError, match="class 0 is 'a' in the model, 'b' in the data"):
+        check_classes(SIX, swapped)
+
+
+def test_the_training_curve_comes_from_the_record_or_the_log(tmp_path: Path) -> None:
+    record = [{"iteration": 20, "miou": 0.5, "loss": 1.0}, {"iteration": 10, "miou": 0.25}]
+    assert training_curve(tmp_path / "m.safetensors", {"seed": 3, "log": record}) == [
+        {"iteration": 10, "miou": 0.25},
+        {"iteration": 20, "miou": 0.5, "loss": 1.0},
+    ]
+    assert training_curve(tmp_path / "m.safetensors", {"miou": 0.5}) == []
+    (tmp_path / "log.csv").write_text("iteration,loss,miou,when\n5,2.5,0.125,today\n6,2,,today\n")
+    assert training_curve(tmp_path / "m.safetensors", {}) == [
+        {"iteration": 5, "loss": 2.5, "miou": 0.125}
+    ]
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    model = make(labels=NYU40, height=32)
+    model.info = replace(model.info, training={"iteration": 7})
+    save_model(model, path)
+    return path
+
+
+class Named:
+    """Rooms with names, as `write_folder` takes them."""
+
+    label_set = NYU40
+
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
+        self.names = [f"room{i}" for i in range(len(rooms))]
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.rooms[index]
+
+
+def test_the_command_prints_and_writes_the_scores(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rooms = Rooms(seed=1000, length=3, size=(48, 64))
+    write_folder(tmp_path / "data", {"": Named(rooms)})
+    written = tmp_path / "deep" / "scores.json"
+    options = ["--model", str(model_file), "--device", "cpu", "--json", str(written)]
+    options += ["--scales", "0.8", "1", "--flip"]
+    assert main(["--data", str(tmp_path / "data"), *options]) == 0
+    figures = json.loads(written.read_text())
+
+    segmenter = Segmenter(model_file, "cpu")
+    counts = np.zeros((40, 40), int)
+    for room in rooms:
+        depth = np.rint(room.depth * 1000).astype(np.uint16)
+        views = []
+        for one in (room, flip(room)):
+            scores = segmenter.segment(
+                one.rgb,
+                depth if one is room else np.ascontiguousarray(depth[:, ::-1]),
+                one.intrinsics,
+                scores=True,
+                scales=(0.8, 1),
+            ).scores
+            assert scores is not None
+            views.append(scores if one is room else scores[:, :, ::-1])
+        predicted = (views[0] + views[1]).argmax(axis=0)
+        known = room.labels != 255
+        np.add.at(counts, (room.labels[known], predicted[known]), 1)
+    found = np.array(figures["confusion"])
+    assert np.abs(found - counts).sum() <= 0.004 * counts.sum()
+    assert found.sum() == counts.sum()
+
+    present = found.sum(axis=1) > 0
+    assert [value is not None for value in figures["per_class_iou"]] == present.tolist()
+    assert figures["pixel_accuracy"] == pytest.approx(np.trace(found) / found.sum())
+    assert figures["miou"] == pytest.approx(
+        np.mean([value for value in figures["per_class_iou"] if value is not None])
+    )
+    assert figures["frames"] == 3
+    assert sum(band["pixels"] for band in figures["by_distance"].values()) == found.sum()
+    assert figures["classes"] == list(NYU40.names)
+    assert (figures["scales"], figures["flip"]) == ([0.8, 1.0], True)
+
+    table = capsys.readouterr().out
+    for name, value in zip(NYU40.names, figures["per_class_iou"], strict=True):
+        [line] = [row for row in table.splitlines() if row.startswith(f"{name:<16}")]
+        expected = "-" if value is None else f"{value:.3f}"
+        assert line.removeprefix(name).split()[0] == expected
+    assert f"mIoU {figures['miou']:.4f}" in table
+    assert "(3 frames)" in table
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "rooms:1"], "rooms:1 has no end: give a number of frames"),
+        (["--data", "nowhere"], "no data set 'nowhere'"),
+        (["--data", "rooms:1:1", "--model", "no.safetensors"], "no.safetensors: does not exist"),
+        (["--data", "rooms:1:1", "--scales", "999"], "scale 999 makes 42957x31968 of 43x32"),
+        (["--data", "rooms:1:1", "--device", "abacus"], "device is auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_explained(
+    model_file: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    if "--model" not in options:
+        options = [*options, "--model", str(model_file)]
+    assert main(options) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--scales", "1", "0"], "argument --scales: must be a positive number, got 0"),
+        (["--size", "64"], "argument --size: must be WxH, as in 640x480, got 64"),
+        (["--size", "64x0"], "argument --size: must be WxH, as in 640x480, got 64x0"),
+        (["--batch", "0"], "argument --batch: must be a whole number from 1, got 0"),
+    ],
+)
+def test_options_out_of_range_are_explained(
+    capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--data", "rooms:1:1", *options])
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_model_of_other_classes_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(make(), tmp_path / "six.safetensors")
+    assert main(["--data", "rooms:1:1", "--model", str(tmp_path / "six.safetensors")]) == 2
+    message = capsys.readouterr().err
+    assert "the model knows six (6 classes), the data is labelled in nyu40 (40 classes)" in message
+    assert "class 0 is 'a' in the model, 'wall' in the data" in message
+
+
+def test_a_result_that_cannot_be_written_stops_the_command_before_the_work(
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("the work has begun")
+
+    monkeypatch.setattr(eval_module, "predict_masks", never)
+    (tmp_path / "file").touch()
+    arguments = ["--data", "rooms:1:1", "--model", str(model_file)]
+    for option, path, words in (
+        ("--json", tmp_path, f"Is a directory: '{tmp_path}'"),
+        ("--report", tmp_path / "file" / "r.html", "file"),
+    ):
+        assert main([*arguments, option, str(path)]) == 2
+        assert words in capsys.readouterr().err
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)
+    assert main([*arguments, "--json", str(tmp_path / "a.json")]) == 2
+    assert "Read-only file system" in capsys.readouterr().err
+
+
+def refused(dir: Path) -> None:  # as tempfile calls it
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+
+
+def test_ctrl_c_ends_the_command_without_scores(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval_module, "predict_masks", interrupted)
+    assert main(["--data", "rooms:1:1", "--model", str(model_file)]) == 130
+    captured = capsys.readouterr()
+    assert "interrupted" in captured.err and "mIoU" not in captured.out
+
+
+def test_a_damaged_frame_stops_the_evaluation_and_is_named(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "data", {"": Named(Rooms(seed=1, length=2, size=(48, 64)))})
+    broken = tmp_path / "data" / "depth" / "room1.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    options = ["--model", str(model_file), "--json", str(tmp_path / "scores.json")]
+    assert main(["--data", str(tmp_path / "data"), *options]) == 2
+    assert str(broken) in capsys.readouterr().err
+    assert not (tmp_path / "scores.json").exists(), "scores of a part are no scores"

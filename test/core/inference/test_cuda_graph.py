@@ -1,0 +1,158 @@
+"""What can be held without a GPU is held by a recording that stands in for the device's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sgnet_core import Intrinsics, create_model
+from sgnet_core.inference.cuda_graph import CudaGraphs, _Recording
+from sgnet_core.inference.segmenter import Segmenter, _answer
+from sgnet_core.inference.stage_clock import StageClock
+from sgnet_core.inference.transfer import to_device, to_host
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+CPU = torch.device("cpu")
+
+
+class Replay:
+    """Does the function's work on the recorded tensors, as a graph's replay does."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self.replay = run
+
+
+class OnCpu(CudaGraphs):
+    recorded = 0
+
+    def _record(self, inputs: Any, keywords: Any) -> Any:
+        self.recorded += 1
+        kept = tuple(None if x is None else x.clone() for x in inputs)
+        outputs = self._function(*kept, **keywords)
+
+        def replay() -> None:
+            for old, new in zip(outputs, self._function(*kept, **keywords), strict=True):
+                if old is not None and new is not None:
+                    old.copy_(new)
+
+        return _Recording(Replay(replay), kept, outputs)  # type: ignore[arg-type]
+
+
+def scaled(a: Tensor, b: Tensor | None, *, factor: int) -> tuple[Tensor, Tensor | None]:
+    return a * factor, None if b is None else a + b
+
+
+def test_a_replay_answers_for_the_inputs_of_this_call() -> None:
+    graphs = OnCpu(scaled)
+    for value in (1.0, 5.0):
+        for size in (2, 3):
+            doubled, total = graphs(torch.full((size,), value), torch.ones(size), factor=2)
+            assert doubled is not None and doubled.tolist() == [2 * value] * size
+            assert total is not None and total.tolist() == [value + 1] * size
+    assert graphs.recorded == 2  # one for each size
+    assert graphs(torch.ones(2), None, factor=2)[1] is None
+    tripled = graphs(torch.ones(2), None, factor=3)[0]
+    assert tripled is not None and tripled.tolist() == [3, 3]
+    assert graphs.recorded == 4  # an input less, another keyword
+    graphs(torch.ones(2, 3).T, None, factor=3)
+    graphs(torch.ones(3, 2), None, factor=3)  # in another memory order
+    assert graphs.recorded == 6
+
+
+def test_the_recordings_used_last_are_kept() -> None:
+    graphs = OnCpu(scaled, limit=2)
+    for size in (1, 2, 1, 3):  # 3 pushes 2 out
+        graphs(torch.ones(size), None, factor=1)
+    assert graphs.recorded == 3
+    graphs(torch.ones(1), None, factor=1)
+    assert graphs.recorded == 3
+    graphs(torch.ones(2), None, factor=1)
+    assert graphs.recorded == 4
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(OnCpu):
+        def _record(self, inputs: Any, keywords: Any) -> Any:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    graphs = Broken(scaled)
+    with caplog.at_level(logging.WARNING):
+        for value in (1.0, 2.0):
+            result = graphs(torch.full((2,), value), None, factor=4)[0]
+            assert result is not None and result.tolist() == [4 * value] * 2
+    assert [r.message for r in caplog.records] == [
+        "the network runs without CUDA graphs: operation not permitted when stream is capturing"
+    ]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (31, 57)])
+def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = create_model("sgnet_lite", 6)
+    plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
+    replaying._graphs = OnCpu(partial(_answer, replaying.model))
+    rng = np.random.default_rng(3)
+    camera = Intrinsics.from_fov(size[1], size[0], 60)
+    for _ in range(2):
+        rgb = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        depth = rng.uniform(0.5, 5, size).astype(np.float32)
+        options: Any = {"intrinsics": camera, "confidence": True, "overlay": 0.5}
+        expected, got = (s.segment(rgb, depth, **options) for s in (plain, replaying))
+        np.testing.assert_array_equal(got.labels, expected.labels)
+        np.testing.assert_array_equal(got.confidence, expected.confidence)
+        np.testing.assert_array_equal(got.overlay, expected.overlay)
+        assert list(got.stages_ms) == ["preprocess", "network", "postprocess"]
+    replaying.segment(rgb, depth, camera, scales=(1, 0.5), scores=True)
+    assert replaying._graphs.recorded == 2
+
+
+@GPU
+def test_a_gpu_replays_what_it_computes() -> None:
+    def run(x: Tensor) -> tuple[Tensor]:
+        return (x.sin().cumsum(0),)
+
+    graphs = CudaGraphs(run)
+    for seed in range(3):
+        x = torch.randn(100, device="cuda", generator=torch.Generator("cuda").manual_seed(seed))
+        result = graphs(x)[0]
+        assert result is not None
+        torch.testing.assert_close(result, run(x)[0])
+    assert graphs._works
+
+
+@GPU
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_network_can_be_recorded(precision: str) -> None:
+    segmenter = Segmenter(device="cuda", precision=precision)
+    segmenter.warm_up(240, 320)
+    assert segmenter._graphs is not None
+    assert segmenter._graphs._works and len(segmenter._graphs._recordings) == 1
+
+
+def test_arrays_reach_the_device_with_their_values() -> None:
+    for dtype in (np.uint8, np.uint16, np.float32, np.float64, np.int32, ">u2", ">f4"):
+        array = np.arange(12).reshape(3, 4).astype(dtype)
+        for view in (array, array[::-1, ::-1], array.T):
+            view.flags.writeable = False
+            tensor = to_device(view, CPU)
+            kinds = (torch.uint8, torch.uint16, torch.float32)
+            assert tensor.dtype in kinds
+            np.testing.assert_array_equal(tensor.float().numpy(), view.astype(np.float32))
+    [same, none] = to_host([tensor, None])
+    assert same is tensor and none is None
+
+
+def test_stages_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((1.0, 1.25, 1.75))
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    clock = StageClock(CPU)
+    clock.mark("a")
+    clock.mark("b")
+    assert clock.stages_ms() == {"a": 250.0, "b": 500.0}

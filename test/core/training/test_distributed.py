@@ -1,0 +1,165 @@
+"""Training in processes of its own: several that share a batch, and one that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from sgnet_core.training.checkpoint import load_checkpoint
+
+SCRIPT = '''
+"""The command, on a network of an eighth of the width, with the losses of all iterations kept."""
+import json, os, sys
+import torch
+from sgnet_core import train
+from sgnet_core.models import resnet as backbone
+
+backbone.WIDTHS = (8, 16, 32, 64)
+if os.environ.get("NO_DROPOUT"):
+    torch.nn.Dropout2d.forward = lambda self, x: x
+losses, step = [], train.Run.step
+def recorded(run, parts):
+    losses.append(step(run, parts))
+    return losses[-1]
+train.Run.step = recorded
+status = train.main(sys.argv[2:])
+with open(f"{sys.argv[1]}.{os.environ.get('RANK', 0)}", "w") as file:
+    json.dump(losses, file)
+sys.exit(status)
+'''
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train_small.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def environment(**values: str) -> dict[str, str]:
+    outer = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**outer, "OMP_NUM_THREADS": "1", **values}
+
+
+def config_file(folder: Path, tiny: dict[str, Any], **values: Any) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**tiny, **values}))
+    return path
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    content = load_checkpoint(folder / "checkpoint.pt")
+    assert content is not None
+    return content
+
+
+def test_two_processes_train_like_one_on_the_same_global_batch(
+    tmp_path: Path, script: Path, tiny: dict[str, Any]
+) -> None:
+    # Frozen norms and no dropout: with them a process would compute something else on its own part.
+    # Classes are weighted, so the two halves of a batch weigh differently.
+    # (SGD, since AdamW enlarges differences of rounding where gradients are nearly 0.)
+    values = {"model": "sgnet_r18", "freeze_bn": "all", "accumulate": 2, "optimizer": "sgd"}
+    config = config_file(tmp_path, tiny, **values, iterations=8, lr=0.1)
+
+    def train(name: str, *launcher: str) -> list[list[float]]:
+        command = [*launcher, str(script), str(tmp_path / name), "--config", str(config)]
+        command += ["--output", str(tmp_path / f"run_{name}"), "--device", "cpu"]
+        done = subprocess.run(
+            command, env=environment(NO_DROPOUT="1"), capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("sgnet_core.eval") == 1, "rank 0 alone speaks"
+        return [json.loads(path.read_text()) for path in sorted(tmp_path.glob(f"{name}.*"))]
+
+    [alone] = train("one", sys.executable)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    first, second = train("two", *torchrun, "--nproc-per-node", "2")
+    assert len(alone) == 8 and alone[-1] < alone[0] - 0.05, "the weights have moved"
+    assert first == second, "all processes know the loss of the whole batch"
+    assert first == pytest.approx(alone, rel=1e-5)
+    one, two = (checkpoint(tmp_path / f"run_{name}") for name in ("one", "two"))
+    assert two["best_miou"] == pytest.approx(one["best_miou"], abs=1e-3)
+    for name, value in one["model"].items():
+        torch.testing.assert_close(two["model"][name], value, rtol=1e-3, atol=1e-4, msg=name)
+    environment_file = tmp_path / "run_two" / "environment.json"
+    assert json.loads(environment_file.read_text())[0]["processes"] == 2
+
+
+def test_a_damaged_frame_ends_the_command_with_its_name(
+    tmp_path: Path, script: Path, tiny: dict[str, Any], frames: Path
+) -> None:
+    """Loader and training are processes of their own: neither waits for the other for ever."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(frames, folder)
+    image = folder / "rgb" / "003.png"
+    image.write_bytes(image.read_bytes()[:100])
+    values = {"train": f"{folder}:train", "class_balance": 0, "workers": 1}
+    config = config_file(tmp_path, tiny, **values)
+    command = [sys.executable, str(script), str(tmp_path / "losses"), "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "run")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 4
+    assert f"error: {image} cannot be read as an image" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bits(
+    tmp_path: Path, script: Path, tiny: dict[str, Any]
+) -> None:
+    config = config_file(
+        tmp_path, tiny, iterations=40, validate_every=15, checkpoint_every=4, deterministic=True
+    )
+
+    def command(name: str) -> list[str]:
+        files = [str(tmp_path / name), "--config", str(config), "--output"]
+        return [sys.executable, str(script), *files, str(tmp_path / f"run_{name}")]
+
+    with open(tmp_path / "out", "w") as out:
+        killed = subprocess.Popen(command("killed"), env=environment(), stdout=out, stderr=out)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run_killed" / "checkpoint_previous.pt").exists():
+            assert killed.poll() is None and time.monotonic() < deadline, (
+                tmp_path / "out"
+            ).read_text()
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+    # It may have died between the two renames of a checkpoint: then there is the previous one.
+    assert 0 < checkpoint(tmp_path / "run_killed")["iteration"] < 40
+    outputs = [
+        subprocess.run(
+            command(name), env=environment(), capture_output=True, text=True, timeout=240
+        )
+        for name in ("killed", "unbroken")
+    ]
+    assert [done.returncode for done in outputs] == [0, 0], outputs
+    assert "resuming" in outputs[0].stdout and "resuming" not in outputs[1].stdout
+    a, b = (checkpoint(tmp_path / f"run_{name}") for name in ("killed", "unbroken"))
+    assert a["iteration"] == b["iteration"] == 40
+    for part in ("model", "average"):
+        for name, value in b[part].items():
+            assert torch.equal(a[part][name], value), name
+    moments = [x["optimizer"]["state"] for x in (a, b)]
+    for index, moment in moments[1].items():
+        assert torch.equal(moments[0][index]["exp_avg_sq"], moment["exp_avg_sq"])
+    for name in ("loss", "best_miou", "stale"):
+        assert a[name] == b[name], name
+    losses = [json.loads((tmp_path / f"{name}.0").read_text()) for name in ("killed", "unbroken")]
+    assert 0 < len(losses[0]) < 40 and losses[0] == losses[1][-len(losses[0]) :]

@@ -1,0 +1,423 @@
+"""The demo as people start it: three processes over DDS, its figures, and that nothing is left."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rclpy
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as PilImage
+from rclpy.context import Context
+from rclpy.serialization import serialize_message
+from sgnet_msgs.msg import FrameStats
+from std_msgs.msg import Header
+
+from sgnet_core import create_model
+from sgnet_core.data.images import overlay, read_rgb
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.labels import NYU40
+from sgnet_core.models.model_file import save_model
+from sgnet_ros.demo.observer import parse_header
+from sgnet_ros.demo.report import Run, spread, summarize, table
+from sgnet_ros.demo.run import pick, rounded
+from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.system.domains import free_domain
+from sgnet_ros.system.processes import Child
+
+KEYS = [
+    *("source", "model", "device", "size", "rate_hz"),
+    *("pairs_sent", "pairs_received", "labels_published", "labels_received", "dropped"),
+    *("header_mismatches", "out_of_order", "age_ms", "inference_ms", "node_overhead_ms"),
+    *("stages_ms", "miou", "rss_mb"),
+]
+COUNT, RATE = 10, 4.0
+SIZE = (48, 64)  # height, width
+K = [[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    torch.manual_seed(0)  # some weights give masks too noisy for JPEG
+    save_model(create_model("sgnet_lite"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labelled frames of coarse noise."""
+    path = tmp_path_factory.mktemp("frames")
+    for i in range(COUNT):
+        rng = np.random.default_rng(i)
+        images = {
+            "color": rng.integers(0, 256, (6, 8, 3), np.uint8),
+            "depth": rng.integers(500, 5000, (6, 8), np.uint16),
+            "label": rng.choice([0, 1, 4, 255], (6, 8)).astype(np.uint8),
+        }
+        for name, image in images.items():
+            PilImage.fromarray(image.repeat(8, 0).repeat(8, 1)).save(path / f"{i:03d}-{name}.png")
+    (path / "camera.json").write_text(json.dumps({"K": K, "label_set": "nyu40"}))
+    return path
+
+
+def demo_process(*arguments: object, screen: bool = True) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sgnet_ros.demo", *map(str, arguments)]
+    # In a DDS domain of its own, which it finds itself.
+    hidden = {"ROS_DOMAIN_ID"}
+    if not screen:
+        hidden |= {"DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def processes_about(text: object) -> list[str]:
+    """Command lines, of all processes alive, in which ``text`` occurs."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:  # it ended meanwhile
+            continue
+    return [line for line in lines if str(text) in line]
+
+
+@pytest.fixture(scope="module")
+def run(
+    model: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SimpleNamespace]:
+    """One finished demo."""
+    out = tmp_path_factory.mktemp("demo")
+    (out / "overlay_99.png").touch()  # of an earlier run
+    process = demo_process(
+        *("--source", folder, "--out", out, "--rate", RATE, "--model", model, "--device", "cpu"),
+        *("--size", f"{SIZE[1]}x{SIZE[0]}"),  # a busy machine would go for less
+    )
+    text, _ = process.communicate(timeout=110)
+    assert process.returncode == 0, text
+    summary = json.loads((out / "summary.json").read_text())
+    yield SimpleNamespace(out=out, text=text, summary=summary)
+
+
+@pytest.fixture(scope="module")
+def recorded(run: SimpleNamespace) -> dict[str, list[Any]]:
+    """Messages of the demo's bag by topic."""
+    messages: dict[str, list[Any]] = {}
+    with Bag(run.out / "bag") as bag:
+        for topic, _, message in bag.messages(list(bag.topics)):
+            messages.setdefault(topic, []).append(message)
+    return messages
+
+
+def test_every_pair_comes_back_as_labels(run: SimpleNamespace, folder: Path) -> None:
+    s = run.summary
+    assert list(s) == KEYS
+    assert (s["source"], s["model"], s["device"]) == (str(folder), "sgnet_lite", "cpu")
+    assert (s["size"], s["rate_hz"]) == ([SIZE[1], SIZE[0]], RATE)
+    assert s["pairs_sent"] == s["pairs_received"] == COUNT
+    assert s["labels_published"] == s["labels_received"] == COUNT - sum(s["dropped"].values())
+    assert set(s["dropped"]) <= {"overload"}  # by a machine that is busy with other things
+    assert s["labels_received"] > COUNT // 2
+    assert (s["header_mismatches"], s["out_of_order"]) == (0, 0)
+
+
+def test_times_and_memory_are_consistent(run: SimpleNamespace) -> None:
+    s = run.summary
+    stages = s["stages_ms"]
+    assert list(stages) == ["wait", "convert", "preprocess", "network", "postprocess", "publish"]
+    for times in (s["age_ms"], s["inference_ms"], s["node_overhead_ms"], *stages.values()):
+        assert 0 <= times["p50"] <= times["p95"] <= times["max"]
+    assert s["age_ms"]["p50"] > s["inference_ms"]["p50"] >= stages["network"]["p50"] > 0.1
+    assert s["node_overhead_ms"]["max"] >= stages["publish"]["max"]
+    assert 50 < s["rss_mb"]["first"] <= s["rss_mb"]["max"] >= s["rss_mb"]["last"]
+
+
+def test_the_bag_holds_what_the_model_answers(
+    run: SimpleNamespace, recorded: dict[str, list[Any]], model: Path, folder: Path
+) -> None:
+    received = run.summary["labels_received"]
+    assert {t: len(m) for t, m in recorded.items()} == {
+        "/sgnet/labels": received,
+        "/sgnet/overlay/compressed": received,
+        "/sgnet/camera_info": received,
+        "/sgnet/stats": received,
+        "/sgnet/class_map": 1,
+    }
+    stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in recorded["/sgnet/labels"]]
+    assert stamps == sorted(set(stamps))
+    headers = [m.header for m in recorded["/sgnet/camera_info"]]
+    assert headers == [m.header for m in recorded["/sgnet/labels"]]
+    assert {h.frame_id for h in headers} == {"camera_color_optical_frame"}
+
+    (classes,) = recorded["/sgnet/class_map"]
+    assert (classes.label_set, list(classes.names)) == ("nyu40", list(NYU40.names))
+
+    segmenter = Segmenter(model, "cpu")
+    camera = Intrinsics.from_matrix(np.array(K), SIZE[1], SIZE[0])
+    for i, got in zip(frames_of(run, recorded), masks(recorded), strict=True):
+        rgb = read_rgb(folder / f"{i:03d}-color.png")
+        depth = np.array(PilImage.open(folder / f"{i:03d}-depth.png")).astype(np.uint16)
+        expected = segmenter.segment(rgb, depth, camera).labels
+        assert (got == expected).mean() > 0.999  # sums in another order may tip a pixel
+    jpeg = recorded["/sgnet/overlay/compressed"][0]
+    drawn = np.array(PilImage.open(io.BytesIO(bytes(jpeg.data)))).astype(int)
+    exact = read_rgb(run.out / "overlay_00.png").astype(int)
+    assert np.abs(drawn - exact).mean() < 4
+
+
+def masks(recorded: dict[str, list[Any]]) -> list[npt.NDArray[np.uint8]]:
+    return [m.data.reshape(SIZE) for m in recorded["/sgnet/labels"]]
+
+
+def frames_of(run: SimpleNamespace, recorded: dict[str, list[Any]]) -> list[int]:
+    """Which frame each label image is of, by its stamp: the camera kept its rate."""
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in recorded["/sgnet/labels"]]
+    if len(stamps) == COUNT:
+        return list(range(COUNT))
+    pytest.skip(f"{COUNT - len(stamps)} frames dropped: this machine is too busy to tell")
+
+
+def test_miou_is_that_of_labels_and_ground_truth(
+    run: SimpleNamespace, recorded: dict[str, list[Any]], folder: Path
+) -> None:
+    answer = np.stack(masks(recorded))
+    files = [folder / f"{i:03d}-label.png" for i in frames_of(run, recorded)]
+    truth = np.stack([np.array(PilImage.open(f)) for f in files])
+    answer, truth = answer[truth != 255], truth[truth != 255]
+    ious = [
+        ((answer == c) & (truth == c)).sum() / ((answer == c) | (truth == c)).sum()
+        for c in (0, 1, 4)
+    ]
+    assert run.summary["miou"] == pytest.approx(np.mean(ious), abs=1e-9)
+
+
+def test_pictures_are_the_nodes_own(
+    run: SimpleNamespace, recorded: dict[str, list[Any]], folder: Path
+) -> None:
+    assert not (run.out / "overlay_99.png").exists()
+    i, mask = frames_of(run, recorded)[0], masks(recorded)[0]
+    expected = overlay(read_rgb(folder / f"{i:03d}-color.png"), mask, NYU40, 0.5)
+    np.testing.assert_array_equal(read_rgb(run.out / "overlay_00.png"), expected)
+    sheet = read_rgb(run.out / "contact_sheet.png")
+    assert sheet.shape[1] == 4 * 326 + 6  # colour, depth, overlay, ground truth
+
+
+def test_the_film_shows_the_frames_one_after_the_other(
+    run: SimpleNamespace, recorded: dict[str, list[Any]], folder: Path
+) -> None:
+    frames = frames_of(run, recorded)
+    with PilImage.open(run.out / "demo.webp") as film:
+        assert (film.n_frames, film.size) == (COUNT, (3 * 326 + 6, 26 + 246))
+        for i, mask in zip(frames, masks(recorded), strict=True):
+            film.seek(i)
+            tile = np.array(film.convert("RGB").crop((658, 26, 978, 266))).astype(float)
+            rgb = read_rgb(folder / f"{i:03d}-color.png")
+            expected = PilImage.fromarray(overlay(rgb, mask, NYU40, 0.5))
+            expected = np.array(expected.resize((320, 240), PilImage.Resampling.LANCZOS))
+            assert np.abs(tile - expected).mean() < 8, i  # WebP; other frames differ by 50
+            assert film.info["duration"] == pytest.approx(1000 / RATE, abs=60)
+
+
+def test_it_says_what_it_does_and_ends_with_the_table(run: SimpleNamespace) -> None:
+    assert f"at 64x48 and {RATE:g} Hz" in run.text
+    assert table(run.summary) in run.text
+    assert (run.out / "node.log").read_text() and (run.out / "camera.log").exists()
+
+
+def test_nothing_is_left_running(run: SimpleNamespace, model: Path, folder: Path) -> None:
+    assert processes_about(model) == processes_about(folder) == []
+
+
+@pytest.mark.parametrize(
+    "number, moment, status",
+    [
+        (signal.SIGINT, "playing", 130),
+        (signal.SIGTERM, "starting", 130),
+        (signal.SIGKILL, "starting", -9),
+    ],
+)
+def test_however_it_is_stopped_no_process_is_left(
+    number: int, moment: str, status: int, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    process = demo_process(
+        *("--source", folder, "--out", tmp_path, "--seconds", 60, "--rate", 2, "--model", model)
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(moment):
+                break
+        wait_until(lambda: len(processes_about(folder)) == 2)  # the demo itself, and the camera
+        assert len(processes_about(model)) == 2
+        os.kill(process.pid, number)
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == status, text
+        assert "Traceback" not in text
+        wait_until(lambda: not processes_about(folder) and not processes_about(model))
+        if number != signal.SIGKILL:
+            assert sorted(p.name for p in tmp_path.iterdir()) == ["camera.log", "node.log"]
+    finally:
+        process.kill()
+
+
+def wait_until(condition: Any, patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_viewer_that_cannot_start_is_shown_with_its_reason(folder: Path, tmp_path: Path) -> None:
+    process = demo_process("--source", folder, "--out", tmp_path, "--view", screen=False)
+    text, _ = process.communicate(timeout=110)
+    assert process.returncode == 1
+    assert "demo: sgnet_ros.view ended (status 1)" in text
+    assert "pip install 'sgnet_ros[viz]'" in text or "there is no screen here" in text
+    assert not processes_about(folder)
+
+
+def test_a_node_that_dies_is_shown_with_the_end_of_its_log(folder: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.safetensors"
+    process = demo_process("--source", folder, "--out", tmp_path, "--model", missing)
+    text, _ = process.communicate(timeout=110)
+    assert process.returncode == 1
+    assert "sgnet_ros.node ended (status 1)" in text
+    assert str(missing) in text and "node.log" in text
+    assert not processes_about(folder)
+
+
+# Parts
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 10**9 - 1), st.text(max_size=20))
+def test_headers_are_read_without_the_message(seconds: int, nanoseconds: int, frame: str) -> None:
+    frame = frame.replace("\0", "").encode("utf-8", "ignore").decode()
+    header = Header(frame_id=frame)
+    header.stamp.sec, header.stamp.nanosec = seconds, nanoseconds
+    data = serialize_message(FrameStats(header=header))
+    assert parse_header(data) == (seconds * 10**9 + nanoseconds, frame)
+
+
+def test_a_domain_in_use_is_not_taken() -> None:
+    first = free_domain()
+    context = Context()
+    rclpy.init(context=context, domain_id=first)
+    node = rclpy.create_node("occupant", context=context)
+    second = free_domain()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    assert first != second
+    assert {first, second} <= set(range(1, 101))
+
+
+def test_size_and_rate_fit_the_device() -> None:
+    large, small = (640, 480), (320, 240)
+    assert pick([(large, 10.0)], 3) == (large, 10)
+    assert pick([(large, 1.0), (small, 4.0)], 3) == (small, 4)
+    assert pick([(large, 0.5), (small, 0.6)], 3) == (large, 0.5)  # little to gain
+    assert pick([(large, 0.5), (small, 2.0)], 3) == (small, 2)
+
+
+@pytest.mark.parametrize("rate, shown", [(29.97, 29.0), (1.619, 1.6), (0.0538, 0.053), (3.0, 3.0)])
+def test_rates_are_rounded_down_to_two_digits(rate: float, shown: float) -> None:
+    assert rounded(rate) == shown
+
+
+def stats(age: float, counters: tuple[int, int], **drops: int) -> FrameStats:
+    pairs, segmented = counters
+    return FrameStats(
+        age_ms=age,
+        inference_ms=age / 2,
+        pairs=pairs,
+        segmented=segmented,
+        drop_causes=list(drops),
+        drops=list(drops.values()),
+    )
+
+
+def test_the_summary_adds_up() -> None:
+    """25 sent: 2 lost on the way, 3 came by half, 5 replaced, 15 labelled; 1 label not received."""
+    counted = [stats(float(10 * i), (5 + i, 4 + i)) for i in range(1, 15)]
+    counted.append(stats(150.0, (25, 19), overload=6, unmatched_rgb=5))
+    labels = [(i, "cam") for i in (1, 2, 4, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 13)]
+    run = Run(
+        source="rooms",
+        model="m",
+        device="cpu",
+        size=(4, 3),
+        rate_hz=2.0,
+        camera={"pairs_sent": 25},
+        baseline=stats(1.0, (5, 4), overload=1, unmatched_rgb=2),
+        stats=counted,
+        labels=labels,
+        rgb_headers=dict.fromkeys(range(1, 12), "cam") | {12: "other"},
+        miou=None,
+        rss_mb=[100.0, 130.04, 120.0],
+    )
+    s = summarize(run)
+    assert list(s) == KEYS
+    assert (s["pairs_sent"], s["pairs_received"]) == (25, 20)
+    assert (s["labels_published"], s["labels_received"]) == (15, 14)
+    assert s["dropped"] == {"overload": 5, "unmatched_rgb": 3, "transport": 2}
+    assert s["pairs_sent"] == s["labels_published"] + sum(s["dropped"].values())
+    assert s["header_mismatches"] == 3  # stamp 12 of another frame, stamp 13 of none, twice
+    assert s["out_of_order"] == 2  # 3 after 4, and 13 again
+    assert s["age_ms"] == {"p50": 80.0, "p95": 143.0, "max": 150.0}
+    assert s["inference_ms"]["max"] == 75.0
+    assert s["rss_mb"] == {"first": 100.0, "last": 120.0, "max": 130.0}
+    json.dumps(s)  # plain types
+    for expected in ("5 overload, 3 unmatched_rgb, 2 transport", "no ground truth", "4x3 at 2 Hz"):
+        assert expected in table(s)
+
+
+def test_spread_is_median_95th_percentile_and_maximum() -> None:
+    assert spread(float(i) for i in range(101)) == {"p50": 50.0, "p95": 95.0, "max": 100.0}
+    assert spread([7.0]) == {"p50": 7.0, "p95": 7.0, "max": 7.0}
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
+    """A child that warns, and ignores SIGTERM."""
+    (tmp_path / "stubborn_child.py").write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "sys.stderr.write('[INFO] up\\n[WARN] careful\\nhalf [WARN] a li'); sys.stderr.flush()\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = Child("stubborn_child", [], tmp_path)
+    yield child
+    child.process.kill()
+    child.process.wait()
+
+
+def test_a_child_that_will_not_end_is_killed(stubborn: Child) -> None:
+    wait_until(lambda: "half" in stubborn.tail())
+    assert stubborn.new_warnings() == ["[WARN] careful"]
+    with stubborn.log.open("a") as file:
+        file.write("ne\n[ERROR] more\n")
+    assert stubborn.new_warnings() == ["half [WARN] a line", "[ERROR] more"]
+    assert stubborn.tail(2) == "half [WARN] a line\n[ERROR] more"
+    rss = stubborn.rss_mb()
+    assert rss is not None and 2 < rss < 500
+    stubborn.stop(patience_s=0.5)
+    assert (stubborn.running, stubborn.process.returncode) == (False, -signal.SIGKILL)
+    assert stubborn.rss_mb() is None

@@ -1,0 +1,163 @@
+"""Compressed images: values as they were, or refused; nothing half decoded."""
+
+from __future__ import annotations
+
+import array
+import io
+import random
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from sensor_msgs.msg import CompressedImage
+
+from sgnet_ros.messages.compressed import compressed_depth_view, compressed_rgb_view
+from sgnet_ros.messages.images import ImageError
+
+
+def message(data: bytes, encoding: str) -> CompressedImage:
+    return CompressedImage(format=encoding, data=array.array("B", data))
+
+
+def encoded(pixels: np.ndarray, suffix: str = ".png") -> bytes:
+    """By OpenCV, as image_transport does it: colours blue first."""
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+def picture() -> np.ndarray:
+    """(30, 44, 3) RGB in flat areas, so that JPEG keeps their colours."""
+    coarse = np.array([[[250, 10, 40], [20, 200, 90]], [[90, 90, 90], [10, 30, 220]]], np.uint8)
+    return coarse.repeat(15, 0).repeat(22, 1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoding"),
+    [
+        (".png", "rgb8; png compressed bgr8"),
+        (".png", "png"),
+        (".jpg", "bgr8; jpeg compressed bgr8"),
+        (".jpg", "jpeg"),
+    ],
+)
+def test_colours_are_the_pictures(suffix: str, encoding: str) -> None:
+    rgb = picture()
+    view = compressed_rgb_view(message(encoded(rgb[..., ::-1], suffix), encoding))
+    assert view.array.dtype == np.uint8
+    assert view.copies == 1
+    error = np.abs(view.array.astype(int) - rgb)
+    if suffix == ".png":
+        assert error.max() == 0
+    else:  # where four colours meet, they share their chroma
+        assert np.delete(np.delete(error, range(8, 22), 0), range(15, 29), 1).max() <= 6
+
+
+def test_grey_and_transparent_images_become_three_channels() -> None:
+    rgb = picture()
+    grey = compressed_rgb_view(message(encoded(rgb[..., 0]), "mono8; png compressed mono8")).array
+    np.testing.assert_array_equal(grey, np.repeat(rgb[..., :1], 3, 2))
+    bgra = np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], 9, np.uint8)])
+    with_alpha = compressed_rgb_view(message(encoded(bgra), "rgba8; png compressed bgra8")).array
+    np.testing.assert_array_equal(with_alpha, rgb)
+
+
+def test_16_bit_grey_is_no_colour_image() -> None:
+    with pytest.raises(ImageError, match=r"^data: .*not colours of 8 bits"):
+        compressed_rgb_view(message(encoded(np.full((4, 4), 700, np.uint16)), "mono16; png"))
+
+
+def test_a_note_on_orientation_does_not_turn_the_image() -> None:
+    """Depth is not turned either."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    target = io.BytesIO()
+    Image.fromarray(picture()).save(target, "PNG", exif=exif)
+    assert compressed_rgb_view(message(target.getvalue(), "png")).array.shape == (30, 44, 3)
+
+
+DEPTH = np.array([[0, 1, 255, 256], [257, 4000, 40_000, 65_535]], np.uint16)
+HEADER = struct.pack("<iff", 0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "header"),
+    [
+        ("16UC1; compressedDepth png", HEADER),
+        ("16UC1; compressedDepth", HEADER),  # older publishers
+        ("mono16; compressedDepth png", HEADER),
+        ("16UC1; png compressed ", b""),  # the transport "compressed"
+    ],
+)
+def test_depth_in_millimetres_is_exact(encoding: str, header: bytes) -> None:
+    view = compressed_depth_view(message(header + encoded(DEPTH), encoding))
+    assert view.array.dtype == np.uint16
+    np.testing.assert_array_equal(view.array, DEPTH)
+
+
+def test_depth_in_metres_comes_back_from_its_inverse() -> None:
+    """Quantised as compressed_depth_image_transport does: i = A/z + B, or 0 for what is invalid."""
+    quantization, depth_max = 100.0, 10.0
+    a = quantization * (quantization + 1)
+    b = 1 - a / depth_max
+    metres = np.array([[np.nan, 0.5, 1.0, 2.5], [9.5, 20.0, np.inf, 4.0]], np.float32)
+    valid = metres < depth_max
+    inverse = np.where(valid, a / np.where(valid, metres, 1) + b, 0).astype(np.uint16)
+    header = struct.pack("<iff", 0, a, b)
+    view = compressed_depth_view(message(header + encoded(inverse), "32FC1; compressedDepth png"))
+    assert view.array.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(view.array), ~valid)
+    step = metres**2 / a  # of the depth, where the number is rounded down
+    error = np.abs(view.array - metres)[valid]
+    assert (error <= 1.01 * step[valid]).all()
+    assert view.array[0, 1] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_rvl_is_refused_with_the_publishers_parameter() -> None:
+    with pytest.raises(ImageError, match=r"^format: .*rvl.*compressedDepth\.format.*png"):
+        compressed_depth_view(message(HEADER + b"\0" * 40, "16UC1; compressedDepth rvl"))
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "words"),
+    [
+        (encoded(picture()), "rgb8; png compressed bgr8", "^format: .*is no depth"),
+        (HEADER + encoded(picture()), "16UC1; compressedDepth png", "^data: .*RGB, not of 16"),
+        (HEADER, "16UC1; compressedDepth png", "^data: 12 bytes"),
+        (b"", "16UC1; compressedDepth png", "^data: 0 bytes"),
+        (encoded(DEPTH), "16UC1; compressedDepth png", "^data: .*can't be decoded"),
+    ],
+)
+def test_what_is_no_depth_is_refused(data: bytes, encoding: str, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        compressed_depth_view(message(data, encoding))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_cut_off_image_is_refused_wherever_it_is_cut(suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    data = encoded(noise, suffix)
+    lengths = [*range(0, len(data) - 20, 97), len(data) // 2]
+    for length in lengths:
+        with pytest.raises(ImageError, match=f"^data: {length} bytes"):
+            compressed_rgb_view(message(data[:length], "jpeg"))
+
+
+def test_damaged_bytes_are_an_image_or_an_error() -> None:
+    rng = random.Random(0)
+    good = HEADER + encoded(np.random.default_rng(0).integers(0, 9000, (12, 16), np.uint16))
+    pictures = [encoded(picture(), ".jpg"), encoded(picture())]
+    refused = 0
+    for _ in range(400):
+        for data, view, encoding, shape in (
+            (good, compressed_depth_view, "16UC1; compressedDepth png", (12, 16)),
+            (rng.choice(pictures), compressed_rgb_view, "jpeg", (30, 44, 3)),
+        ):
+            changed = bytearray(data)
+            for _ in range(rng.randint(1, 8)):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            try:
+                assert len(view(message(bytes(changed), encoding)).array.shape) == len(shape)
+            except ImageError:
+                refused += 1
+    assert refused > 200

@@ -1,0 +1,450 @@
+"""The node, run in this process, and a robot that talks to it over DDS."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from sgnet_msgs.msg import ClassMap, FrameStats
+from std_srvs.srv import SetBool, Trigger
+
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.node.diagnostics import Throttle
+from sgnet_ros.node.lifecycle import SGNetNode
+
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@pytest.fixture(scope="module")
+def shared_node(run_node: Any, shared_robot: Any, make_scene: Any) -> SGNetNode:
+    """One node for all tests of this module."""
+    node = run_node("depth").node
+    shared_robot.send_until(lambda: shared_robot.stats, make_scene().messages())
+    return node
+
+
+class Before:
+    """The counters of the shared node as a test finds them."""
+
+    def __init__(self, stats: FrameStats) -> None:
+        self._stats = stats
+
+    def since(self, stats: FrameStats, counter: str) -> int:
+        return getattr(stats, counter) - getattr(self._stats, counter)
+
+    def drops(self, stats: FrameStats) -> dict[str, int]:
+        old = dict(zip(self._stats.drop_causes, self._stats.drops, strict=True))
+        new = dict(zip(stats.drop_causes, stats.drops, strict=True))
+        return {cause: n - old.get(cause, 0) for cause, n in new.items() if n > old.get(cause, 0)}
+
+
+@pytest.fixture
+def before(shared_node: SGNetNode, robot: Any, scene: Any) -> Before:
+    """Of the shared node, which runs the model "depth"; with it every test sees its warnings."""
+    shared_node._active.processor._throttle = Throttle(interval_s=5.0)
+    before = Before(robot.segment(*scene.messages())[1])
+    robot.forget()
+    return before
+
+
+def wait_for_subscription(robot: Any, node: SGNetNode, *topics: str) -> None:
+    publishers = [getattr(node._outputs, topic) for topic in topics]
+    robot.spin_until(lambda: all(p.get_subscription_count() for p in publishers))
+
+
+def test_labels_are_the_segmenters_at_the_size_and_with_the_header_of_the_image(
+    before: Before,
+    robot: Any,
+    segmenters: dict[str, Segmenter],
+    make_scene: Any,
+    pixels: Any,
+) -> None:
+    for seed, (height, width) in enumerate([(60, 80), (61, 47), (48, 64), (1, 3), (240, 320)]):
+        scene = make_scene(height, width, seed)
+        rgb, depth = scene.messages()
+        labels, stats = robot.segment(rgb, depth)
+        assert labels.header == stats.header == rgb.header
+        assert labels.encoding == "mono8"
+        expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
+        np.testing.assert_array_equal(pixels(labels), expected)
+    assert len(robot.labels) == len(robot.stats) == 5
+    assert len(np.unique(pixels(robot.labels[0]))) > 2, "the test's model knows no classes"
+
+
+ENCODINGS = {
+    "bgr8": lambda s: s.message(s.rgb[..., ::-1], "bgr8"),
+    "8UC3": lambda s: s.message(s.rgb[..., ::-1], "8UC3"),
+    "padded rgb8": lambda s: s.message(s.rgb, "rgb8", padding=17),
+    "rgba8": lambda s: s.message(np.dstack([s.rgb, s.rgb[..., :1]]), "rgba8"),
+    "bgra8": lambda s: s.message(np.dstack([s.rgb[..., ::-1], s.rgb[..., :1]]), "bgra8"),
+}
+
+
+def test_every_encoding_of_the_same_frame_gives_the_same_labels(
+    before: Before, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+) -> None:
+    rgb, depth = scene.messages()
+    big = scene.message(scene.depth.astype(">u2"), "16UC1")
+    big.is_bigendian = 1
+    pairs = {name: (make(scene), depth) for name, make in ENCODINGS.items()} | {
+        "32FC1": (rgb, scene.message(scene.metres, "32FC1")),
+        "padded mono16": (rgb, scene.message(scene.depth, "mono16", padding=3)),
+        "big-endian 16UC1": (rgb, big),
+    }
+    expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
+    for name, pair in pairs.items():
+        labels, _ = robot.segment(*pair)
+        np.testing.assert_array_equal(pixels(labels), expected, err_msg=name)
+    grey = scene.rgb[..., 1]
+    labels, _ = robot.segment(scene.message(grey, "mono8"), depth)
+    expected = segmenters["depth"].segment(np.repeat(grey[..., None], 3, 2), scene.depth).labels
+    np.testing.assert_array_equal(pixels(labels), expected)
+
+
+def test_all_images_of_a_frame_agree_and_colours_are_the_palettes(
+    before: Before,
+    shared_node: SGNetNode,
+    robot: Any,
+    scene: Any,
+    segmenters: dict[str, Segmenter],
+    pixels: Any,
+) -> None:
+    topics = ("confidence", "overlay", "color")
+    confidences, overlays, colors = (robot.listen(Image, f"/sgnet/{topic}") for topic in topics)
+    infos = robot.listen(CameraInfo, "/sgnet/camera_info")
+    wait_for_subscription(robot, shared_node, *topics, "camera_info")
+    robot.info.publish(scene.camera_info())
+    robot.spin_until(lambda: shared_node._active.processor.camera_info)
+    segmenter = segmenters["depth"]
+    palette = np.array(segmenter.labels.colors, np.uint8)
+    for count, alpha in enumerate((0.5, 0.25, 1.0), 1):  # the opacity is live
+        assert shared_node.set_parameters([Parameter("overlay_alpha", value=alpha)])[0].successful
+        rgb, depth = scene.messages()
+        labels, _ = robot.segment(rgb, depth)
+        robot.spin_until(lambda n=count: len(confidences) == len(overlays) == len(colors) == n)
+        robot.spin_until(lambda n=count: len(infos) == n)
+        frame = [labels, confidences[-1], overlays[-1], colors[-1]]
+        assert [m.encoding for m in frame] == ["mono8", "mono8", "rgb8", "rgb8"]
+        assert all(m.header == rgb.header for m in [*frame, infos[-1]])
+        expected = segmenter.segment(scene.rgb, scene.depth, confidence=True, overlay=alpha)
+        np.testing.assert_array_equal(pixels(labels), expected.labels)
+        np.testing.assert_array_equal(pixels(confidences[-1]), expected.confidence)
+        np.testing.assert_array_equal(pixels(overlays[-1], 3), expected.overlay)
+        np.testing.assert_array_equal(pixels(colors[-1], 3), palette[expected.labels])
+        assert infos[-1].k.tolist() == scene.camera_info().k.tolist()
+        assert (infos[-1].width, infos[-1].height) == (80, 60)
+    robot.stop_listening(*(f"/sgnet/{topic}" for topic in topics))
+    publishers = [getattr(shared_node._outputs, topic) for topic in topics]
+    robot.spin_until(lambda: not any(p.get_subscription_count() for p in publishers))
+
+
+def test_what_nobody_listens_to_is_not_computed(
+    before: Before,
+    shared_node: SGNetNode,
+    robot: Any,
+    scene: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[bool, bool]] = []
+    segment = Segmenter.segment
+
+    def spy(*args: Any, confidence: bool, overlay: float | None, **kwargs: Any) -> Any:
+        asked.append((confidence, overlay is not None))
+        return segment(*args, confidence=confidence, overlay=overlay, **kwargs)
+
+    monkeypatch.setattr(Segmenter, "segment", spy)
+    _, stats = robot.segment(*scene.messages())
+    assert before.since(stats, "copies") == 1, "of the labels, into their message"
+    confidences = robot.listen(Image, "/sgnet/confidence")
+    wait_for_subscription(robot, shared_node, "confidence")
+    _, stats = robot.segment(*scene.messages())
+    robot.spin_until(lambda: confidences)
+    assert asked == [(False, False), (True, False)]
+    assert before.since(stats, "copies") == 3, "labels twice, confidence once"
+
+
+def test_a_late_subscriber_learns_what_the_ids_mean(
+    before: Before, robot: Any, segmenters: dict[str, Segmenter]
+) -> None:
+    maps = robot.listen(ClassMap, "/sgnet/class_map", LATCHED)
+    robot.spin_until(lambda: maps)
+    labels = segmenters["depth"].labels
+    assert maps[0].model == "tiny_depth"
+    assert maps[0].label_set == "nyu13"
+    assert list(maps[0].ids) == list(range(13))
+    assert tuple(maps[0].names) == labels.names
+    colors = [tuple(round(255 * v) for v in (c.r, c.g, c.b)) for c in maps[0].colors]
+    assert tuple(colors) == labels.colors
+    assert {c.a for c in maps[0].colors} == {1.0}
+    assert maps[0].ignore_id == 255
+
+
+def truncate(rgb: Image, depth: Image) -> None:
+    rgb.data = rgb.data[:-1]
+
+
+def empty(rgb: Image, depth: Image) -> None:
+    rgb.data = rgb.data[:0]
+
+
+def short_step(rgb: Image, depth: Image) -> None:
+    depth.step = 80
+
+
+def no_pixels(rgb: Image, depth: Image) -> None:
+    rgb.height = rgb.width = 0
+
+
+def unknown_encoding(rgb: Image, depth: Image) -> None:
+    rgb.encoding = "32SC1"
+
+
+def color_as_depth(rgb: Image, depth: Image) -> None:
+    depth.encoding = "rgb8"
+
+
+def other_frame(rgb: Image, depth: Image) -> None:
+    depth.header.frame_id = "camera_depth_frame"
+
+
+def other_size(rgb: Image, depth: Image) -> None:
+    depth.width = 40
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause", "words"),
+    [
+        (truncate, "bad_rgb", ["/rgb/image_raw", "data", "truncated"]),
+        (empty, "bad_rgb", ["/rgb/image_raw", "data", "empty"]),
+        (no_pixels, "bad_rgb", ["/rgb/image_raw", "height", "0x0"]),
+        (unknown_encoding, "bad_rgb", ["/rgb/image_raw", "32SC1"]),
+        (short_step, "bad_depth", ["/depth/image_raw", "step"]),
+        (color_as_depth, "bad_depth", ["/depth/image_raw", "rgb8", "remap"]),
+        (
+            other_frame,
+            "not_registered",
+            ["camera_color_optical_frame", "camera_depth_frame", "align_depth.enable:=true"],
+        ),
+        (other_size, "not_registered", ["80x60", "40x60", "align_depth.enable:=true"]),
+    ],
+)
+def test_a_frame_that_cannot_be_used_is_dropped_counted_and_explained(
+    before: Before, robot: Any, scene: Any, spoil: Any, cause: str, words: list[str]
+) -> None:
+    for _ in range(2):
+        bad = scene.messages()
+        spoil(*bad)
+        robot.send(*bad)
+        robot.spin_until(lambda: [m for m in robot.log if cause in m.msg])
+        robot.spin_for(0.1)
+    _, stats = robot.segment(*scene.messages())
+    assert before.drops(stats) == {cause: 2}
+    assert before.since(stats, "pairs") == 3
+    assert before.since(stats, "segmented") == 1
+    (report,) = [m for m in robot.log if cause in m.msg]  # throttled: once for two
+    assert (report.name, report.level) == ("sgnet", 40)
+    for word in words:
+        assert word in report.msg
+
+
+def test_inference_that_fails_costs_the_frame_and_nothing_else(
+    before: Before, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "segment", fail)
+        robot.send(*scene.messages())
+        robot.spin_until(lambda: [m for m in robot.log if "CUDA error: out of memory" in m.msg])
+    _, stats = robot.segment(*scene.messages())
+    assert before.drops(stats) == {"inference_error": 1}
+
+
+def test_under_overload_the_newest_pair_wins_and_the_rest_is_counted(
+    before: Before, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inference_s, period_s, count = 0.25, 0.04, 40
+    segment = Segmenter.segment
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(inference_s)
+        return segment(*args, **kwargs)
+
+    monkeypatch.setattr(Segmenter, "segment", slow)
+    sent = []
+    begin = time.monotonic()
+    for index in range(count):
+        robot.spin_for(max(0, begin + index * period_s - time.monotonic()))
+        header = robot.send(*scene.messages(), stamp_ns=time.time_ns()).header
+        sent.append((header.stamp.sec, header.stamp.nanosec))
+    labels, stats = robot.labels, robot.stats
+    robot.spin_until(lambda: stats and stamp_of(stats[-1]) == stamp_of(labels[-1]) == sent[-1])
+    stamps = [stamp_of(message) for message in labels]
+    assert stamps == sorted(set(stamps))
+    assert set(stamps) <= set(sent)
+    assert len(labels) == before.since(stats[-1], "segmented") < count / 3
+    overload = before.drops(stats[-1])["overload"]
+    assert overload > count / 3
+    assert before.since(stats[-1], "pairs") == len(labels) + overload
+    assert min(message.inference_ms for message in stats) >= 1000 * inference_s
+    # Taken is what came last, so it waited a frame period at most, and so did its output.
+    # Medians: the machine may be busy.
+    assert np.median([message.wait_ms for message in stats]) < 2 * 1000 * period_s
+    late = [message.age_ms - message.inference_ms for message in stats]
+    assert np.median(late) < 3 * 1000 * period_s
+
+
+def stamp_of(message: Any) -> tuple[int, int]:
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def test_statistics_add_up(before: Before, robot: Any, scene: Any) -> None:
+    now = time.time_ns()
+    for index in range(3):
+        rgb, depth = scene.messages()
+        _, stats = robot.segment(rgb, depth, stamp_ns=now + index * 100_000_000, skew_ns=7_000_000)
+        assert stats.skew_ms == 7
+        stages = stats.preprocess_ms + stats.network_ms + stats.postprocess_ms
+        assert 0 < stages <= stats.inference_ms
+        assert 0 < stats.convert_ms < stats.overhead_ms
+        assert 0 < stats.publish_ms < stats.overhead_ms
+        assert stats.wait_ms > 0
+    for counter in ("rgb_received", "depth_received", "pairs", "segmented"):
+        assert before.since(stats, counter) == 3
+    assert before.drops(stats) == {}
+    assert 0 < robot.stats[0].age_ms < 20_000, "its stamp was the time of its sending"
+
+
+def test_the_nodes_own_cost_per_vga_pair_is_small(
+    before: Before, robot: Any, make_scene: Any
+) -> None:
+    scene = make_scene(480, 640)
+    bgr = scene.message(scene.rgb[..., ::-1], "bgr8")  # the encoding that costs a copy
+    depth = scene.message(scene.depth, "16UC1")
+    for _ in range(25):
+        robot.segment(bgr, depth)
+    assert np.median([stats.overhead_ms for stats in robot.stats]) <= 8
+
+
+def test_enable_pauses_and_resumes(before: Before, robot: Any, scene: Any) -> None:
+    assert robot.call(SetBool, "/sgnet/enable", SetBool.Request(data=False)).success
+    robot.send(*scene.messages())
+    robot.spin_for(0.3)
+    assert robot.stats == robot.labels == []
+    assert robot.call(SetBool, "/sgnet/enable", SetBool.Request(data=True)).success
+    _, stats = robot.segment(*scene.messages())
+    assert before.drops(stats) == {"disabled": 1}
+
+
+def test_reload_takes_a_good_model_and_keeps_the_old_one_for_a_bad_one(
+    before: Before,
+    shared_node: SGNetNode,
+    robot: Any,
+    scene: Any,
+    models: dict[str, Path],
+    segmenters: dict[str, Segmenter],
+    pixels: Any,
+) -> None:
+    maps = robot.listen(ClassMap, "/sgnet/class_map", LATCHED)
+    truncated = models["depth"].with_name("truncated.safetensors")
+    truncated.write_bytes(models["depth"].read_bytes()[:5000])
+    for model, running in (
+        (truncated, "depth"),
+        (models["other"], "other"),
+        (models["depth"], "depth"),
+    ):
+        assert shared_node.set_parameters([Parameter("model", value=str(model))])[0].successful
+        response = robot.call(Trigger, "/sgnet/reload", Trigger.Request())
+        assert response.success == (model != truncated)
+        if not response.success:
+            assert "kept tiny_depth" in response.message
+            assert "truncated.safetensors" in response.message
+        labels, _ = robot.segment(*scene.messages())
+        expected = segmenters[running].segment(scene.rgb, scene.depth).labels
+        np.testing.assert_array_equal(pixels(labels), expected)
+    robot.spin_until(lambda: "cityscapes19" in [m.label_set for m in maps])
+    robot.spin_until(lambda: maps[-1].label_set == "nyu13")
+
+
+def status(arrays: list[DiagnosticArray]) -> tuple[DiagnosticStatus, dict[str, str]]:
+    (found,) = arrays[-1].status
+    return found, {value.key: value.value for value in found.values}
+
+
+def test_a_camera_whose_clock_is_before_1970_is_served_like_any_other(
+    before: Before, robot: Any, scene: Any
+) -> None:
+    for stamp_ns in (-5 * 10**9, -1, 0):
+        labels, stats = robot.segment(*scene.messages(), stamp_ns=stamp_ns)
+        assert labels.header.stamp.sec * 10**9 + labels.header.stamp.nanosec == stamp_ns
+        assert stats.age_ms > time.time() * 900
+    assert before.since(stats, "segmented") == 3
+    assert "internal_error" not in before.drops(stats)
+
+
+def test_diagnostics_tell_once_a_second_how_the_node_fares(
+    before: Before, robot: Any, scene: Any
+) -> None:
+    arrays = robot.listen(DiagnosticArray, "/diagnostics")
+    robot.spin_until(lambda: arrays)
+    arrays.clear()
+    begin = time.monotonic()
+    while len(arrays) < 3:
+        assert time.monotonic() < begin + 30
+        robot.send(*scene.messages())
+        robot.spin_for(0.1)
+    found, values = status(arrays)
+    assert found.name == "sgnet: segmentation"
+    assert found.hardware_id == "cpu"
+    assert found.level == DiagnosticStatus.OK, found.message
+    assert values["state"] == "active"
+    assert values["model"] == "tiny_depth"
+    assert 0 < float(values["rgb Hz"]) < 12
+    assert int(values["labels total"]) > 3
+    for name in ("age", "skew", "network", "publish", "inference", "overhead"):
+        assert float(values[f"{name} ms p50"]) <= float(values[f"{name} ms p95"]), name
+    assert float(values["inference ms p50"]) > 0
+    assert float(values["inference busy %"]) >= 0
+    if Path("/proc/self/status").exists():
+        assert float(values["process memory MiB"]) > 50
+    bad = scene.messages()
+    truncate(*bad)
+    robot.send(*bad)
+    robot.spin_until(lambda: status(arrays)[0].level == DiagnosticStatus.WARN)
+    found, values = status(arrays)
+    assert "/rgb/image_raw: data: truncated" in found.message
+    assert int(values["dropped: bad_rgb"]) > 0
+    robot.spin_until(lambda: "no RGB-D pair" in status(arrays)[0].message)
+    silence = status(arrays)[0].message
+    assert "nothing received on /rgb/image_raw (1 publisher reliable)" in silence
+    assert "and /depth/image_raw (1 publisher reliable)" in silence
+
+
+def test_images_without_a_partner_are_named_in_a_warning(
+    before: Before, shared_node: SGNetNode, robot: Any, scene: Any
+) -> None:
+    assert shared_node.set_parameters([Parameter("slop", value=0.01)])[0].successful
+    end = time.monotonic() + 30
+    while not (found := [m for m in robot.log if "found no partner" in m.msg]):
+        assert time.monotonic() < end
+        robot.send(*scene.messages(), skew_ns=33_000_000)
+        robot.spin_for(0.1)
+    assert shared_node.set_parameters([Parameter("slop", value=0.02)])[0].successful
+    for word in (
+        "/rgb/image_raw",
+        "/depth/image_raw",
+        "1 publisher reliable",
+        "nearest stamps 33.0 ms apart",
+        "slop 10.0 ms",
+        "raise the parameter slop",
+    ):
+        assert word in found[0].msg
+    assert found[0].level == 30

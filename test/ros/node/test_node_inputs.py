@@ -1,0 +1,92 @@
+"""The node with compressed images and a lens before the camera."""
+
+from __future__ import annotations
+
+import array
+import io
+import struct
+import time
+from typing import Any
+
+import numpy as np
+from PIL import Image as Picture
+from sensor_msgs.msg import CompressedImage
+
+from sgnet_core.inference.segmenter import Segmenter
+
+
+def test_a_lens_is_mentioned_once_where_the_network_sees_pinholes(
+    run_node: Any, robot: Any, scene: Any
+) -> None:
+    running = run_node("points")
+    info = scene.camera_info()
+    info.d = [-0.2, 0.03, 0.0, 0.0, 0.0]
+    processor = running.node._active.processor
+    robot.spin_until(lambda: all(p.get_subscription_count() for p in (robot.info, robot.rgb)))
+    robot.info.publish(info)
+    robot.spin_until(lambda: processor.camera_info)
+    for _ in range(3):
+        robot.segment(*scene.messages())
+        processor._throttle._last.clear()
+    robot.spin_for(0.2)
+    (report,) = [m for m in robot.log if "lens (plumb_bob) moves pixels" in m.msg]
+    assert "image_rect" in report.msg
+    assert report.level == 30
+    running.stop()
+
+
+def compressed(pixels: np.ndarray, encoding: str, header: bytes = b"") -> CompressedImage:
+    target = io.BytesIO()
+    Picture.fromarray(pixels).save(target, "PNG")
+    data = array.array("B", header + target.getvalue())
+    message = CompressedImage(format=encoding, data=data)
+    message.header.frame_id = "camera_color_optical_frame"
+    return message
+
+
+def test_compressed_images_give_the_labels_of_the_raw_ones(
+    run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+) -> None:
+    running = run_node("depth", rgb_transport="compressed", depth_transport="compressedDepth")
+    senders = [
+        robot.create_publisher(CompressedImage, topic, 10)
+        for topic in ("rgb/image_raw/compressed", "depth/image_raw/compressedDepth")
+    ]
+    robot.spin_until(lambda: all(s.get_subscription_count() for s in senders))
+    processor = running.node._active.processor
+    good = (
+        compressed(scene.rgb, "rgb8; png compressed bgr8"),
+        compressed(scene.depth, "16UC1; compressedDepth png", struct.pack("<iff", 0, 0.0, 0.0)),
+    )
+    bad = tuple(
+        compressed(p, m.format) for p, m in zip((scene.rgb, scene.depth), good, strict=True)
+    )
+    for message in bad:
+        message.data = message.data[:60]
+    robot.forget()
+    outcomes = processor.counters.counts
+    for pair, done, words in (
+        (
+            (bad[0], good[1]),
+            lambda: "bad_rgb" in outcomes().drops,
+            "/rgb/image_raw/compressed: data: 60 bytes that can't be decoded",
+        ),
+        (
+            (good[0], bad[1]),
+            lambda: "bad_depth" in outcomes().drops,
+            "/depth/image_raw/compressedDepth: data: 60 bytes that can't be decoded",
+        ),
+        (good, lambda: [m for m in robot.labels if m.header == good[0].header], ""),
+    ):
+        end = time.monotonic() + 30
+        while not done():
+            assert time.monotonic() < end
+            stamp_ns = robot.next_stamp()
+            for message, sender in zip(pair, senders, strict=True):
+                message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+                sender.publish(message)
+            robot.spin_for(0.2)
+        assert words in outcomes().last_error
+    expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
+    np.testing.assert_array_equal(pixels(robot.labels[-1]), expected)
+    running.stop()

@@ -1,0 +1,195 @@
+"""The node as its users start it: a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.messages.camera_model import intrinsics_of
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Process:
+    """``python -m sgnet_ros.node --ros-args ...``, with what it writes in a file."""
+
+    def __init__(self, log: Path, *ros_args: str) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "sgnet_ros.node", "--ros-args", *ros_args]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+    def wait_for(self, words: str, timeout_s: float = 100) -> str:
+        """The text so far, once it holds the words."""
+        end = time.monotonic() + timeout_s
+        while words not in (text := self.log.read_text()):
+            assert self.process.poll() is None, text
+            assert time.monotonic() < end, text
+            time.sleep(0.05)
+        return text
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def start(*ros_args: str) -> Process:
+        started.append(Process(tmp_path / f"node{len(started)}.log", *ros_args))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+def test_pairs_of_another_process_come_back_as_its_own_label_images(
+    start: Any,
+    robot: Any,
+    make_scene: Any,
+    models: dict[str, Path],
+    segmenters: dict[str, Segmenter],
+    pixels: Any,
+) -> None:
+    node = start(
+        *("--params-file", "config/sgnet.yaml", "-p", f"model:={models['points']}"),
+        *("-p", "device:=cpu"),
+    )
+    segmenter = segmenters["points"]
+    scenes = [make_scene(120, 160, seed) for seed in range(10)]
+    colors = robot.listen(Image, "/sgnet/color")
+
+    def connected() -> bool:
+        robot.info.publish(scenes[0].camera_info())
+        return bool(robot.stats and robot.labels and colors)
+
+    robot.send_until(connected, scenes[0].messages(), timeout_s=100)
+    robot.spin_for(0.3)
+    robot.forget()
+    camera = intrinsics_of(scenes[0].camera_info(), 160, 120)
+    palette = np.array(segmenter.labels.colors, np.uint8)
+    for scene in scenes:
+        rgb, depth = scene.messages()
+        labels, _ = robot.segment(rgb, depth)
+        stamp = rgb.header.stamp
+        robot.spin_until(lambda s=stamp: colors and colors[-1].header.stamp == s)
+        assert labels.header == colors[-1].header == rgb.header
+        expected = segmenter.segment(scene.rgb, scene.depth, camera).labels
+        np.testing.assert_array_equal(pixels(labels), expected)
+        np.testing.assert_array_equal(pixels(colors[-1], 3), palette[expected])
+    assert len(robot.labels) == len(robot.stats) == len(colors) == 10
+    stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in robot.labels]
+    assert stamps == sorted(set(stamps))
+    node.process.send_signal(signal.SIGINT)
+    assert node.process.wait(30) == 0
+    text = node.log.read_text()
+    assert "Traceback" not in text
+    lines = [line.split("]: ", 1)[1] for line in text.splitlines()]
+    # may take a while
+    start_up = ("no_camera_info", "no RGB-D pair", "pairs come again", "a camera")
+    assert [line.split(":")[0] for line in lines if not any(w in line for w in start_up)] == [
+        "model tiny_points ready on cpu",
+        "active",
+        "inactive",
+    ], "one line per state change, none per frame"
+
+
+HANGING = """
+import sys, threading
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.node import activation
+    from sgnet_ros.node import lifecycle as node
+
+def hang(*args, **kwargs):
+    print("hanging", flush=True)
+    threading.Event().wait()
+
+activation._PATIENCE_S = 1.0
+Segmenter.segment = hang
+Segmenter.warm_up = lambda *size: None
+sys.exit(node.main())
+"""
+
+
+def test_ctrl_c_ends_a_node_whose_inference_hangs(
+    tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
+) -> None:
+    log = tmp_path / "log"
+    ros_args = ("--ros-args", "-p", f"model:={models['depth']}", "-p", "device:=cpu")
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HANGING, *ros_args], cwd=ROOT, stdout=file, stderr=file
+        )
+    try:
+        robot.send_until(lambda: "hanging" in log.read_text(), scene.messages(), timeout_s=100)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text()
+    assert "does not come back" in text
+    assert "Traceback" not in text
+
+
+def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) -> None:
+    """Started together: most of the time goes into loading PyTorch."""
+    running = start(
+        *("-p", f"model:={models['depth']}", "-p", "device:=cpu"),
+        *("-r", "rgb/image_raw:=/front/color/image_raw", "-r", "__node:=segmenter"),
+        *("-r", "depth/image_raw:=/front/aligned_depth/image_raw"),
+    )
+    without_model = start("-p", "model:=/nowhere/model.safetensors")
+    out_of_range = start("-p", "slop:=3.0")
+    assert without_model.process.wait(100) == 1
+    assert "/nowhere/model.safetensors" in without_model.log.read_text()
+    assert out_of_range.process.wait(100) == 1
+    assert "slop" in out_of_range.log.read_text()
+    text = running.wait_for("active:")
+    assert "[segmenter]" in text
+    assert "/front/color/image_raw, /front/aligned_depth/image_raw" in text
+    for _ in range(2):  # as Ctrl-C does that reaches the launcher and the node
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+    assert running.process.wait(30) == 0
+    for each in (running, without_model, out_of_range):
+        assert "Traceback" not in each.log.read_text()
+
+
+ENTRIES = {
+    "module": ["-m", "sgnet_ros.node"],
+    "console script": [
+        "-c",
+        "import sys; from sgnet_ros.node.__main__ import main; sys.exit(main())",
+    ],
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.parametrize("entry", list(ENTRIES))
+def test_ctrl_c_while_pytorch_is_imported_leaves_no_traceback(entry: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        command = [sys.executable, *ENTRIES[entry], "--ros-args", "-p", "autostart:=false"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+    maps = Path(f"/proc/{process.pid}/maps")
+    try:
+        end = time.monotonic() + 60
+        while "libtorch" not in maps.read_text() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (-signal.SIGINT, 130, 0)
+    finally:
+        process.kill()
+        process.wait()
+    assert log.read_text() == ""

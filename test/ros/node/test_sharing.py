@@ -1,0 +1,193 @@
+"""Several cameras in one process: one model, taken in turn."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image
+
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.node.sharing import Models, Turns
+from sgnet_ros.node.worker import Worker
+from sgnet_ros.system.names import camera_names
+
+
+class Model:
+    """Stands in for a loaded model."""
+
+
+def test_the_same_file_run_in_the_same_way_is_one_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"one")
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(file)
+    models, loads = Models(), []
+
+    def get(path: Path, device: str = "cpu", *how: str) -> Any:
+        def load() -> Any:
+            loads.append(path)
+            return Model()
+
+        precision, backend = how or ("auto", "auto")
+        return models.get(str(path), device, precision, backend, load)
+
+    first = get(file)
+    assert get(file) is first
+    assert get(link) is first
+    assert get(file, "cuda") is not first
+    assert get(file, "cpu", "fp32", "auto") is not first
+    assert get(file, "cpu", "auto", "torch") is not first
+    file.write_bytes(b"another")
+    second = get(file)
+    assert second is not first
+    assert get(file) is second
+    assert len(loads) == 5
+
+
+def test_a_model_that_nobody_uses_any_more_goes(tmp_path: Path) -> None:
+    models, loads = Models(), []
+
+    def load() -> Any:
+        loads.append(1)
+        return Model()
+
+    models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load)
+    gc.collect()
+    kept = models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load)
+    assert len(loads) == 2
+    assert models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load) is kept
+
+
+def test_a_model_that_cannot_be_loaded_is_asked_for_again() -> None:
+    def fail() -> Any:
+        raise ValueError("no such device")
+
+    models = Models()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no such device"):
+            models.get("", "cuda", "auto", "auto", fail)
+
+
+def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
+    """Three cameras that always have a frame ready: none is served twice while another waits."""
+    turns, served, busy, overlaps = Turns(), [], threading.Semaphore(), []
+    counters = dict.fromkeys("abc", 0)
+
+    def consumer(name: str) -> Any:
+        def consume(item: tuple[int, float]) -> None:
+            overlaps.append(not busy.acquire(blocking=False))
+            served.append((name, item[0], counters[name]))
+            time.sleep(0.004)
+            busy.release()
+
+        return consume
+
+    workers = {
+        name: Worker(consumer(name), lambda error: None, name, turn=turns) for name in counters
+    }
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        for name, worker in workers.items():
+            counters[name] += 1
+            worker.offer((counters[name], 0.0))
+        time.sleep(0.0005)
+    for worker in workers.values():
+        worker.stop()
+    assert not any(overlaps)
+    order = [name for name, _, _ in served]
+    assert len(order) > 20
+    counts = [order.count(name) for name in "abc"]
+    assert max(counts) - min(counts) <= 2
+    # Taken is what was the newest; one may have come in between. Median: the machine may be busy.
+    assert np.median([newest - number for _, number, newest in served]) <= 1
+
+
+def test_a_turn_that_fails_passes_on() -> None:
+    turns = Turns()
+    with pytest.raises(RuntimeError), turns:
+        raise RuntimeError
+    with turns:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", []),
+        ("front", ["front"]),
+        ("front rear", ["front", "rear"]),
+        ("[front, rear]", ["front", "rear"]),
+        ("['front','robot1/rear']", ["front", "robot1/rear"]),
+        (" /front/ , rear ", ["front", "rear"]),
+        ("[]", []),
+    ],
+)
+def test_camera_names_are_read(text: str, names: list[str]) -> None:
+    assert camera_names(text) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("front 2nd", "'2nd' is no namespace"), ("a b a", "'a' is named twice")]
+)
+def test_what_names_no_camera_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        camera_names(text)
+
+
+def test_two_cameras_of_one_process_answer_each_under_its_name(
+    robot: Any,
+    make_scene: Any,
+    models: dict[str, Path],
+    segmenters: dict[str, Segmenter],
+    pixels: Any,
+    tmp_path: Path,
+) -> None:
+    names = ("front", "rear")
+    log = tmp_path / "log"
+    command = [
+        *(sys.executable, "-m", "sgnet_ros.node", "--ros-args", "-p", "cameras:=[front, rear]"),
+        *("-p", f"model:={models['depth']}", "-p", "device:=cpu"),
+    ]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        senders = {
+            n: [robot.create_publisher(Image, f"/{n}/{t}/image_raw", 10) for t in ("rgb", "depth")]
+            for n in names
+        }
+        received = {n: robot.listen(Image, f"/{n}/sgnet/labels") for n in names}
+        scenes = {n: make_scene(seed=seed) for seed, n in enumerate(names)}
+        end = time.monotonic() + 100
+        while not all(received.values()):
+            assert time.monotonic() < end, log.read_text()
+            assert process.poll() is None, log.read_text()
+            for name in names:
+                stamp_ns = robot.next_stamp()
+                for message, sender in zip(scenes[name].messages(), senders[name], strict=True):
+                    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+                    message.header.frame_id = name
+                    sender.publish(message)
+            robot.spin_for(0.2)
+        for name in names:
+            scene, labels = scenes[name], received[name][-1]
+            expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
+            np.testing.assert_array_equal(pixels(labels), expected)
+            assert labels.header.frame_id == name
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        text = log.read_text()
+        assert "Traceback" not in text
+        for name in names:
+            assert f"[{name}.sgnet]: inactive" in text
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,115 @@
+"""`sgnet_core.predict` on recordings, where there is no ROS."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from sgnet_core import Intrinsics, create_model
+from sgnet_core.data.images import read_labels
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.info import ModelInfo
+from sgnet_core.models.labels import LabelSet, bit_palette
+from sgnet_core.models.model_file import save_model
+from sgnet_core.predict import main
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+WIDTH, HEIGHT = 48, 36
+CAMERA = Intrinsics(40, 41, 20.5, 18.5, WIDTH, HEIGHT)
+RNG = np.random.default_rng(3)
+RGB = RNG.integers(0, 256, (3, HEIGHT, WIDTH, 3), np.uint8)
+DEPTH = RNG.integers(500, 5000, (3, HEIGHT, WIDTH)).astype(np.uint16)
+NO_ROS = """
+import sys
+for name in ("rclpy", "sensor_msgs", "std_msgs", "builtin_interfaces", "sgnet_msgs"):
+    sys.modules[name] = None  # importing it fails, as where it is not installed
+from sgnet_core.predict import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def message(kind: str, index: int, **fields: Any) -> Any:
+    types = STORE.types
+    stamp = types["builtin_interfaces/msg/Time"](index + 1, 0)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+    return types[f"sensor_msgs/msg/{kind}"](header=header, height=HEIGHT, width=WIDTH, **fields)
+
+
+def image(array: np.ndarray, encoding: str, index: int) -> Any:
+    data = np.frombuffer(array.tobytes(), np.uint8)
+    step = array.strides[0]
+    return message("Image", index, encoding=encoding, is_bigendian=0, step=step, data=data)
+
+
+def write_bag(path: Path, truncated: int | None = None) -> Path:
+    """Three frames; the colour image of one of them is cut off."""
+    k = CAMERA.matrix().ravel()
+    roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    matrices = {"d": np.zeros(5), "k": k, "r": np.eye(3).ravel(), "p": np.zeros(12)}
+    binning = {"binning_x": 0, "binning_y": 0, "roi": roi}
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topics = {
+            topic: writer.add_connection(
+                f"/camera/{topic}", f"sensor_msgs/msg/{kind}", typestore=STORE
+            )
+            for topic, kind in (
+                ("color/image_raw", "Image"),
+                ("color/camera_info", "CameraInfo"),
+                ("aligned_depth_to_color/image_raw", "Image"),
+            )
+        }
+        for index in range(3):
+            color = image(RGB[index], "rgb8", index)
+            if index == truncated:
+                color.data = color.data[:100]
+            info = message("CameraInfo", index, distortion_model="plumb_bob", **matrices, **binning)
+            depth = image(DEPTH[index], "16UC1", index)
+            for connection, content in zip(topics.values(), (color, info, depth), strict=True):
+                data = STORE.serialize_cdr(content, connection.msgtype)
+                writer.write(connection, (index + 1) * 10**9, data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = create_model("sgnet_lite", num_classes=4, spatial="points")
+    model.info = ModelInfo("tiny", LabelSet("four", tuple("abcd"), bit_palette(4)))
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    save_model(model, path)
+    return path
+
+
+def test_a_recording_is_labelled_without_ros(tmp_path: Path, model_file: Path) -> None:
+    bag = write_bag(tmp_path / "walk")
+    options = ["--model", model_file, "--device", "cpu", "--ply", "--out", tmp_path / "out"]
+    command = [sys.executable, "-c", NO_ROS, str(bag), *map(str, options)]
+    subprocess.run(command, check=True)
+    segmenter = Segmenter(model_file, "cpu")
+    for index in range(3):
+        written = read_labels(tmp_path / "out" / "labels" / f"walk_{index:06d}.png")
+        expected = segmenter.segment(RGB[index], DEPTH[index], CAMERA).labels
+        assert len(np.unique(expected)) > 1
+        assert np.array_equal(written, expected)
+        cloud = (tmp_path / "out" / "points" / f"walk_{index:06d}.ply").read_bytes()
+        assert f"element vertex {WIDTH * HEIGHT}\n".encode() in cloud
+
+
+def test_frames_before_a_damaged_one_are_labelled(
+    tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / "walk", truncated=1)
+    options = ["--model", str(model_file), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main([str(bag), *options]) == 1
+    assert (tmp_path / "out" / "labels" / "walk_000000.png").exists()
+    error = capsys.readouterr().err
+    assert f"left out: {bag}: a damaged image: data: truncated" in error
+    assert not (tmp_path / "out" / "labels" / "walk_000001.png").exists()

@@ -1,0 +1,198 @@
+"""Bags through the node's process: the figures are those of the model, in every format alike."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from sgnet_core.data.datasets.folder import camera_values, classes_values, write_json
+from sgnet_core.data.images import write_png
+from sgnet_core.evaluation.metrics import ConfusionMatrix
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros import bag_write
+from sgnet_ros.recordings.frames import name_of
+from sgnet_ros.replay_eval import __main__ as replay_eval
+from sgnet_ros.replay_eval.bag import node_arguments
+from sgnet_ros.replay_eval.options import HANDED_ON, add_arguments
+from sgnet_ros.replay_eval.scores import Stability, stability
+
+COUNT = 8
+WIDTH, HEIGHT = 64, 48
+START, STEP = 1_700_000_000_000_000_000, 50_000_000
+CAMERA = Intrinsics(60.0, 60.0, 31.5, 23.5, WIDTH, HEIGHT)
+
+
+def arrays(i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colour that changes from frame to frame, and depth that hardly does."""
+    rng = np.random.default_rng(i)
+    rgb = np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    ramp = np.linspace(800, 3000, WIDTH) + np.zeros((HEIGHT, 1))
+    depth = (ramp + rng.integers(-8, 9, ramp.shape)).astype(np.uint16)
+    depth[rng.random(depth.shape) < 0.1] = 0
+    return rgb, depth
+
+
+@pytest.fixture(scope="module")
+def data(
+    models: dict[str, Path], segmenters: dict[str, Segmenter], tmp_path_factory: Any
+) -> SimpleNamespace:
+    """The same labelled frames as three bags, and what is to come of them."""
+    folder = tmp_path_factory.mktemp("replay")
+    frames, segmenter = folder / "frames", segmenters["points"]
+    confusion, total, last = ConfusionMatrix(len(segmenter.labels)), Stability(), None
+    for i in range(COUNT):
+        rgb, depth = arrays(i)
+        answer = segmenter.segment(rgb, depth, CAMERA).labels
+        truth = answer.copy()
+        truth[:, : 4 * i] = np.random.default_rng(i).integers(0, 13, (HEIGHT, 4 * i))
+        truth[:4] = 255
+        for kind, image in (("rgb", rgb), ("depth", depth), ("labels", truth)):
+            (frames / kind).mkdir(parents=True, exist_ok=True)
+            write_png(frames / kind / f"{name_of(START + i * STEP)}.png", image)
+        confusion.update(truth, answer)
+        if last is not None:
+            total += stability((last[0], depth), (last[1], answer))
+        last = (depth, answer)
+    write_json(frames / "camera.json", camera_values(CAMERA, 0.001))
+    write_json(frames / "classes.json", classes_values(segmenter.labels))
+    bags = [folder / name for name in ("a.mcap", "b.db3", "c.bag")]
+    for bag in bags:
+        assert bag_write.main([str(frames), str(bag)]) == 0
+    return SimpleNamespace(
+        folder=folder, frames=frames, bags=bags, confusion=confusion, stability=total
+    )
+
+
+def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sgnet_ros.replay_eval", *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+
+
+@pytest.fixture(scope="module")
+def lossless(data: SimpleNamespace, models: dict[str, Path]) -> Iterator[SimpleNamespace]:
+    """Two bags of other formats, at a time."""
+    out = data.folder / "out"
+    done = evaluate(
+        *data.bags[1:],
+        *("--model", models["points"], "--device", "cpu", "--jobs", 2, "--min-miou", 0.999),
+        *("--json", out / "r.json", "--csv", out / "r.csv", "--html", out / "r.html"),
+    )
+    yield SimpleNamespace(done=done, report=json.loads((out / "r.json").read_text()), out=out)
+
+
+def test_lossless_gives_the_models_own_figures_every_time(
+    lossless: SimpleNamespace, data: SimpleNamespace
+) -> None:
+    expected = {
+        "frames": COUNT,
+        "labelled": COUNT,
+        "compared": COUNT,
+        "miou": data.confusion.miou,
+        "pixel_accuracy": data.confusion.pixel_accuracy,
+        "flip_rate": data.stability.flip_rate,
+        "static_pixels": data.stability.static,
+    }
+    assert 0.1 < data.confusion.miou < 0.9 and 0 < data.stability.flipped < data.stability.static
+    assert [bag["bag"] for bag in lossless.report["bags"]] == list(map(str, data.bags[1:]))
+    for bag in lossless.report["bags"]:
+        assert {key: bag[key] for key in expected} == pytest.approx(expected)
+        assert bag["dropped"] == {}
+        assert list(bag["class_iou"].values()) == pytest.approx(
+            [iou for iou in data.confusion.class_iou if np.isfinite(iou)]
+        )
+        times = bag["latency_ms"]
+        assert bag["inference_ms"]["p50"] < times["p50"] <= times["p95"] <= times["max"]
+        assert bag["throughput_hz"] == pytest.approx(COUNT / bag["seconds"], rel=1e-2)
+    assert lossless.report["total"]["labelled"] == 2 * COUNT
+
+
+def test_the_worst_frames_are_those_with_the_most_noise(lossless: SimpleNamespace) -> None:
+    stamps = [w["stamp_ns"] for w in lossless.report["bags"][0]["worst"]]
+    assert len(stamps) == 6
+    assert START + (COUNT - 1) * STEP in stamps[:2]
+    assert START not in stamps  # all right
+    page = (lossless.out / "r.html").read_text()
+    assert page.count("<figure>") == 12
+    assert page.count("data:image/png;base64,") == 12  # the truth
+    assert (lossless.out / "r.csv").read_text().count("\n") == 4  # header, bags, total
+
+
+def test_what_is_said_of_the_node_reaches_it() -> None:
+    said = {"model": "m.onnx", "device": "cpu", "precision": "fp32", "backend": "onnx"}
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert set(vars(parser.parse_args([]))) == set(HANDED_ON), "what each bag's process gets"
+    args = parser.parse_args([word for name in said for word in (f"--{name}", said[name])])
+    arguments = node_arguments(args)
+    for name, value in said.items():
+        assert arguments[arguments.index(f"{name}:={value}") - 1] == "-p"
+
+
+def test_a_missed_threshold_is_the_exit_status(lossless: SimpleNamespace) -> None:
+    assert lossless.done.returncode == 3, lossless.done.stderr
+    miou = lossless.report["total"]["miou"]
+    assert f"mIoU is {miou:.4f}, below --min-miou 0.999" in lossless.done.stderr
+    assert f"{miou:.3f}" in lossless.done.stdout
+
+
+def test_at_the_recorded_pace_every_frame_is_accounted_for(
+    data: SimpleNamespace, models: dict[str, Path]
+) -> None:
+    """With truth in files, of which some are missing, and a bag that breaks off."""
+    torn, truth = data.folder / "torn.mcap", data.folder / "truth"
+    torn.write_bytes(data.bags[0].read_bytes()[:-200])
+    truth.mkdir()
+    for path in sorted((data.frames / "labels").iterdir())[::2]:
+        PilImage.open(path).save(truth / path.name)
+    out = data.folder / "recorded.json"
+    done = evaluate(
+        *(torn, data.folder / "frames", "--rate", "0.5x", "--truth", truth, "--json", out),
+        *("--model", models["points"], "--device", "cpu", "--max-p95-ms", 60_000),
+    )
+    assert done.returncode == 1  # one of them is no bag
+    assert f"{data.folder / 'frames'} can't be read as a bag" in done.stderr
+    assert f"{torn} is damaged or was not finished" in done.stderr
+    report = json.loads(out.read_text())
+    (bag,) = report["bags"]
+    assert (bag["complete"], bag["frames"]) == (False, COUNT)
+    assert bag["labelled"] + sum(bag["dropped"].values()) == COUNT
+    assert set(bag["dropped"]) <= {"overload", "transport", "unmatched_rgb"}
+    assert bag["labelled"] >= COUNT // 2
+    assert 0 < bag["compared"] <= COUNT // 2
+    assert bag["seconds"] > (COUNT - 3) * STEP / 1e9 * 2  # half as fast as recorded
+
+
+def test_ctrl_c_leaves_the_report_of_the_bags_that_are_done(
+    data: SimpleNamespace, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = replay_eval._follow
+
+    def interrupted_after_one(running: Any, outcomes: dict[Path, Any], bar: Any) -> None:
+        follow(running, outcomes, bar)
+        if outcomes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay_eval, "_follow", interrupted_after_one)
+    monkeypatch.setenv("ROS_DOMAIN_ID", os.environ["ROS_DOMAIN_ID"])
+    arguments = ["--model", str(models["points"]), "--device", "cpu"]
+    report = replay_eval.replay(data.bags[:2], arguments, jobs=1)
+    (result,) = report.results
+    assert (result.bag, result.figures()["labelled"]) == (str(data.bags[0]), COUNT)
+    assert report.problems == {str(data.bags[1]): replay_eval.INTERRUPTED}
+
+    monkeypatch.setattr(replay_eval, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # there is nothing to report
+        replay_eval.replay(data.bags[:1], arguments, jobs=1)

@@ -1,0 +1,54 @@
+"""What a process finds in its environment before its first node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sgnet_ros.system.environment import prepare_environment, share_file
+
+FAST_DDS_2, FAST_DDS_3 = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
+@pytest.fixture
+def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That of a ROS 2 distribution, which is all that there is."""
+    for variable in (FAST_DDS_2, FAST_DDS_3):
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "python"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("package", "variable", "other"),
+    [("fastrtps", FAST_DDS_2, FAST_DDS_3), ("fastdds", FAST_DDS_3, FAST_DDS_2)],
+)
+def test_each_fast_dds_is_told_of_the_profile_in_its_own_way(
+    prefix: Path, package: str, variable: str, other: str
+) -> None:
+    (prefix / "share" / package).mkdir(parents=True)
+    prepare_environment()
+    assert os.environ[variable] == str(share_file("config/fastdds.xml"))
+    assert not os.environ[other], "newer ones warn of it"
+
+
+def test_a_profile_of_the_users_own_stays(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FAST_DDS_2, "mine.xml")
+    (prefix / "share" / "fastdds").mkdir(parents=True)
+    prepare_environment()
+    assert os.environ[FAST_DDS_2] == "mine.xml"
+    assert not os.environ[FAST_DDS_3]
+
+
+def test_packages_beside_the_interpreter_are_found_first_and_once(
+    prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = Path(sys.prefix)
+    (python / "share" / "ament_index").mkdir(parents=True)
+    for _ in range(2):
+        prepare_environment()
+        assert os.environ["AMENT_PREFIX_PATH"] == os.pathsep.join([str(python), str(prefix)])

@@ -1,0 +1,216 @@
+"""package.xml, setup.py and the imports of the code say the same."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import setuptools
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = {"sgnet_core", "sgnet_ros"}
+TEST_MODULES = {"check_docs", *(path.stem for path in (ROOT / "test" / "helpers").glob("*.py"))}
+# Where a distribution's name is not that of its module
+MODULES = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "rerun-sdk": "rerun",
+    "scikit-learn": "sklearn",
+}
+# Tools that are run, and libraries that others import for us
+NOT_IMPORTED = {
+    *("furo", "mypy", "myst-parser", "ruff", "sphinx", "tensorboard"),
+    *("pre-commit", "pytest-cov", "pytest-timeout"),
+}
+COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; not needed
+ROSDEP_KEYS = {
+    "numpy": "python3-numpy",
+    "opencv-python-headless": "python3-opencv",
+    "pillow": "python3-pil",
+    "rosbags": "python3-rosbags-pip",
+    "torch": "python3-pytorch-pip",
+    "tqdm": "python3-tqdm",
+    "torchvision": "python3-torchvision-pip",
+    "hypothesis": "python3-hypothesis",
+    "pytest": "python3-pytest",
+    "pytest-timeout": "python3-pytest-timeout",
+}
+NO_ROSDEP_KEY = {"safetensors"}
+
+
+@pytest.fixture(scope="module")
+def setup_arguments() -> dict[str, Any]:
+    """What setup.py passes to setuptools."""
+    with pytest.MonkeyPatch.context() as patch:
+        arguments: dict[str, Any] = {}
+        patch.chdir(ROOT)
+        patch.setattr(setuptools, "setup", lambda **keywords: arguments.update(keywords))
+        runpy.run_path("setup.py")
+    return arguments
+
+
+def distribution(requirement: str) -> str:
+    """Name of the distribution in a requirement: "torch>=2.11,<2.16" is "torch"."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {distribution(requirement) for requirement in requirements}
+
+
+def package_xml(path: str = "package.xml") -> ElementTree.Element:
+    return ElementTree.parse(ROOT / path).getroot()
+
+
+def declared(tag: str) -> set[str]:
+    return {element.text or "" for element in package_xml().iter(tag)}
+
+
+def imported(*folders: str) -> set[str]:
+    """Top-level modules that the code of the folders imports, anywhere in a file."""
+    modules: set[str] = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                ("import_module", "importorskip")
+            ):
+                names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+                modules |= {name.partition(".")[0] for name in names}
+    return modules - set(sys.stdlib_module_names) - OWN
+
+
+def ros_wheels(arguments: dict[str, Any]) -> set[str]:
+    """ROS packages that the extra `ros` brings."""
+    names = distributions(arguments["extras_require"]["ros"])
+    return {name.removeprefix("ros-jazzy-").replace("-", "_") for name in names if "jazzy" in name}
+
+
+def python_modules(arguments: dict[str, Any]) -> dict[str, str]:
+    """Module of every distribution from outside ROS, by the distribution's name."""
+    groups = [arguments["install_requires"]]
+    groups += [group for name, group in arguments["extras_require"].items() if name != "ros"]
+    names = set().union(*map(distributions, groups))
+    return {name: MODULES.get(name, name.replace("-", "_")) for name in names}
+
+
+def test_every_ros_package_that_is_imported_is_declared(setup_arguments) -> None:
+    ros = imported("sgnet_ros", "launch") - set(python_modules(setup_arguments).values())
+    keys = set(ROSDEP_KEYS.values())
+    tests = imported("test/ros", "test/launch") - set(python_modules(setup_arguments).values())
+
+    assert ros - declared("exec_depend") == set()
+    assert declared("exec_depend") - keys - ros <= {"vision_msgs"}  # for its LabelInfo
+    undeclared = tests - declared("exec_depend") - declared("test_depend")
+    assert undeclared <= {*TEST_MODULES, "setuptools"}
+
+
+def test_imported_ros_packages_come_as_wheels_or_are_optional(setup_arguments) -> None:
+    distribution_only = {
+        *("cv_bridge", "launch", "launch_ros", "message_filters", "tf2_msgs", "vision_msgs")
+    }
+    built_here = {"sgnet_msgs"}
+    ros = imported("sgnet_ros", "launch") - set(python_modules(setup_arguments).values())
+
+    assert ros - ros_wheels(setup_arguments) <= distribution_only | built_here
+
+
+def test_every_python_dependency_is_imported_and_every_import_is_a_dependency(
+    setup_arguments,
+) -> None:
+    modules = python_modules(setup_arguments)
+    used = imported("sgnet_core", "sgnet_ros", "test")
+    unused = {name for name, module in modules.items() if module not in used}
+
+    assert imported("sgnet_core") - set(modules.values()) <= COMES_WITH_TORCH
+    assert unused <= NOT_IMPORTED
+
+
+def test_rosdep_installs_what_pip_would(setup_arguments) -> None:
+    needed = distributions(setup_arguments["install_requires"]) | {"rosbags"}
+    tools = {"hypothesis", "pytest", "pytest-timeout"}
+
+    assert {ROSDEP_KEYS[name] for name in needed - NO_ROSDEP_KEY} <= declared("exec_depend")
+    assert {ROSDEP_KEYS[name] for name in tools} <= declared("test_depend")
+
+
+def test_every_dependency_is_named_once_with_a_range(setup_arguments) -> None:
+    extras = setup_arguments["extras_require"].values()
+    requirements = sum(extras, [*setup_arguments["install_requires"]])
+    names = [distribution(requirement).lower() for requirement in requirements]
+
+    assert sorted(names) == sorted(set(names))
+    for requirement in requirements:
+        assert re.search(r"(>=[\d.]+,<[\d.]+|==[\d.]+)(; .*)?$", requirement), requirement
+
+
+def test_the_library_knows_nothing_of_ros(setup_arguments) -> None:
+    ros = declared("exec_depend") | ros_wheels(setup_arguments)
+
+    assert imported("sgnet_core") & ros == set()
+
+
+def test_both_packages_and_setup_py_have_one_version_and_licence(setup_arguments) -> None:
+    packages = [package_xml(), package_xml("msg/package.xml")]
+
+    assert {p.findtext("version") for p in packages} == {setup_arguments["version"]}
+    assert {p.findtext("license") for p in packages} == {setup_arguments["license"]}
+    assert [p.findtext("name") for p in packages] == [setup_arguments["name"], "sgnet_msgs"]
+
+
+def test_all_files_for_ros_are_installed(setup_arguments) -> None:
+    installed = {
+        f"{folder}/{Path(file).name}": file
+        for folder, files in setup_arguments["data_files"]
+        for file in files
+    }
+    shared = [*ROOT.glob("launch/*.py"), *ROOT.glob("config/**/*.*"), ROOT / "package.xml"]
+    wanted = {f"share/sgnet_ros/{path.relative_to(ROOT)}" for path in shared}
+
+    assert set(installed) == {*wanted, "share/ament_index/resource_index/packages/sgnet_ros"}
+    for path, file in installed.items():
+        assert (ROOT / file).is_file()
+        assert path.endswith(file) or file == "resource/sgnet_ros"
+
+
+def test_every_command_starts_a_function_that_is_there(setup_arguments) -> None:
+    for command in setup_arguments["entry_points"]["console_scripts"]:
+        module, function = command.partition(" = ")[2].split(":")
+        path = ROOT / (module.replace(".", "/") + ".py")
+        definitions = [n.name for n in ast.parse(path.read_text()).body if hasattr(n, "name")]
+        assert function in definitions, command
+
+
+def test_inference_runs_on_the_bare_install(setup_arguments) -> None:
+    extras = setup_arguments["extras_require"]
+    names = set().union(*(distributions(extras[name]) for name in extras if name != "ros"))
+    hidden = {MODULES.get(name, name.replace("-", "_")) for name in names}
+    hidden |= ros_wheels(setup_arguments) | {"sgnet_msgs"}
+    code = f"""
+import sys
+for module in {sorted(hidden)}:
+    sys.modules[module] = None  # importing it fails, as where it is not installed
+import numpy as np
+from sgnet_core import Segmenter, create_model
+from sgnet_core.geometry.intrinsics import Intrinsics
+import sgnet_core.predict
+segmenter = Segmenter(create_model("plain_r18", num_classes=5), device="cpu")
+depth = np.ones((32, 48), np.float32)
+rgb = np.zeros((32, 48, 3), np.uint8)
+prediction = segmenter.segment(rgb, depth, Intrinsics(40.0, 40.0, 23.5, 15.5, 48, 32))
+assert prediction.labels.shape == (32, 48) and prediction.labels.max() < 5
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stderr
