@@ -54,7 +54,7 @@ RULES = (
     Rule(r"pytest ", skip="is a test"),
     Rule(r"torchrun --nnodes", skip="needs several machines"),
     Rule(r"torchrun|nyuv2|sunrgbd|cityscapes", skip="needs a data set that has to be asked for"),
-    Rule(r"sgnet_core\.ablation", skip="takes hours; its parts are tested"),
+    Rule(r"tools/ablation", skip="takes hours; its parts are tested"),
     Rule(r"sgnet_core\.train .*own_data", add=TINY),
     Rule(r"sgnet_core\.train ", add=TINY + " train=rooms:1:4 validation=rooms:1000:2"),
     Rule(
@@ -128,7 +128,7 @@ def furnish(scratch: Path) -> None:
     shutil.copy(scratch / "my_data" / "depth" / (first.stem + ".png"), scratch / "depth.png")
     best = scratch / "runs" / "rooms" / "best.safetensors"
     best.parent.mkdir(parents=True)
-    shutil.copy(ROOT / "sgnet_core" / "weights" / "default.safetensors", best)
+    shutil.copy(ROOT / "sgnet_core" / "models" / "weights" / "default.safetensors", best)
     shutil.copy(best, scratch / "my.safetensors")
     recorded = shutil.copytree(scratch / "my_data", scratch / "recorded")
     shutil.rmtree(recorded / "cameras")  # a recording is of one camera, and has no labels

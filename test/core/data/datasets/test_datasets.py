@@ -355,7 +355,7 @@ def test_every_training_configuration_is_valid_and_names_a_model(path: Path) -> 
 
 
 def test_the_files_that_the_documentation_shows_are_valid(tmp_path: Path) -> None:
-    text = (CONFIGS.parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    text = (CONFIGS.parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
     camera, built_in, own = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
     path = tmp_path / "file.json"
     path.write_text(camera)
