@@ -12,8 +12,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from std_srvs.srv import Trigger
 
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_ros.node.device_health import INFERENCE_ERROR, OUT_OF_MEMORY, DeviceHealth, cause_of
 from sgnet_ros.node import device_health as recovery
+from sgnet_ros.node.device_health import INFERENCE_ERROR, OUT_OF_MEMORY, DeviceHealth, cause_of
 
 DEAD = "CUDA error: device-side assert triggered"
 
