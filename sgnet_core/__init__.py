@@ -7,6 +7,8 @@ from sgnet_core.models.model_file import ModelFileError, default_model_path, loa
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.models.sgnet import MODELS, SGNet, SGNetConfig, create_model
 
+__version__ = "0.1.0"
+
 __all__ = [
     "MODELS",
     "Intrinsics",

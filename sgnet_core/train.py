@@ -17,8 +17,6 @@ from sgnet_core.training.distributed import join_world
 from sgnet_core.training.divergence import Diverged
 from sgnet_core.training.run import Run
 
-__all__ = ["Run", "main"]
-
 INPUT_ERROR, WRITE_ERROR, DIVERGED = 2, 4, 3
 """Exit statuses; 128 + N after signal N, as usual."""
 

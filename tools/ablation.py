@@ -27,10 +27,13 @@ from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
 from sgnet_core.inference.segmenter import pick_device
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.sgnet import SGNet, create_model
-from sgnet_core.train import DIVERGED, INPUT_ERROR, Run
 from sgnet_core.training.config import TrainConfig, load_config
 from sgnet_core.training.divergence import Diverged
 from sgnet_core.training.progress import read_log
+from sgnet_core.training.run import Run
+
+INPUT_ERROR, DIVERGED = 2, 3
+"""Exit statuses, as those of `sgnet_core.train`."""
 
 PLAIN = "none (plain convolution)"
 
@@ -49,8 +52,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One variant: its scores, one per seed, and what it costs.
+class VariantResult:
+    """Scores of one variant, one per seed, and its cost.
 
     Attributes:
         name: of `VARIANTS`.
@@ -147,7 +150,7 @@ def _rows(
     seeds: Sequence[int],
     output: Path,
     device: torch.device,
-) -> Iterator[Row]:
+) -> Iterator[VariantResult]:
     _, labels = open_dataset(config.validation, config.size)
     models = {}
     for name in (PLAIN, *names):
@@ -158,7 +161,7 @@ def _rows(
         model = models[name]
         folders = [_folder(output, name, seed) for seed in seeds]
         results = [json.loads((folder / "best.json").read_text()) for folder in folders]
-        yield Row(
+        yield VariantResult(
             name,
             [result["miou"] for result in results],
             [result["pixel_accuracy"] for result in results],
@@ -185,7 +188,7 @@ def _latency(models: Mapping[str, SGNet], size: tuple[int, int], device: torch.d
     return measure(group, Machine.measure(device), repeats=20, warm_up=3)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[VariantResult]) -> str:
     """The rows in Markdown; scores in percent, mean ± standard deviation over the seeds."""
     lines = [
         "| variant | mIoU % | pixel accuracy % | parameters | ms | × plain |",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sgnet_core.data.loading import ENDLESS, Batch, Samples
-from sgnet_core.eval import run_batch
+from sgnet_core.evaluation.predict import run_batch
 from sgnet_core.models.labels import IGNORE_ID
 from sgnet_core.models.sgnet import SGNet
 from sgnet_core.ops.resize import resize_maps

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, libraries, machine and command line, beside its results."""
+"""Provenance of a run: code, libraries, machine and command line, kept beside its results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sgnet_core import __version__
 from sgnet_core.files import atomic_write
 from sgnet_core.training.distributed import World
 
@@ -22,10 +23,12 @@ LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safeten
 def write_environment(
     folder: Path, seed: int, iteration: int, device: torch.device, world: World
 ) -> None:
-    """Adds this start of the run to ``environment.json``: a list, one entry per start.
+    """Append this start of the run to ``environment.json``, a list with one entry per start.
 
-    Where the package runs from a git checkout with changes that are not committed, they are kept
-    in ``uncommitted_ITERATION.diff``.
+    Uncommitted changes of a git checkout are kept in ``uncommitted_ITERATION.diff``.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     path = folder / "environment.json"
     starts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -52,19 +55,22 @@ def write_environment(
 
 
 def code_state() -> tuple[dict[str, Any], str]:
-    """The commit, or the version of an installed package; and the diff of what is not committed."""
-    version = importlib.metadata.version("sgnet_ros")
+    """Return the version and the commit of the code, and the diff of its uncommitted changes.
+
+    The commit is left out, and the diff is empty, where the package is not in a git checkout.
+    """
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return {"version": version}, ""
+        return {"version": __version__}, ""
     changes = _git("diff", "HEAD", "--no-color", "--no-ext-diff") or ""
     status = _git("status", "--porcelain") or ""
     new = [line[3:] for line in status.splitlines() if line.startswith("??")]
     commit = (_git("rev-parse", "HEAD") or "").strip()
-    return {"version": version, "commit": commit, "dirty": bool(status), "untracked": new}, changes
+    code = {"version": __version__, "commit": commit, "dirty": bool(status), "untracked": new}
+    return code, changes
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says in the package's folder; None where it is no checkout or there is no git."""
+    """Return the output of a git command in the package's folder, or None where it fails."""
     try:
         command = ["git", "-C", str(PACKAGE), *arguments]
         result = subprocess.run(command, capture_output=True, timeout=60, check=False)

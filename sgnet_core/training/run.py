@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sgnet_core.data.loading import Batch, Samples, training_batches
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.transforms import Augmentation
-from sgnet_core.eval import prediction_sheet
+from sgnet_core.evaluation.predict import prediction_sheet
 from sgnet_core.files import atomic_write
 from sgnet_core.models.labels import LabelSet
 from sgnet_core.models.model_file import save_model

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sgnet_core.data.loading import Samples
-from sgnet_core.eval import predict_masks
 from sgnet_core.evaluation.metrics import ConfusionMatrix
+from sgnet_core.evaluation.predict import predict_masks
 from sgnet_core.files import atomic_write
 from sgnet_core.models.model_file import save_model
 from sgnet_core.models.sgnet import SGNet

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ablation
-from ablation import PLAIN, VARIANTS, Row, table
+from ablation import PLAIN, VARIANTS, VariantResult, table
 from sgnet_core.models.dcn import DCNv2
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.models.sgnet import create_model
@@ -146,7 +146,7 @@ def test_runs_that_end_otherwise_end_the_command(
 
 
 def test_the_table_has_mean_and_standard_deviation() -> None:
-    row = Row("plain", [0.30, 0.32, 0.34], [0.6, 0.6, 0.6], 11_800_000, 12.34, 1.0)
+    row = VariantResult("plain", [0.30, 0.32, 0.34], [0.6, 0.6, 0.6], 11_800_000, 12.34, 1.0)
     assert table([row]).splitlines()[-1] == (
         "| plain | 32.0 ± 2.0 | 60.0 ± 0.0 | 11.80 M | 12.3 | 1.00 |"
     )

@@ -22,15 +22,10 @@ from sgnet_core.data.loading import collate
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import flip
-from sgnet_core.eval import (
-    check_classes,
-    main,
-    predict_masks,
-    prediction_sheet,
-    run_batch,
-    training_curve,
-)
+from sgnet_core.eval import check_classes, main
 from sgnet_core.evaluation.metrics import ConfusionMatrix
+from sgnet_core.evaluation.predict import predict_masks, prediction_sheet, run_batch
+from sgnet_core.evaluation.training_curve import training_curve
 from sgnet_core.geometry.spatial import spatial_input
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.info import ModelInfo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import sgnet_core
 from sgnet_core.training import record
 from sgnet_core.training.distributed import World, join_world
 from sgnet_core.training.progress import RunLog
@@ -63,7 +65,20 @@ def test_the_commit_and_the_changes_since_are_kept(tmp_path: Path, package: Path
 def test_an_installed_package_has_its_version(package: Path) -> None:
     git(package, "rm", "-q", "--cached", "__init__.py")  # as in an environment inside a checkout
     state, changes = code_state()
-    assert set(state) == {"version"} and state["version"] and not changes
+    assert state == {"version": sgnet_core.__version__} and not changes
+
+
+def test_an_uninstalled_checkout_has_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def uninstalled(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", uninstalled)
+    assert code_state()[0]["version"] == sgnet_core.__version__
+
+
+def test_library_and_setup_py_have_one_version() -> None:
+    setup = (Path(__file__).parents[3] / "setup.py").read_text()
+    assert f'version="{sgnet_core.__version__}"' in setup
 
 
 def test_what_was_logged_after_the_checkpoint_is_logged_anew(tmp_path: Path) -> None:

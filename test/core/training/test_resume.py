@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
-from sgnet_core.train import Run, main
+from sgnet_core.train import main
 from sgnet_core.training.checkpoint import CheckpointError
 from sgnet_core.training.config import TrainConfig
+from sgnet_core.training.run import Run
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("small_network")

@@ -18,12 +18,13 @@ import torch
 
 from sgnet_core.data.loading import Batch
 from sgnet_core.data.sample import Sample
-from sgnet_core.train import Run, main
+from sgnet_core.train import main
 from sgnet_core.training import run as run_module
 from sgnet_core.training.config import TrainConfig, load_config
 from sgnet_core.training.device import check_parts
 from sgnet_core.training.divergence import Diverged, divergence
 from sgnet_core.training.interruption import Interruption
+from sgnet_core.training.run import Run
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("small_network")

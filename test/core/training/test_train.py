@@ -16,12 +16,13 @@ import torch
 from sgnet_core.data.loading import Batch
 from sgnet_core.models.info import RELEASED
 from sgnet_core.models.model_file import load_model, save_model
-from sgnet_core.train import Run, main
+from sgnet_core.train import main
 from sgnet_core.training import run as run_module
 from sgnet_core.training.config import TrainConfig, load_config
 from sgnet_core.training.divergence import Diverged
 from sgnet_core.training.optimization import frozen_norms, guides, learning_rate
 from sgnet_core.training.progress import Pace
+from sgnet_core.training.run import Run
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("small_network")
