@@ -26,7 +26,7 @@ from tqdm import tqdm
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import LABEL_SETS, LabelSet
 from sgnet_ros.camera import FRAME_ID, info_message
-from sgnet_ros.demo.run import message_definitions
+from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.node.publishers import class_map
 from sgnet_ros.recordings.bags import BagWriter

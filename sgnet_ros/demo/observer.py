@@ -15,7 +15,7 @@ import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray
 from PIL import Image as PilImage
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from sgnet_msgs.msg import ClassMap, FrameStats
@@ -27,14 +27,14 @@ from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import depth_view, rgb_view
 from sgnet_ros.recordings.bags import BagWriter
 from sgnet_ros.recordings.frames import Size
+from sgnet_ros.system.qos import best_effort, latched
 
 _KEPT_FRAMES = 32  # messages of so many stamps wait for their counterparts
 _MAX_PICTURES = 12
 _FIRST_INTERVAL_S = 0.5
 _JPEG_QUALITY = 90
 
-_STREAM = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_STREAM = best_effort(depth=30)
 
 
 def parse_header(data: bytes) -> tuple[int, str]:
@@ -95,7 +95,7 @@ class Observer(Node):
         self._subscribe(FrameStats, "sgnet/stats", self._on_stats)
         self._subscribe(CameraInfo, "rgb/camera_info", self._on_rgb_info)
         self._subscribe(CameraInfo, "sgnet/camera_info", self._on_camera_info)
-        self._subscribe(ClassMap, "sgnet/class_map", self._on_class_map, _LATCHED)
+        self._subscribe(ClassMap, "sgnet/class_map", self._on_class_map, latched())
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._bag.add_topic("/sgnet/labels", "sensor_msgs/msg/Image")
         self._bag.add_topic("/sgnet/overlay/compressed", "sensor_msgs/msg/CompressedImage")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from ament_index_python import get_package_share_directory
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sgnet_msgs.msg import FrameStats
@@ -26,6 +25,7 @@ from sgnet_core.models.labels import LabelSet
 from sgnet_ros.demo.observer import Observer
 from sgnet_ros.demo.pictures import Picture
 from sgnet_ros.demo.report import Run, summarize
+from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.node.diagnostics import NO_PAIR
 from sgnet_ros.recordings.bags import BagWriter
 from sgnet_ros.recordings.frames import Size
@@ -330,12 +330,6 @@ def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, f
     """
     enough = min(wanted, 0.75 * max(rate for _, rate in measured))
     return next((size, rate) for size, rate in measured if rate >= enough)
-
-
-def message_definitions(package: str) -> dict[str, str]:
-    """Text of each message of an installed interface package, by type name."""
-    folder = Path(get_package_share_directory(package), "msg")
-    return {f"{package}/msg/{p.stem}": p.read_text() for p in sorted(folder.glob("*.msg"))}
 
 
 def _seconds(args: argparse.Namespace) -> float:

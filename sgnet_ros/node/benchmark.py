@@ -21,7 +21,6 @@ import rclpy
 import torch
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
@@ -36,12 +35,11 @@ from sgnet_ros.recordings.sources import open_source
 from sgnet_ros.system.domains import free_domain, stay_local
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.processes import Child
+from sgnet_ros.system.qos import best_effort, latched
 
 SIZES = ((320, 240), (640, 480))
 
 _READY_S, _ANSWER_S, _ATTEMPTS = 180.0, 10.0, 12  # patience
-_STREAM = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 _REFERENCE = "Segmenter, no ROS"
 
@@ -132,12 +130,12 @@ class Robot:
 
     def _listen(self) -> None:
         node = Node("listener")
-        for kind, topic, callback, qos in (
-            (Image, "sgnet/labels", self._on_labels, _STREAM),
-            (FrameStats, "sgnet/stats", self._on_stats, _STREAM),
-            (ClassMap, "sgnet/class_map", self._on_class_map, _LATCHED),
-        ):
-            node.create_subscription(kind, topic, callback, qos, raw=True)
+        qos = best_effort()
+        node.create_subscription(Image, "sgnet/labels", self._on_labels, qos, raw=True)
+        node.create_subscription(FrameStats, "sgnet/stats", self._on_stats, qos, raw=True)
+        node.create_subscription(
+            ClassMap, "sgnet/class_map", self._on_class_map, latched(), raw=True
+        )
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(node)
 

@@ -41,23 +41,6 @@ _PublishersOf = Callable[[str, str], str]
 """Topic and its expected type → who publishes it."""
 
 
-class Throttle:
-    """Lets one event per key and interval pass."""
-
-    def __init__(self, interval_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval_s = interval_s
-        self._clock = clock
-        self._last: dict[str, float] = {}
-
-    def passes(self, key: str = "") -> bool:
-        """Whether ``key`` did not pass within the last interval; if so, it passes now."""
-        now = self._clock()
-        if now - self._last.get(key, -np.inf) < self._interval_s:
-            return False
-        self._last[key] = now
-        return True
-
-
 @dataclass(frozen=True)
 class Counts:
     """A copy of the counters at one moment.

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Imu
 
 from sgnet_ros.messages.transforms import Pose, StaticTransforms, pose_matrix
-from sgnet_ros.node.diagnostics import Throttle
+from sgnet_ros.system.throttle import Throttle
 
 _FRESH_S = 0.5
 

@@ -26,13 +26,14 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.precision import multiplies_bf16
 from sgnet_ros.node.activation import Activation, slop_ns
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
-from sgnet_ros.node.diagnostics import Diagnostics, Throttle
+from sgnet_ros.node.diagnostics import Diagnostics
 from sgnet_ros.node.parameters import DESCRIPTORS, Parameters, Settings
 from sgnet_ros.node.processor import Frame
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.names import camera_names
+from sgnet_ros.system.throttle import Throttle
 
 _WARM_UP_SIZE = (480, 640)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

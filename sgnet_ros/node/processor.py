@@ -23,12 +23,13 @@ from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.messages.images import ImageArray
 from sgnet_ros.node.depth_alignment import DepthAligner
 from sgnet_ros.node.device_health import cause_of
-from sgnet_ros.node.diagnostics import FrameCounters, Throttle
+from sgnet_ros.node.diagnostics import FrameCounters
 from sgnet_ros.node.imu import Gravity
 from sgnet_ros.node.inputs import FrameDropped, Topics, pair_arrays
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.synchronizer import Pair, PairMatcher
+from sgnet_ros.system.throttle import Throttle
 
 Read = TypeVar("Read")
 

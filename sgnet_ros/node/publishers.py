@@ -9,7 +9,7 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import ColorRGBA, Header
@@ -19,14 +19,10 @@ from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.images import ImageArray, image_message
 from sgnet_ros.system.names import OUTPUTS
+from sgnet_ros.system.qos import latched
 
 # Reliable publishers suit reliable and best-effort subscribers alike.
 _FRAMES = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
-_LATCHED = QoSProfile(
-    depth=1,
-    reliability=QoSReliabilityPolicy.RELIABLE,
-    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
-)
 
 
 class Publishers:
@@ -51,10 +47,10 @@ class Publishers:
         self.color = publisher("color")
         self.points = publisher("points", PointCloud2)
         self.camera_info = node.create_publisher(CameraInfo, "~/camera_info", _FRAMES)
-        self.class_map = node.create_publisher(ClassMap, "~/class_map", _LATCHED)
+        self.class_map = node.create_publisher(ClassMap, "~/class_map", latched())
         self.label_info = None  # where vision_msgs isn't installed
         if vision := _vision_msgs():
-            self.label_info = node.create_publisher(vision.LabelInfo, "~/label_info", _LATCHED)
+            self.label_info = node.create_publisher(vision.LabelInfo, "~/label_info", latched())
         self.stats = node.create_publisher(FrameStats, "~/stats", _FRAMES)
 
     @property

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
@@ -27,13 +27,13 @@ from sgnet_ros.demo.observer import parse_header
 from sgnet_ros.messages.images import image_message, rgb_view
 from sgnet_ros.recordings.bag_source import BagSource, matched, stamp_ns
 from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.system.qos import latched
 
 _CONNECT_S, _ANSWER_S, _QUIET_S = 180.0, 120.0, 60.0  # patience
 _RESEND_S, _RESENDS = 3.0, 3
 _ATTEMPTS = 40  # frames to warm up with, at most
 _KEPT = 200
 
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _PLAIN_DEPTH = ("16UC1", "mono16", "32FC1")
 
 
@@ -142,7 +142,7 @@ class Player(Node):
             (FrameStats, "sgnet/stats", self._on_stats),
         ):
             self.create_subscription(kind, topic, callback, _KEPT, raw=True)
-        self.create_subscription(ClassMap, "sgnet/class_map", self._on_class_map, _LATCHED)
+        self.create_subscription(ClassMap, "sgnet/class_map", self._on_class_map, latched())
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)

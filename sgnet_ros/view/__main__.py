@@ -25,7 +25,7 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
@@ -37,14 +37,14 @@ from sgnet_ros.messages.camera_model import intrinsics_of, is_rectified
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.clouds import read_points
 from sgnet_ros.messages.images import depth_view, rgb_view
-from sgnet_ros.node.diagnostics import Throttle
 from sgnet_ros.system.environment import prepare_environment
+from sgnet_ros.system.qos import latched
+from sgnet_ros.system.throttle import Throttle
 from sgnet_ros.view.log import ViewError, ViewLog
 
 _MAX_POINTS = 100_000  # of a cloud; more take longer to send than they add to the picture
 _WARN_EVERY_S = 10.0
 _LOOK_EVERY_S = 0.2  # for signals, which waiting for messages does not end
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class View(Node):
@@ -65,7 +65,7 @@ class View(Node):
             (FrameStats, "sgnet/stats", self._on_stats),
         ):
             self._subscribe(kind, topic, show, qos_profile_sensor_data)
-        self._subscribe(ClassMap, "sgnet/class_map", self._on_class_map, _LATCHED)
+        self._subscribe(ClassMap, "sgnet/class_map", self._on_class_map, latched())
 
     def _subscribe(
         self, kind: type, topic: str, show: Callable[[Any], None], qos: QoSProfile

@@ -9,7 +9,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sgnet_msgs.msg import FrameStats
 
-from sgnet_ros.node.diagnostics import Diagnostics, FrameCounters, Throttle
+from sgnet_ros.node.diagnostics import Diagnostics, FrameCounters
 from sgnet_ros.node.synchronizer import PairMatcher
 
 MS = 1_000_000
@@ -21,22 +21,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def test_a_throttle_lets_one_of_each_kind_pass_per_interval() -> None:
-    clock = Clock()
-    throttle = Throttle(5.0, clock)
-    passed = []
-    for clock.now in (0.0, 1.0, 4.9, 5.0, 9.9, 10.0):
-        passed.append((throttle.passes("a"), throttle.passes("b")))
-    assert passed == [
-        (True, True),
-        (False, False),
-        (False, False),
-        (True, True),
-        (False, False),
-        (True, True),
-    ]
 
 
 def test_counters_of_several_threads_add_up() -> None:

@@ -16,7 +16,6 @@ from sgnet_msgs.msg import ClassMap, FrameStats
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_ros.node.diagnostics import Throttle
 from sgnet_ros.node.lifecycle import SGNetNode
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -48,7 +47,7 @@ class Before:
 @pytest.fixture
 def before(shared_node: SGNetNode, robot: Any, scene: Any) -> Before:
     """Of the shared node, which runs the model "depth"; with it every test sees its warnings."""
-    shared_node._active.processor._throttle = Throttle(interval_s=5.0)
+    shared_node._active.processor._throttle.reset()
     before = Before(robot.segment(*scene.messages())[1])
     robot.forget()
     return before

@@ -133,7 +133,7 @@ def test_registered_depth_is_left_alone(
 def test_without_the_geometry_the_remedy_is_named(
     node: Any, robot: Any, scene: Any, depth_image: Any, change: str, words: list[str]
 ) -> None:
-    node._active.processor._throttle._last.clear()
+    node._active.processor._throttle.reset()
     info = depth_info()
     if change == "other frame":
         info.header.frame_id = "ir"
@@ -239,7 +239,7 @@ def test_points_have_the_frames_depth_labels_and_confidence(
 def test_without_calibration_there_are_labels_and_no_points(
     node: Any, robot: Any, scene: Any, points: Any
 ) -> None:
-    node._active.processor._throttle._last.clear()
+    node._active.processor._throttle.reset()
     node._active.processor.camera_info = None
     robot.segment(*scene.messages())
     robot.spin_until(lambda: [m for m in robot.log if "no ~/points: nothing received" in m.msg])

@@ -27,7 +27,7 @@ def test_a_lens_is_mentioned_once_where_the_network_sees_pinholes(
     robot.spin_until(lambda: processor.camera_info)
     for _ in range(3):
         robot.segment(*scene.messages())
-        processor._throttle._last.clear()
+        processor._throttle.reset()
     robot.spin_for(0.2)
     (report,) = [m for m in robot.log if "lens (plumb_bob) moves pixels" in m.msg]
     assert "image_rect" in report.msg

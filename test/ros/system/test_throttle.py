@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from sgnet_ros.system.throttle import Throttle
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_throttle_lets_one_of_each_kind_pass_per_interval() -> None:
+    clock = Clock()
+    throttle = Throttle(5.0, clock)
+    passed = []
+    for clock.now in (0.0, 1.0, 4.9, 5.0, 9.9, 10.0):
+        passed.append((throttle.passes("a"), throttle.passes("b")))
+    assert passed == [
+        (True, True),
+        (False, False),
+        (False, False),
+        (True, True),
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_after_a_reset_every_key_passes() -> None:
+    throttle = Throttle(5.0, Clock())
+    assert throttle.passes("a")
+    assert not throttle.passes("a")
+    throttle.reset()
+    assert throttle.passes("a")
