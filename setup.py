@@ -101,5 +101,8 @@ setup(
             "sgnet_bag_export = sgnet_ros.bag_export:main",
             "sgnet_bag_write = sgnet_ros.bag_write:main",
         ],
+        # Extensions of sgnet_core, which finds them by group and name (sgnet_core/plugins.py).
+        "sgnet.benchmark_suites": ["node = sgnet_ros.node.benchmark:node_groups"],
+        "sgnet.recordings": ["bags = sgnet_ros.recordings.bag_source:BagSource"],
     },
 )

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from sgnet_core.benchmark.measure import Machine, Record, measure
-from sgnet_core.benchmark.suites import SUITES, SuiteError, groups
+from sgnet_core.benchmark.suites import SuiteError, groups, suite_names
 from sgnet_core.files import atomic_write
 
 LIMIT_S = 15.0
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
+    parser.add_argument("--suite", choices=(*suite_names(), "all"), default="all")
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
     parser.add_argument("--json", metavar="F", help="also write the records as a JSON list")
     parser.add_argument("--load", metavar="F", nargs="+", help="show these, and measure nothing")
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             records = [record for path in args.load for record in load(path)]
         else:
             records = []
-            names = list(SUITES) if args.suite == "all" else [args.suite]
+            names = suite_names() if args.suite == "all" else [args.suite]
             status = _run(names, args.quick, args.json, records)
         print(table(records))
     except OSError as error:

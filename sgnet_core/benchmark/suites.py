@@ -1,4 +1,4 @@
-"""The benchmark's suites by name."""
+"""The benchmark's suites by name: those of this library, and those that other packages add."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 import torch
 
 from sgnet_core.benchmark.measure import Group
+from sgnet_core.plugins import PluginError, load_plugin, plugin_names
 
 SUITES = {
     "operator": "sgnet_core.benchmark.operator:operator_groups",
@@ -15,38 +16,44 @@ SUITES = {
     "segmenter": "sgnet_core.benchmark.segmenter:segmenter_groups",
     "spatial": "sgnet_core.benchmark.operator:spatial_groups",
     "training": "sgnet_core.benchmark.network:training_groups",
-    "node": "sgnet_ros.node.benchmark:node_groups",
 }
-"""Name → function that makes its groups for a device, small ones if asked to.
+"""Suites of this library: name → function (device, quick) → groups.
 
-They are imported when they run: not every machine has what all of them need, and the one for the
-node is the part of `sgnet_ros`, on which this library does not depend.
-"""
+They are imported when they run, because not every machine has what all of them need."""
 
-REMEDIES = {
-    "training": "pip install 'sgnet_ros[train]'",
-    "node": "source a ROS 2 distribution with sgnet_msgs in it, or use the Python of make setup",
-}
+PLUGINS = "sgnet.benchmark_suites"
+"""Entry-point group of the suites that other packages add, functions of the same arguments."""
 
 
 class SuiteError(RuntimeError):
     """A suite that cannot run; the message names it and the remedy."""
 
 
+def suite_names() -> list[str]:
+    """Return the names of all suites, this library's first."""
+    return [*SUITES, *(name for name in plugin_names(PLUGINS) if name not in SUITES)]
+
+
 def groups(suite: str, device: torch.device, quick: bool) -> Generator[Group, None, None]:
-    """The groups of one suite, made one after the other.
+    """Make the groups of one suite, one after the other.
 
     Args:
-        suite: of `SUITES`.
-        device: to measure.
-        quick: small sizes.
+        suite: one of `suite_names`.
+        device: device to measure.
+        quick: make small sizes.
 
     Raises:
-        SuiteError: a package that it needs is not installed, or it fails.
+        SuiteError: a package that the suite needs is not installed, or the suite fails.
     """
     try:
-        make: Callable[[torch.device, bool], Iterator[Group]] = pkgutil.resolve_name(SUITES[suite])
+        make: Callable[[torch.device, bool], Iterator[Group]]
+        if suite in SUITES:
+            make = pkgutil.resolve_name(SUITES[suite])
+        else:
+            make = load_plugin(PLUGINS, suite)
         yield from make(device, quick)
+    except PluginError as error:
+        raise SuiteError(f"suite {suite}: {error}") from error
     except ModuleNotFoundError as error:
-        remedy = REMEDIES.get(suite, f"pip install {error.name}")
-        raise SuiteError(f"suite {suite} needs {error.name}: {remedy}") from error
+        remedy = "'sgnet_ros[train]'" if suite == "training" else error.name
+        raise SuiteError(f"suite {suite} needs {error.name}: pip install {remedy}") from error

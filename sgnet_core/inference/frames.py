@@ -23,8 +23,13 @@ from sgnet_core.inference.image_names import (
     image_key,
     kind_of,
 )
+from sgnet_core.plugins import PluginError, load_plugin
 
 BAG_SUFFIXES = (".bag", ".mcap", ".db3")
+
+RECORDINGS = "sgnet.recordings"
+"""Entry-point group of readers of recordings: classes that take a path, and give frames with
+``rgb``, ``depth`` (millimeters) and ``intrinsics`` when iterated."""
 
 
 @dataclass(frozen=True)
@@ -243,22 +248,17 @@ def _is_bag(path: Path) -> bool:
 
 
 def _bag(path: Path, calibration: Calibration) -> Input:
-    """A recording, read by `sgnet_ros`, which reads them without ROS.
-
-    It is imported when it is needed: the library does not depend on it.
+    """Open a recording with the reader that an installed package registers.
 
     Raises:
-        InputError: it cannot be read, or what it takes to read it is not installed.
+        InputError: the recording cannot be read, or no reader is installed.
     """
     if calibration.depth_scale is not None:
         raise InputError(f"{path}: --depth-scale is for images; a bag says itself what it holds")
     try:
-        from sgnet_ros.recordings.bag_source import BagSource
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path}: bags need {error.name}: pip install 'sgnet_ros[bags]'"
-        ) from error
-    source = BagSource(path)
+        source = load_plugin(RECORDINGS, "bags")(path)
+    except PluginError as error:
+        raise InputError(f"{path}: {error}: pip install 'sgnet_ros[bags]'") from error
 
     def frame(recorded: Any) -> RgbdFrame:
         height, width = recorded.rgb.shape[:2]

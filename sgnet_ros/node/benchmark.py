@@ -17,17 +17,25 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import rclpy
 import torch
+
+from sgnet_core.benchmark.measure import Case, Group, Took
+from sgnet_core.benchmark.suites import SuiteError
+
+try:
+    import rclpy
+    from sgnet_msgs.msg import ClassMap, FrameStats
+except ModuleNotFoundError as error:
+    raise SuiteError(
+        f"suite node needs {error.name}: source a ROS 2 distribution with sgnet_msgs in it, or use "
+        "the Python of `make setup`"
+    ) from error
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
-from sgnet_msgs.msg import ClassMap, FrameStats
 
-from sgnet_core.benchmark.measure import Case, Group, Took
-from sgnet_core.benchmark.suites import SuiteError
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.demo.observer import parse_header
 from sgnet_ros.recordings.frames import Frame, Size
