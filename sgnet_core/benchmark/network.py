@@ -134,7 +134,7 @@ def _run_exported(network: OnnxNetwork, inputs: Inputs) -> object:
 def torchvision_operator() -> Iterator[None]:
     """Meanwhile S-Convs that are not fused run torchvision's operator, whatever is faster."""
     with contextlib.ExitStack() as stack:
-        for module in ("sconv", "deform"):
+        for module in ("models.sconv", "ops.deform"):
             for choice in ("uses_gather", "uses_fused"):
                 patch = mock.patch(f"sgnet_core.{module}.{choice}", lambda x: False)
                 stack.enter_context(patch)

@@ -177,11 +177,10 @@ def test_the_self_test_passes() -> None:
 
 
 def use_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("uses_fused", "uses_gather"):
-        for module in ("deform", "sconv", "fusion"):
-            monkeypatch.setattr(
-                f"sgnet_core.{module}.{name}", lambda x, on=name == "uses_fused": on, raising=False
-            )
+    for module in ("ops.deform", "models.sconv", "models.fusion"):
+        monkeypatch.setattr(f"sgnet_core.{module}.uses_fused", lambda x: True)
+    for module in ("ops.deform", "models.sconv"):
+        monkeypatch.setattr(f"sgnet_core.{module}.uses_gather", lambda x: False)
 
 
 @torch.no_grad()
@@ -248,10 +247,10 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from sgnet_core.ops.triton_support import deform, tail
+from sgnet_core.ops import triton_argmax, triton_deform
 
 def compiled(kernel, types, constants, capability):
-    options = {"num_warps": constants.pop("warps", 4), "num_stages": deform.STAGES}
+    options = {"num_warps": constants.pop("warps", 4), "num_stages": triton_deform.STAGES}
     signature = {n: types.get(n, "constexpr" if n.isupper() else "i32") for n in kernel.arg_names}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
@@ -260,21 +259,22 @@ import torch
 cases = ((80, torch.float32, "fp32", 64), (86, torch.float16, "fp16", 9),
          (90, torch.bfloat16, "bf16", 512))
 for capability, dtype, name, outputs in cases:
-    columns, channels, warps = deform.tile_sizes(outputs, 64, dtype)
+    columns, channels, warps = triton_deform.tile_sizes(outputs, 64, dtype)
     pointers = dict.fromkeys(("x", "weight", "bias", "out"), "*" + name)
     flags = dict(STRIDE=1, HAS_MASK=True, HAS_BIAS=True, SIGMOID=True, EXACT=name == "fp32")
     binary = compiled(
-        deform._deform_kernel,
+        triton_deform._deform_kernel,
         {**pointers, "offset": "*fp32", "mask": "*fp32"},
-        dict(**flags, PIXELS=deform.PIXELS, OUTPUTS=columns, CHANNELS=channels, warps=warps),
+        dict(**flags, PIXELS=triton_deform.PIXELS, OUTPUTS=columns, CHANNELS=channels, warps=warps),
         capability,
     )
     tensor_cores = "mma" in binary.asm["ptx"]
     print(name, binary.metadata.shared, tensor_cores, len(binary.asm["cubin"]))
 pointers = {"scores": "*fp32", "labels": "*u8", "confidence": "*u8", "scale_y": "fp32",
             "scale_x": "fp32"}
-binary = compiled(tail._tail_kernel, pointers, dict(CONFIDENCE=True, PIXELS=tail.BLOCK), 80)
-print("tail", binary.metadata.shared, True, len(binary.asm["cubin"]))
+constants = dict(CONFIDENCE=True, PIXELS=triton_argmax.BLOCK)
+binary = compiled(triton_argmax._tail_kernel, pointers, constants, 80)
+print("argmax", binary.metadata.shared, True, len(binary.asm["cubin"]))
 """
 
 
