@@ -72,6 +72,21 @@ def hha(
     return _encode(points, inverse, normals, up, cell).to(depth.dtype)
 
 
+def estimated_up(depth: Tensor, intrinsics: Tensor) -> Tensor:
+    """Estimate the direction against gravity from depth alone.
+
+    Args:
+        depth: (B, 1, H, W) metres.
+        intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image.
+
+    Returns:
+        (B, 3) unit vectors in the camera frame (x right, y down, z forward).
+    """
+    _, inverse = _points_and_inverse(depth, intrinsics)
+    cell = cell_size(depth.shape[2])
+    return _estimate_up(*surface_normals((inverse > 0).to(inverse), inverse, intrinsics, cell))
+
+
 def _points_and_inverse(depth: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 3, H, W) metres and (B, 1, H, W) 1/m, 0 where there is no measurement."""
     points = point_map(depth if depth.dtype == torch.float64 else depth.float(), intrinsics)
