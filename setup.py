@@ -48,7 +48,7 @@ EXTRAS_REQUIRE = {
     # MATLAB files, in which NYUv2 and SUN RGB-D come
     "data": ["scipy>=1.9,<2", "h5py>=3.8,<4"],
     # rosbag1, rosbag2 and mcap files, read and written without ROS
-    "bags": ["rosbags>=0.11,<0.12", "lz4>=3,<5"],
+    "bags": ["rosbags>=0.11,<0.12", "mcap>=1.3,<2", "lz4>=3,<5", "zstandard>=0.19,<1"],
     "train": ["pyyaml>=5.4,<7", "tensorboard>=2.14,<3", "jinja2>=3.0,<4"],
     "onnx": [
         "onnx>=1.19,<2",

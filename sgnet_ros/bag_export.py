@@ -26,7 +26,7 @@ from sgnet_core.data.images import write_png
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import ModelFileError
 from sgnet_ros.recordings.bag_source import BagSource
-from sgnet_ros.recordings.bags import BagError
+from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.frames import Frame, name_of
 
 EXAMPLES = """\

@@ -29,8 +29,9 @@ from sgnet_ros.camera import FRAME_ID, info_message
 from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.node.publishers import class_map
-from sgnet_ros.recordings.bags import BagWriter
-from sgnet_ros.recordings.frames import Frame, Source, SourceError
+from sgnet_ros.recordings.bag_writer import BagWriter
+from sgnet_ros.recordings.errors import SourceError
+from sgnet_ros.recordings.frames import Frame, Source
 from sgnet_ros.recordings.sources import FolderSource, PlainSource, open_source
 from sgnet_ros.system.environment import prepare_environment
 

@@ -39,8 +39,8 @@ from std_msgs.msg import Header
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.messages.images import image_message
-from sgnet_ros.recordings.bags import BagError
-from sgnet_ros.recordings.frames import Frame, Size, Source, SourceError
+from sgnet_ros.recordings.errors import BagError, SourceError
+from sgnet_ros.recordings.frames import Frame, Size, Source
 from sgnet_ros.recordings.sources import open_source
 from sgnet_ros.system.environment import prepare_environment
 

@@ -25,7 +25,7 @@ from sgnet_core.models.labels import LabelSet
 from sgnet_ros.demo.pictures import Picture
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import depth_view, rgb_view
-from sgnet_ros.recordings.bags import BagWriter
+from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.frames import Size
 from sgnet_ros.system.qos import best_effort, latched
 

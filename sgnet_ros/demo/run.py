@@ -27,7 +27,7 @@ from sgnet_ros.demo.pictures import Picture
 from sgnet_ros.demo.report import Run, summarize
 from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.node.diagnostics import NO_PAIR
-from sgnet_ros.recordings.bags import BagWriter
+from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.frames import Size
 from sgnet_ros.system.environment import share_file
 from sgnet_ros.system.processes import Child

@@ -17,7 +17,8 @@ from sgnet_ros.messages.camera_model import camera_of, intrinsics_of, is_rectifi
 from sgnet_ros.messages.compressed import compressed_depth_view, compressed_rgb_view
 from sgnet_ros.messages.images import ImageError, depth_view, rgb_view
 from sgnet_ros.messages.transforms import Pose, StaticTransforms, matrix_of
-from sgnet_ros.recordings.bags import Bag, BagError
+from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.frames import Frame, millimetres
 
 _ALIGN_HINT = "the driver's registered depth (realsense2_camera: align_depth.enable:=true)"

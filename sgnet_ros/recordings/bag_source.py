@@ -11,7 +11,8 @@ from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import ImageError
 from sgnet_ros.recordings.bag_geometry import Geometry, beside
-from sgnet_ros.recordings.bags import Bag, BagError
+from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.frames import Frame, Source
 
 MAX_SKEW_S = 0.2

@@ -1,88 +1,62 @@
-"""Recordings: rosbag1 and rosbag2 (sqlite3, mcap) read without ROS, mcap written."""
+"""Recordings: rosbag1 and rosbag2 (sqlite3, mcap) read without ROS."""
 
 from __future__ import annotations
 
-import heapq
 import logging
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, cast
 
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import (
-    Connection,
-    Qos,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.interfaces import ConnectionExtRosbag2
+from rosbags.rosbag2.reader import DirectoryReader, Reader
+from rosbags.typesys import Stores, get_typestore
 
-from sgnet_ros.recordings.bag_recovery import recovered
-from sgnet_ros.recordings.bag_recovery_db3 import Db3Path, Db3Storage, unfinished
+from sgnet_ros.recordings.errors import BagError
+from sgnet_ros.recordings.mcap_storage import McapStorage
 
 logger = logging.getLogger(__name__)
 
 BAG_SUFFIXES = (".bag", ".mcap", ".db3")
+_UNREADABLE_SUFFIXES = (".mcap.zstd", ".mcap.zst", ".db3.zstd", ".db3.zst", ".bag.active")
 _REPAIR = {
-    ".bag": "rosbag reindex",
-    ".mcap": "mcap recover",
-    ".db3": "ros2 bag reindex",
-    "": "ros2 bag reindex",
+    ".bag": "`rosbag reindex`",
+    ".mcap": "`mcap recover`",
+    ".db3": "`sqlite3 FILE .recover`, then `ros2 bag reindex`,",
+    "": "`ros2 bag reindex`",
 }
+_SQLITE_MAGIC = b"SQLite format 3\0"
 
-
-_told: set[Path] = set()  # damaged bags, each of which is warned of once
-
-
-class BagError(ValueError):
-    """A bag that can't be read or doesn't hold what is asked for; the message names the file."""
+_warned: set[Path] = set()  # damaged bags, each of which is warned of once
 
 
 def is_bag(path: Path) -> bool:
-    """True for a bag file (by suffix) and for a folder that holds rosbag2 files."""
+    """Return whether a file or folder is meant as a bag, by the names of its files."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or bool(_storage_files(path))
-    return path.suffix in BAG_SUFFIXES
+        return (path / "metadata.yaml").is_file() or any(map(_is_bag_file, path.iterdir()))
+    return _is_bag_file(path)
+
+
+def _is_bag_file(path: Path) -> bool:
+    return path.name.lower().endswith((*BAG_SUFFIXES, *_UNREADABLE_SUFFIXES))
 
 
 def _storage_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3"))
 
 
-def _opened(files: Sequence[Path]) -> AnyReader:
-    for path in files:
-        for file in _storage_files(path) if path.is_dir() else [path]:
-            if (
-                file.suffix == ".db3"
-                and not isinstance(file, Db3Path)
-                and (why := unfinished(file))
-            ):
-                raise BagError(why)  # rosbags takes no notice
-    # Bags of older recorders hold no message definitions; those of the standard messages have not
-    # changed since.
-    reader = AnyReader(files, default_typestore=get_typestore(Stores.ROS2_JAZZY))
-    for inner in reader.readers:
-        if isinstance(inner, Reader) and isinstance(inner.path, Db3Path):
-            inner.storage = Db3Storage(inner.path)
-    reader.open()
-    return reader
+class _Folder(DirectoryReader):
+    STORAGE_PLUGINS = {**DirectoryReader.STORAGE_PLUGINS, "mcap": McapStorage}  # noqa: RUF012
 
 
-def _readable(file: Path) -> Path:
-    """The file itself, or one that shows what is there of it."""
-    try:
-        with closing(_opened([file])):
-            return file
-    except Exception:  # as above
-        return recovered(file)
+class _Reader2(Reader):
+    STORAGE_PLUGINS = {  # noqa: RUF012
+        **Reader.STORAGE_PLUGINS,
+        "dir": _Folder,
+        ".mcap": McapStorage,
+    }
 
 
 class Bag(AbstractContextManager["Bag"]):
@@ -95,38 +69,29 @@ class Bag(AbstractContextManager["Bag"]):
         path: as given.
         topics: message type (``sensor_msgs/msg/Image``, for rosbag1 too) of each topic.
         counts: number of messages of each topic.
-        complete: whether the files are as their recorder meant them. If not, what can be read of
-            them is read, and a warning says how much.
+        complete: False where an mcap file is torn or damaged, or metadata.yaml is. What can be
+            read is read, and a warning says how much.
 
     Raises:
-        BagError: there is no such file, or it isn't a bag that can be read.
+        BagError: the file does not exist or cannot be read as a bag; the message names the command
+            that makes it readable.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise BagError(
-                f"{path} does not exist; name a .bag, .mcap or .db3 file or a bag folder"
-            )
-        files = [path]
-        if path.is_dir() and not (path / "metadata.yaml").is_file():
-            files = _storage_files(path)
+        _require_readable(path)
         self.complete = True
         try:
-            self._reader = _opened(files)
+            self._reader = self._opened()
+            if not self.complete and not any(c.msgcount for c in self._reader.connections):
+                raise ValueError("it holds no complete message")
+        except BagError:
+            raise
         except Exception as error:  # the library passes on whatever damaged bytes lead to
-            self.complete = False
-            try:
-                files = [_readable(f) for f in (_storage_files(path) if path.is_dir() else files)]
-                self._reader = _opened(files)
-                if not any(c.msgcount for c in self._reader.connections):
-                    raise BagError("it holds no complete message")
-            except Exception:
-                raise BagError(
-                    f"{path} can't be read as a bag ({error}); if the recording was interrupted, "
-                    f"`{_REPAIR.get(path.suffix, _REPAIR[''])}` may repair it"
-                ) from error
-        self._files = files
+            raise BagError(
+                f"{path} can't be read as a bag ({error}); if the recording was interrupted, "
+                f"{_REPAIR.get(path.suffix, _REPAIR[''])} may repair it"
+            ) from error
         self.topics: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         for connection in self._reader.connections:
@@ -134,15 +99,56 @@ class Bag(AbstractContextManager["Bag"]):
             self.counts[connection.topic] = (
                 self.counts.get(connection.topic, 0) + connection.msgcount
             )
-        if not self.complete and path not in _told:
-            _told.add(path)
+        if not self.complete and path not in _warned:
+            _warned.add(path)
             logger.warning(
                 "%s is damaged or was not finished: %d messages of %d topics can be read",
                 *(path, sum(self.counts.values()), len(self.topics)),
             )
 
+    def _opened(self) -> AnyReader:
+        """Open the bag; its storage files one by one where metadata.yaml is missing or wrong."""
+        path = self.path
+        if not path.is_dir():
+            return self._reader_of([path])
+        if (path / "metadata.yaml").is_file():
+            try:
+                reader = self._reader_of([path])
+                if self.complete:
+                    return reader
+                reader.close()  # metadata.yaml counts messages that are lost
+            except BagError:
+                raise
+            except Exception as error:
+                if not _storage_files(path):
+                    raise
+                logger.warning("%s/metadata.yaml is of no use: %s", path, error)
+                self.complete = False
+        return self._reader_of(_storage_files(path))
+
+    def _reader_of(self, paths: Sequence[Path]) -> AnyReader:
+        """Open files, or one folder; `complete` becomes False where a part is damaged."""
+        # Bags of older recorders hold no message definitions; those of the standard messages have
+        # not changed since.
+        reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
+        if reader.is2:
+            reader.readers = [_Reader2(path) for path in paths]
+        reader.open()
+        storages: list[Any] = []
+        for inner in reader.readers:
+            storage = inner.storage if isinstance(inner, Reader) else None
+            storages += storage.storages if isinstance(storage, DirectoryReader) else [storage]
+        self.complete &= all(getattr(storage, "complete", True) for storage in storages)
+        if reader.is2:
+            # `mcap convert` puts the messages of a rosbag1 file into MCAP as they are.
+            encodings = {
+                cast(ConnectionExtRosbag2, c.ext).serialization_format for c in reader.connections
+            }
+            reader.is2 = encodings != {"ros1"}
+        return reader
+
     def of_type(self, *types: str) -> list[str]:
-        """Topics of these message types that hold messages, sorted by name."""
+        """Return the topics of these message types that hold messages, sorted by name."""
         return sorted(t for t, kind in self.topics.items() if kind in types and self.counts[t])
 
     @property
@@ -151,7 +157,7 @@ class Bag(AbstractContextManager["Bag"]):
         return self._reader.duration * 1e-9
 
     def messages(self, topics: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
-        """Messages of these topics by recording time: (topic, time in ns, message).
+        """Yield the messages of these topics by recording time: (topic, time in ns, message).
 
         Array fields are read-only NumPy arrays. Where the file is damaged further in, what comes
         before is read, a warning is logged, and that is the end.
@@ -162,36 +168,22 @@ class Bag(AbstractContextManager["Bag"]):
         connections = [c for c in self._reader.connections if c.topic in topics]
         read = 0
         try:
-            for connection, time, data in self._raw(connections):
+            for connection, time, data in self._reader.messages(connections) if connections else ():
                 yield (
                     connection.topic,
                     time,
                     self._reader.deserialize(data, connection.msgtype),
                 )
                 read += 1
-        except GeneratorExit:
+        except (GeneratorExit, BagError):
             raise
         except Exception as error:  # as above
             if not read:
                 raise BagError(f"{self.path}: no message can be read ({error})") from error
             logger.warning("%s is damaged after %d messages (%s)", self.path, read, error)
 
-    def _raw(self, connections: Sequence[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Serialised messages by recording time."""
-        if self.complete:
-            yield from self._reader.messages(connections)
-            return
-
-        # Without its index a file is read in its own order, which is that of time for each topic.
-        def of(topic: str) -> Iterator[tuple[Connection, int, bytes]]:
-            with closing(_opened(self._files)) as reader:
-                yield from reader.messages([c for c in reader.connections if c.topic == topic])
-
-        topics = sorted({connection.topic for connection in connections})
-        yield from heapq.merge(*map(of, topics), key=lambda m: m[1])
-
     def first(self, topic: str) -> Any:
-        """The first message of a topic.
+        """Return the first message of a topic.
 
         Raises:
             BagError: it has none, or it can't be read.
@@ -201,7 +193,7 @@ class Bag(AbstractContextManager["Bag"]):
         raise BagError(f"{self.path} holds no message on {topic}")
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         self._reader.close()
 
     def __exit__(
@@ -213,76 +205,52 @@ class Bag(AbstractContextManager["Bag"]):
         self.close()
 
 
-class BagWriter:
-    """Writes serialised messages into a rosbag2 folder with one storage file.
+def _require_readable(path: Path) -> None:
+    """Raise BagError for what is not there, or known to be readable after one command only."""
+    if not path.exists():
+        raise BagError(f"{path} does not exist; name a .bag, .mcap or .db3 file or a bag folder")
+    whole_folder = path.is_dir() and (path / "metadata.yaml").is_file()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    if path.is_dir() and not whole_folder and not _storage_files(path):
+        files = [file for file in files if _is_bag_file(file)]
+        if not files:
+            raise BagError(f"{path} holds no bag file (.mcap, .db3)")
+    elif path.is_dir():
+        files = _storage_files(path)
+    for file in files:
+        name = str(file)
+        if name.lower().endswith((".zstd", ".zst")):
+            raise BagError(
+                f"{name} is a compressed file, and without a metadata.yaml that says so it is no "
+                f"bag: unpack it with `zstd -d {name} -o {name.rpartition('.')[0]}`"
+            )
+        if name.endswith(".active"):
+            raise BagError(
+                f"{name} was not closed by its recorder: `rosbag reindex {name}`, then take "
+                ".active off its name"
+            )
+        if file.suffix not in BAG_SUFFIXES:
+            lower = file.with_suffix(file.suffix.lower())
+            raise BagError(f"{name}: a bag's name ends in lower case: `mv {name} {lower}`")
+        if file.stat().st_size == 0:
+            raise BagError(f"{name} is empty: it has 0 bytes")
+        if file.suffix == ".db3":
+            _require_finished(file)
 
-    The folder appears at ``path``, in place of one that was there, when the writer is closed.
 
-    Args:
-        path: the bag's folder.
-        definitions: text of each message type that isn't part of ROS's own, by name
-            (``sgnet_msgs/msg/ClassMap``).
-        storage: ``mcap`` (zstd-compressed) or ``sqlite3``.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        definitions: Mapping[str, str] | None = None,
-        storage: Literal["mcap", "sqlite3"] = "mcap",
-    ) -> None:
-        self.path = path
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
-        for name, text in (definitions or {}).items():
-            self._typestore.register(get_types_from_msg(text, name))
-        self._unfinished = path.with_name(f".{path.name}.partial")
-        if self._unfinished.exists():  # of a run that was killed
-            shutil.rmtree(self._unfinished)
-        # The mcap file is named after its folder, so that has its final name from the start.
-        folder = self._unfinished / path.name
-        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
-        if storage == "mcap":
-            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
-        self._connections: dict[str, Connection] = {}
-
-    def add_topic(self, topic: str, msgtype: str, *, latched: bool = False) -> None:
-        """Announces a topic; players offer ``latched`` ones reliable and transient local."""
-        self._connections[topic] = self._writer.add_connection(
-            topic,
-            msgtype,
-            typestore=self._typestore,
-            offered_qos_profiles=[_qos(latched)],
+def _require_finished(file: Path) -> None:
+    """Raise BagError for an sqlite3 file that SQLite would open though a part of it is missing."""
+    for journal in (Path(f"{file}-wal"), Path(f"{file}-journal")):
+        if journal.is_file() and journal.stat().st_size:
+            raise BagError(
+                f"{file} was not closed by its recorder, {journal.name} holds a part of it: "
+                f"`sqlite3 {file} 'PRAGMA journal_mode=DELETE'` joins them"
+            )
+    with file.open("rb") as opened:
+        header = opened.read(32)
+    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    size, expected = file.stat().st_size, pages * (65536 if page == 1 else page)
+    if header.startswith(_SQLITE_MAGIC) and size < expected:
+        raise BagError(
+            f"{file} is cut off: it has {size} of {expected} bytes; {_REPAIR['.db3']} may repair it"
         )
-
-    def write(self, topic: str, data: bytes, time_ns: int) -> None:
-        """Appends one message: its CDR bytes as DDS carries them, and when it was received."""
-        self._writer.write(self._connections[topic], time_ns, data)
-
-    def close(self) -> None:
-        """Finishes the file and puts the folder in its place."""
-        self._writer.close()
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        os.replace(self._unfinished / self.path.name, self.path)
-        self._unfinished.rmdir()
-
-    def discard(self) -> None:
-        """Throws away what was written."""
-        self._writer.abort()
-        shutil.rmtree(self._unfinished)
-
-
-def _qos(latched: bool) -> Qos:
-    unlimited = QosTime(0, 0)
-    return Qos(
-        history=QosHistory.KEEP_LAST,
-        depth=1 if latched else 10,
-        reliability=QosReliability.RELIABLE,
-        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        deadline=unlimited,
-        lifespan=unlimited,
-        liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=unlimited,
-        avoid_ros_namespace_conventions=False,
-    )

@@ -16,10 +16,6 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-class SourceError(ValueError):
-    """A source that can't be played; the message names the file and what to do."""
-
-
 @dataclass(frozen=True)
 class Frame:
     """One RGB-D frame, depth registered to colour.

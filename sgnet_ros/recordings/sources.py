@@ -20,7 +20,8 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, NYU40
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bags import is_bag
-from sgnet_ros.recordings.frames import Frame, Size, Source, SourceError, millimetres, stamp_of
+from sgnet_ros.recordings.errors import SourceError
+from sgnet_ros.recordings.frames import Frame, Size, Source, millimetres, stamp_of
 
 _SECONDS_PER_ROOM = 4.0  # so that a short look shows several
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     node = Child("sgnet_ros.node", node_arguments(args), args.out)
     try:
         # It takes seconds to import, and so does the node meanwhile.
-        from sgnet_ros.recordings.bags import BagError
+        from sgnet_ros.recordings.errors import BagError
         from sgnet_ros.replay_eval.play import ReplayError
         from sgnet_ros.replay_eval.run import replay
 

@@ -14,7 +14,8 @@ from rclpy.signals import SignalHandlerOptions
 from sgnet_core.files import atomic_write
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.recordings.bag_source import BagSource, label_topics
-from sgnet_ros.recordings.bags import Bag, BagError
+from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.replay_eval.judge import Judge, TruthFolder, require_same
 from sgnet_ros.replay_eval.options import parse_rate
 from sgnet_ros.replay_eval.play import Answers, Player, ReplayError

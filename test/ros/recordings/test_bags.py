@@ -21,7 +21,9 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_ros.recordings.bag_source import BagSource
-from sgnet_ros.recordings.bags import Bag, BagError, BagWriter, is_bag
+from sgnet_ros.recordings.bag_writer import BagWriter
+from sgnet_ros.recordings.bags import Bag, is_bag
+from sgnet_ros.recordings.errors import BagError
 
 ROS2 = get_typestore(Stores.ROS2_JAZZY)
 ROS1 = get_typestore(Stores.ROS1_NOETIC)

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_ros.recordings.frames import Frame, SourceError, millimetres
+from sgnet_ros.recordings.errors import SourceError
+from sgnet_ros.recordings.frames import Frame, millimetres
 from sgnet_ros.recordings.sources import open_source
 
 K = [[50.0, 0, 8.5], [0, 52.0, 6.0], [0, 0, 1]]
