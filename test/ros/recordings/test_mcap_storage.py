@@ -175,8 +175,7 @@ def test_a_record_that_claims_to_be_huge_ends_the_file(tmp_path: Path) -> None:
         at = whole.index(b"\x05", at + 1)
     struct.pack_into("<Q", whole, at + 1, 1 << 60)
     path.write_bytes(whole[:-100])  # without its summary
-    with pytest.raises(BagError, match="no complete message"):
-        Bag(path)
+    assert read(path) == content()[:1]
 
 
 @pytest.mark.slow
