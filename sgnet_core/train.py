@@ -1,4 +1,4 @@
-"""Trains a network: ``python -m sgnet_core.train --config config/train/rooms.yaml --output DIR``.
+"""Train a network: ``python -m sgnet_core.train --config config/train/rooms.yaml --output DIR``.
 
 The same command again resumes the run. The order of the data, the augmentation and the dropout
 depend on the seed and the iteration alone, so a resumed run computes what an unbroken one does.
@@ -11,18 +11,29 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sgnet_core.training.config import keys_help, load_config
-from sgnet_core.training.distributed import join_world
 from sgnet_core.training.divergence import Diverged
-from sgnet_core.training.run import Run
+
+if TYPE_CHECKING:
+    from sgnet_core.training.run import Run
 
 INPUT_ERROR, WRITE_ERROR, DIVERGED = 2, 4, 3
 """Exit statuses; 128 + N after signal N, as usual."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line of training; returns the exit status."""
+    """Run the command; return its exit status."""
+    try:
+        # These import packages of the extra "train".
+        from sgnet_core.training.config import keys_help, load_config
+        from sgnet_core.training.distributed import join_world
+        from sgnet_core.training.run import Run
+    except ModuleNotFoundError as error:
+        print(
+            f"error: training needs {error.name}: pip install 'sgnet_ros[train]'", file=sys.stderr
+        )
+        return INPUT_ERROR
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
-    except KeyboardInterrupt:  # before the first step, or the second time
+    except KeyboardInterrupt:  # before the first step, or for the second time
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT
 

@@ -1,1 +1,1 @@
-"""What a training run is made of, one concept per module; `sgnet_core.train` puts it together."""
+"""Parts of a training run; `sgnet_core.training.run` assembles them."""

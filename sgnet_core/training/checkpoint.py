@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import warnings
-import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +14,64 @@ import torch
 
 from sgnet_core.files import atomic_write
 
+KEPT_CHECKSUMS = 16
+"""Number of checksums in the file of checksums: those of the files there are, and older ones."""
+
 
 class CheckpointError(ValueError):
     """No checkpoint of the folder can be used; the message names the file and the remedy."""
 
 
+class _Damaged(Exception):
+    """The content of a checkpoint is wrong; the message says why."""
+
+
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at ``path`` is kept."""
+    """Return the path of the checkpoint before the one at ``path``."""
     return path.with_name(f"{path.stem}_previous{path.suffix}")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes ``content`` (tensors and plain values); the file that was there becomes `previous`.
+    """Write ``content`` (tensors and plain values); the file that was there becomes `previous`.
 
-    At every moment at least one of the two is complete. The file is a zip archive, as torch.save
-    writes it, in which each record has a checksum.
+    At every moment at least one of the two is complete. Their SHA-256 checksums are in a file
+    beside them, which is written first.
 
     Raises:
-        OSError: it cannot be written; what was there is as it was.
+        OSError: the checkpoint cannot be written; earlier ones are as before.
     """
     memory = io.BytesIO()
     torch.save(content, memory)
+    data = memory.getvalue()
+    checksums = [hashlib.sha256(data).hexdigest(), *_checksums(path)][:KEPT_CHECKSUMS]
     with atomic_write(path) as file:
-        file.write(memory.getbuffer())
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())  # a full disk shows here at the latest, with nothing moved yet
+        with atomic_write(_checksum_file(path)) as sums:
+            sums.write("".join(f"{checksum}\n" for checksum in checksums).encode())
         if path.exists():
             os.replace(path, previous(path))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The newest checkpoint whose checksums are right; None where there is none at all.
+    """Return the newest checkpoint with a right checksum, or None where there is none at all.
 
-    A damaged one is set aside (``.damaged``) with a warning, and the one before it is used.
+    A damaged one is renamed to ``.damaged`` with a warning, and the one before it is used.
+    Checkpoints without a file of checksums are read unchecked.
 
     Raises:
-        CheckpointError: there are checkpoints, but all are damaged.
+        CheckpointError: all checkpoints are damaged.
         OSError: a file cannot be read.
     """
     damaged: dict[Path, str] = {}
+    checksums = _checksums(path)
     for candidate in (path, previous(path)):
         if not candidate.exists():
             continue
         try:
-            content = _read(candidate)
-        except zipfile.BadZipFile as error:
+            content = _read(candidate, checksums)
+        except _Damaged as error:
             damaged[candidate] = str(error)
             continue
         for file, reason in damaged.items():
@@ -76,18 +90,26 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Raises BadZipFile, with the reason, for whatever is wrong with the content."""
+def _checksum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _checksums(path: Path) -> list[str]:
+    """Return the checksums of complete checkpoints, the newest first; [] without a file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-        if wrong is not None:
-            raise zipfile.BadZipFile(f"wrong checksum of {wrong}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
-            raise zipfile.BadZipFile("it holds no dictionary")
-    except (OSError, zipfile.BadZipFile):
-        raise
+        return _checksum_file(path).read_text(encoding="ascii").split()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return []
+
+
+def _read(path: Path, checksums: Collection[str]) -> dict[str, Any]:
+    data = path.read_bytes()
+    if checksums and hashlib.sha256(data).hexdigest() not in checksums:
+        raise _Damaged("its checksum is wrong")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # of many types, depending on which byte is wrong
-        raise zipfile.BadZipFile(str(error).partition("\n")[0]) from error
+        raise _Damaged(str(error).partition("\n")[0]) from error
+    if not isinstance(content, dict):
+        raise _Damaged("it holds no dictionary")
     return content

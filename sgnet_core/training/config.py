@@ -1,11 +1,9 @@
-"""One dataclass configures a training run: a YAML file, then ``key=value`` on the command line."""
+"""Configuration of a training run: a YAML file, then ``key=value`` on the command line."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
 import math
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -27,132 +25,247 @@ FreezeBn = Literal["none", "trunk", "all"]
 MAX_SEED = 2**32 - 1
 
 
+def _key(meaning: str, **limits: Any) -> Mapping[str, Any]:
+    """Return the metadata of a configuration key.
+
+    Args:
+        meaning: text of ``--help`` and of the table in docs/training.md.
+        limits: ``least`` (included) and ``below`` (excluded) of a number; ``choices``.
+    """
+    return {"meaning": meaning, **limits}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides what a run computes.
-
-    Attributes:
-        model: variant name, one of `sgnet_core.models.sgnet.MODELS`.
-        architecture: entries of `sgnet_core.models.sgnet.SGNetConfig` that differ from the
-            variant's.
-        weights: what the network starts from: "imagenet" (torchvision's weights of the trunk),
-            "none", "default" (the weights that come with the package), a model file
-            (.safetensors), of which all that fits is kept, or a .pth of a torchvision ResNet.
-        new_classes: draw the class layers anew though the classes are the same, for weights that
-            have seen only some of them.
-        train: data set, as `sgnet_core.data.catalog.open_dataset` names it.
-        mix: more data sets of the same classes, with the share of the frames that each gives, e.g.
-            {"rooms:5": 0.2}.
-        validation: data set that picks the best model, or holdout:SHARE, e.g. holdout:0.1: that
-            share of the training set, which then does not train.
-        size: [H, W] of the crops, and of rooms where they are rendered.
-        batch: frames per iteration, over all processes and accumulation steps together.
-        accumulate: parts that a process computes its share of a batch in, to need less memory;
-            the result is the same but for batch norms, which see a part at a time.
-        iterations: length of the run.
-        optimizer: adamw or sgd.
-        lr: highest learning rate.
-        trunk_lr: factor of the learning rate for the ResNet, which starts from ImageNet weights;
-            S-Conv's projectors and generators are no part of it.
-        guidance_lr: factor of the learning rate for the projectors and generators of S-Conv, whose
-            offsets start at 0.
-        weight_decay: of kernels; norms and biases are not decayed.
-        momentum: of sgd.
-        schedule: of the learning rate, down to 0: poly (power 0.9) or cosine.
-        warmup: iterations in which the learning rate rises to lr.
-        clip: largest norm of the gradient; 0 is off.
-        ema: decay of the averaged weights, which are the ones validated and saved, less in the
-            first iterations; 0 is off.
-        precision: of the network's arithmetic: fp32, bf16, or fp16 with scaled gradients (GPU). The
-            layers that read the geometry stay in fp32.
-        class_balance: β in the class weights frequency^−β; 0 weighs all classes alike.
-        label_smoothing: share of the target that is spread over all classes, in [0, 1).
-        aux_weight: of the deep-supervision loss.
-        label_stride: the loss looks at about every n-th label of every n-th row, on a grid from
-            corner to corner, to which the logits are upsampled: 2 saves a fifth of the step on a
-            CPU.
-        freeze_bn: batch norms that keep the statistics and factors they start with: none, trunk,
-            or all.
-        sync_bn: batch norms see the whole batch of all processes (GPU).
-        augment: arguments of `sgnet_core.data.transforms.Augmentation`: scale, flip, color, blur,
-            noise, depth_dropout, depth_step, depth_sensor.
-        seed: of weights, order of the data, augmentation and dropout.
-        deterministic: only operations that give the same bits every time; on a GPU, where some
-            have no such form, PyTorch warns of them.
-        loss_bound: a loss above this many times its running average (or 1, if that is more) stops
-            the run; 0 is off. A loss or gradient that is not finite always does.
-        validate_every: iterations.
-        patience: validations without a better mIoU after which the run ends early; 0 is off.
-        checkpoint_every: iterations.
-        workers: processes that load data, per training process; 0 loads in between.
-        input_height: written into the model file: the height at which the model wants its frames;
-            0 runs frames at their own size.
-        holes: written into the model file: how pixels without depth are filled before the network
-            sees them, in training as in use: none, nearest, or joint_bilateral.
-        depth_range: written into the model file: [nearest, farthest] metres that count as a
-            measurement.
+    """Keys of a training run; `describe_keys` lists them with their meanings.
 
     Raises:
         ValueError: a value is out of its range; the message names the key.
     """
 
-    model: str = "sgnet_lite"
-    architecture: Mapping[str, Any] = field(default_factory=dict)
-    weights: str = "imagenet"
-    new_classes: bool = False
-    train: str = "rooms:1"
-    mix: Mapping[str, float] = field(default_factory=dict)
-    validation: str = "rooms:1000:100"
-    size: tuple[int, int] = (240, 320)
-    batch: int = 8
-    accumulate: int = 1
-    iterations: int = 3000
-    optimizer: Optimizer = "adamw"
-    lr: float = 5e-4
-    trunk_lr: float = 1.0
-    guidance_lr: float = 1.0
-    weight_decay: float = 1e-2
-    momentum: float = 0.9
-    schedule: Schedule = "poly"
-    warmup: int = 100
-    clip: float = 5.0
-    ema: float = 0.998
-    precision: Precision = "fp32"
-    class_balance: float = 0.5
-    label_smoothing: float = 0.0
-    aux_weight: float = 0.4
-    label_stride: int = 2
-    freeze_bn: FreezeBn = "none"
-    sync_bn: bool = False
-    augment: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    deterministic: bool = False
-    loss_bound: float = 10.0
-    validate_every: int = 250
-    patience: int = 0
-    checkpoint_every: int = 100
-    workers: int = 1
-    input_height: int = 0
-    holes: HolePolicy = "none"
-    depth_range: tuple[float, float] = DEPTH_RANGE
+    model: str = field(
+        default="sgnet_lite",
+        metadata=_key("Name of the variant, one of `sgnet_core.models.sgnet.MODELS`."),
+    )
+    architecture: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=_key(
+            "Entries of `sgnet_core.models.sgnet.SGNetConfig` that differ from the variant's."
+        ),
+    )
+    weights: str = field(
+        default="imagenet",
+        metadata=_key(
+            "Initial weights: imagenet (torchvision's weights of the trunk), none, default (the "
+            "weights that come with the package), a model file (.safetensors), of which all that "
+            "fits is kept, or a .pth file of a torchvision ResNet."
+        ),
+    )
+    new_classes: bool = field(
+        default=False,
+        metadata=_key(
+            "Draw the class layers anew even where the classes are the same. This helps when the "
+            "initial weights have seen only some of the classes."
+        ),
+    )
+    train: str = field(
+        default="rooms:1",
+        metadata=_key("Training set, as `sgnet_core.data.catalog.open_dataset` names it."),
+    )
+    mix: Mapping[str, float] = field(
+        default_factory=dict,
+        metadata=_key(
+            "More data sets of the same classes and the share of the frames from each, e.g. "
+            '{"rooms:5": 0.2}.'
+        ),
+    )
+    validation: str = field(
+        default="rooms:1000:100",
+        metadata=_key(
+            "Data set that selects the best model, or holdout:SHARE, e.g. holdout:0.1, which "
+            "takes that share out of the training set."
+        ),
+    )
+    size: tuple[int, int] = field(
+        default=(240, 320),
+        metadata=_key("[height, width] in pixels of the crops and of rendered rooms."),
+    )
+    batch: int = field(
+        default=8,
+        metadata=_key("Frames per iteration, over all processes and accumulation steps.", least=1),
+    )
+    accumulate: int = field(
+        default=1,
+        metadata=_key(
+            "Number of parts in which a process computes its share of a batch, to save memory. "
+            "Only batch norms notice it: they see one part at a time.",
+            least=1,
+        ),
+    )
+    iterations: int = field(
+        default=3000, metadata=_key("Length of the run in iterations.", least=1)
+    )
+    optimizer: Optimizer = field(
+        default="adamw", metadata=_key("Optimizer: adamw or sgd.", choices=Optimizer)
+    )
+    lr: float = field(default=5e-4, metadata=_key("Highest learning rate.", least=0))
+    trunk_lr: float = field(
+        default=1.0,
+        metadata=_key(
+            "Factor of the learning rate for the ResNet trunk without the projectors and "
+            "generators of its S-Convs.",
+            least=0,
+        ),
+    )
+    guidance_lr: float = field(
+        default=1.0,
+        metadata=_key(
+            "Factor of the learning rate for the projectors and generators of the S-Convs, whose "
+            "offsets start at 0.",
+            least=0,
+        ),
+    )
+    weight_decay: float = field(
+        default=1e-2,
+        metadata=_key("Weight decay of kernels. Norms and biases are not decayed.", least=0),
+    )
+    momentum: float = field(default=0.9, metadata=_key("Momentum of sgd.", least=0, below=1))
+    schedule: Schedule = field(
+        default="poly",
+        metadata=_key(
+            "Decay of the learning rate to 0: poly (power 0.9) or cosine.", choices=Schedule
+        ),
+    )
+    warmup: int = field(
+        default=100, metadata=_key("Iterations in which the learning rate rises to lr.", least=0)
+    )
+    clip: float = field(
+        default=5.0, metadata=_key("Largest norm of the gradient; 0 turns clipping off.", least=0)
+    )
+    ema: float = field(
+        default=0.998,
+        metadata=_key(
+            "Decay of the averaged weights, which are validated and saved in place of the trained "
+            "ones. It is smaller in the first iterations; 0 turns averaging off.",
+            least=0,
+            below=1,
+        ),
+    )
+    precision: Precision = field(
+        default="fp32",
+        metadata=_key(
+            "Arithmetic of the network: fp32, bf16, or fp16 with scaled gradients (GPU). Layers "
+            "that read the geometry stay in fp32.",
+            choices=Precision,
+        ),
+    )
+    class_balance: float = field(
+        default=0.5,
+        metadata=_key(
+            "β in the class weights frequency^−β; 0 weights all classes equally.", least=0
+        ),
+    )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata=_key(
+            "Share of the target that is spread over all classes, in [0, 1).", least=0, below=1
+        ),
+    )
+    aux_weight: float = field(
+        default=0.4, metadata=_key("Weight of the deep-supervision loss.", least=0)
+    )
+    label_stride: int = field(
+        default=2,
+        metadata=_key(
+            "Compute the loss on about every n-th label of every n-th row, on a grid from corner "
+            "to corner to which the logits are upsampled. 2 saves a fifth of the step on a CPU.",
+            least=1,
+        ),
+    )
+    freeze_bn: FreezeBn = field(
+        default="none",
+        metadata=_key(
+            "Batch norms that keep their initial statistics and factors: none, trunk, or all.",
+            choices=FreezeBn,
+        ),
+    )
+    sync_bn: bool = field(
+        default=False,
+        metadata=_key("Compute batch norms over the whole batch of all processes (GPU)."),
+    )
+    augment: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata=_key(
+            "Arguments of `sgnet_core.data.transforms.Augmentation`: scale, flip, color, blur, "
+            "noise, depth_dropout, depth_step, depth_sensor."
+        ),
+    )
+    seed: int = field(
+        default=0,
+        metadata=_key("Seed of weights, order of the data, augmentation and dropout.", least=0),
+    )
+    deterministic: bool = field(
+        default=False,
+        metadata=_key(
+            "Use only operations that give the same bits every time. On a GPU, where some have no "
+            "such form, PyTorch warns about them."
+        ),
+    )
+    loss_bound: float = field(
+        default=10.0,
+        metadata=_key(
+            "Stop the run at a loss above this many times its running average (or 1, if that is "
+            "more); 0 turns it off. A loss or gradient that is not finite always stops the run.",
+            least=0,
+        ),
+    )
+    validate_every: int = field(
+        default=250, metadata=_key("Iterations between two validations.", least=1)
+    )
+    patience: int = field(
+        default=0,
+        metadata=_key(
+            "Validations without a better mIoU after which the run ends early; 0 turns it off.",
+            least=0,
+        ),
+    )
+    checkpoint_every: int = field(
+        default=100, metadata=_key("Iterations between two checkpoints.", least=1)
+    )
+    workers: int = field(
+        default=1,
+        metadata=_key(
+            "Processes that load data, per training process; 0 loads data between the steps.",
+            least=0,
+        ),
+    )
+    input_height: int = field(
+        default=0,
+        metadata=_key(
+            "Height to which frames are resized before the network, written into the model file; 0 "
+            "keeps their own size.",
+            least=0,
+        ),
+    )
+    holes: HolePolicy = field(
+        default="none",
+        metadata=_key(
+            "Filling of pixels without depth before the network, in training as in use, written "
+            "into the model file: none, nearest, or joint_bilateral."
+        ),
+    )
+    depth_range: tuple[float, float] = field(
+        default=DEPTH_RANGE,
+        metadata=_key(
+            "[nearest, farthest] metres that count as a measurement, written into the model file."
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name} is one of {', '.join(get_args(allowed))}")
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in _NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
+        for entry in fields(self):
+            _check_limits(entry.name, getattr(self, entry.name), entry.metadata)
         if self.seed > MAX_SEED:
             raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
-        for name in ("ema", "momentum", "label_smoothing"):
-            if not getattr(self, name) < 1:
-                raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
         if self.batch % self.accumulate:
             raise ValueError(
                 f"batch {self.batch} cannot be cut into {self.accumulate} (accumulate)"
@@ -173,7 +286,7 @@ class TrainConfig:
         object.__setattr__(self, "augment", augmentation)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain YAML types; `load_config` reads them back."""
+        """Return plain YAML types, which `load_config` reads back."""
         plain: dict[str, Any] = asdict(self)
         plain["size"] = list(self.size)
         plain["depth_range"] = list(self.depth_range)
@@ -182,24 +295,19 @@ class TrainConfig:
         return plain
 
 
-_CHOICES: Mapping[str, Any] = {
-    "optimizer": Optimizer,
-    "schedule": Schedule,
-    "precision": Precision,
-    "freeze_bn": FreezeBn,
-}
-_POSITIVE = (
-    *("batch", "accumulate", "iterations", "label_stride", "validate_every", "checkpoint_every"),
-)
-_NOT_NEGATIVE = (
-    *("lr", "trunk_lr", "guidance_lr", "weight_decay", "momentum", "warmup", "clip", "ema", "seed"),
-    *("class_balance", "label_smoothing", "aux_weight", "loss_bound", "patience"),
-    *("workers", "input_height"),
-)
+def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the value is within the limits that `_key` took."""
+    if "choices" in limits and value not in get_args(limits["choices"]):
+        raise ValueError(f"{name} is one of {', '.join(get_args(limits['choices']))}")
+    least = limits.get("least")
+    if least is not None and not least <= value < math.inf:
+        raise ValueError(f"{name} must be finite and at least {least}, got {value}")
+    if "below" in limits and not value < limits["below"]:
+        raise ValueError(f"{name} must be below {limits['below']}, got {value}")
 
 
 class Key(NamedTuple):
-    """A configuration key, its default in YAML, and what it means."""
+    """A configuration key, its default as YAML text, and its meaning."""
 
     name: str
     default: str
@@ -207,25 +315,20 @@ class Key(NamedTuple):
 
 
 def describe_keys() -> list[Key]:
-    """Every key of the configuration, as the documentation of `TrainConfig` has it."""
-    text = inspect.cleandoc(TrainConfig.__doc__ or "")
-    section = re.search(r"Attributes:\n(.*?)\n\n", text, flags=re.DOTALL)
-    entries = re.split(r"\n(?=    \w+: )", section.group(1)) if section else []
-    pairs = (" ".join(entry.split()).partition(": ") for entry in entries)
-    meanings = {name: meaning for name, _, meaning in pairs}
+    """Return every key of the configuration, in the order of `TrainConfig`."""
     defaults = TrainConfig().to_dict()
     return [
         Key(
-            name,
-            yaml.safe_dump(value, default_flow_style=True).split("\n")[0],
-            meanings.get(name, ""),
+            entry.name,
+            yaml.safe_dump(defaults[entry.name], default_flow_style=True).split("\n")[0],
+            entry.metadata["meaning"],
         )
-        for name, value in defaults.items()
+        for entry in fields(TrainConfig)
     ]
 
 
 def keys_help() -> str:
-    """The keys with their defaults and meanings, for a terminal."""
+    """Return the keys with their defaults and meanings as text for a terminal."""
     return "\n".join(
         textwrap.fill(
             f"{key.name} ({key.default}): {key.meaning}",
@@ -237,9 +340,19 @@ def keys_help() -> str:
     )
 
 
+def keys_table() -> str:
+    """Return the keys as the Markdown table of docs/training.md."""
+    rows = [f"| `{key.name}` | `{key.default}` | {key.meaning} |" for key in describe_keys()]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
+
+
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """A YAML file (None: all defaults), then overrides ``key=value``; ``a.b=value`` goes into a
-    mapping. Values are YAML: ``lr=1e-3``, ``size=[240,320]``, ``augment.flip=0.5``.
+    """Read a configuration from a YAML file and overrides.
+
+    Args:
+        path: the YAML file; None starts from the defaults.
+        overrides: ``key=value`` with a YAML value, as in ``lr=1e-3`` or ``size=[240,320]``;
+            ``key.entry=value`` sets an entry of a mapping, as in ``augment.flip=0.5``.
 
     Raises:
         ValueError: an unknown key, or a value of the wrong type or range; it names the file or
@@ -274,7 +387,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
 
 
 def _checked(values: Mapping[str, Any], reference: Any, origin: str) -> dict[str, Any]:
-    """The values in the types of the dataclass ``reference``, whose fields they are to be."""
+    """Return the values in the types of the fields of the dataclass ``reference``."""
     defaults = {f.name: getattr(reference, f.name) for f in fields(reference)}
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -287,7 +400,7 @@ def _checked(values: Mapping[str, Any], reference: Any, origin: str) -> dict[str
 
 
 def _cast(value: Any, default: Any, where: str) -> Any:
-    """YAML's value in the type of the default; 5e-4, which YAML reads as text, becomes a number."""
+    """Convert a YAML value to the type of the default; YAML reads 5e-4 as text."""
     kind = type(default)
     try:
         if kind is float and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a configuration asks of the device and of the processes that it runs on."""
+"""Checks that device and processes can run a configuration; deterministic mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgnet_core.training.config import TrainConfig
 
 
 def check_device(config: TrainConfig, device: torch.device) -> None:
-    """Raises ValueError, with the way out, for what the device cannot do."""
+    """Raise ValueError, naming the remedy, for settings that the device does not support."""
     if device.type == "cuda":
         return
     if config.sync_bn:
@@ -25,10 +25,11 @@ def check_device(config: TrainConfig, device: torch.device) -> None:
 
 
 def check_parts(config: TrainConfig, head: str, processes: int) -> None:
-    """Raises ValueError, with the way out, for a batch that cannot be cut as it is asked to.
+    """Raise ValueError, naming the remedy, for a batch that cannot be divided as configured.
 
     Args:
-        head: of the network, see `sgnet_core.models.sgnet.SGNetConfig`.
+        head: head of the network, see `sgnet_core.models.sgnet.SGNetConfig`.
+        processes: number of processes that share a batch.
     """
     frames = frames_per_part(config.batch, config.accumulate, processes)
     if frames == 1 and head == "aspp" and config.freeze_bn != "all" and not config.sync_bn:
@@ -39,13 +40,12 @@ def check_parts(config: TrainConfig, head: str, processes: int) -> None:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """The same bits every time, for the whole process.
+    """Make the whole process compute the same bits every time.
 
-    On a GPU operations without a deterministic form warn; on the CPU there are none in this
-    network. https://pytorch.org/docs/stable/notes/randomness.html
+    On a GPU, operations without a deterministic form warn; this network has none on the CPU. https://pytorch.org/docs/stable/notes/randomness.html
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # It would find mistakes, and costs time.
+    # Filling memory costs time and only helps to find mistakes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

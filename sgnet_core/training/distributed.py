@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that ``torchrun`` starts on one or several machines."""
+"""Processes of a run: a single one, or those that ``torchrun`` starts on several machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch.distributed as dist
 from sgnet_core.inference.segmenter import pick_device
 
 PATIENCE = datetime.timedelta(hours=2)
-"""How long a process waits for the others: rank 0 validates while they do."""
+"""Time that a process waits for the others, while rank 0 validates."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class World:
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """The sums over all processes, the same on each of them."""
+        """Return the sums over all processes, the same on each of them."""
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -43,7 +43,7 @@ class World:
         return [float(value) for value in tensor]
 
     def from_main(self, content: Any) -> Any:
-        """Rank 0's ``content``, on every process."""
+        """Return rank 0's ``content`` on every process."""
         if self.size == 1:
             return content
         box = [content]
@@ -52,7 +52,7 @@ class World:
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """Rank 0 runs the block before the others do, as where it fills a cache for them."""
+        """Run the block on rank 0 before the others, so that it can fill a cache for them."""
         if self.size > 1 and not self.is_main:
             dist.barrier()
         try:
@@ -64,7 +64,7 @@ class World:
 
 @contextlib.contextmanager
 def join_world(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Joins the processes that torchrun has started, if it has, and leaves them at the end.
+    """Join the processes that torchrun has started, if any, and leave them at the end.
 
     Gloo connects the CPUs, NCCL the GPUs; each process of a machine takes the GPU of its number.
 

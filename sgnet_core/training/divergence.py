@@ -1,4 +1,4 @@
-"""When a run has to stop because it no longer learns: loss or gradient not finite, or exploding."""
+"""Detection of divergence: a loss or gradient that is not finite or explodes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import math
 
 
 class Diverged(FloatingPointError):
-    """Training went wrong; the message says how, where the batch is and what helps."""
+    """Training diverged; the message says how, names the file of the batch and the remedy."""
 
 
 SETTLED = 20
-"""Iterations before the running average of the loss says what is usual."""
+"""Iterations before the running average of the loss is representative."""
 
 
 def divergence(
     loss: float, norm: float, average: float, iteration: int, bound: float
 ) -> str | None:
-    """What is wrong with an iteration, in words; None if nothing is.
+    """Return in words how an iteration diverged, or None.
 
     Args:
-        loss: of the iteration. norm: of its gradient.
+        loss: loss of the iteration.
+        norm: norm of its gradient.
         average: running average of the loss.
         bound: largest loss, as a multiple of the average or of 1, whichever is more; 0 is off.
     """

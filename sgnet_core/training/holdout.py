@@ -1,4 +1,4 @@
-"""Training and validation set, the second carved out of the first where there is none."""
+"""Training and validation sets, the second taken out of the first where there is none."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from sgnet_core.models.labels import LabelSet, class_difference
 
 HOLDOUT = "holdout:"
 BLOCKS = 10
-"""Most stretches that are held out: neighbours often show one scene and belong together."""
+"""Largest number of stretches held out: neighbors often show one scene and stay together."""
 
 
 def open_training_sets(
     train: str, validation: str, size: tuple[int, int]
 ) -> tuple[Samples, Samples, LabelSet]:
-    """Training set, validation set, and the classes of both.
+    """Return training set, validation set, and the classes of both.
 
-    Frames that are in both are worth a warning: a network that knows them by heart scores well.
+    Warns about frames that are in both: a network that has learned them scores well on them.
 
     Args:
-        train: as `open_dataset` names it.
+        train: name of a data set, as `open_dataset` takes it.
         validation: likewise, or ``holdout:SHARE`` with 0 < SHARE < 1 of the training set.
-        size: (H, W) of rooms.
+        size: (H, W) in pixels of rendered rooms.
 
     Raises:
-        ValueError: a set does not exist, is not in order, or the two have different classes.
+        ValueError: a set does not exist or is damaged, or the two have different classes.
     """
     samples, labels = open_dataset(train, size)
     if validation.startswith(HOLDOUT):
@@ -55,17 +55,24 @@ def open_training_sets(
     return samples, held_out, labels
 
 
-def mixed(
+def mix_in(
     samples: Samples,
     labels: LabelSet,
     mix: Mapping[str, float],
-    config_seed: int,
     size: tuple[int, int],
+    seed: int,
 ) -> Samples:
-    """The training set with shares of other sets among its frames.
+    """Return the training set with frames of other data sets among its own.
+
+    Args:
+        samples: the training set.
+        labels: classes of the training set.
+        mix: name of a data set, as `open_dataset` takes it, → its share of the frames.
+        size: (H, W) in pixels of rendered rooms.
+        seed: seed of the order of the frames.
 
     Raises:
-        ValueError: a set does not exist, is not in order, or has other classes.
+        ValueError: a set does not exist, is damaged, or has other classes.
     """
     if not mix:
         return samples
@@ -76,11 +83,11 @@ def mixed(
             raise DatasetError(f"{name} cannot be mixed in, its classes differ: {difference}")
         others.append(other)
     shares = [1 - sum(mix.values()), *mix.values()]
-    return Mixture([samples, *others], shares, config_seed)
+    return Mixture([samples, *others], shares, seed)
 
 
 def _common(train: Samples, validation: Samples) -> int:
-    """How many frames of the validation set are in the training set, as far as one can tell."""
+    """Return how many frames of the validation set are known to be in the training set."""
     if isinstance(train, Rooms) and isinstance(validation, Rooms):
         return min(len(train), len(validation)) if train.seed == validation.seed else 0
     if isinstance(train, FrameFiles) and isinstance(validation, FrameFiles):
@@ -90,12 +97,13 @@ def _common(train: Samples, validation: Samples) -> int:
 
 
 def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Samples]:
-    """The rest, and the part that is held out: the ends of `BLOCKS` blocks in the set's order.
+    """Divide a set into the part to train on and the held-out part.
 
-    The choice depends on the number of samples and the share alone.
+    The held-out frames are the ends of up to `BLOCKS` blocks in the order of the set. The choice
+    depends on the number of samples and the share alone.
 
     Raises:
-        DatasetError: the set has no end, or is too small.
+        DatasetError: the set is endless or too small.
     """
     if len(samples) == ENDLESS:
         raise DatasetError(f"{name} has no end to hold out from: validate on rooms:OTHER_SEED:N")

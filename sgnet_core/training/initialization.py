@@ -1,4 +1,4 @@
-"""What a network starts from: ImageNet's trunk, a model file of other classes, or nothing."""
+"""Initial weights: ImageNet's trunk, a model file of other classes, or none."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sgnet_core.models.model_file import default_model_path, load_model
 from sgnet_core.models.resnet import load_imagenet, torchvision_weights
 from sgnet_core.models.sgnet import SGNet, create_model
 from sgnet_core.training.config import TrainConfig
-from sgnet_core.training.optimization import guides
+from sgnet_core.training.optimization import guidance_modules
 
 
 def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
-    """The configured network with its starting weights, and what of them was drawn at random.
+    """Return the configured network with its initial weights, and a note of what is random.
 
     Raises:
-        ValueError: the weights cannot be had, or are of another network; it names the remedy.
+        ValueError: the weights cannot be had or belong to another network; it names the remedy.
         OSError: a file cannot be read.
     """
     model = create_model(config.model, len(labels), **config.architecture)
@@ -41,7 +41,7 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
     else:
         drawn = load_imagenet(model.trunk, read_checkpoint(config.weights)[0])
         drawn = [f"trunk.{name}" for name in drawn] + _outside_trunk(model)
-    note = f"start from {config.weights}; drawn at random: {summarized(drawn) or 'nothing'}"
+    note = f"start from {config.weights}; drawn at random: {summarize(model, drawn) or 'nothing'}"
     if any(name.startswith("trunk.stem.") for name in drawn):
         note += (
             "\nThe deep stem has no counterpart in torchvision's weights and learns from nothing, "
@@ -67,7 +67,10 @@ def _outside_trunk(model: SGNet) -> list[str]:
 
 
 def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
-    """Copies all that fits; the class layers only where the classes are the same."""
+    """Copy all weights that fit, those of the class layers only where the classes are the same.
+
+    Returns the names of the other parameters.
+    """
     path = default_model_path() if config.weights == "default" else config.weights
     source = load_model(path)
     if source.config.depth != model.config.depth:
@@ -89,7 +92,7 @@ def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
 
 
 def class_layers(model: SGNet) -> set[str]:
-    """The weights whose meaning is the classes: those that a network of one more has larger."""
+    """Return the names of the weights whose shape depends on the number of classes."""
     count = model.config.num_classes
     one_more = count + 1 if count < 255 else count - 1
     with torch.device("meta"):
@@ -97,11 +100,13 @@ def class_layers(model: SGNet) -> set[str]:
     return {name for name, value in model.state_dict().items() if value.shape != other[name].shape}
 
 
-def summarized(names: Iterable[str]) -> str:
-    """Module names in place of those of their weights; S-Conv's parts in one word."""
+def summarize(model: SGNet, names: Iterable[str]) -> str:
+    """Return the modules of the named weights as text, with the parts of S-Convs as one."""
+    guidance = set(guidance_modules(model))
+    prefixes = tuple(f"{name}." for name, module in model.named_modules() if module in guidance)
     parts: dict[str, None] = {}  # a set that keeps its order
     for name in names:
-        if guides(name):
+        if name.startswith(prefixes):
             parts["S-Conv's guidance"] = None
         elif name.startswith("trunk.stem."):
             parts["trunk.stem"] = None

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two iterations, never within one."""
+"""Handling of Ctrl-C and SIGTERM, which end a run between two iterations."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 ECHO = 3.0
-"""Seconds in which signals are one: torchrun and job schedulers pass on what has arrived."""
+"""Seconds in which signals count as one: torchrun and job schedulers repeat them."""
 
 
 class Interruption:
-    """Within ``with``, the first SIGINT or SIGTERM is noted instead of obeyed.
+    """Context that records the first SIGINT or SIGTERM instead of obeying it.
 
-    A second one, after `ECHO`, does what it always does. Outside the main thread, where Python
-    allows no handlers, signals are left alone.
+    A second signal, after `ECHO`, acts as usual. Outside the main thread, where Python allows no
+    handlers, signals are left alone.
 
     Attributes:
-        number: of the signal that came; 0 while none has.
+        number: number of the received signal; 0 without one.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The loss, normalised over the whole batch however it is cut into pieces."""
+"""Training loss, normalized over the whole batch however it is divided."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.config import TrainConfig
 
 CLASS_SAMPLE = 200
-"""Frames from which the class frequencies are estimated."""
+"""Number of frames from which the class frequencies are estimated."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision of the network's arithmetic; the loss is always computed in float32."""
 
 
 class Objective(nn.Module):
-    """A network and its loss: class-weighted cross-entropy, plus that of the auxiliary head.
+    """A network and its loss: class-weighted cross-entropy of the head and the auxiliary head.
 
-    The weighted mean of cross-entropy divides by the weights of the pixels. They are those of the
-    whole batch, of which a process or an accumulation step sees a piece: `weight` of all the
-    pieces is summed up first, and the losses of the pieces then add up to that of the batch.
+    Weighted cross-entropy is divided by the sum of the weights of the pixels of the whole batch,
+    while a process or an accumulation step sees a part of it. The caller therefore sums `weight`
+    over all parts first; the losses of the parts then add up to the loss of the batch.
 
     Args:
         model: the network.
-        class_weights: (C,).
-        config: its precision, label_stride, label_smoothing and aux_weight are read.
+        class_weights: (C,) weights.
+        config: gives precision, label_stride, label_smoothing and aux_weight.
     """
 
     def __init__(self, model: SGNet, class_weights: Tensor, config: TrainConfig) -> None:
@@ -43,12 +43,12 @@ class Objective(nn.Module):
         self.class_weights = class_weights.cpu()
 
     def weight(self, batch: Batch) -> float:
-        """Sum of the class weights of the pixels that the loss looks at."""
+        """Return the sum of the class weights of the pixels in the loss."""
         counts = torch.bincount(self._labels(batch).reshape(-1), minlength=IGNORE_ID + 1).cpu()
         return float(counts[: len(self.class_weights)].double() @ self.class_weights.double())
 
     def forward(self, batch: Batch, weight: float) -> Tensor:
-        """() float32: this piece's part of the loss of a batch with that `weight`."""
+        """Return the () float32 contribution of this part to the loss of a batch of that weight."""
         device = batch.rgb.device
         precision = AUTOCAST.get(self.config.precision)
         autocast = torch.autocast(device.type, precision) if precision else contextlib.nullcontext()
@@ -77,10 +77,10 @@ class Objective(nn.Module):
 
 
 def on_grid(labels: Tensor, stride: int) -> Tensor:
-    """(B, H, W) → (B, ⌈H/stride⌉, ⌈W/stride⌉) labels nearest to a grid from corner to corner.
+    """Sample (B, H, W) labels on a grid from corner to corner: (B, ⌈H/stride⌉, ⌈W/stride⌉).
 
-    `resize_maps` puts scores on that grid. Every ``stride``-th label would end up to a stride
-    before the last one, and teach the network to be that far off there.
+    `resize_maps` puts scores on that grid. Plain striding would end up to one stride before the
+    last row and column, and teach the network to be that far off there.
     """
     if stride == 1:
         return labels
@@ -92,22 +92,25 @@ def on_grid(labels: Tensor, stride: int) -> Tensor:
 
 
 def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
-    """(C,) weights frequency^−β with mean 1 over the pixels; absent classes weigh 1.
+    """Return (C,) weights frequency^−β with mean 1 over the pixels; absent classes weigh 1.
 
     Raises:
-        ValueError: no pixel of the frames looked at is labelled.
+        ValueError: no pixel of the sampled frames is labelled.
     """
-    if not balance:
-        return torch.ones(num_classes)
-    counts = np.zeros(256)
-    # Spread over the set, whose neighbours may show one scene.
+    # The sample is spread over the set, whose neighbors may show one scene.
     step = 1 if len(samples) == ENDLESS else max(1, len(samples) // CLASS_SAMPLE)
     chosen = range(0, len(samples), step)[:CLASS_SAMPLE]
+    if not balance and any((samples[i].labels != IGNORE_ID).any() for i in chosen):
+        return torch.ones(num_classes)
+    counts = np.zeros(256)
     for i in tqdm(chosen, desc="class frequencies", leave=False):
         counts += np.bincount(samples[i].labels.reshape(-1), minlength=256)
     labelled = counts[:num_classes].sum()
     if not labelled:
-        raise ValueError(f"no pixel of the {len(chosen)} training frames looked at is labelled")
+        raise ValueError(
+            f"no pixel of the {len(chosen)} training frames looked at is labelled: check the label "
+            "images and the ids that are ignored (classes.json)"
+        )
     frequency = counts[:num_classes] / labelled
     present = frequency > 0
     weights = np.where(present, np.where(present, frequency, 1.0) ** -balance, 0.0)

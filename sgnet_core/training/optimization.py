@@ -1,34 +1,38 @@
-"""The optimiser, its learning rate over time, the average of the weights, which norms learn."""
+"""Optimizer, learning-rate schedule, average of the weights, and frozen batch norms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from sgnet_core.models.sconv import SConv2d
+from sgnet_core.models.dcn import DCNv2
+from sgnet_core.models.sconv import Projector, SConv2d, WeightGenerator
 from sgnet_core.models.sgnet import SGNet
 from sgnet_core.training.config import TrainConfig
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD; norms and biases are not decayed.
+def make_optimizer(model: SGNet, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW or SGD; norms and biases are not decayed.
 
-    Groups of parameters have a ``lr_factor``, by which the learning rate is multiplied for them.
+    Each group of parameters has an ``lr_factor``, by which its learning rate is multiplied.
     """
+    guidance = {id(p) for module in guidance_modules(model) for p in module.parameters()}
+    trunk = {id(p) for p in model.trunk.parameters()} - guidance
     parts: dict[float, list[nn.Parameter]] = {1.0: []}
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            if guides(name):
+            factor = 1.0
+            if id(parameter) in guidance:
                 factor = config.guidance_lr
-            else:
-                factor = config.trunk_lr if name.startswith("trunk.") else 1.0
+            elif id(parameter) in trunk:
+                factor = config.trunk_lr
             parts.setdefault(factor, []).append(parameter)
     groups: list[dict[str, Any]] = []
     for factor, parameters in parts.items():
@@ -41,16 +45,22 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def guides(name: str) -> bool:
-    """Whether the parameter of that name belongs to the projector or a generator of an S-Conv."""
-    return any(part in name for part in ("projector", "generator"))
+def guidance_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the projectors and generators that tell deformable convolutions where to sample."""
+    for module in model.modules():
+        if isinstance(module, Projector | WeightGenerator):
+            yield module
+        elif isinstance(module, SConv2d) and module.offset_generator is not None:
+            yield module.offset_generator
+        elif isinstance(module, DCNv2):
+            yield module.generator
 
 
 def averaging(decay: float) -> Callable[..., None]:
-    """The rule by which `AveragedModel` keeps an exponential average of the weights.
+    """Return the rule by which `AveragedModel` keeps an exponential average of the weights.
 
-    Over few weights at first: the decay of the n-th is (1 + n)/(10 + n) if that is less. Otherwise
-    the ones that a run starts with would still be two thirds of the average after 200 iterations.
+    The decay of the n-th update is at most (1 + n)/(10 + n). With a constant decay the initial
+    weights would still be two thirds of the average after 200 iterations.
     """
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
@@ -61,7 +71,7 @@ def averaging(decay: float) -> Callable[..., None]:
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:
-    """Linear warm-up, then polynomial (power 0.9) or cosine decay to 0."""
+    """Return the learning rate: linear warm-up, then polynomial (0.9) or cosine decay to 0."""
     if iteration < config.warmup:
         return config.lr * (iteration + 1) / config.warmup
     progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
@@ -72,7 +82,7 @@ def learning_rate(config: TrainConfig, iteration: int) -> float:
 
 
 def frozen_norms(model: SGNet, which: str) -> list[nn.Module]:
-    """The batch norms that keep their statistics and factors.
+    """Return the batch norms that keep their statistics and factors.
 
     Args:
         which: "none", "trunk" (without those of the S-Convs' projectors) or "all".
@@ -81,8 +91,7 @@ def frozen_norms(model: SGNet, which: str) -> list[nn.Module]:
         return []
     norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
     if which == "trunk":
-        sconvs = [m for m in model.modules() if isinstance(m, SConv2d)]
-        guiding = {id(m) for sconv in sconvs for m in sconv.modules()}
-        trunk = {id(m) for m in model.trunk.modules()} - guiding
+        guidance = {id(m) for part in guidance_modules(model) for m in part.modules()}
+        trunk = {id(m) for m in model.trunk.modules()} - guidance
         norms = [norm for norm in norms if id(norm) in trunk]
     return list(norms)

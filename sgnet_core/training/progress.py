@@ -1,4 +1,4 @@
-"""How fast a run is, how long it waits for data, and the logs that keep it."""
+"""Throughput of a run, and its logs: ``log.csv`` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 
 @dataclass
-class Pace:
-    """Time of the steps, the share of it that they waited for data, and their images.
+class Throughput:
+    """Time of the steps, time spent waiting for data, and number of images.
 
     Attributes:
-        seconds: of all steps but the first, in which the loader starts; waiting included.
-        waited: of these, for the loader.
-        images: in these.
+        seconds: time of all steps but the first, in which the loader starts; waiting included.
+        waited: part of ``seconds`` spent waiting for the loader.
+        images: images of those steps.
     """
 
     seconds: float = 0.0
@@ -35,7 +35,7 @@ class Pace:
     _ready: float = 0.0
 
     def timed(self, items: Iterable[T]) -> Iterator[T]:
-        """The items; how long each was waited for is measured."""
+        """Yield the items, measuring the wait for each."""
         iterator = iter(items)
         while True:
             self._started = time.monotonic()
@@ -47,7 +47,7 @@ class Pace:
             yield item
 
     def step_done(self, images: int) -> float:
-        """To be called when the step on the last item is done; returns its seconds."""
+        """Count the step on the last item as done; return its seconds."""
         step = time.monotonic() - self._started
         if self._first:
             self._first = False
@@ -63,23 +63,24 @@ class Pace:
 
     @property
     def idle(self) -> float:
-        """Share of the time that was spent waiting for data, 0..1."""
+        """Share of the time spent waiting for data, 0..1."""
         return self.waited / self.seconds if self.seconds else 0.0
 
-    def since(self, earlier: Pace) -> Pace:
-        """The pace between an earlier `snapshot` and now."""
-        return Pace(
+    def since(self, earlier: Throughput) -> Throughput:
+        """Return the throughput between an earlier `snapshot` and now."""
+        return Throughput(
             self.seconds - earlier.seconds,
             self.waited - earlier.waited,
             self.images - earlier.images,
         )
 
-    def snapshot(self) -> Pace:
-        return Pace(self.seconds, self.waited, self.images)
+    def snapshot(self) -> Throughput:
+        """Return a copy of the current counts."""
+        return Throughput(self.seconds, self.waited, self.images)
 
 
 def read_log(folder: Path) -> list[dict[str, str]]:
-    """The rows of a run's ``log.csv``, one per validation."""
+    """Return the rows of a run's ``log.csv``, one per validation; [] without the file."""
     path = folder / "log.csv"
     if not path.exists():
         return []
@@ -88,12 +89,12 @@ def read_log(folder: Path) -> list[dict[str, str]]:
 
 
 class RunLog:
-    """``log.csv``, a row per validation, and TensorBoard's event files.
+    """``log.csv`` with a row per validation, and TensorBoard's event files.
 
     Args:
-        folder: of the run.
-        iteration: that the run starts or goes on from; what was logged after it is dropped, since
-            it will be computed again.
+        folder: folder of the run.
+        iteration: first iteration of this start of the run. Later rows are dropped, since they
+            will be computed again.
     """
 
     def __init__(self, folder: Path, iteration: int) -> None:
@@ -105,12 +106,12 @@ class RunLog:
             self._write(kept)
 
     def scalars(self, values: Mapping[str, float], iteration: int) -> None:
-        """Values for TensorBoard."""
+        """Add points to TensorBoard's curves."""
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, iteration)
 
     def add(self, record: Mapping[str, float]) -> None:
-        """A row of ``log.csv``, the only one of its ``iteration``, which is a column."""
+        """Write a row of ``log.csv`` in place of an earlier one of the same ``iteration``."""
         rows = read_log(self.path.parent)
         others = [row for row in rows if row["iteration"] != str(record["iteration"])]
         self._write([*others, record])
@@ -118,7 +119,7 @@ class RunLog:
     def _write(self, rows: Iterable[Mapping[str, float | str]]) -> None:
         rows = list(rows)
         text = io.StringIO(newline="")
-        # The columns of all rows: an older version of the program may have written the first ones.
+        # An older version of the program may have written the first rows with fewer columns.
         columns = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(text, list(columns), restval="")
         writer.writeheader()

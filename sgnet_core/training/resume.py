@@ -1,4 +1,4 @@
-"""What a run goes on from, and what may be different when it does."""
+"""Resuming of a run, and the changes of its configuration that are allowed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from sgnet_core.training.checkpoint import CheckpointError, load_checkpoint
 from sgnet_core.training.config import TrainConfig
 
 CONFIG = "config.yaml"
-"""The configuration that a run was last started with, in its folder."""
+"""File in the folder of a run with the configuration of its last start."""
 
 FIXED = (
     *("model", "architecture", "weights", "optimizer", "trunk_lr", "guidance_lr"),
     *("freeze_bn", "class_balance", "new_classes"),
 )
-"""Keys that a checkpoint is made with. Of ``ema``, whether it is on; the others may change."""
+"""Keys that must not change when a run resumes, nor may ``ema`` be turned on or off."""
 
 
 def find_checkpoint(folder: Path, config: TrainConfig) -> tuple[dict[str, Any] | None, list[str]]:
-    """The checkpoint in ``folder``, None for a new run; and the keys that have changed since.
+    """Return the checkpoint in ``folder`` (None for a new run) and the changes of the keys.
 
-    The changes are texts, "lr 0.001 → 0.0001". Where the validation set is another one, the best
-    score so far counts for nothing.
+    The changes are texts such as "lr 0.001 → 0.0001". A new validation set resets the best score.
 
     Raises:
         CheckpointError: all checkpoints are damaged, or one of `FIXED` has changed.
@@ -53,7 +52,7 @@ def find_checkpoint(folder: Path, config: TrainConfig) -> tuple[dict[str, Any] |
 
 
 def _before(path: Path) -> Mapping[str, Any]:
-    """The configuration of the last start; empty where nobody can tell."""
+    """Return the configuration of the last start; empty where it cannot be read."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):

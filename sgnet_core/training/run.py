@@ -1,4 +1,4 @@
-"""One training run: the loop, the step, the validation, and the files that they leave."""
+"""Training run: loop, step, validation, and the files of its folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sgnet_core.training.config import TrainConfig
 from sgnet_core.training.device import check_device, check_parts, make_deterministic
 from sgnet_core.training.distributed import World
 from sgnet_core.training.divergence import Diverged, divergence
-from sgnet_core.training.holdout import mixed, open_training_sets
+from sgnet_core.training.holdout import mix_in, open_training_sets
 from sgnet_core.training.initialization import build_model
 from sgnet_core.training.interruption import Interruption
 from sgnet_core.training.objective import Objective, class_weights
@@ -39,7 +39,7 @@ from sgnet_core.training.optimization import (
     learning_rate,
     make_optimizer,
 )
-from sgnet_core.training.progress import Pace, RunLog
+from sgnet_core.training.progress import RunLog, Throughput
 from sgnet_core.training.record import write_environment
 from sgnet_core.training.resume import CONFIG, find_checkpoint
 from sgnet_core.training.state import State
@@ -55,14 +55,17 @@ class Run:
     """One training run in its folder: checkpoint, model files, logs, pictures.
 
     Attributes:
-        config: what it computes.
-        folder: where rank 0 writes.
-        device: of this process.
-        samples, validation: the data sets; labels: their classes.
-        state: what changes.
-        objective: network and loss; wrapped for several processes in ``parallel``.
+        config: the configuration.
+        folder: folder that rank 0 writes to.
+        device: device of this process.
+        samples, validation: the data sets.
+        labels: classes of the data sets.
+        state: weights, optimizer and counters.
+        objective: network and loss; ``parallel`` wraps it for several processes.
         frozen: batch norms that do not learn.
-        world: the processes of the run.
+        world: processes of the run.
+        throughput: time and images of the steps since the start.
+        interruption: signal that ends the run between two iterations.
     """
 
     config: TrainConfig
@@ -75,7 +78,7 @@ class Run:
     objective: Objective
     frozen: Sequence[nn.Module] = ()
     world: World = field(default_factory=World)
-    pace: Pace = field(default_factory=Pace)
+    throughput: Throughput = field(default_factory=Throughput)
     interruption: Interruption = field(default_factory=Interruption)
 
     def __post_init__(self) -> None:
@@ -84,16 +87,16 @@ class Run:
             self.parallel = DistributedDataParallel(self.objective)
         self.stopping = False
         self.miou = float("nan")
-        self.logged = Pace()
+        self.logged = Throughput()
 
     @classmethod
     def start(
         cls, config: TrainConfig, folder: Path, device: torch.device, world: World | None = None
     ) -> Run:
-        """A new run, or the one that ``folder`` holds.
+        """Start a new run, or resume the one in ``folder``.
 
         Raises:
-            ValueError: the configuration, a data set, the weights or the checkpoint do not fit.
+            ValueError: configuration, data sets, weights and checkpoint do not match.
             OSError: a file cannot be read or written.
         """
         world = world or World()
@@ -122,7 +125,7 @@ class Run:
         weights = torch.ones(len(labels))
         if saved is None and world.is_main:
             weights = class_weights(samples, len(labels), config.class_balance)
-        samples = mixed(samples, labels, config.mix, config.seed, config.size)
+        samples = mix_in(samples, labels, config.mix, config.size, config.seed)
         weights = world.from_main(weights)
         state = State(model, average, make_optimizer(model, config), scaler, weights)
         if saved is not None:
@@ -150,22 +153,22 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all iterations are done, or early stopping has ended the run."""
+        """True once all iterations are done or early stopping has ended the run."""
         early = bool(self.config.patience) and self.state.stale >= self.config.patience
         return early or self.state.iteration >= self.config.iterations
 
     @property
     def validation_due(self) -> bool:
-        """Whether the model of this iteration is to be validated, and has not been."""
+        """True where the model of this iteration must be validated and has not been."""
         iteration = self.state.iteration
         wanted = iteration % self.config.validate_every == 0 or self.finished
         return wanted and iteration > self.state.validated
 
     def train(self) -> int:
-        """Runs to the end; returns the exit status: 0, or 128 + N after signal N.
+        """Train to the end; return the exit status: 0, or 128 + N after signal N.
 
         Raises:
-            Diverged: the loss or the gradient went wrong; the batch is saved beside the run.
+            Diverged: the loss or the gradient diverged; the batch is saved in the folder.
             OSError: a file cannot be written or read; what was saved before is complete.
         """
         config, state = self.config, self.state
@@ -181,13 +184,13 @@ class Run:
             log = None
             if self.world.is_main and (self.validation_due or not self.finished):
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
-            if self.validation_due:  # it was broken off, or the run is to be shorter
+            if self.validation_due:  # it was interrupted, or the run was made shorter
                 self.validate(log)
                 self.save()
             batches = stack.enter_context(contextlib.closing(self._batches()))
-            for parts in self.pace.timed(batches):
+            for parts in self.throughput.timed(batches):
                 loss = self.step(parts)
-                state.seconds += self.pace.step_done(config.batch)
+                state.seconds += self.throughput.step_done(config.batch)
                 state.loss = loss if state.iteration == 1 else 0.98 * state.loss + 0.02 * loss
                 self._report(bar, log)
                 if self.validation_due:
@@ -197,23 +200,23 @@ class Run:
                 if self.finished or self.stopping:
                     break
         if self.stopping and (self.validation_due or not self.finished):
-            self._say(f"stopped at iteration {state.iteration}; the same command resumes")
+            self._print_main(f"stopped at iteration {state.iteration}; the same command resumes")
             return 128 + (self.interruption.number or signal.SIGINT)
         if self.finished and state.iteration < config.iterations:
-            self._say(
+            self._print_main(
                 f"ended early at iteration {state.iteration}: {state.stale} validations without a "
                 "better mIoU (patience)"
             )
-        self._say(summary(config, self.folder))
-        if self.pace.images:
-            self._say(
-                f"data: {self.pace.idle:.1%} of the step time was spent waiting for it, at "
-                f"{self.pace.images_per_second:.1f} images/s with workers={config.workers}"
+        self._print_main(summary(config, self.folder))
+        if self.throughput.images:
+            self._print_main(
+                f"data: {self.throughput.idle:.1%} of the step time was spent waiting for it, at "
+                f"{self.throughput.images_per_second:.1f} images/s with workers={config.workers}"
             )
         return 0
 
     def _batches(self) -> Generator[list[Batch], None, None]:
-        """The remaining batches, each as the list of parts that this process computes."""
+        """Yield the remaining batches, each as the list of parts that this process computes."""
         config = self.config
         if self.finished or self.stopping:
             return
@@ -236,18 +239,18 @@ class Run:
                 yield parts
 
     def step(self, parts: Sequence[Batch]) -> float:
-        """One step of the optimiser on a batch, or on this process's parts of it.
+        """Do one step of the optimizer on this process's parts of a batch.
 
         Returns:
             The loss of the whole batch.
 
         Raises:
-            Diverged: loss or gradient are not finite, or exploded. The weights are as before.
+            Diverged: loss or gradient are not finite or exploded; the weights are unchanged.
         """
         config, state, scaler = self.config, self.state, self.state.scaler
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.iteration) * group["lr_factor"]
-        # of dropout, which differs between the processes
+        # Dropout must differ between the processes.
         step_seed = config.seed * 1_000_003 + state.iteration
         torch.manual_seed(step_seed * self.world.size + self.world.rank)
         state.model.train()
@@ -279,7 +282,7 @@ class Run:
         return total
 
     def _gathering(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients are summed over the processes in the last part of a batch alone."""
+        """Return the context in which gradients are summed over processes in the last part only."""
         if last or not isinstance(self.parallel, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.parallel.no_sync()
@@ -304,8 +307,8 @@ class Run:
         )
 
     def _report(self, bar: tqdm[None], log: RunLog | None) -> None:
-        """The progress bar and TensorBoard's curves after a step."""
-        recent, iteration = self.pace.since(self.logged), self.state.iteration
+        """Update the progress bar and TensorBoard's curves after a step."""
+        recent, iteration = self.throughput.since(self.logged), self.state.iteration
         bar.update()
         score = "–" if math.isnan(self.miou) else f"{self.miou:.3f}"
         bar.set_postfix_str(
@@ -323,9 +326,9 @@ class Run:
             log.scalars(curves, iteration)
 
     def validate(self, log: RunLog | None) -> None:
-        """Rank 0 scores, logs and saves the model; all of them know its mIoU then.
+        """Score, log and save the model on rank 0; pass its mIoU to all processes.
 
-        A signal breaks it off and stops the run, which does it when it goes on.
+        A signal interrupts the validation and stops the run; it is repeated when the run resumes.
         """
         state = self.state
         miou = self.world.from_main(self._score(log) if log is not None else None)
@@ -338,7 +341,7 @@ class Run:
             state.best_miou, state.stale = self.miou, 0
 
     def _score(self, log: RunLog) -> float | None:
-        state, recent = self.state, self.pace.since(self.logged)
+        state, recent = self.state, self.throughput.since(self.logged)
         model = state.final_model
         confusion = score(
             model, self.validation, self.config.batch, lambda: self.interruption.number != 0
@@ -360,7 +363,7 @@ class Run:
             "loader_idle": round(recent.idle, 4),
             **scores,
         }
-        self.logged = self.pace.snapshot()
+        self.logged = self.throughput.snapshot()
         pictures = self.folder / "predictions"
         pictures.mkdir(exist_ok=True)
         prediction_sheet(model, self.validation, pictures / f"{state.iteration:06d}.png")
@@ -374,10 +377,10 @@ class Run:
         return confusion.miou
 
     def save(self) -> None:
-        """Rank 0 writes the checkpoint."""
+        """Write the checkpoint on rank 0."""
         if self.world.is_main:
             save_checkpoint(self.folder / "checkpoint.pt", self.state.to_dict())
 
-    def _say(self, text: str) -> None:
+    def _print_main(self, text: str) -> None:
         if self.world.is_main:
             print(text, flush=True)

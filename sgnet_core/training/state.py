@@ -1,4 +1,4 @@
-"""What changes while training: all that a run needs to go on where it was."""
+"""State of a run: all that changes while training and is needed to resume."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sgnet_core.training.checkpoint import CheckpointError
 
 @dataclass
 class State:
-    """Weights, optimiser and counters.
+    """Weights, optimizer and counters.
 
     There is no state of random generators: the order of the data, the augmentation and the
     dropout of an iteration are functions of the seed and its number.
 
     Attributes:
-        average: of the model's weights over time, if it is kept, on rank 0 alone.
-        class_weights: (C,), on the CPU.
+        average: average of the model's weights over time, on rank 0 alone; None without one.
+        class_weights: (C,) weights of the loss, on the CPU.
         iteration: number of steps done.
-        loss: running average.
-        best_miou: of all validations; −1 before the first.
+        loss: running average of the loss.
+        best_miou: best mIoU of all validations; −1 before the first.
         stale: validations since the best one.
         validated: iteration of the last validation.
-        seconds: of all steps.
+        seconds: time of all steps.
     """
 
     model: SGNet
@@ -49,30 +49,31 @@ class State:
 
     @property
     def final_model(self) -> SGNet:
-        """The network that is validated and saved."""
+        """Network that is validated and saved."""
         model = self.model if self.average is None else self.average.module
         assert isinstance(model, SGNet)
         return model
 
     def to_dict(self) -> dict[str, Any]:
-        """Tensors and plain values; `restore` reads them back."""
+        """Return tensors and plain values; `restore` reads them back."""
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "class_weights": self.class_weights,
-            # what the weights were started with, and a resumed run is not
+            # a resumed run does not read the initial weights that it comes from
             "info": json.dumps(self.model.info.to_dict()),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Takes over what `to_dict` gave, but for what the configuration says: the optimiser's
-        settings, and how the model wants its frames.
+        """Restore what `to_dict` returned.
+
+        Settings of the optimizer, input height, depth range and hole policy stay as configured.
 
         Raises:
-            CheckpointError: it is of another network or optimiser, or of other classes.
+            CheckpointError: the content belongs to another network, optimizer or other classes.
         """
         settings = [_without(group, "params") for group in self.optimizer.param_groups]
         try:
@@ -89,7 +90,7 @@ class State:
             if content["scaler"]:  # empty where the precision was another one
                 self.scaler.load_state_dict(content["scaler"])
             self.class_weights.copy_(content["class_weights"])
-            # Weights are made for one normalisation, whatever a new network would start with.
+            # Weights are made for one normalization, whatever a new network would start with.
             info = replace(self.model.info, normalization=info.normalization)
             self.model.info = self.final_model.info = info
             for name in _COUNTERS:

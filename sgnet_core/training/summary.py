@@ -1,4 +1,4 @@
-"""What a run says when it is over: how good the model is, where it lies, what to type next."""
+"""Summary at the end of a run: scores, path of the model, and the next command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sgnet_core.training.holdout import HOLDOUT
 
 
 def summary(config: TrainConfig, folder: Path) -> str:
-    """Per-class IoU and mIoU of the best validation, and the commands that go on from there."""
+    """Return the scores of the best validation and the command to run next, as text."""
     record = json.loads((folder / "best.json").read_text(encoding="utf-8"))
     model = folder / "best.safetensors"
     scores = sorted(record["iou"].items(), key=lambda item: -item[1])
@@ -35,9 +35,9 @@ def summary(config: TrainConfig, folder: Path) -> str:
 
 
 def data_to_score(config: TrainConfig) -> str | None:
-    """The data that a finished model is to be scored on, as `sgnet_core.eval` takes it.
+    """Return the data set to score the finished model on, as `sgnet_core.eval` takes it.
 
-    None where all that is known is the data that it was trained on.
+    Returns None where only the training data is known.
     """
     if config.validation.startswith("rooms:"):
         return _unseen_rooms(config)

@@ -1,4 +1,4 @@
-"""How good a model is, and the files that say so: model, scores, pictures."""
+"""Scores of a model during training, and the files of the best one."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sgnet_core.models.sgnet import SGNet
 
 
 def score(
-    model: SGNet, samples: Samples, batch: int, broken_off: Callable[[], bool]
+    model: SGNet, samples: Samples, batch: int, interrupted: Callable[[], bool]
 ) -> ConfusionMatrix | None:
-    """Confusion matrix over all samples; None once ``broken_off`` is true."""
+    """Return the confusion matrix over all samples, or None once ``interrupted`` returns true."""
     confusion = ConfusionMatrix(model.config.num_classes)
     with contextlib.closing(predict_masks(model, samples, batch, progress=True)) as frames:
         for sample, mask in frames:
-            if broken_off():
+            if interrupted():
                 return None
             confusion.update(sample.labels, mask)
     return confusion
 
 
 def scores_of(confusion: ConfusionMatrix) -> dict[str, float]:
-    """The means, with four digits."""
+    """Return mIoU, pixel accuracy and mean accuracy, rounded to four digits."""
     names = ("miou", "pixel_accuracy", "mean_accuracy")
     return {name: round(getattr(confusion, name), 4) for name in names}
 
@@ -39,7 +39,7 @@ def scores_of(confusion: ConfusionMatrix) -> dict[str, float]:
 def save_best(
     model: SGNet, confusion: ConfusionMatrix, record: Mapping[str, float], folder: Path
 ) -> None:
-    """``best.safetensors``, and ``best.json``: the record and the IoU of the classes there are."""
+    """Write ``best.safetensors``, and ``best.json`` with the record and the IoU of each class."""
     save_model(model, folder / "best.safetensors")
     scores = dict(zip(model.info.labels.names, confusion.class_iou, strict=True))
     present = {name: round(float(iou), 4) for name, iou in scores.items() if np.isfinite(iou)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -35,7 +36,21 @@ def test_the_newest_checkpoint_is_read_back(tmp_path: Path) -> None:
     assert loaded is not None and loaded["number"] == 3
     assert torch.equal(loaded["weights"], content(3)["weights"])  # type: ignore[arg-type]
     assert torch.load(previous(path), weights_only=True)["number"] == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "checkpoint_previous.pt"]
+    names = ["checkpoint.pt", "checkpoint.sha256", "checkpoint_previous.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+def test_the_checksums_are_those_of_the_files(tmp_path: Path) -> None:
+    path = saved(tmp_path, *range(20))
+    checksums = (tmp_path / "checkpoint.sha256").read_text().split()
+    files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (path, previous(path))]
+    assert checksums[:2] == files and len(checksums) == 16
+
+
+def test_a_checkpoint_without_checksums_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, 1)
+    (tmp_path / "checkpoint.sha256").unlink()
+    assert load_checkpoint(path)["number"] == 1  # type: ignore[index]
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from sgnet_core.train import main
-from sgnet_core.training.config import TrainConfig, describe_keys, load_config
+from sgnet_core.training.config import TrainConfig, describe_keys, keys_table, load_config
 
 DOCS = Path(__file__).parents[3] / "docs" / "training.md"
 
@@ -20,12 +22,12 @@ DOCS = Path(__file__).parents[3] / "docs" / "training.md"
         ("learning_rate=1", "unknown configuration key 'learning_rate'"),
         ("batchs=1", "did you mean batch"),
         ("batch=two", "batch must be of type int"),
-        ("batch=0", "batch must be at least 1"),
+        ("batch=0", "batch must be finite and at least 1"),
         ("accumulate=3", "batch 8 cannot be cut into 3"),
         ("lr", "write key=value"),
-        ("lr=-1", "lr must be finite and not negative"),
-        ("lr=.nan", "lr must be finite and not negative"),
-        ("patience=-1", "patience must be finite and not negative"),
+        ("lr=-1", "lr must be finite and at least 0"),
+        ("lr=.nan", "lr must be finite and at least 0"),
+        ("patience=-1", "patience must be finite and at least 0"),
         ("aux_weight=.inf", "aux_weight must be finite"),
         ("seed=4294967296", "seed must be at most 4294967295"),
         ("size=[0,320]", r"size is \[height, width\] in pixels, got \(0, 320\)"),
@@ -96,6 +98,13 @@ def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_documentation_has_the_table_of_keys() -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    for key in describe_keys():
-        assert text.count(f"| `{key.name}` | `{key.default}` | {key.meaning} |") == 1
+    assert keys_table() in DOCS.read_text(encoding="utf-8"), "paste keys_table() there"
+
+
+@pytest.mark.parametrize("package", ["yaml", "tensorboard"])
+def test_a_missing_package_of_training_is_named_with_its_extra(package: str) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; import sgnet_core.train as t; "
+    code += "sys.exit(t.main(['--output', 'none']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: training needs {package}: pip install 'sgnet_ros[train]'\n"

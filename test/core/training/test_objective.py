@@ -157,7 +157,8 @@ def test_class_weights_balance_rare_classes() -> None:
     assert torch.equal(class_weights(Two(), 3, 0.0), torch.ones(3))  # type: ignore[arg-type]
 
 
-def test_a_training_set_without_labels_is_refused() -> None:
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_a_training_set_without_labels_is_refused(balance: float) -> None:
     class Blank:
         def __len__(self) -> int:
             return 3
@@ -166,4 +167,4 @@ def test_a_training_set_without_labels_is_refused() -> None:
             return type("S", (), {"labels": np.full((4, 4), 255, np.uint8)})
 
     with pytest.raises(ValueError, match="no pixel of the 3 training frames looked at is labelled"):
-        class_weights(Blank(), 3, 0.5)  # type: ignore[arg-type]
+        class_weights(Blank(), 3, balance)  # type: ignore[arg-type]

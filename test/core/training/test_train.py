@@ -16,12 +16,13 @@ import torch
 from sgnet_core.data.loading import Batch
 from sgnet_core.models.info import RELEASED
 from sgnet_core.models.model_file import load_model, save_model
+from sgnet_core.models.sgnet import create_model
 from sgnet_core.train import main
 from sgnet_core.training import run as run_module
 from sgnet_core.training.config import TrainConfig, load_config
 from sgnet_core.training.divergence import Diverged
-from sgnet_core.training.optimization import frozen_norms, guides, learning_rate
-from sgnet_core.training.progress import Pace
+from sgnet_core.training.optimization import frozen_norms, guidance_modules, learning_rate
+from sgnet_core.training.progress import Throughput
 from sgnet_core.training.run import Run
 
 CPU = torch.device("cpu")
@@ -250,14 +251,15 @@ def test_the_loader_is_timed_apart_from_the_step(monkeypatch: pytest.MonkeyPatch
             clock[0] += wait
             yield 0
 
-    pace = Pace()
-    for _ in pace.timed(items()):
+    throughput = Throughput()
+    for _ in throughput.timed(items()):
         clock[0] += 6.0
-        pace.step_done(images=8)
+        throughput.step_done(images=8)
         clock[0] += 100.0  # a validation
-    assert (pace.seconds, pace.waited, pace.images) == (16.0, 4.0, 16), "without the first"
-    assert pace.idle == 0.25 and pace.images_per_second == 1.0
-    assert pace.since(pace.snapshot()).images == 0
+    assert (throughput.seconds, throughput.waited) == (16.0, 4.0), "without the first"
+    assert throughput.images == 16
+    assert throughput.idle == 0.25 and throughput.images_per_second == 1.0
+    assert throughput.since(throughput.snapshot()).images == 0
 
 
 def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
@@ -268,6 +270,20 @@ def test_learning_rate_warms_up_and_decays_to_nothing() -> None:
     assert learning_rate(config, 110) == 0.0
     cosine = TrainConfig(lr=1.0, warmup=10, iterations=110, schedule="cosine")
     assert learning_rate(cosine, 60) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"shared_projector": False}, {"spatial": "features", "operator": "dcnv2"}]
+)
+def test_guidance_is_the_projectors_and_generators(values: dict[str, Any]) -> None:
+    model = create_model(
+        "sgnet_lite", 5, **{"shared_projector": "operator" not in values, **values}
+    )
+    guidance = {id(p) for module in guidance_modules(model) for p in module.parameters()}
+    found = {name for name, p in model.named_parameters() if id(p) in guidance}
+    parts = ("projector", "generator")
+    assert found == {n for n, _ in model.named_parameters() if any(part in n for part in parts)}
+    assert found
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -281,7 +297,9 @@ def test_the_guidance_of_s_conv_may_learn_at_a_rate_of_its_own(
         run.step(next(run._batches()))
         run.moved = {k: v - before[k] for k, v in run.state.model.named_parameters()}  # type: ignore[attr-defined]
     slow, fast = (run.moved for run in runs)  # type: ignore[attr-defined]
-    guiding = [name for name in slow if guides(name)]
+    model = runs[0].state.model
+    guidance = {id(p) for module in guidance_modules(model) for p in module.parameters()}
+    guiding = [name for name, p in model.named_parameters() if id(p) in guidance]
     assert 20 < len(guiding) < len(slow) - 50
     for name, step in slow.items():
         factor = 10 if name in guiding else 1
