@@ -5,8 +5,6 @@ ros2 launch sgnet_ros sgnet.launch.py camera:=oak rviz:=true
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -18,9 +16,10 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
+from sgnet_ros.node.parameters import DEFAULTS, PARAMETERS, parse
 from sgnet_ros.system.environment import prepare_environment, share_file
 from sgnet_ros.system.launching import optional_arguments, rviz, value
-from sgnet_ros.system.names import OUTPUTS, camera_names, listed
+from sgnet_ros.system.names import camera_names
 
 
 class Camera(NamedTuple):
@@ -79,46 +78,20 @@ TOPICS = {
 }
 
 
-def number(text: str) -> float:
-    """ValueError where it is none."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ValueError(f"is a number, not '{text}'") from error
+GIVEN_ELSEWHERE = ("cameras", "autostart")
+"""Parameters whose launch arguments do more than set them."""
 
 
-def outputs(text: str) -> list[str]:
-    """ValueError where the node has no such output."""
-    if not (names := listed(text)) or not set(names) <= set(OUTPUTS):
-        raise ValueError(f"is one or more of {', '.join(OUTPUTS)}, not '{text}'")
-    return names
+def arguments_of_the_table() -> list[str]:
+    """Return the names of the launch arguments that set a parameter of the node."""
+    return [name for name in PARAMETERS if name not in GIVEN_ELSEWHERE]
 
 
-PARAMETERS: dict[str, tuple[Callable[[str], Any], Sequence[str] | None, str]] = {
-    "model": (str, None, "Model file: .safetensors runs in PyTorch, .onnx in ONNX Runtime"),
-    "device": (str, None, "auto, cpu, cuda or cuda:N"),
-    "precision": (str, ("auto", "fp32", "fp16", "bf16"), "Of the network"),
-    "backend": (
-        str,
-        ("auto", "torch", "onnx"),
-        "What the network runs in: torch for .safetensors files, onnx for .onnx files",
-    ),
-    "slop": (number, None, "Greatest difference between the stamps of a pair, seconds"),
-    "rgb_transport": (str, ("raw", "compressed"), "How colour comes"),
-    "depth_transport": (str, ("raw", "compressedDepth"), "How depth comes"),
-    "depth_to_rgb": (str, None, "Pose of depth's camera in colour's: 'x y z qx qy qz qw'"),
-    "fill_holes": (
-        str,
-        ("auto", "none", "nearest", "joint_bilateral"),
-        "Fills pixels without depth",
-    ),
-    "outputs": (
-        outputs,
-        None,
-        f"Which per-frame topics there are, as in '[labels, color]': of {', '.join(OUTPUTS)}",
-    ),
-    "overlay_alpha": (number, None, "Opacity of the labels on ~/overlay, 0 to 1"),
-}
+def choices(name: str) -> list[str] | None:
+    """Return the only texts that an argument takes; None where there are others."""
+    if isinstance(DEFAULTS[name], bool):
+        return ["", "true", "false"]
+    return ["", *PARAMETERS[name].choices] if PARAMETERS[name].choices else None
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
@@ -135,13 +108,16 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     arguments += optional_arguments(
         {name: f"{text}; empty: as the camera has it" for name, text in TOPICS.items()}
     )
-    for name, (_, choices, text) in PARAMETERS.items():
+    for name in arguments_of_the_table():
+        parameter = PARAMETERS[name]
+        values = f" Values: {parameter.values}." if parameter.values else ""
         arguments.append(
             DeclareLaunchArgument(
                 name,
                 default_value="",
-                choices=["", *choices] if choices else None,
-                description=f"{text}; empty: as in params_file",
+                choices=choices(name),
+                description=f"{parameter.description}{values} Without it: as in params_file, "
+                f"{DEFAULTS[name] if DEFAULTS[name] != '' else 'empty'} in the package's own.",
             )
         )
     arguments += [
@@ -162,9 +138,9 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         ),
         DeclareLaunchArgument(
             "autostart",
-            default_value="true",
+            default_value=str(DEFAULTS["autostart"]).lower(),
             choices=["true", "false"],
-            description="Configure and activate the node; false leaves it to a lifecycle manager",
+            description=PARAMETERS["autostart"].description,
         ),
         DeclareLaunchArgument(
             "rviz",
@@ -193,21 +169,13 @@ def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
 
 
 def overrides(context: LaunchContext) -> dict[str, Any]:
-    """The node's parameters that are given on the command line.
+    """Return the node's parameters that are given on the command line.
 
     Raises:
-        ValueError: one can't be; the text names it.
+        ValueError: a value cannot be used; the text names its argument.
     """
-    given = {name: value(context, name) for name in PARAMETERS}
-    if given["device"] and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", given["device"]):
-        raise ValueError(f"device is auto, cpu, cuda or cuda:N, not '{given['device']}'")
-    values = {}
-    for name, text in given.items():
-        try:
-            values |= {name: PARAMETERS[name][0](text)} if text else {}
-        except ValueError as error:
-            raise ValueError(f"{name} {error}") from error
-    return values
+    given = {name: value(context, name) for name in arguments_of_the_table()}
+    return {name: parse(name, text) for name, text in given.items() if text}
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:

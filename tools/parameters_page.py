@@ -1,18 +1,16 @@
-"""Writes docs/parameters.md from the node's descriptions; `--check`: is the page up to date?"""
+"""Write docs/parameters.md and config/sgnet.yaml from the node's table; `--check`: are they so?"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+import textwrap
 from pathlib import Path
 
-from rcl_interfaces.msg import ParameterDescriptor
+from sgnet_ros.node.parameters import CHANGES, DEFAULTS, PARAMETERS, Parameter
 
-from sgnet_ros.node.parameters import DESCRIPTORS, Settings
+ROOT = Path(__file__).parent.parent
 
-PAGE = Path(__file__).parent.parent / "docs" / "parameters.md"
-
-HEAD = """# Parameters of the node
+PAGE = """# Parameters of the node
 
 Set in a file (`--params-file config/sgnet.yaml`), on the command line (`-p slop:=0.03`), or, where
 the table says so, while the node runs (`ros2 param set /sgnet overlay_alpha 0.3`). A value that
@@ -21,45 +19,62 @@ cannot be used is refused with the reason.
 | name | default | range | changes | |
 |---|---|---|---|---|
 """
+FILE = """# All parameters of the sgnet node, with their defaults.
+#
+#   python -m sgnet_ros.node --ros-args --params-file config/sgnet.yaml
+#
+# Written by tools/parameters_page.py from sgnet_ros/node/parameters.py.
+/**:
+  ros__parameters:
+"""
 
 
 def page() -> str:
-    """The page in Markdown."""
-    defaults = asdict(Settings())
-    return HEAD + "".join(_row(name, defaults[name], DESCRIPTORS[name]) for name in defaults)
+    """Return the page in Markdown."""
+    return PAGE + "".join(
+        f"| `{name}` | {f'`{_yaml(DEFAULTS[name])}`' if DEFAULTS[name] != '' else 'empty'} "
+        f"| {parameter.values} | {parameter.changes} | {parameter.description} |\n"
+        for name, parameter in PARAMETERS.items()
+    )
 
 
-def _row(name: str, default: object, descriptor: ParameterDescriptor) -> str:
-    ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
-    allowed = f"{ranges[0].from_value:g} to {ranges[0].to_value:g}" if ranges else ""
-    shown = f"`{_yaml(default)}`"
-    text, changes = descriptor.description, "read-only" if descriptor.read_only else "live"
-    for sentence, word in (
-        (" Live.", "live"),
-        (" Takes effect when the node is configured and on ~/reload.", "on `~/reload`"),
-    ):
-        if text.endswith(sentence):
-            text, changes = text.removesuffix(sentence), word
-    limits = allowed or descriptor.additional_constraints
-    return f"| `{name}` | {shown if str(default) else 'empty'} | {limits} | {changes} | {text} |\n"
+def file() -> str:
+    """Return the parameter file in YAML."""
+    entries = [
+        f"{_comment(parameter)}\n    {name}: {_yaml(DEFAULTS[name])}\n"
+        for name, parameter in PARAMETERS.items()
+    ]
+    return FILE + "\n".join(entries)
+
+
+def _comment(parameter: Parameter) -> str:
+    values = f" Values: {parameter.values}." if parameter.values else ""
+    text = f"{parameter.description}{values} {CHANGES[parameter.changes]}"
+    return textwrap.fill(text, 96, initial_indent="    # ", subsequent_indent="    # ")
 
 
 def _yaml(value: object) -> str:
-    """As it is written in a parameter file."""
+    """Return a value as it is written in a parameter file."""
     if isinstance(value, list):
         return f"[{', '.join(value)}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return '""' if value == "" else str(value)
+
+
+FILES = {ROOT / "docs" / "parameters.md": page, ROOT / "config" / "sgnet.yaml": file}
 
 
 def main() -> int:
-    """Exit status 1 if `--check` finds the page out of date."""
-    if "--check" not in sys.argv:
-        PAGE.write_text(page(), encoding="utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page():
-        return 0
-    print(f"{PAGE} is out of date: python tools/parameters_page.py", file=sys.stderr)
-    return 1
+    """Write both files, or return 1 if `--check` finds one out of date."""
+    status = 0
+    for path, make in FILES.items():
+        if "--check" not in sys.argv:
+            path.write_text(make(), encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != make():
+            print(f"{path} is out of date: python tools/parameters_page.py", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

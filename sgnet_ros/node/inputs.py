@@ -16,9 +16,6 @@ from sgnet_ros.messages.images import ImageArray, ImageError, ImageView, depth_v
 from sgnet_ros.messages.transforms import StaticTransforms
 from sgnet_ros.node.synchronizer import Pair
 
-TRANSPORTS = {"rgb_transport": ("raw", "compressed"), "depth_transport": ("raw", "compressedDepth")}
-"""How images may come, by parameter: as sensor_msgs/Image, or on a topic with that suffix."""
-
 # As tf2's own listener: every publisher's last message comes, however late one subscribes.
 _LATCHED = QoSProfile(
     depth=100,

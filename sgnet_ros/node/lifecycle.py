@@ -25,9 +25,10 @@ from std_srvs.srv import SetBool, Trigger
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.precision import multiplies_bf16
 from sgnet_ros.node.activation import Activation, slop_ns
+from sgnet_ros.node.declaration import Parameters, descriptor
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
 from sgnet_ros.node.diagnostics import Diagnostics
-from sgnet_ros.node.parameters import DESCRIPTORS, Parameters, Settings
+from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.processor import Frame
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
@@ -354,7 +355,7 @@ def _cameras() -> list[str]:
     """The parameter ``cameras``, which has to be known before there are nodes."""
     node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
     try:
-        return camera_names(node.declare_parameter("cameras", "", DESCRIPTORS["cameras"]).value)
+        return camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)
     except ValueError:
         return []  # the one node that there will be refuses it
     finally:

@@ -1,224 +1,238 @@
-"""The node's parameters: declared, described, checked, and read in one place."""
+"""The node's parameters in one table.
+
+Declarations, ``config/sgnet.yaml``, ``docs/parameters.md`` and the arguments of the launch file are
+made from `Settings`. It needs neither PyTorch nor ROS: launch files import it in the distribution's
+Python, which need not have PyTorch.
+"""
+
+# ruff: noqa: RUF009 (`_parameter` returns dataclasses.field)
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
-from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
-    SetParametersResult,
-)
-from rclpy.exceptions import InvalidParameterValueException
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-
-from sgnet_core.geometry.holes import HolePolicy
-from sgnet_core.inference.segmenter import BACKENDS
-from sgnet_core.models.model_file import default_model_path
-from sgnet_core.models.precision import PRECISIONS
 from sgnet_ros.messages.transforms import parse_pose
-from sgnet_ros.node.inputs import TRANSPORTS
-from sgnet_ros.system.names import OUTPUTS, camera_names
+from sgnet_ros.system.names import OUTPUTS, camera_names, listed
 
-FillHoles = Literal["auto"] | HolePolicy
+if TYPE_CHECKING:  # imports PyTorch
+    from sgnet_core.geometry.holes import HolePolicy
+
+Changes = Literal["live", "on reload", "read-only"]
+CHANGES: dict[Changes, str] = {
+    "live": "A change takes effect at once.",
+    "on reload": "A change takes effect when the node is configured and on ~/reload.",
+    "read-only": "Read-only.",
+}
+"""Sentences about when a new value takes effect."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Everything that is said about a parameter, apart from its name, type and default.
+
+    Attributes:
+        description: whole sentences, for `ros2 param describe`, the YAML file and the page.
+        changes: when a new value takes effect: at once, when the node is configured and on
+            ``~/reload``, or only when the node is started.
+        choices: the only values; empty where others are possible.
+        limits: smallest and greatest value of a number.
+        form: other values in words, where neither ``choices`` nor ``limits`` say it.
+        check: raises ValueError for a value that cannot be used.
+    """
+
+    description: str
+    changes: Changes
+    choices: tuple[str, ...] = ()
+    limits: tuple[float, float] | None = None
+    form: str = ""
+    check: Callable[[Any], object] = lambda value: None
+
+    @property
+    def values(self) -> str:
+        """The values that the parameter takes, in words; empty where the type says it."""
+        if self.limits:
+            return f"{self.limits[0]:g} to {self.limits[1]:g}"
+        return self.form or ", ".join(self.choices)
+
+
+def _check_device(value: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError(f"is auto, cpu, cuda or cuda:N, not '{value}'")
+
+
+def _check_outputs(value: list[str] | None) -> None:
+    # An empty list comes as None: it does not say what it is a list of.
+    if not (value and set(value) <= set(OUTPUTS)):
+        raise ValueError(f"is one or more of {', '.join(OUTPUTS)}, not {value or 'empty'}")
+
+
+def _parameter(default: Any, changes: Changes, description: str, **details: Any) -> Any:
+    """Return a field of `Settings` with its `Parameter`."""
+    metadata = {"parameter": Parameter(description, changes, **details)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of the parameters; the defaults are the node's."""
+    """Values of the parameters, and the table of what they are."""
 
-    model: str = ""
-    device: str = "auto"
-    precision: str = "auto"
-    backend: str = "auto"
-    slop: float = 0.02
-    queue_size: int = 10
-    rgb_transport: str = "raw"
-    depth_transport: str = "raw"
-    depth_to_rgb: str = ""
-    use_imu: bool = False
-    imu_to_rgb: str = ""
-    fill_holes: FillHoles = "auto"
-    outputs: list[str] = field(default_factory=lambda: list(OUTPUTS))
-    overlay_alpha: float = 0.5
-    cameras: str | list[str] | None = ""
-    autostart: bool = True
-
-
-HOLE_POLICIES: tuple[FillHoles, ...] = ("auto", *get_args(HolePolicy))
-_CHOICES = {"precision": PRECISIONS, "backend": BACKENDS, "fill_holes": HOLE_POLICIES, **TRANSPORTS}
-_PARSERS: dict[str, Callable[[Any], object]] = {
-    "depth_to_rgb": parse_pose,
-    "imu_to_rgb": parse_pose,
-    "cameras": camera_names,
-}
-_ON_RELOAD = "Takes effect when the node is configured and on ~/reload."
-
-DESCRIPTORS = {
-    "model": ParameterDescriptor(
-        description="Model file (.safetensors or .onnx); empty takes the weights that come with "
-        "the package. While the node runs: files in the folder of the model that it was started "
-        f"with. {_ON_RELOAD}",
-    ),
-    "device": ParameterDescriptor(
-        description=f"auto (a GPU if there is one), cpu, cuda or cuda:N. {_ON_RELOAD}",
-    ),
-    "precision": ParameterDescriptor(
-        description=f"{', '.join(PRECISIONS)}; auto is fp16 on a GPU, fp32 elsewhere. bf16 "
-        "takes half to two thirds of the time on CPUs with AVX512-BF16 or AMX, with the torch "
-        "backend. "
-        f"{_ON_RELOAD}",
-    ),
-    "backend": ParameterDescriptor(
-        description=f"{', '.join(BACKENDS)}: what the network runs in; torch takes .safetensors "
-        "files, onnx (ONNX Runtime: on the CPU, or with TensorRT or CUDA where device names a GPU) "
-        f".onnx files, auto either. {_ON_RELOAD}",
-    ),
-    "slop": ParameterDescriptor(
-        description="Greatest difference between the stamps of an RGB-D pair, in seconds; 0 takes "
-        "equal stamps only. Live.",
-        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
-    ),
-    "queue_size": ParameterDescriptor(
-        description="Images per topic that wait for a partner.",
-        integer_range=[IntegerRange(from_value=1, to_value=100)],
-        read_only=True,
-    ),
-    "rgb_transport": ParameterDescriptor(
-        description="raw: sensor_msgs/Image on rgb/image_raw; compressed: JPEG or PNG on "
-        "rgb/image_raw/compressed.",
-        additional_constraints=", ".join(TRANSPORTS["rgb_transport"]),
-        read_only=True,
-    ),
-    "depth_transport": ParameterDescriptor(
-        description="raw: sensor_msgs/Image on depth/image_raw; compressedDepth: PNG on "
-        "depth/image_raw/compressedDepth.",
-        additional_constraints=", ".join(TRANSPORTS["depth_transport"]),
-        read_only=True,
-    ),
-    "depth_to_rgb": ParameterDescriptor(
-        description="Pose of the depth camera's optical frame in the colour camera's, for depth "
-        "that isn't registered: 'x y z qx qy qz qw', metres and unit quaternion; empty takes it "
-        "from /tf_static. Live.",
-        additional_constraints="7 numbers or empty",
-    ),
-    "use_imu": ParameterDescriptor(
-        description="For models steered by HHA: take the direction of gravity from the orientation "
-        "on the topic imu (sensor_msgs/Imu) in place of estimating it from depth.",
-        read_only=True,
-    ),
-    "imu_to_rgb": ParameterDescriptor(
-        description="Pose of the IMU in the colour camera's optical frame, of which the rotation "
-        "counts: 'x y z qx qy qz qw', metres and unit quaternion; empty takes it from /tf_static. "
-        "Live.",
-        additional_constraints="7 numbers or empty",
-    ),
-    "fill_holes": ParameterDescriptor(
-        description="How pixels without depth are filled before the network sees them: auto (as "
-        "the model was trained), none, nearest (the nearest measurement), or joint_bilateral (the "
-        "mean of those around, by distance and colour). Live.",
-        additional_constraints=", ".join(HOLE_POLICIES),
-    ),
-    "outputs": ParameterDescriptor(
-        description="Which of its topics with a message per frame the node has. All but labels "
-        "cost nothing while nobody subscribes.",
-        additional_constraints=f"one or more of {', '.join(OUTPUTS)}",
-        read_only=True,
-    ),
-    "overlay_alpha": ParameterDescriptor(
-        description="Opacity of the labels drawn over the image on ~/overlay. Live.",
-        floating_point_range=[FloatingPointRange(from_value=0.0, to_value=1.0)],
-    ),
-    "cameras": ParameterDescriptor(
-        description="Namespaces of several cameras, [front, rear] or 'front rear': the process "
-        "then runs one node in each, with one model for all. Empty: one camera, no namespace.",
-        read_only=True,
-        dynamic_typing=True,  # a list or a text
-    ),
-    "autostart": ParameterDescriptor(
-        description="Configure and activate at start-up; false leaves that to a lifecycle manager.",
-        read_only=True,
-    ),
-}
+    model: str = _parameter(
+        "",
+        "on reload",
+        "Model file, .safetensors or .onnx; empty takes the weights that come with the package. "
+        "While the node runs it takes files from the folder of the model that it was started with. "
+        "A model that cannot be loaded leaves the old one running.",
+    )
+    device: str = _parameter(
+        "auto",
+        "on reload",
+        "Device of the network: auto takes a GPU if there is one.",
+        form="auto, cpu, cuda or cuda:N",
+        check=_check_device,
+    )
+    precision: str = _parameter(
+        "auto",
+        "on reload",
+        "Precision of the network: auto is fp16 on a GPU and fp32 elsewhere. bf16 takes half to "
+        "two thirds of the time on CPUs with AVX512-BF16 or AMX, with the torch backend.",
+        choices=("auto", "fp32", "fp16", "bf16"),
+    )
+    backend: str = _parameter(
+        "auto",
+        "on reload",
+        "Backend that runs the network: torch takes .safetensors files; onnx (ONNX Runtime on the "
+        "CPU, or with TensorRT or CUDA where device names a GPU) takes .onnx files; auto takes "
+        "either.",
+        choices=("auto", "torch", "onnx"),
+    )
+    slop: float = _parameter(
+        0.02,
+        "live",
+        "Greatest difference between the stamps of an RGB-D pair, in seconds; 0 takes equal stamps "
+        "only. Keep it below half a frame period.",
+        limits=(0.0, 1.0),
+    )
+    queue_size: int = _parameter(
+        10, "read-only", "Images per topic that wait for a partner.", limits=(1, 100)
+    )
+    rgb_transport: str = _parameter(
+        "raw",
+        "read-only",
+        "Transport of color images. raw: sensor_msgs/Image on rgb/image_raw; compressed: JPEG or "
+        "PNG on rgb/image_raw/compressed.",
+        choices=("raw", "compressed"),
+    )
+    depth_transport: str = _parameter(
+        "raw",
+        "read-only",
+        "Transport of depth images. raw: sensor_msgs/Image on depth/image_raw; compressedDepth: "
+        "PNG on depth/image_raw/compressedDepth.",
+        choices=("raw", "compressedDepth"),
+    )
+    depth_to_rgb: str = _parameter(
+        "",
+        "live",
+        "Pose of the depth camera's optical frame in the color camera's, for depth that is not "
+        "registered: 'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from "
+        "/tf_static.",
+        form="7 numbers or empty",
+        check=parse_pose,
+    )
+    use_imu: bool = _parameter(
+        False,
+        "read-only",
+        "Take the direction of gravity from the orientation on the topic imu (sensor_msgs/Imu) "
+        "instead of estimating it from depth. Models with HHA input use it.",
+    )
+    imu_to_rgb: str = _parameter(
+        "",
+        "live",
+        "Pose of the IMU in the color camera's optical frame, of which only the rotation is used: "
+        "'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from /tf_static.",
+        form="7 numbers or empty",
+        check=parse_pose,
+    )
+    fill_holes: Literal["auto"] | HolePolicy = _parameter(
+        "auto",
+        "live",
+        "Values for pixels without depth before the network sees them: auto (as the model was "
+        "trained), none, nearest (the nearest measurement), or joint_bilateral (the mean of the "
+        "neighbors, weighted by distance and color).",
+        choices=("auto", "none", "nearest", "joint_bilateral"),
+    )
+    outputs: list[str] = _parameter(
+        list(OUTPUTS),
+        "read-only",
+        "Topics with one message per frame that the node offers. All but labels cost nothing while "
+        "nobody subscribes.",
+        form=f"one or more of {', '.join(OUTPUTS)}",
+        check=_check_outputs,
+    )
+    overlay_alpha: float = _parameter(
+        0.5, "live", "Opacity of the labels over the image on ~/overlay.", limits=(0.0, 1.0)
+    )
+    cameras: str | list[str] | None = _parameter(
+        "",
+        "read-only",
+        "Namespaces of several cameras, [front, rear] or 'front rear': the process then runs one "
+        "node in each (/front/sgnet on /front/rgb/image_raw, ...), and all take turns with one "
+        "model. Empty is one camera without a namespace.",
+        check=camera_names,
+    )
+    autostart: bool = _parameter(
+        True,
+        "read-only",
+        "Configure and activate at start-up; false leaves that to a lifecycle manager.",
+    )
 
 
-_MODEL_FILES = (".safetensors", ".onnx")
+PARAMETERS: dict[str, Parameter] = {f.name: f.metadata["parameter"] for f in fields(Settings)}
+DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in PARAMETERS}
 
 
-class Parameters:
-    """Declares the parameters on a node and keeps their values as `settings`.
-
-    While the node runs, ``model`` takes ``.safetensors`` and ``.onnx`` files from the folder of the
-    model that it was started with, and nothing else: whoever may set parameters cannot have it open
-    other files of the machine.
-
-    Args:
-        node: that gets the parameters.
-        on_change: called with the new settings when a parameter was set.
+def typed(name: str, value: Any) -> Any:
+    """Return a value in the parameter's type: integers become numbers where one is wanted.
 
     Raises:
-        ParameterException: a value from the command line or a parameter file is of the wrong type,
-            out of range or none of the choices. Model, device, precision and backend are tried when
-            the node is configured.
+        ValueError: it cannot be used; the text begins with the parameter's name.
     """
-
-    def __init__(self, node: Node, on_change: Callable[[Settings], None]) -> None:
-        values = {
-            name: node.declare_parameter(name, default, DESCRIPTORS[name]).value
-            for name, default in asdict(Settings()).items()
-        }
-        self.settings = Settings(**values)
-        for name in (*TRANSPORTS, *_PARSERS, "fill_holes", "outputs"):
-            if reason := _problem(name, values[name]):
-                raise InvalidParameterValueException(name, values[name], reason)
-        self._model_folder = Path(self.settings.model or default_model_path()).resolve().parent
-        self._on_change = on_change
-        node.add_on_set_parameters_callback(self._set)
-
-    def _set(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Refuses unusable values with the reason, and takes over the others."""
-        names = {field.name for field in fields(Settings)}
-        values = {p.name: p.value for p in parameters if p.name in names}
-        problems = [_problem(*item) for item in values.items()]
-        if values.get("model"):
-            problems.append(self._model_problem(values["model"]))
-        if reasons := [reason for reason in problems if reason]:
-            return SetParametersResult(successful=False, reason="; ".join(reasons))
-        if values:
-            self.settings = replace(self.settings, **values)
-            self._on_change(self.settings)
-        return SetParametersResult(successful=True)
-
-    def _model_problem(self, value: str) -> str | None:
-        path = Path(value).resolve()
-        if self._model_folder not in path.parents:
-            return (
-                f"model: {value} is not in {self._model_folder}, the folder of the model that the "
-                f"node was started with; start it with -p model:={value}"
-            )
-        if path.suffix not in _MODEL_FILES:
-            return f"model: is a {' or '.join(_MODEL_FILES)} file, not {value}"
-        return None if path.is_file() else f"model: there is no file {value}"
+    parameter = PARAMETERS[name]
+    try:
+        if isinstance(DEFAULTS[name], float):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"is a number, not {value!r}")
+            value = float(value)
+        if parameter.limits and not parameter.limits[0] <= value <= parameter.limits[1]:
+            raise ValueError(f"is {parameter.values}, not {value:g}")
+        if parameter.choices and value not in parameter.choices:
+            raise ValueError(f"is one of {parameter.values}, not '{value}'")
+        parameter.check(value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+    return value
 
 
-def _problem(name: str, value: Any) -> str | None:
-    """Why a value cannot be used, beyond the types and ranges that rclpy itself enforces."""
-    if name == "device" and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        return f"device: is auto, cpu, cuda or cuda:N, not '{value}'"
-    if name in _CHOICES and value not in _CHOICES[name]:
-        return f"{name}: is one of {', '.join(_CHOICES[name])}, not '{value}'"
-    # an empty list comes as None: it does not say what it is a list of
-    if name == "outputs" and not (value and set(value) <= set(OUTPUTS)):
-        return f"outputs: is one or more of {', '.join(OUTPUTS)}, not {value or 'empty'}"
-    if name in _PARSERS:
-        try:
-            _PARSERS[name](value)
-        except ValueError as error:
-            return f"{name}: {error}"
-    return None
+def parse(name: str, text: str) -> Any:
+    """Return the value that a text from a command line or a launch argument stands for.
+
+    Raises:
+        ValueError: it cannot be used; the text begins with the parameter's name.
+    """
+    default = DEFAULTS[name]
+    try:
+        if isinstance(default, bool):
+            return typed(name, {"true": True, "false": False}[text.lower()])
+        if isinstance(default, int | float):
+            return typed(name, type(default)(text))
+    except KeyError:
+        raise ValueError(f"{name} is true or false, not '{text}'") from None
+    except ValueError as error:
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name} is a number, not '{text}'") from None
+    return typed(name, listed(text) if isinstance(default, list) else text)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import rclpy
 import yaml
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -15,7 +19,11 @@ from rclpy.exceptions import (
 )
 from rclpy.parameter import Parameter
 
-from sgnet_ros.node.parameters import DESCRIPTORS, Parameters, Settings
+from sgnet_core.geometry.holes import HolePolicy
+from sgnet_core.inference.segmenter import BACKENDS
+from sgnet_core.models.precision import PRECISIONS
+from sgnet_ros.node.declaration import Parameters, descriptor
+from sgnet_ros.node.parameters import PARAMETERS, Settings, parse, typed
 from sgnet_ros.system.environment import share_file
 
 
@@ -41,18 +49,25 @@ def test_the_shipped_file_names_every_parameter_with_its_default() -> None:
     assert types == {name: type(value) for name, value in asdict(Settings()).items()}
 
 
+def with_name(name: str, value: Any) -> ParameterDescriptor:
+    """The descriptor as a node returns it, which adds name and type."""
+    made = descriptor(name)
+    made.name, made.type = name, Parameter(name, value=value).type_.value
+    return made
+
+
 def test_the_node_has_the_defaults_and_describes_each(node: Any) -> None:
     assert Parameters(node, lambda _: None).settings == Settings()
     for name, value in asdict(Settings()).items():
         assert node.get_parameter(name).value == value
-        assert node.describe_parameter(name).description.endswith((".", "..."))
-    assert set(DESCRIPTORS) == set(asdict(Settings()))
+        assert node.describe_parameter(name) == with_name(name, value)
 
 
 def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> None:
     heard: list[Settings] = []
     parameters = Parameters(node, heard.append)
-    for name, value in (("slop", 0.1), ("overlay_alpha", 0.0), ("device", "cpu")):
+    changes = (("slop", 0.1), ("slop", 1), ("overlay_alpha", 0), ("device", "cpu"))
+    for name, value in changes:
         (result,) = node.set_parameters([Parameter(name, value=value)])
         assert result.successful, result.reason
         assert getattr(parameters.settings, name) == value
@@ -68,7 +83,8 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("precision", "int8", "auto, fp32, fp16, bf16, not 'int8'"),
         ("backend", "tensorrt", "auto, torch, onnx, not 'tensorrt'"),
         ("slop", -0.01, "slop"),
-        ("slop", 1, "Wrong parameter type"),
+        ("slop", 2, "slop is 0 to 1, not 2"),
+        ("slop", True, "slop is a number, not True"),
         ("overlay_alpha", 1.5, "overlay_alpha"),
         ("queue_size", 20, "read-only"),
         ("autostart", False, "read-only"),
@@ -77,7 +93,7 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("cameras", "front", "read-only"),
         ("outputs", ["labels"], "read-only"),
         ("fill_holes", "all", "auto, none, nearest, joint_bilateral, not 'all'"),
-        ("depth_to_rgb", "0 0 0", "depth_to_rgb: is 'x y z qx qy qz qw'"),
+        ("depth_to_rgb", "0 0 0", "depth_to_rgb is 'x y z qx qy qz qw'"),
         ("depth_to_rgb", "0 0 0 1 1 1 1", "length 1, not 2"),
     ],
 )
@@ -132,7 +148,7 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
     [
         (Parameter("slop", value=3.0), InvalidParameterValueException),
         (Parameter("queue_size", value=0), InvalidParameterValueException),
-        (Parameter("overlay_alpha", value="half"), InvalidParameterTypeException),
+        (Parameter("overlay_alpha", value="half"), InvalidParameterValueException),
         (Parameter("rgb_transport", value="theora"), InvalidParameterValueException),
         (Parameter("depth_transport", value="compressed"), InvalidParameterValueException),
         (Parameter("fill_holes", value="yes"), InvalidParameterValueException),
@@ -153,3 +169,65 @@ def test_a_start_with_an_impossible_value_fails(
     with pytest.raises(error, match=override.name):
         Parameters(node, lambda _: None)
     node.destroy_node()
+
+
+@pytest.mark.parametrize(("name", "value"), [("slop", 0), ("overlay_alpha", 1)])
+def test_a_node_starts_with_integers_for_numbers(context: Any, name: str, value: int) -> None:
+    override = Parameter(name, value=value)
+    node = rclpy.create_node("parameters", context=context, parameter_overrides=[override])
+    number = getattr(Parameters(node, lambda _: None).settings, name)
+    assert (type(number), number) == (float, value)
+    node.destroy_node()
+
+
+def test_choices_are_those_of_the_library() -> None:
+    assert PARAMETERS["precision"].choices == PRECISIONS
+    assert PARAMETERS["backend"].choices == BACKENDS
+    assert PARAMETERS["fill_holes"].choices == ("auto", *get_args(HolePolicy))
+
+
+def test_the_table_needs_neither_pytorch_nor_ros() -> None:
+    code = "import sys; sys.modules.update(dict.fromkeys(('torch', 'rclpy', 'rcl_interfaces')))"
+    command = [sys.executable, "-c", f"{code}; import sgnet_ros.node.parameters"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("slop", "0", 0.0),
+        ("queue_size", "5", 5),
+        ("use_imu", "True", True),
+        ("use_imu", "false", False),
+        ("outputs", "[labels, color]", ["labels", "color"]),
+        ("model", "a.onnx", "a.onnx"),
+    ],
+)
+def test_texts_of_a_command_line_become_values(name: str, text: str, value: Any) -> None:
+    parsed = parse(name, text)
+    assert (type(parsed), parsed) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("slop", "soon", "slop is a number, not 'soon'"),
+        ("slop", "1.5", "slop is 0 to 1, not 1.5"),
+        ("slop", "nan", "slop is 0 to 1, not nan"),
+        ("queue_size", "0", "queue_size is 1 to 100, not 0"),
+        ("queue_size", "2.5", "queue_size is a number, not '2.5'"),
+        ("use_imu", "maybe", "use_imu is true or false, not 'maybe'"),
+        ("device", "gpu", "device is auto, cpu, cuda or cuda:N, not 'gpu'"),
+    ],
+)
+def test_texts_that_are_no_value_are_refused_with_the_reason(
+    name: str, text: str, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
+        parse(name, text)
+
+
+def test_every_default_is_a_value_of_its_parameter() -> None:
+    for name, value in asdict(Settings()).items():
+        assert typed(name, value) == value
