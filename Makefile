@@ -4,7 +4,7 @@
 #   PYTHON=PYTHON3   interpreter it is made with (python3)
 #   TORCH_INDEX=URL  package index that torch and torchvision both come from (pip's default)
 #
-# With a ROS 2 distribution sourced (ROS_DISTRO set) that one is used; otherwise ROS 2 comes as wheels.
+# A sourced ROS 2 distribution (ROS_DISTRO is set) is used; otherwise ROS 2 comes as wheels.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -14,6 +14,7 @@ PREFIX := $(abspath $(VENV))
 PY := $(PREFIX)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 EXTRAS := bags,data,train,onnx,dev
+TORCH := $(shell sed -nE 's/^ *("torch(vision)?[<>=].*"),/\1/p' setup.py)
 
 ifdef ROS_DISTRO
   ROS_PREFIXES := $(AMENT_PREFIX_PATH)
@@ -25,55 +26,64 @@ ifdef ROS_DISTRO
 else
   ROS_PREFIXES := $(PREFIX)
   EXTRAS := ros,$(EXTRAS)
-  # Set by the Python of another virtual environment with the wheels; it would hide ours.
+  # The Python of another virtual environment with the wheels sets these; they would hide ours.
   ifdef _ROS_WHEELS_BOOTSTRAP_COMPLETE
     unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
     unexport LD_LIBRARY_PATH
   endif
 endif
 
-# Stamps carry a checksum of what they were made from, so a second run has nothing to do.
+# Stamps carry a checksum of their inputs, so that a second run has nothing to do.
 checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo soak bench docs docs-check test coverage lint clean
+.PHONY: help setup demo soak bench docs docs-check test test-slow test-all coverage lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: $(PACKAGES) $(MESSAGES) ## Make the virtual environment, with everything in it
+setup: $(PACKAGES) $(MESSAGES) ## Make the virtual environment with everything in it
 
-demo: setup ## Camera, node and observer for a while; takes SOURCE= RATE= SECONDS= SIZE=WxH DEVICE= MODEL= VIEW=1
-	$(PY) -m sgnet_ros.demo --out out/demo \
-	  $(if $(SOURCE),--source '$(SOURCE)') $(if $(RATE),--rate '$(RATE)') \
-	  $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SIZE),--size '$(SIZE)') \
-	  $(if $(DEVICE),--device '$(DEVICE)') $(if $(MODEL),--model '$(MODEL)') \
-	  $(if $(VIEW),--view)
+DEMO_OPTIONS = $(if $(SOURCE),--source '$(SOURCE)') $(if $(RATE),--rate '$(RATE)') \
+  $(if $(SECONDS),--seconds '$(SECONDS)') $(if $(SIZE),--size '$(SIZE)') \
+  $(if $(DEVICE),--device '$(DEVICE)') $(if $(MODEL),--model '$(MODEL)') $(if $(VIEW),--view)
 
-soak: setup ## The node for many frames while all that can go wrong does; takes FRAMES= DEVICE=
-	$(PY) -m sgnet_ros.soak --out out/soak \
-	  $(if $(FRAMES),--frames '$(FRAMES)') $(if $(DEVICE),--device '$(DEVICE)')
+demo: setup ## Run a camera, the node and an observer; takes SOURCE= RATE= SECONDS= SIZE=WxH DEVICE= MODEL= VIEW=1
+	$(PY) -m sgnet_ros.demo --out out/demo $(DEMO_OPTIONS)
 
-bench: setup ## How fast everything is, beside its references; takes SUITE=
+SOAK_OPTIONS = $(if $(FRAMES),--frames '$(FRAMES)') $(if $(DEVICE),--device '$(DEVICE)')
+
+soak: setup ## Run the node for many frames while everything goes wrong that can; takes FRAMES= DEVICE=
+	$(PY) -m sgnet_ros.soak --out out/soak $(SOAK_OPTIONS)
+
+bench: setup ## Measure how fast everything is beside its references; takes SUITE=
 	$(PY) -m sgnet_core.benchmark $(if $(SUITE),--suite '$(SUITE)') --json out/benchmark.json
 
-docs: setup ## The pages and the API reference, as HTML in out/docs/
-	@$(PIP) install --quiet --no-build-isolation --editable '.[docs]'
+docs: setup ## Build the pages and the API reference as HTML in out/docs/
+	@$(call pip_install,--no-build-isolation --editable '.[docs]')
 	$(PY) tools/parameters_page.py
 	$(PY) -m sphinx -q --fail-on-warning --keep-going docs out/docs
 
-docs-check: setup ## Run every command of README and docs, made small
+docs-check: setup ## Run every command of README and docs on small inputs
 	$(PY) tools/check_docs.py
 
-test: lint ## Everything that has to hold: lint, types, tests
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest
+# Workers share the cores, so each test keeps to one thread.
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-coverage: setup ## The tests, and which code they run; pages in out/coverage/
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m pytest --cov --cov-report=term --cov-report=html
+test: lint ## Run lint, types and the fast tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow' $(PARALLEL)
 
-lint: setup ## Style and types
+test-slow: setup ## Run the tests that are slow by nature: soak, fuzzing, benchmark, commands of the docs
+	$(PY) -m pytest -m slow
+
+test-all: test test-slow ## Run every test
+
+coverage: setup ## Run every test and write which lines and branches ran to out/coverage/
+	OMP_NUM_THREADS=1 $(PY) -m pytest --cov --cov-report=term --cov-report=html $(PARALLEL)
+
+lint: setup ## Check style and types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
@@ -81,6 +91,12 @@ lint: setup ## Style and types
 clean: ## Remove results and caches; the virtual environment stays
 	rm -rf out build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# Install with pip's own progress on a terminal. Its warnings go to a log that a failure prints.
+define pip_install
+$(PIP) install $$([ -t 1 ] || echo --quiet) $1 2>'$(PREFIX)/pip.log' \
+  || { cat '$(PREFIX)/pip.log' >&2; exit 1; }
+endef
 
 define check
 @command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there: sudo apt install python3, or name one with PYTHON="; exit 1; }
@@ -90,11 +106,10 @@ endef
 $(PACKAGES):
 	$(check)
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV_FLAGS) '$(PREFIX)'
-	@echo "== torch and torchvision (a few GB on Linux, minutes)"
-	@$(PIP) install --quiet $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') $(PINS) \
-	  $(shell sed -nE 's/^ *("torch(vision)?[<>=].*"),/\1/p' setup.py)
-	@echo "== sgnet_ros[$(EXTRAS)]"
-	@$(PIP) install --quiet $(PINS) --editable '.[$(EXTRAS)]'
+	@echo "[1/3] Install PyTorch (a download of a few GB on Linux, which takes minutes)"
+	@$(call pip_install,$(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') $(PINS) $(TORCH))
+	@echo "[2/3] Install sgnet_ros with its libraries (about a minute)"
+	@$(call pip_install,$(PINS) --editable '.[$(EXTRAS)]')
 	@# An editable install leaves out what ROS looks for: executables, share folder, index entry.
 	@cd '$(PREFIX)' && rm -rf lib/sgnet_ros share/sgnet_ros \
 	  && mkdir -p lib/sgnet_ros share/sgnet_ros share/ament_index/resource_index/packages
@@ -105,7 +120,7 @@ $(PACKAGES):
 
 $(MESSAGES): $(PACKAGES)
 	$(check)
-	@echo "== sgnet_msgs"
+	@echo "[3/3] Build the ROS messages (about a minute)"
 	@rm -rf '$(PREFIX)/build'
 	@{ export AMENT_PREFIX_PATH='$(ROS_PREFIXES)' && \
 	  cmake -S msg -B '$(PREFIX)/build' -Wno-dev -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF \

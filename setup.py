@@ -62,6 +62,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8,<10",
         "pytest-timeout>=2.2,<3",
         "pytest-cov>=7,<8",
+        "pytest-xdist>=3.5,<4",
         "hypothesis>=6.100,<7",
         "scikit-learn>=1.3,<2",
         "mypy>=2.4,<2.5",

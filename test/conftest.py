@@ -1,11 +1,13 @@
-"""ROS tests run with the shipped transport profile, on a DDS domain of their own."""
+"""Give each test process the shipped transport profile and a DDS domain of its own."""
 
 from __future__ import annotations
 
 import os
 
+from domains import reserve_domain
 from sgnet_ros.system.environment import prepare_environment
 
 prepare_environment()
-os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+# Nodes that happen to run on this machine, or tests in another process, must not take part.
+os.environ["ROS_DOMAIN_ID"] = str(reserve_domain())
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

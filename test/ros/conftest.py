@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +28,6 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import save_model
 from sgnet_core.models.sgnet import create_model
 from sgnet_ros.node.lifecycle import SGNetNode
-from sgnet_ros.system.domains import free_domain
-
-# Nodes that happen to run on this machine or its network must not take part.
-os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:

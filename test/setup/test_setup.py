@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,7 +29,7 @@ MODULES = {
 # Tools that are run, and libraries that others import for us
 NOT_IMPORTED = {
     *("furo", "mypy", "myst-parser", "ruff", "sphinx", "tensorboard"),
-    *("pre-commit", "pytest-cov", "pytest-timeout"),
+    *("pre-commit", "pytest-cov", "pytest-timeout", "pytest-xdist"),
 }
 COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; not needed
 ROSDEP_KEYS = {
@@ -75,9 +76,14 @@ def declared(tag: str) -> set[str]:
 
 
 def imported(*folders: str) -> set[str]:
-    """Top-level modules that the code of the folders imports, anywhere in a file."""
+    """Return the top-level modules that the code of the folders imports, anywhere in a file."""
+    return set().union(*map(imported_by, folders)) - set(sys.stdlib_module_names) - OWN
+
+
+@cache
+def imported_by(folder: str) -> frozenset[str]:
     modules: set[str] = set()
-    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+    for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
             if isinstance(node, ast.Import):
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
@@ -88,7 +94,7 @@ def imported(*folders: str) -> set[str]:
             ):
                 names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
                 modules |= {name.partition(".")[0] for name in names}
-    return modules - set(sys.stdlib_module_names) - OWN
+    return frozenset(modules)
 
 
 def ros_wheels(arguments: dict[str, Any]) -> set[str]:

@@ -67,16 +67,23 @@ class Project:
         script(folder / "bin" / "cmake", CMAKE)
 
     def make(self, *arguments: str, **environment: str) -> list[str]:
-        """Runs make; returns the calls of Python and CMake that it made."""
+        """Run make and return the calls of Python and CMake that it made."""
         self.calls.write_text("")
-        subprocess.run(
+        self.output(*arguments, **environment)
+        return self.calls.read_text().splitlines()
+
+    def output(self, *arguments: str, fails: bool = False, **environment: str) -> str:
+        """Run make and return what it prints."""
+        done = subprocess.run(
             ["make", *arguments],
             cwd=self.folder,
             env=self.environment | environment,
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        return self.calls.read_text().splitlines()
+        assert bool(done.returncode) == fails, done.stdout
+        return done.stdout
 
 
 @pytest.fixture
@@ -183,14 +190,45 @@ def test_soak_passes_on_what_was_given_and_nothing_else(project) -> None:
     assert full == f"{plain} --frames 300 --device cuda"
 
 
-def test_test_runs_style_types_and_tests(project) -> None:
+LINT = ["python -m ruff check", "python -m ruff format --check", "python -m mypy"]
+FAST = "python -m pytest -m not slow -n logical --maxprocesses 8 --dist worksteal"
+SLOW = "python -m pytest -m slow"
+
+
+def test_test_runs_style_types_and_fast_tests_and_test_all_the_slow_ones_too(project) -> None:
     project.make("setup")
 
-    assert project.make("test") == [
-        "python -m ruff check",
-        "python -m ruff format --check",
-        "python -m mypy",
-        "python -m pytest",
+    assert project.make("test") == [*LINT, FAST]
+    assert project.make("test-all") == [*LINT, FAST, SLOW]
+
+
+def test_warnings_of_pip_stay_in_a_log(project) -> None:
+    warn = 'case "$*" in *install*) echo "WARNING: odd" >&2 ;; esac\n'
+    script(Path(project.environment["PYTHON"]), PYTHON + warn)
+
+    assert "odd" not in project.output("setup")
+    assert (project.venv / "pip.log").read_text() == "WARNING: odd\n"
+
+
+def test_what_pip_says_is_shown_when_it_fails(project) -> None:
+    fail = 'case "$*" in *install*) echo "ERROR: no such package" >&2; exit 1 ;; esac\n'
+    script(Path(project.environment["PYTHON"]), PYTHON + fail)
+
+    assert "ERROR: no such package" in project.output("setup", fails=True)
+
+
+def test_each_step_of_a_first_run_is_announced(project) -> None:
+    lines = project.output("setup").splitlines()
+
+    assert [line[:5] for line in lines] == ["[1/3]", "[2/3]", "[3/3]"]
+
+
+def test_commands_are_printed_on_one_line(project) -> None:
+    project.make("setup")
+
+    assert project.output("demo", "SIZE=320x240").split() == [
+        *(f"{project.venv}/bin/python", "-m", "sgnet_ros.demo", "--out", "out/demo"),
+        *("--size", "'320x240'"),
     ]
 
 
