@@ -64,6 +64,7 @@ EXTRAS_REQUIRE = {
         "pytest-cov>=7,<8",
         "pytest-xdist>=3.5,<4",
         "hypothesis>=6.100,<7",
+        "matplotlib>=3.7,<4",
         "scikit-learn>=1.3,<2",
         "mypy>=2.4,<2.5",
         "ruff>=0.17,<0.18",

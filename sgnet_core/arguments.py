@@ -1,4 +1,4 @@
-"""Command-line text → values, as types of `argparse` arguments; and an argument of two commands."""
+"""Types of command-line arguments, and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def positive(text: str) -> float:
-    """A positive, finite number."""
+    """Parse a positive, finite number."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
@@ -14,14 +14,14 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text}")
     return int(text)
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """WxH, as in 640x480 → (H, W)."""
+    """Parse WxH, as in 640x480; return (H, W)."""
     try:
         width, height = (int(number) for number in text.lower().split("x"))
         if width < 1 or height < 1:
@@ -32,7 +32,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def add_scales(parser: argparse.ArgumentParser) -> None:
-    """``--scales S ...``: factors of the network's input size, a list of floats."""
+    """Add ``--scales S ...``: factors of the network's input size, a list of floats."""
     parser.add_argument(
         "--scales",
         type=positive,

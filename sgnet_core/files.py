@@ -1,4 +1,4 @@
-"""Files that are either complete or not there at all."""
+"""Writing of files that are complete or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new binary file that takes the place of ``path`` when the block ends without an error.
+    """Open a new binary file that replaces ``path`` when the block ends without an error.
 
     It is written beside its target, flushed to the disk, then renamed. A full disk, a crash or an
     exception leaves whatever ``path`` was before.
@@ -39,7 +39,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def check_writable(path: Path) -> None:
-    """Makes the file's folder if need be, and tries whether `atomic_write` could write the file.
+    """Make the file's folder if need be, and check that `atomic_write` could write the file.
 
     Raises:
         OSError: it could not; the error names ``path`` or its folder.

@@ -1,4 +1,4 @@
-"""Writes data sets as plain folders, and checks such folders: ``python -m sgnet_core.prepare``.
+"""Write data sets as plain folders, and check such folders: ``python -m sgnet_core.prepare``.
 
 The layout is described in `sgnet_core.data.datasets.folder` and in docs/data.md.
 """
@@ -21,11 +21,11 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
 CITYSCAPES_SCALE = 0.005
-"""Metres per unit: 16 bits of millimetres would end at 65 m."""
+"""Metres per unit of depth images: 16 bits of millimetres would end at 65 m."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, 1 = the checked folder has problems, 2 = error."""
+    """Run the command; return 0, 1 for problems in a checked folder, or 2 for an error."""
     args = _parser().parse_args(argv)
     try:
         if args.command == "check":

@@ -1,4 +1,4 @@
-"""What S-Conv and each of its parts are worth: ``python tools/ablation.py --output DIR``.
+"""Ablation of S-Conv and its parts: ``python tools/ablation.py --output DIR``.
 
 Trains every variant with the same budget, data and seeds, and writes a table of the scores on the
 validation set, of the parameters and of the time that each takes. The variants are those of
@@ -48,7 +48,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "φ + η + f from the features": {"spatial": "features"},
     "DCNv2 (from the features)": {"spatial": "features", "operator": "dcnv2"},
 }
-"""Name → entries of `SGNetConfig` that make the variant."""
+"""Entries of `SGNetConfig` that make each variant."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class VariantResult:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser("python tools/ablation.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path, required=True, help="config/train/ablation.yaml")
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def variant_config(config: TrainConfig, name: str, seed: int) -> TrainConfig:
-    """The configuration of one variant's run with one seed."""
+    """Return the configuration of one variant with one seed."""
     return replace(config, architecture={**config.architecture, **VARIANTS[name]}, seed=seed)
 
 
@@ -136,7 +136,7 @@ def _folder(output: Path, name: str, seed: int) -> Path:
 
 
 def _train(config: TrainConfig, name: str, seed: int, output: Path, device: torch.device) -> int:
-    """One run, unless it is done; returns its exit status."""
+    """Train one variant unless it is finished; return the exit status."""
     folder = _folder(output, name, seed)
     if any(int(row["iteration"]) >= config.iterations for row in read_log(folder)):
         return 0
@@ -189,7 +189,7 @@ def _latency(models: Mapping[str, SGNet], size: tuple[int, int], device: torch.d
 
 
 def table(rows: Sequence[VariantResult]) -> str:
-    """The rows in Markdown; scores in percent, mean ± standard deviation over the seeds."""
+    """Return the rows in Markdown; scores in percent, mean ± standard deviation over the seeds."""
     lines = [
         "| variant | mIoU % | pixel accuracy % | parameters | ms | × plain |",
         "|---|---|---|---|---|---|",

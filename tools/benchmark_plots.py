@@ -10,26 +10,42 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plot import Axis, Plot, Point, Series, svg
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
 from sgnet_core.benchmark.__main__ import load
 from sgnet_core.benchmark.measure import Record
 from sgnet_core.files import atomic_write
 
-BLUE, ORANGE, GREEN, GREY = "#2b6cb0", "#c05621", "#2f855a", "#66727f"
+BLUE, ORANGE, GREEN, GRAY = "#2b6cb0", "#c05621", "#2f855a", "#66727f"
 
-MILLISECONDS = Axis("milliseconds", log=True)
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of the latency: ``points`` are (x, milliseconds), sorted by x."""
+
+    name: str
+    points: Sequence[Point]
+    color: str
+    dashed: bool = False
 
 
 def draw(records: Sequence[Record], folder: Path, accuracy: Path | None = None) -> list[Path]:
-    """Writes ``resolution.svg``, ``depth.svg`` and ``accuracy.svg``, each if there is what for.
+    """Write ``resolution.svg``, ``depth.svg`` and ``accuracy.svg``, those that there is data for.
 
     Args:
-        records: of which those of the suite ``network`` are drawn.
-        folder: made if it is missing.
+        records: benchmark records; those of the suite ``network`` are drawn.
+        folder: folder of the figures, made if it is missing.
         accuracy: ``ablation.json`` of ``tools/ablation.py``.
 
     Returns:
@@ -38,93 +54,131 @@ def draw(records: Sequence[Record], folder: Path, accuracy: Path | None = None) 
     Raises:
         ValueError: ``accuracy`` is no such file.
         OSError: a file cannot be read or written.
-        ModuleNotFoundError: jinja2 is not installed; the message says how to install it.
     """
     single = [r for r in records if r.suite == "network" and r.shape.startswith("1x")]
-    plots = {"resolution": resolution_plot(single), "depth": depth_plot(single)}
+    figures: dict[str, Callable[[Axes], None]] = {}
+    if lines := resolution_lines(single):
+        figures["resolution"] = lambda axes: _draw_resolution(axes, lines, single)
+    shape, depth = depth_lines(single)
+    if depth:
+        figures["depth"] = lambda axes: _draw_depth(axes, shape, depth, single)
     if accuracy is not None:
-        plots["accuracy"] = accuracy_plot(_rows(accuracy))
+        rows = _rows(accuracy)
+        figures["accuracy"] = lambda axes: _draw_accuracy(axes, rows)
     written = []
-    for name, plot in plots.items():
-        if plot is None:
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / f"{name}.svg") as file:
-            file.write(svg(plot).encode())
+    for name, plot in figures.items():
         written.append(folder / f"{name}.svg")
+        _save(plot, written[-1])
     return written
 
 
-def resolution_plot(records: Sequence[Record]) -> Plot | None:
-    """Every network that ran at several sizes; None if none did."""
-    sizes = {r.shape: _pixels(r.shape) for r in records}
-    models = {"sgnet_r101": BLUE, "plain_r101": ORANGE, "sgnet_lite": GREEN, "plain_lite": GREY}
-    forms = [each for m, color in models.items() for each in _forms(records, m, color, sizes)]
-    series = [each for each in forms if len(each.points) > 1]
-    if not series:
-        return None
-    used = {x for each in series for x, _ in each.points}
-    ticks = sorted((n, shape.split("x", 2)[2]) for shape, n in sizes.items() if n in used)
-    x = Axis("height x width of the frame", log=True, ticks=ticks)
-    return Plot("Latency over resolution", _note(records), x, MILLISECONDS, series)
+def resolution_lines(records: Sequence[Record]) -> list[Line]:
+    """Return the latency over the pixels of a frame of every network that ran at several sizes."""
+    models = {"sgnet_r101": BLUE, "plain_r101": ORANGE, "sgnet_lite": GREEN, "plain_lite": GRAY}
+    lines = []
+    for model, color in models.items():
+        for form in ("fused", "onnx"):
+            name = f"{model}, {form}"
+            points = sorted((_pixels(r.shape), r.p50_ms) for r in records if r.name == name)
+            if len(points) > 1:
+                lines.append(Line(name, points, color, dashed=form == "onnx"))
+    return lines
 
 
-def _forms(
-    records: Sequence[Record], model: str, color: str, sizes: Mapping[str, int]
-) -> Iterator[Series]:
-    for form in ("fused", "onnx"):
-        name = f"{model}, {form}"
-        points = sorted((float(sizes[r.shape]), r.p50_ms) for r in records if r.name == name)
-        yield Series(name, points, color, dashed=form == "onnx")
+def depth_lines(records: Sequence[Record]) -> tuple[str, list[Line]]:
+    """Return the latency of SGNet and the plain network over the layers of the ResNet.
 
-
-def depth_plot(records: Sequence[Record]) -> Plot | None:
-    """SGNet and the plain network over the layers of the trunk, at the size that most ran at."""
+    They are taken at the frame size at which most depths ran, which is returned first. The list
+    is empty where there are fewer than two depths.
+    """
     found: dict[str, dict[str, list[Point]]] = {}
     for record in records:
         match = re.fullmatch(r"(sgnet|plain)_r(\d+), fused", record.name)
         if match:
             kinds = found.setdefault(record.shape, {"sgnet": [], "plain": []})
             kinds[match[1]].append((float(match[2]), record.p50_ms))
-    shape = max(found, key=lambda shape: len(found[shape]["sgnet"]), default=None)
-    if shape is None or len(found[shape]["sgnet"]) < 2:
-        return None
-    series = [
-        Series("SGNet", sorted(found[shape]["sgnet"]), BLUE),
-        Series("plain", sorted(found[shape]["plain"]), ORANGE),
+    shape = max(found, key=lambda shape: len(found[shape]["sgnet"]), default="")
+    if not shape or len(found[shape]["sgnet"]) < 2:
+        return shape, []
+    return shape, [
+        Line("SGNet", sorted(found[shape]["sgnet"]), BLUE),
+        Line("plain", sorted(found[shape]["plain"]), ORANGE),
     ]
-    depths = sorted({x for x, _ in (*series[0].points, *series[1].points)})
-    x = Axis("layers of the ResNet", ticks=[(depth, f"{depth:g}") for depth in depths])
-    title = f"Latency over depth, at {shape.split('x', 2)[2]}"
-    return Plot(title, _note(records), x, Axis("milliseconds", from_zero=True), series)
-
-
-def accuracy_plot(rows: Sequence[Mapping[str, Any]]) -> Plot:
-    """mIoU over latency of the variants of an ablation, and those that no other one beats."""
-    series = []
-    for row in rows:
-        miou = [100 * score for score in row["miou"]]
-        spread = statistics.stdev(miou) if len(miou) > 1 else 0.0
-        point = (row["p50_ms"], statistics.mean(miou))
-        series.append(Series(row["name"], [point], BLUE, line=False, spread=[spread]))
-    best = front([each.points[0] for each in series])
-    series = [
-        each if each.points[0] in best else Series(**{**vars(each), "color": GREY})
-        for each in series
-    ]
-    seeds = max(len(row["miou"]) for row in rows)
-    note = f"Mean of {seeds} seeds, bars: standard deviation. Blue: no variant is faster and better"
-    x, y = Axis("milliseconds per frame"), Axis("mIoU %")
-    return Plot("Accuracy over latency", note, x, y, series, best)
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Those, by x, of which no other one has a smaller x and a larger y."""
+    """Return the points, by x, to which no other point has a smaller x and a larger y."""
     best: list[Point] = []
     for x, y in sorted(points, key=lambda p: (p[0], -p[1])):
         if not best or y > best[-1][1]:
             best.append((x, y))
     return best
+
+
+def _draw_resolution(axes: Axes, lines: Sequence[Line], records: Sequence[Record]) -> None:
+    _draw_lines(axes, lines)
+    used = {x for line in lines for x, _ in line.points}
+    ticks = {_pixels(r.shape): r.shape.split("x", 2)[2] for r in records}
+    axes.set(xscale="log", yscale="log", xlabel="height x width of the frame")
+    axes.set_xticks(sorted(used), [ticks[x] for x in sorted(used)])
+    axes.minorticks_off()
+    _title(axes, "Latency over resolution", _note(records))
+
+
+def _draw_depth(axes: Axes, shape: str, lines: Sequence[Line], records: Sequence[Record]) -> None:
+    _draw_lines(axes, lines)
+    depths = sorted({x for line in lines for x, _ in line.points})
+    axes.set(xlabel="layers of the ResNet", ylim=(0, None))
+    axes.set_xticks(depths, [f"{depth:g}" for depth in depths])
+    _title(axes, f"Latency over depth, at {shape.split('x', 2)[2]}", _note(records))
+
+
+def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
+    for line in lines:
+        style = "--" if line.dashed else "-"
+        axes.plot(*zip(*line.points, strict=True), style, color=line.color, marker="o")
+        _name(axes, line.name, line.points[-1], line.color)
+    axes.set_ylabel("milliseconds")
+
+
+def _draw_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw mIoU over latency of the variants of an ablation, and the front of the best ones."""
+    points = [(row["p50_ms"], 100 * statistics.mean(row["miou"])) for row in rows]
+    best = front(points)
+    axes.plot(*zip(*best, strict=True), "--", color=GRAY, zorder=0)
+    for row, point in zip(rows, points, strict=True):
+        spread = 100 * statistics.stdev(row["miou"]) if len(row["miou"]) > 1 else 0.0
+        color = BLUE if point in best else GRAY
+        axes.errorbar(*point, yerr=spread, fmt="o", color=color)
+        _name(axes, row["name"], point, color)
+    seeds = max(len(row["miou"]) for row in rows)
+    axes.set(xlabel="milliseconds per frame", ylabel="mIoU %")
+    note = f"Mean of {seeds} seeds, bars: standard deviation. Blue: no variant is faster and better"
+    _title(axes, "Accuracy over latency", note)
+
+
+def _name(axes: Axes, text: str, point: Point, color: str) -> None:
+    axes.annotate(text, point, (7, 3), textcoords="offset points", color=color, fontsize=9)
+
+
+def _title(axes: Axes, title: str, note: str) -> None:
+    axes.set_title(f"{title}\n", loc="left", fontweight="bold")
+    axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=9, color=GRAY)
+
+
+def _save(plot: Callable[[Axes], None], path: Path) -> None:
+    with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sgnet"}):
+        figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+        try:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="#e3e8ee")
+            axes.margins(x=0.15)
+            plot(axes)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                figure.savefig(file, format="svg", metadata={"Date": None})
+        finally:
+            pyplot.close(figure)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -137,13 +191,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _pixels(shape: str) -> int:
+def _pixels(shape: str) -> float:
     height, width = shape.split("x")[2:4]
-    return int(height) * int(width)
+    return float(int(height) * int(width))
 
 
 def _note(records: Sequence[Record]) -> str:
-    """Machine and date, without the rates."""
+    """Return a line with the machine and the date of the last record."""
     last = records[-1]
     return f"Median, one frame at a time. {last.machine.partition(';')[0]}; {last.date}"
 
@@ -159,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = [record for path in args.records for record in load(path)]
         for path in draw(records, args.out, args.accuracy):
             print(f"written: {path}")
-    except (OSError, ValueError, ModuleNotFoundError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

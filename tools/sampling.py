@@ -1,7 +1,7 @@
-"""Draws where S-Conv looks: ``python tools/sampling.py --out sampling.png``.
+"""Draw the sampling positions of S-Convs: ``python tools/sampling.py --out sampling.png``.
 
 The nine sampling positions of one S-Conv at a few output pixels: as a plain 3x3 convolution has
-them, and as the geometry moves and weighs them (Chen et al., IEEE TIP 2021, figure 1). On colour
+them, and as the geometry moves and weighs them (Chen et al., IEEE TIP 2021, figure 1). On color
 and on depth, where it shows what they follow.
 """
 
@@ -31,7 +31,7 @@ from sgnet_core.models.sgnet import PlacedSConv, SGNet
 
 Picture = npt.NDArray[np.uint8]
 PANEL = 640
-"""Smaller frames are enlarged, by a whole number, up to this width."""
+"""Width in pixels up to which smaller frames are enlarged, by a whole number."""
 COLORS = (
     (255, 90, 40),
     (60, 220, 90),
@@ -44,7 +44,7 @@ COLORS = (
 
 @dataclass(frozen=True)
 class Sampling:
-    """What one S-Conv does at one output pixel; positions are (9, 2) y, x in pixels of the frame.
+    """Sampling of one S-Conv at one output pixel; positions are (9, 2) y, x in frame pixels.
 
     Attributes:
         regular: positions of the plain convolution.
@@ -61,7 +61,7 @@ class Sampling:
 def samplings(
     segmenter: Segmenter, sample: Sample, layer: int, points: Sequence[tuple[int, int]]
 ) -> list[Sampling]:
-    """The first S-Conv of a layer at the output pixels nearest to some pixels of the frame.
+    """Return the sampling of a layer's first S-Conv at the output pixels nearest to some pixels.
 
     Args:
         segmenter: with a model whose S-Convs are guided by a spatial input, backend torch.
@@ -95,7 +95,7 @@ def samplings(
 
 @torch.inference_mode()
 def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
-    """A line for each S-Conv: how far it moves its positions in the frame, and how it weighs them.
+    """Return a line per S-Conv with the distances it moves its positions, and its weights.
 
     Distances are in pixels of the S-Conv's input.
     """
@@ -115,7 +115,7 @@ def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
 def _guidances(
     segmenter: Segmenter, sample: Sample
 ) -> tuple[int, list[tuple[PlacedSConv, Guidance]]]:
-    """Rows of the network's input, and what the geometry tells each S-Conv; none if it does not."""
+    """Return the rows of the network's input and the guidance of each S-Conv, if any."""
     image, spatial = segmenter.preprocess(sample.rgb, sample.depth, sample.intrinsics)
     height, width = image.shape[2:]
     model = segmenter.model
@@ -129,7 +129,7 @@ def _guidances(
 def figure(
     segmenter: Segmenter, sample: Sample, layers: Sequence[int], points: Sequence[tuple[int, int]]
 ) -> Picture:
-    """One row per layer: plain positions on colour, guided ones on colour and on depth."""
+    """Draw one row per layer: plain positions on color, guided ones on color and on depth."""
     factor = max(1, PANEL // sample.rgb.shape[1])
     color, depth = (
         np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
@@ -144,7 +144,7 @@ def figure(
 
 
 def edge_points(depth: npt.NDArray[np.float32], count: int, seed: int = 0) -> list[tuple[int, int]]:
-    """(y, x) of pixels beside steps in depth, spread over the frame, away from its border."""
+    """Return (y, x) of pixels beside steps in depth, spread over the frame, not at its border."""
     valid = (depth > 0).astype(np.float32)
     far = cv2.dilate(np.where(depth > 0, depth, 0), np.ones((9, 9)))
     near = cv2.erode(np.where(depth > 0, depth, 100), np.ones((9, 9)))
@@ -163,7 +163,7 @@ def edge_points(depth: npt.NDArray[np.float32], count: int, seed: int = 0) -> li
 
 
 def _painted(depth: npt.NDArray[np.float32]) -> Picture:
-    """Near is bright; black where nothing was measured."""
+    """Paint depth, near pixels bright and missing ones black."""
     farthest = max(float(depth.max()), 0.1)
     shade = np.clip((1 - depth / farthest) * 205 + 50, 0, 255).astype(np.uint8)
     painted = cv2.cvtColor(cv2.applyColorMap(shade, cv2.COLORMAP_BONE), cv2.COLOR_BGR2RGB)
@@ -172,9 +172,7 @@ def _painted(depth: npt.NDArray[np.float32]) -> Picture:
 
 
 def _drawn(image: Picture, found: Sequence[Sampling], factor: int, guided: bool) -> Picture:
-    """The enlarged image with the positions: dots that grow with the weight, lines from where
-    they were moved away.
-    """
+    """Draw the positions as dots that grow with the weight, with lines from their plain places."""
     picture = image.copy()
     for sampling, color in zip(found, itertools.cycle(COLORS), strict=False):
         regular, moved = _pixels(sampling.regular, factor), _pixels(sampling.guided, factor)
@@ -189,7 +187,7 @@ def _drawn(image: Picture, found: Sequence[Sampling], factor: int, guided: bool)
 
 
 def _pixels(positions: npt.NDArray[np.float64], factor: int) -> list[tuple[int, int]]:
-    """(x, y) in the enlarged picture."""
+    """Return (x, y) in the enlarged picture."""
     return [(round((x + 0.5) * factor), round((y + 0.5) * factor)) for y, x in positions]
 
 
@@ -206,12 +204,12 @@ def _frame(args: argparse.Namespace) -> Sample:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser("python tools/sampling.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", default="rooms:2000:20", help="data set that the frame is from")
     parser.add_argument("--index", type=int, default=1, help="number of the frame")
-    parser.add_argument("--rgb", type=Path, help="or: colour image of a frame of its own")
+    parser.add_argument("--rgb", type=Path, help="or: color image of a frame of its own")
     parser.add_argument("--depth", type=Path, help="depth image of that frame")
     parser.add_argument("--depth-scale", type=float, default=0.001, help="metres per unit")
     parser.add_argument("--intrinsics", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))

@@ -22,9 +22,9 @@ from sgnet_core.models.labels import NYU40, LabelSet
 
 
 class Layout(Protocol):
-    """A class of `FrameFiles` that can tell its own folders."""
+    """A subclass of `FrameFiles` that recognizes its own folders."""
 
-    def recognises(self, path: Path, /) -> bool: ...
+    def recognizes(self, path: Path, /) -> bool: ...
     def __call__(self, path: Path, split: str | None, /) -> FrameFiles: ...
 
 
@@ -41,11 +41,11 @@ LAYOUTS: tuple[tuple[Layout, str], ...] = (
     (Cityscapes, "Cityscapes: leftImg8bit/, gtFine/, disparity/, camera/"),
     (ListFile, "SGNet's lists: train*.txt, test*.txt with lines `image label depth HHA`"),
 )
-"""What a folder is tried as, in that order, and what each looks for."""
+"""Layouts in the order in which a folder is tried, and the files each looks for."""
 
 
 def open_dataset(name: str, size: tuple[int, int]) -> tuple[Samples, LabelSet]:
-    """A data set by name, with its classes.
+    """Open a data set by name; return it with its classes.
 
     Args:
         name: ``rooms:SEED:N``: N procedural rooms of that seed; ``rooms:SEED``: without end;
@@ -70,13 +70,13 @@ def open_dataset(name: str, size: tuple[int, int]) -> tuple[Samples, LabelSet]:
 
 
 def open_folder(path: Path, split: str | None = None) -> FrameFiles:
-    """The frames in a folder or list file, whichever of `LAYOUTS` it is in.
+    """Open a folder or list file in the first of `LAYOUTS` that recognizes it.
 
     Raises:
         DatasetError: it is in none of them, or not in order.
     """
     for layout, _ in LAYOUTS:
-        if layout.recognises(path):
+        if layout.recognizes(path):
             return layout(path, split)
     if path.suffix == ".mat" or any(path.glob("*.mat")):
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Depth as a structured-light or time-of-flight camera would have measured it.
+"""Simulated depth of a structured-light or time-of-flight camera, from a data set's depth.
 
 Data sets such as NYUDv2 come with in-painted depth in coarse steps; a camera delivers fine steps,
 noise and holes. Training on the simulation lets a network accept both.
@@ -26,7 +26,7 @@ def dithered(
 
     Args:
         depth: (H, W) metres, 0 where missing.
-        step: distance of neighbouring values, metres.
+        step: distance of neighboring values, metres.
     """
     height, width = depth.shape
     patches = rng.random((height // 8 + 2, width // 8 + 2), dtype=np.float32)
@@ -36,7 +36,7 @@ def dithered(
 
 
 def sense(sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(H, W) float32 metres: the sample's depth with the noise, steps and holes of a sensor.
+    """Return the sample's depth, (H, W) float32 metres, with noise, steps and holes of a sensor.
 
     Holes appear beside edges, on slanted surfaces, in patches, out of range, and on whole objects.
     """
@@ -59,7 +59,7 @@ def sense(sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _facing(depth: NDArray[np.float32], fx: float, fy: float) -> NDArray[np.float32]:
-    """(H, W) cosine between surface normal and optical axis, from smoothed depth."""
+    """Return the (H, W) cosine between surface normal and optical axis, from smoothed depth."""
     smooth = cv2.GaussianBlur(depth, (0, 0), 1.5)
     across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8) * fx
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8) * fy

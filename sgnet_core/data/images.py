@@ -1,4 +1,4 @@
-"""Colour, depth and label images: from and to files, and labels drawn over a picture."""
+"""Reading and writing of color, depth and label images; labels drawn over a picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageFileError(ValueError):
 
 
 def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
-    """An 8-bit image file (PNG, JPEG, …) as (H, W, 3) uint8 RGB; grey and palette are expanded.
+    """Read an 8-bit image file (PNG, JPEG, …) as (H, W, 3) uint8 RGB.
 
     Raises:
         ImageFileError: missing, unreadable, truncated, or not an 8-bit picture.
@@ -29,7 +29,7 @@ def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
     image = _open(path)
     if image.mode.startswith(("I", "F")):
         raise ImageFileError(
-            f"{path} holds {image.mode} pixels, not 8-bit colour: is it the depth image?"
+            f"{path} holds {image.mode} pixels, not 8-bit color: is it the depth image?"
         )
     return np.array(image.convert("RGB"))
 
@@ -50,8 +50,8 @@ def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
         image = _open(path)
         if not image.mode.startswith(("I", "F")):
             raise ImageFileError(
-                f"{path} holds 8-bit {image.mode} pixels; depth is read from a 16-bit grey PNG "
-                "(or .npy, .npz): is it the colour image?"
+                f"{path} holds 8-bit {image.mode} pixels; depth is read from a 16-bit gray PNG "
+                "(or .npy, .npz): is it the color image?"
             )
         depth = np.array(image)
     if depth.ndim != 2 or depth.dtype.kind not in "iuf":
@@ -63,7 +63,7 @@ def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
 
 
 def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
-    """A label image (8-bit grey or palette PNG) as (H, W) uint8 ids, palettes left alone.
+    """Read a label image (8-bit gray or palette PNG) as (H, W) uint8 ids, ignoring palettes.
 
     Raises:
         ImageFileError: missing, unreadable, truncated, or not one id of 0..255 per pixel.
@@ -78,14 +78,14 @@ def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
 
 
 def write_png(path: PathLike, image: npt.NDArray[Any]) -> None:
-    """(H, W) uint8 or uint16, or (H, W, 3) uint8 RGB → a PNG, complete or not at all.
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB as a PNG, complete or not at all.
 
     Raises:
         ValueError: another dtype or shape.
         OSError: the file cannot be written.
     """
-    grey = image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
-    if not grey and not (image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8):
+    gray = image.ndim == 2 and image.dtype in (np.uint8, np.uint16)
+    if not gray and not (image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8):
         raise ValueError(f"cannot write {image.dtype} of shape {image.shape} as a PNG")
     with atomic_write(path) as file:
         Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
@@ -94,13 +94,13 @@ def write_png(path: PathLike, image: npt.NDArray[Any]) -> None:
 def overlay(
     rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], label_set: LabelSet, alpha: float
 ) -> npt.NDArray[np.uint8]:
-    """Labels drawn over a picture: (1 − alpha)·rgb + alpha·colour, rounded.
+    """Draw labels over a picture: (1 − alpha)·rgb + alpha·color, rounded.
 
     Args:
         rgb: (H, W, 3) uint8.
         labels: (H, W) ids; ignored pixels keep the picture.
-        label_set: gives the colours.
-        alpha: 0 shows the picture alone, 1 the colours alone; taken in steps of 1/255.
+        label_set: gives the colors.
+        alpha: 0 shows the picture alone, 1 the colors alone; taken in steps of 1/255.
 
     Returns:
         (H, W, 3) uint8.
@@ -137,7 +137,7 @@ def _open(path: PathLike) -> Image.Image:
 
 
 def _load_array(path: PathLike) -> npt.NDArray[Any]:
-    """The one array of a .npy or .npz file, never unpickled."""
+    """Return the one array of a .npy or .npz file; pickled objects are refused."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -1,4 +1,4 @@
-"""From a data set to batches, in an order that depends on nothing but seed and position."""
+"""Batches of a data set, in an order that depends on seed and position alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
 
 ENDLESS = 1 << 40
-"""The length of a data set without end."""
+"""Length of an endless data set."""
 
 
 class Samples(Protocol):
@@ -47,7 +47,7 @@ class Batch:
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
-        """Several batches as one."""
+        """Concatenate several batches."""
         return cls(
             **{key: torch.cat([getattr(b, key) for b in batches]) for key in vars(batches[0])}
         )
@@ -58,16 +58,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """In place of a sample or batch: why there is none.
+    """Reason why a sample or batch cannot be read, in its place.
 
-    From another process an exception would come with its traceback for a message.
+    An exception from another process would have its traceback as the message.
     """
 
     reason: str
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Equally sized samples → one `Batch`."""
+    """Stack equally sized samples into one `Batch`."""
 
     def stack(arrays: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(arrays))
@@ -86,7 +86,7 @@ def _collate_readable(samples: Sequence[Sample | Unreadable]) -> Batch | Unreada
 
 
 class Augmented(Dataset[Sample | Unreadable]):
-    """Position → augmented sample; the same position always gives the same sample."""
+    """Augmented samples; the same position always gives the same sample."""
 
     def __init__(
         self, samples: Samples, augmentation: Augmentation, size: tuple[int, int], seed: int
@@ -128,7 +128,7 @@ class ShuffledForever(Sampler[Any]):
 
 
 class Share(Sampler[Any]):
-    """The part of every batch that one of several processes loads: a block of each, in order."""
+    """Part of every batch that one of several processes loads: a block, in order."""
 
     def __init__(self, positions: ShuffledForever, batch: int, rank: int, processes: int) -> None:
         self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
@@ -158,7 +158,7 @@ def training_batches(
     rank: int = 0,
     processes: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Batches number ``first`` to ``last`` − 1 of the run, or one process's share of each.
+    """Yield the batches ``first`` to ``last`` − 1 of the run, or one process's share of each.
 
     Args:
         size: (H, W) of the crops.
@@ -189,7 +189,7 @@ def training_batches(
 
 
 def frames_per_part(batch: int, parts: int, processes: int) -> int:
-    """How many frames of a batch a process computes at a time.
+    """Return the number of frames of a batch that a process computes at a time.
 
     Raises:
         ValueError: the batch cannot be cut into that many parts.
@@ -218,6 +218,6 @@ def _readable(loader: DataLoader[Any]) -> Generator[Batch, None, None]:
 
 
 def _leave_signals(worker: int) -> None:
-    """Ctrl-C and job schedulers signal whole groups; the main process decides when workers end."""
+    """Ignore signals, which reach whole process groups; the main process ends its workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

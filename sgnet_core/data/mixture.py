@@ -1,4 +1,4 @@
-"""Several data sets in one: each gives a fixed share of the frames."""
+"""Mixture of data sets, each with a fixed share of the frames."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Mixture:
 
 
 def _pattern(shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(PERIOD,) index of the set that each position visits, evenly interleaved."""
+    """Return the (PERIOD,) index of the set that each position visits, evenly interleaved."""
     due = np.zeros(len(shares))
     pattern = np.empty(PERIOD, np.int64)
     for step in range(PERIOD):

@@ -32,7 +32,7 @@ def write_ply(
     labels: npt.NDArray[np.uint8],
     names: Sequence[str] = (),
 ) -> int:
-    """Writes the measured pixels of a frame as a binary little-endian PLY; returns their number.
+    """Write the measured pixels of a frame as a binary little-endian PLY; return their number.
 
     Every point has x, y, z in metres in the camera's optical frame (REP 103: x right, y down,
     z forward), red, green, blue and label (uchar). The file is complete or not there at all.
@@ -52,7 +52,7 @@ def write_ply(
     if not size == depth.shape == labels.shape == colors.shape[:2]:
         raise ValueError(
             f"a point cloud needs one size; intrinsics {size}, depth {depth.shape}, "
-            f"colours {colors.shape[:2]}, labels {labels.shape}"
+            f"colors {colors.shape[:2]}, labels {labels.shape}"
         )
     metres = torch.from_numpy(np.ascontiguousarray(depth, np.float32))[None, None]
     points = point_map(metres, intrinsics.parameters())[0].permute(1, 2, 0).numpy()

@@ -12,7 +12,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 
 @dataclass(frozen=True)
 class Sample:
-    """A labelled RGB-D frame, depth registered to colour, in numpy arrays.
+    """A labelled RGB-D frame, depth registered to color, in numpy arrays.
 
     Attributes:
         rgb: (H, W, 3) uint8, RGB.

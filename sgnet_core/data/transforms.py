@@ -14,13 +14,13 @@ from sgnet_core.data.depth_sensor import dithered, sense
 from sgnet_core.data.sample import Sample
 from sgnet_core.models.labels import IGNORE_ID
 
-PADDING_GREY = 127
-"""Colour of the pixels that a crop adds outside the image."""
+PADDING_GRAY = 127
+"""Color of the pixels that a crop adds outside the image."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, flip, colour and depth changes; amounts of 0 switch a part off.
+    """Random scale, crop, flip, color and depth changes; amounts of 0 switch a part off.
 
     Attributes:
         scale: (lowest, highest) factor, drawn evenly in the logarithm. At 1 the image just covers
@@ -62,7 +62,7 @@ class Augmentation:
             raise ValueError(f"depth_step is in metres and not negative, got {self.depth_step}")
 
     def __call__(self, sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
-        """A sample of ``size`` (H, W); where the image does not reach, depth is 0, labels 255."""
+        """Return a sample of ``size`` (H, W); outside the image depth is 0 and labels are 255."""
         sample = self._scaled_crop(sample, size, rng)
         if rng.random() < self.flip:
             sample = flip(sample)
@@ -88,7 +88,7 @@ class Augmentation:
         return crop(resize(sample, w, h), left, top, width, height)
 
     def _measured(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
-        """The depth as a sensor measures it; depth with known truth has been through one."""
+        """Return the depth as a sensor measures it; rendered depth has been measured already."""
         if sample.depth_exact is not None or rng.random() >= self.depth_sensor:
             return sample.depth
         if self.depth_step:
@@ -106,9 +106,9 @@ class Augmentation:
 
 
 def resize(sample: Sample, width: int, height: int) -> Sample:
-    """Resampled to ``width`` x ``height`` pixels; the camera is the same, so metres stay metres.
+    """Resample to ``width`` x ``height`` pixels; depth values stay the same.
 
-    Colour by area (smaller) or bilinear (larger), depth and labels by the nearest pixel: the mean
+    Color by area (smaller) or bilinear (larger), depth and labels by the nearest pixel: the mean
     of a depth and a hole, or of two depths across an edge, is no depth.
     """
     if (height, width) == sample.labels.shape:
@@ -133,7 +133,7 @@ def resize(sample: Sample, width: int, height: int) -> Sample:
 
 
 def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample:
-    """The window with that top-left pixel; outside the image: mid-grey, depth 0, label 255."""
+    """Cut out a window; outside the image the color is mid-gray, depth 0, and the label 255."""
 
     def window(image: NDArray[Any], fill: int) -> NDArray[Any]:
         h, w = image.shape[:2]
@@ -146,7 +146,7 @@ def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample
     exact = sample.depth_exact
     return replace(
         sample,
-        rgb=window(sample.rgb, PADDING_GREY),
+        rgb=window(sample.rgb, PADDING_GRAY),
         depth=window(sample.depth, 0),
         labels=window(sample.labels, IGNORE_ID),
         intrinsics=sample.intrinsics.cropped(left, top, width, height),
@@ -155,7 +155,7 @@ def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample
 
 
 def flip(sample: Sample) -> Sample:
-    """The mirror image, left to right: that of a scene mirrored in X."""
+    """Mirror the sample left to right: the image of a scene mirrored in X."""
 
     def mirrored(image: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(image[:, ::-1])
@@ -173,7 +173,7 @@ def flip(sample: Sample) -> Sample:
 
 
 def recolor(rgb: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 with random brightness, white balance, contrast and saturation.
+    """Change brightness, white balance, contrast and saturation of (H, W, 3) uint8 at random.
 
     Args:
         amount: each factor is drawn from 1 ± amount.
@@ -181,14 +181,14 @@ def recolor(rgb: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> 
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3)
     gains = brightness * (1 + amount / 2 * rng.uniform(-1, 1, 3))
     image = rgb * gains.astype(np.float32)
-    grey = image.mean(axis=2, keepdims=True)
-    image = grey + (image - grey) * np.float32(saturation)
-    mean = grey.mean()
+    gray = image.mean(axis=2, keepdims=True)
+    image = gray + (image - gray) * np.float32(saturation)
+    mean = gray.mean()
     image = mean + (image - mean) * np.float32(contrast)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def _window_start(available: int, wanted: int, rng: np.random.Generator) -> int:
-    """Where a window starts: anywhere inside, or with the whole image somewhere inside it."""
+    """Draw the start of a window: inside the image, or with the whole image inside it."""
     low, high = sorted((0, available - wanted))
     return int(rng.integers(low, high + 1))

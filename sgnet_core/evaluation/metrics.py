@@ -1,4 +1,4 @@
-"""Segmentation scores from confusion matrices: of all pixels, and by their distance."""
+"""Segmentation scores from confusion matrices, of all pixels and by distance."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Ids = npt.NDArray[np.integer[Any]]
 DISTANCE_BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"0-2 m": (0.0, 2.0), "2-4 m": (2.0, 4.0), "4+ m": (4.0, math.inf)}
 )
-"""Name → metres along the optical axis, the first included, the second not."""
+"""Ranges in metres along the optical axis by name, the end not included."""
 
 NO_DEPTH = "no depth"
-"""The name of the pixels without a measurement, among those of `DISTANCE_BANDS`."""
+"""Name of the group of pixels without a measurement."""
 
 
 class ConfusionMatrix:
@@ -35,7 +35,7 @@ class ConfusionMatrix:
         self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, truth: Ids, predicted: Ids) -> None:
-        """Adds two equally shaped id maps; pixels whose truth is 255 do not count.
+        """Add two equally shaped id maps; pixels whose truth is 255 do not count.
 
         Raises:
             ValueError: shapes differ, or an id is neither a class nor (in the truth) 255.
@@ -89,7 +89,7 @@ class ConfusionMatrix:
 
 
 class Scores:
-    """Confusion of the frames of a data set: of all labelled pixels, and by their distance.
+    """Confusion matrices of a data set: of all labelled pixels, and by distance.
 
     Attributes:
         total: of all labelled pixels.
@@ -108,7 +108,7 @@ class Scores:
     def add(
         self, truth: Ids, predicted: Ids, depth: npt.NDArray[np.floating[Any]]
     ) -> ConfusionMatrix:
-        """Adds a frame and returns its own confusion matrix.
+        """Add a frame; return its own confusion matrix.
 
         Args:
             truth: (H, W) class ids, 255 = ignore.
@@ -137,7 +137,7 @@ class Scores:
         return frame
 
     def figures(self) -> dict[str, Any]:
-        """The scores as JSON types; what has no value (an absent class, an empty band) is None.
+        """Return the scores as JSON types; scores without a value (an absent class) are None.
 
         ``pixel_accuracy``, ``mean_accuracy``, ``miou``; ``per_class_iou`` (C); ``confusion``
         (C, C), row = true class; ``frames``; ``by_distance``: band → ``miou``,
@@ -157,7 +157,7 @@ class Scores:
 
 
 def _bands(metres: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Name → mask of its pixels; every pixel is in one."""
+    """Return the mask of the pixels of each band; every pixel is in one."""
     measured = (metres >= DEPTH_RANGE[0]) & (metres <= DEPTH_RANGE[1])
     masks = {
         name: measured & (metres >= near) & (metres < far)
@@ -167,7 +167,7 @@ def _bands(metres: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[np.bo
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
-    """Index of the old pixel under the centre of each new one."""
+    """Return the index of the old pixel under the center of each new one."""
     return ((np.arange(new) + 0.5) * old / new).astype(np.intp)
 
 

@@ -86,7 +86,7 @@ def _mask(logits: Sequence[Tensor], size: tuple[int, int]) -> Mask:
 
 
 def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:
-    """Up to ``batch`` neighbouring samples of one size at a time."""
+    """Up to ``batch`` neighboring samples of one size at a time."""
     chunk: list[Sample] = []
     # Within another bar, as in training, this one goes when it is full.
     for index in tqdm(range(len(samples)), disable=not progress, unit="frame", leave=None):
@@ -104,7 +104,7 @@ def _sizes(sample: Sample) -> tuple[tuple[int, ...], ...]:
 
 
 def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) -> None:
-    """A picture: colour, depth, prediction, truth of the first samples, one row each."""
+    """A picture: color, depth, prediction, truth of the first samples, one row each."""
     first = [samples[i] for i in range(min(rows, len(samples)))]
     first = [sample for sample in first if _sizes(sample) == _sizes(first[0])]
     strips = []

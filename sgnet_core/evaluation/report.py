@@ -1,4 +1,4 @@
-"""What an evaluation found: a table for the terminal, and one self-contained HTML page."""
+"""Report of an evaluation: a table for the terminal, and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Extremes:
     worst: list[ScoredFrame] = field(default_factory=list)
 
     def add(self, frame: ScoredFrame) -> None:
-        """Keeps the frame if it is among the extremes; one without labelled pixels is not."""
+        """Keep the frame if it is among the extremes; ignore one without labelled pixels."""
         if math.isnan(frame.miou):
             return
         self.best = sorted([*self.best, frame], key=lambda f: -f.miou)[: self.keep]
@@ -65,12 +65,12 @@ class Extremes:
 
 @dataclass(frozen=True)
 class Report:
-    """The content of the page.
+    """Content of the page.
 
     Attributes:
         title: its headline.
         facts: what was evaluated and how, name → value, under the headline.
-        scores: the figures. labels: names and colours of their classes.
+        scores: the figures. labels: names and colors of their classes.
         extremes: frames to show.
         curve: records of the training, each with ``iteration`` and ``miou``, and ``loss`` if it
             is known, by iteration; empty if there are none.
@@ -87,7 +87,7 @@ class Report:
 
 
 def text_table(scores: Scores, names: Sequence[str]) -> str:
-    """The scores as text: every class ("-" where the truth has none), distances, means."""
+    """Return the scores as text: every class ("-" where the truth has none), distances, means."""
     total = scores.total
     share = _share(total)
     width = max(16, *(len(name) + 2 for name in names))
@@ -110,7 +110,7 @@ def text_table(scores: Scores, names: Sequence[str]) -> str:
 
 
 def page_template(name: str = "report.html", package: str = "sgnet_core.evaluation") -> Any:
-    """A page's jinja2 template; it can include those of sgnet_core, such as ``style.css``.
+    """Return a page's jinja2 template; it can include those of sgnet_core, such as ``style.css``.
 
     Raises:
         ModuleNotFoundError: jinja2 is not installed; the message says how to install it.
@@ -134,7 +134,7 @@ def page_template(name: str = "report.html", package: str = "sgnet_core.evaluati
 
 
 def html_page(report: Report) -> str:
-    """The report as one HTML document: pictures are inside, scripts and links there are none.
+    """Return the report as one HTML document with its pictures inside, without scripts and links.
 
     Raises:
         ModuleNotFoundError: jinja2 is not installed; the message says how to install it.
@@ -155,7 +155,7 @@ def html_page(report: Report) -> str:
 
 
 def _share(confusion: ConfusionMatrix) -> npt.NDArray[np.float64]:
-    """(C,) share of each class among the labelled pixels."""
+    """Return the (C,) share of each class among the labelled pixels."""
     return np.asarray(confusion.counts.sum(axis=1) / max(1, confusion.pixels))
 
 
@@ -164,12 +164,12 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A share in percent; – for NaN."""
+    """Format a share in percent; – for NaN."""
     return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
 def _cell_color(share: float, right: bool) -> str:
-    """Of a cell of the confusion matrix: blue where it is right, red, and sooner so, where not."""
+    """Return the color of a cell of the confusion matrix: blue on the diagonal, red elsewhere."""
     if share < 0.005:
         return "#f3f5f8"
     strength = share if right else share**0.6
@@ -177,12 +177,12 @@ def _cell_color(share: float, right: bool) -> str:
 
 
 def hex_color(color: tuple[int, int, int]) -> str:
-    """As HTML has it."""
+    """Return a color in HTML's notation."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def class_rows(total: ConfusionMatrix, labels: LabelSet) -> list[dict[str, Any]]:
-    """The classes in the truth, the best first."""
+    """Return the classes in the truth, sorted by IoU."""
     right = np.diag(total.counts)
     predicted = total.counts.sum(axis=0)
     precision = np.divide(right, predicted, out=np.zeros(len(right)), where=predicted > 0)
@@ -199,7 +199,7 @@ def class_rows(total: ConfusionMatrix, labels: LabelSet) -> list[dict[str, Any]]
 
 
 def _matrix(total: ConfusionMatrix, labels: LabelSet) -> dict[str, Any]:
-    """Rows: classes in the truth; columns: those and the others that were predicted."""
+    """Return the matrix: rows are classes in the truth, columns also others that were predicted."""
     truth, predicted = total.counts.sum(axis=1), total.counts.sum(axis=0)
     rows = np.flatnonzero(truth)
     columns = np.flatnonzero(truth + predicted)
@@ -224,7 +224,7 @@ class Chart:
 
 
 def _charts(curve: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """mIoU and, where it is known, loss over the iterations; nothing for fewer than 2 records."""
+    """Return the charts of mIoU and loss; curves of fewer than two records are left out."""
     charts = []
     for key, title in (("miou", "validation mIoU"), ("loss", "training loss")):
         points = [(r["iteration"], r[key]) for r in curve if math.isfinite(r.get(key, math.nan))]
@@ -246,7 +246,7 @@ def _charts(curve: Sequence[Mapping[str, float]]) -> list[Chart]:
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """About five round numbers that enclose the range."""
+    """Return about five round numbers that enclose the range."""
     span = (high - low) or 1.0
     power = 10 ** math.floor(math.log10(span / 4))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= span / 4 * 0.999)
@@ -255,7 +255,7 @@ def round_ticks(low: float, high: float) -> list[float]:
 
 
 def _pictures(extremes: Extremes, labels: LabelSet) -> list[tuple[str, list[dict[str, Any]]]]:
-    """("best" or "worst", its frames with pictures as data URIs); no frame is in both."""
+    """Return the best and the worst frames with pictures as data URIs; no frame is in both."""
     taken = {id(frame) for frame in extremes.best}
     worst = [frame for frame in extremes.worst if id(frame) not in taken]
     groups = (("Best frames", extremes.best), ("Worst frames", worst))
@@ -276,7 +276,7 @@ def _panels(frame: ScoredFrame, labels: LabelSet) -> dict[str, Any]:
 
 
 def _legend(extremes: Extremes, labels: LabelSet) -> list[tuple[str, str]]:
-    """(name, colour) of the classes in the frames shown, those of most pixels first."""
+    """Return (name, color) of the classes in the frames shown, those of most pixels first."""
     counts = np.zeros(256, np.int64)
     for frame in (*extremes.best, *extremes.worst):
         for mask in (frame.truth, frame.predicted):
@@ -286,12 +286,12 @@ def _legend(extremes: Extremes, labels: LabelSet) -> list[tuple[str, str]]:
 
 
 def image_uri(rgb: Rgb) -> str:
-    """(H, W, 3) uint8 as a JPEG in a data URI, `PICTURE_WIDTH` wide at most."""
+    """Encode (H, W, 3) uint8 as a JPEG in a data URI, `PICTURE_WIDTH` wide at most."""
     return _data_uri(Image.fromarray(rgb), "JPEG", Image.Resampling.LANCZOS, quality=88)
 
 
 def mask_uri(mask: Mask, labels: LabelSet) -> str:
-    """(H, W) ids as a PNG in a data URI, in exact colours; what is ignored is black."""
+    """Encode (H, W) ids as a PNG in a data URI; ignored pixels are black."""
     image = Image.fromarray(mask)
     image.putpalette(labels.palette.tobytes())
     return _data_uri(image, "PNG", Image.Resampling.NEAREST, optimize=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def training_curve(model_file: Path, training: Mapping[str, Any]) -> list[dict[str, float]]:
-    """Records of a model's training with at least ``iteration`` and ``miou``, by iteration.
+    """Return the records of a training with at least ``iteration`` and ``miou``, by iteration.
 
     They come from a list of such records in the model's training record, or from the ``log.csv``
     that training leaves beside the model; [] where there is neither.
@@ -28,7 +28,7 @@ def training_curve(model_file: Path, training: Mapping[str, Any]) -> list[dict[s
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The entries that are numbers."""
+    """Return the entries that are numbers."""
     numbers = {}
     for key, value in row.items():
         try:

@@ -15,7 +15,7 @@ CLASSES = ("floor", "table", "robot")
 
 
 def write_frames(folder: Path, count: int, height: int = 40, width: int = 56) -> None:
-    """A plain folder of boxes on a floor: what is near is a table or a robot, told by its colour.
+    """A plain folder of boxes on a floor: what is near is a table or a robot, told by its color.
 
     The split "train" is all but the last two frames, "val" those.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a plain folder, file by file."""
+"""Check of a plain folder, file by file."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
 
 @dataclass
 class FolderCheck:
-    """The findings.
+    """Findings of a check.
 
     Attributes:
         problems: "FILE: what is wrong", in the order of the frames.
-        frames: number of colour images.
+        frames: number of color images.
         depth_counts: pixels with a measurement in each bin of `DEPTH_EDGES`.
         id_counts: (256,) pixels with each id in the label files.
         classes: of the folder, where classes.json can be read.
@@ -53,7 +53,7 @@ class FolderCheck:
     classes: Classes | None = None
 
     def report(self) -> str:
-        """Problems, histogram of depth and share of the classes as text."""
+        """Return problems, histogram of depth and share of the classes as text."""
         lines = [*self.problems]
         if self.depth_counts.any():
             lines += ["", "depth in metres, share of the measured pixels", *self._histogram()]
@@ -86,7 +86,7 @@ class FolderCheck:
 
 
 def check_folder(folder: Path) -> FolderCheck:
-    """Reads every file of a plain folder and notes what is wrong; raises nothing."""
+    """Read every file of a plain folder and collect its problems; raise nothing."""
     check = FolderCheck()
     if not (folder / "rgb").is_dir():
         check.problems.append(_no_plain_folder(folder))
@@ -94,7 +94,7 @@ def check_folder(folder: Path) -> FolderCheck:
     listing = FolderListing.of(folder)
     check.frames = len(listing.rgb)
     if not listing.rgb:
-        check.problems.append(f"{folder / 'rgb'}: there is no colour image (.png, .jpg)")
+        check.problems.append(f"{folder / 'rgb'}: there is no color image (.png, .jpg)")
     try:
         check.classes = read_classes(folder / "classes.json")
     except DatasetError as error:
@@ -109,11 +109,11 @@ def check_folder(folder: Path) -> FolderCheck:
 
 
 def _no_plain_folder(folder: Path) -> str:
-    """What the folder is instead."""
+    """Return why the folder is no plain folder."""
     if not folder.is_dir():
         return f"{folder}: there is no such folder"
     for layout, description in LAYOUTS:
-        if layout.recognises(folder):
+        if layout.recognizes(folder):
             return (
                 f"{folder}: is no plain folder, which is what is checked here, but "
                 f"{description.partition(':')[0]}; it can be trained on as it is"
@@ -123,7 +123,7 @@ def _no_plain_folder(folder: Path) -> str:
 
 @dataclass
 class _Cameras:
-    """The camera files, each read and complained about once."""
+    """Camera files, each read and reported once."""
 
     check: FolderCheck
     known: dict[Path, Camera | None] = field(default_factory=dict)
@@ -168,7 +168,7 @@ def _check_frame(check: FolderCheck, listing: FolderListing, name: str, cameras:
 
 
 def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...]:
-    """Notes what is wrong with a depth file; returns its shape."""
+    """Collect the problems of a depth file; return its shape."""
     depth = read_depth(path, scale)
     measured = depth[np.isfinite(depth) & (depth > 0)]
     if not measured.size:
@@ -191,7 +191,7 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
 
 
 def _unit_hint(median: float, integers: bool) -> str:
-    """What to change, given the median of the numbers in the file."""
+    """Return the likely unit, given the median of the numbers in the file."""
     fitting = [scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10]
     if not fitting:
         return "no usual unit makes a room of it"
@@ -202,7 +202,7 @@ def _unit_hint(median: float, integers: bool) -> str:
 
 
 def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:
-    """Notes ids that are no class; returns the shape."""
+    """Collect the problems of a label file; return its shape."""
     ids = read_labels(path)
     counts = np.bincount(ids.reshape(-1), minlength=256)
     check.id_counts += counts
@@ -220,7 +220,7 @@ def _check_orphans(check: FolderCheck, listing: FolderListing) -> None:
     for path in [
         p for files in others for n, ps in files.items() for p in ps if n not in listing.rgb
     ]:
-        check.problems.append(f"{path}: there is no colour image of that name")
+        check.problems.append(f"{path}: there is no color image of that name")
 
 
 def _check_splits(check: FolderCheck, listing: FolderListing) -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.datasets.frame_files import (
     DatasetError,
-    Frame,
     FrameFiles,
+    FramePaths,
     chosen_splits,
     existing,
 )
@@ -53,28 +53,28 @@ class Cityscapes(FrameFiles):
                 raise DatasetError(f"{where} holds no CITY/NAME_leftImg8bit.png")
             frames += [_frame(folder, name, path) for path in found]
         super().__init__(existing(frames), CITYSCAPES19)
-        # Ids 0..33, and 255 for the licence plates' −1.
+        # Ids 0..33, and 255 for the license plates' −1.
         self.id_table = np.full(256, -1, np.int16)
         self.id_table[[*range(34), 255]] = IGNORE_ID
         self.id_table[list(EVALUATED_IDS)] = range(len(CITYSCAPES19))
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         return (folder / "leftImg8bit").is_dir()
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         values = _camera(frame)
         focal, baseline = values["intrinsic"]["fx"], values["extrinsic"]["baseline"]
         return disparity_to_depth(read_depth(frame.depth, scale=1.0), focal * baseline)
 
-    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+    def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         optics = _camera(frame)["intrinsic"]
         return Intrinsics(optics["fx"], optics["fy"], optics["u0"], optics["v0"], width, height)
 
 
 def disparity_to_depth(stored: NDArray[np.float32], focal_baseline: float) -> NDArray[np.float32]:
-    """(H, W) values of a disparity PNG → float32 metres, 0 where there is none.
+    """Convert (H, W) values of a disparity PNG to float32 metres, 0 where there is none.
 
     A value p > 0 stands for a disparity of (p − 1)/256 pixels; depth is focal · baseline / it.
     """
@@ -86,13 +86,13 @@ def disparity_to_depth(stored: NDArray[np.float32], focal_baseline: float) -> ND
     return depth
 
 
-def _frame(folder: Path, split: str, image: Path) -> Frame:
+def _frame(folder: Path, split: str, image: Path) -> FramePaths:
     name = image.name.removesuffix("_leftImg8bit.png")
 
     def beside(kind: str, ending: str) -> Path:
         return folder / kind / split / image.parent.name / f"{name}_{ending}"
 
-    return Frame(
+    return FramePaths(
         name,
         rgb=image,
         depth=beside("disparity", "disparity.png"),
@@ -101,8 +101,8 @@ def _frame(folder: Path, split: str, image: Path) -> Frame:
     )
 
 
-def _camera(frame: Frame) -> Mapping[str, Mapping[str, float]]:
-    """The numbers of a camera file, all of them there."""
+def _camera(frame: FramePaths) -> Mapping[str, Mapping[str, float]]:
+    """Return the numbers of a camera file."""
     assert frame.camera is not None
     wanted = {"intrinsic": ("fx", "fy", "u0", "v0"), "extrinsic": ("baseline",)}
     try:

@@ -1,8 +1,8 @@
-"""The plain folder: one's own data, and what `sgnet_core.prepare` writes.
+"""Plain folder: the layout of one's own data and of `sgnet_core.prepare`.
 
 ::
 
-    rgb/NAME.png (or .jpg)      8-bit colour
+    rgb/NAME.png (or .jpg)      8-bit color
     depth/NAME.png (or .npy)    16-bit integers times depth_scale, or floating-point metres
     labels/NAME.png             8-bit ids
     camera.json                 width, height, fx, fy, cx, cy, depth_scale; or one per image in
@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from sgnet_core.data.datasets.frame_files import (
     DatasetError,
-    Frame,
     FrameFiles,
+    FramePaths,
     IdTable,
     chosen_splits,
     id_table,
@@ -46,7 +46,7 @@ MILLIMETRES = 0.001
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera file: intrinsics, and metres per unit of the integer depth images."""
+    """Content of a camera file: intrinsics, and metres per unit of the integer depth images."""
 
     intrinsics: Intrinsics
     depth_scale: float = MILLIMETRES
@@ -54,7 +54,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Classes:
-    """A classes file: the label set, and the class of every id in the label images."""
+    """Content of a classes file: the label set, and the class of every id in the label images."""
 
     label_set: LabelSet
     table: IdTable
@@ -94,14 +94,14 @@ class PlainFolder(FrameFiles):
         }
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         return all((folder / kind).is_dir() for kind in ("rgb", "depth"))
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         return read_depth(frame.depth, self._camera(frame).depth_scale)
 
-    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+    def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         intrinsics = self._camera(frame).intrinsics
         if (intrinsics.width, intrinsics.height) != (width, height):
             raise DatasetError(
@@ -110,7 +110,7 @@ class PlainFolder(FrameFiles):
             )
         return intrinsics
 
-    def _camera(self, frame: Frame) -> Camera:
+    def _camera(self, frame: FramePaths) -> Camera:
         assert frame.camera is not None  # the listing has checked it
         return self.cameras[frame.camera]
 
@@ -147,7 +147,7 @@ class FolderListing:
         )
 
     def problems(self, name: str) -> list[str]:
-        """What is missing or there twice for the frame of that name, in words."""
+        """Return what is missing or duplicated for the frame of that name, in words."""
         found = []
         wanted = ((self.rgb, "rgb"), (self.depth, "depth"), (self.labels, "labels"))
         for files, kind in wanted:
@@ -164,16 +164,16 @@ class FolderListing:
             )
         return found
 
-    def frame(self, name: str) -> Frame:
-        """The files of a frame that has no problems."""
+    def frame(self, name: str) -> FramePaths:
+        """Return the files of a frame without problems."""
         camera = self.cameras[name][0] if name in self.cameras else self.camera
-        return Frame(
+        return FramePaths(
             name, self.rgb[name][0], self.depth[name][0], self.labels[name][0], camera=camera
         )
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-    """The files of those types by stem, sorted; hidden ones are not looked at."""
+    """Return the files of those types by stem, sorted, without hidden ones."""
     found: dict[str, list[Path]] = {}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
@@ -183,7 +183,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def read_camera(path: Path) -> Camera:
-    """A camera file: ``{"width", "height", "fx", "fy", "cx", "cy", "depth_scale"}``, pixels.
+    """Read a camera file: ``{"width", "height", "fx", "fy", "cx", "cy", "depth_scale"}``, pixels.
 
     ``depth_scale`` is metres per unit of integer depth images; without it, millimetres.
 
@@ -211,7 +211,7 @@ def read_camera(path: Path) -> Camera:
 
 
 def read_classes(path: Path) -> Classes:
-    """A classes file: the name of a built-in set, or an object.
+    """Read a classes file: the name of a built-in set, or an object.
 
     ``"nyu40"`` stands for ids 0..39 and 255 = ignore. An object holds ``names`` and, where the
     defaults do not fit, ``ids`` (0, 1, …), ``colors`` ([r, g, b] each), ``ignore`` (an id or a
@@ -278,9 +278,9 @@ class NamedSamples(Protocol):
 def write_folder(
     folder: Path, splits: Mapping[str, NamedSamples], depth_scale: float = MILLIMETRES
 ) -> int:
-    """Writes data sets into a plain folder, one split each; returns the number of frames.
+    """Write data sets into a plain folder, one split each; return the number of frames.
 
-    Colour images that are files already are copied as they are; others become PNG. Depth that a
+    Color images that are files already are copied as they are; others become PNG. Depth that a
     16-bit image cannot hold becomes 0, a missing value.
 
     Args:
@@ -338,14 +338,14 @@ def _quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
 
 
 def camera_values(camera: Intrinsics, depth_scale: float) -> dict[str, float]:
-    """The content of a camera file; `read_camera` reads it back."""
+    """Return the content of a camera file; `read_camera` reads it back."""
     size = {"width": camera.width, "height": camera.height}
     optics = {key: float(getattr(camera, key)) for key in ("fx", "fy", "cx", "cy")}
     return {**size, **optics, "depth_scale": depth_scale}
 
 
 def classes_values(label_set: LabelSet) -> Any:
-    """The content of a classes file; `read_classes` reads it back."""
+    """Return the content of a classes file; `read_classes` reads it back."""
     if LABEL_SETS.get(label_set.name) == label_set:
         return label_set.name
     values = label_set.to_dict()
@@ -353,11 +353,11 @@ def classes_values(label_set: LabelSet) -> Any:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes a JSON file, complete or not at all."""
+    """Write a JSON file, complete or not at all."""
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, complete or not at all."""
+    """Write a text file, complete or not at all."""
     with atomic_write(path) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""Labelled RGB-D frames in image files: what every folder layout has in common."""
+"""Labelled RGB-D frames in image files: the base of every folder layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 IdTable = NDArray[np.int16]
-"""(256,) class of every id that a label file can hold; -1 = the file must not hold it."""
+"""(256,) class of every id of a label file; -1 = an id that it must not hold."""
 
 
 class DatasetError(ValueError):
@@ -24,8 +24,8 @@ class DatasetError(ValueError):
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The files of one labelled frame.
+class FramePaths:
+    """Paths of the files of one labelled frame.
 
     Attributes:
         name: unique in its data set, usable as a file name.
@@ -50,26 +50,26 @@ class FrameFiles:
         label_set: the classes of the labels that `read_labels` returns.
     """
 
-    def __init__(self, frames: Sequence[Frame], label_set: LabelSet) -> None:
+    def __init__(self, frames: Sequence[FramePaths], label_set: LabelSet) -> None:
         self.frames = list(frames)
         self.label_set = label_set
         self.id_table = id_table(range(len(label_set)))
 
     @property
     def names(self) -> list[str]:
-        """The frames' names, in order."""
+        """Names of the frames, in order."""
         return [frame.name for frame in self.frames]
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads one frame.
+        """Read one frame.
 
         Raises:
             IndexError: no such frame.
             ValueError: a file is missing, damaged, holds the wrong thing, or is not of the same
-                size as the colour image; it names the file.
+                size as the color image; it names the file.
         """
         frame = self.frames[index]
         rgb = read_rgb(frame.rgb)
@@ -87,21 +87,21 @@ class FrameFiles:
         depth[~(np.isfinite(depth) & (depth > 0))] = 0
         return Sample(rgb, depth, labels, intrinsics)
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
-        """(H, W) float32 metres."""
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
+        """Read the depth, (H, W) float32 metres."""
         return read_depth(frame.depth)
 
-    def read_labels(self, frame: Frame) -> NDArray[np.uint8]:
-        """(H, W) uint8 class ids, 255 = ignore."""
+    def read_labels(self, frame: FramePaths) -> NDArray[np.uint8]:
+        """Read the labels, (H, W) uint8 class ids, 255 = ignore."""
         return to_classes(read_labels(frame.labels), self.id_table, frame.labels)
 
-    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
-        """Of the frame's image, which is of that size in pixels."""
+    def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
+        """Read the intrinsics of the frame's image, which has that size in pixels."""
         raise NotImplementedError
 
 
 def id_table(ids: Iterable[int], ignored: Iterable[int] = (IGNORE_ID,)) -> IdTable:
-    """The table that turns the i-th of ``ids`` into class i, and ``ignored`` ids into 255."""
+    """Return the table that maps the i-th of ``ids`` to class i and ``ignored`` ids to 255."""
     table = np.full(256, -1, np.int16)
     table[list(ignored)] = IGNORE_ID
     for index, value in enumerate(ids):
@@ -110,12 +110,12 @@ def id_table(ids: Iterable[int], ignored: Iterable[int] = (IGNORE_ID,)) -> IdTab
 
 
 def from_one(num_classes: int) -> IdTable:
-    """Files that count classes from 1; 0 and 255 are unlabelled."""
+    """Return the table of files that count classes from 1; 0 and 255 are unlabelled."""
     return id_table(range(1, num_classes + 1), ignored=(0, IGNORE_ID))
 
 
 def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDArray[np.uint8]:
-    """(H, W) ids of a file → (H, W) uint8 classes.
+    """Convert (H, W) ids of a file to (H, W) uint8 classes.
 
     Raises:
         DatasetError: an id that is neither a class nor ignored; it names ``path`` and the ids.
@@ -128,7 +128,7 @@ def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDA
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list file, without blank ones and comments (#).
+    """Read the lines of a list file, without blank ones and comments (#).
 
     Raises:
         DatasetError: missing, not text, or empty.
@@ -144,8 +144,8 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
-def existing(frames: Sequence[Frame]) -> Sequence[Frame]:
-    """The frames as given.
+def existing(frames: Sequence[FramePaths]) -> Sequence[FramePaths]:
+    """Return the frames unchanged after checking that their files exist.
 
     Raises:
         DatasetError: a file of theirs does not exist, or two share a name.
@@ -164,7 +164,7 @@ def existing(frames: Sequence[Frame]) -> Sequence[Frame]:
 def chosen_splits(
     lists: Mapping[str, Path], split: str | None, folder: Path
 ) -> list[tuple[str, Path]]:
-    """The list files to read: that of ``split``, or all of them without one.
+    """Return the list files to read: that of ``split``, or all of them without one.
 
     Raises:
         DatasetError: there is no such split; it names those there are.

@@ -15,8 +15,8 @@ from sgnet_core.data.datasets import nyuv2
 from sgnet_core.data.datasets.cityscapes import MAX_DEPTH
 from sgnet_core.data.datasets.frame_files import (
     DatasetError,
-    Frame,
     FrameFiles,
+    FramePaths,
     chosen_splits,
     existing,
     from_one,
@@ -33,15 +33,15 @@ CITYSCAPES_CAMERA = Intrinsics(2262.52, 2265.302, 1096.98, 513.137, 2048, 1024)
 
 
 class _CountedFromOne(FrameFiles):
-    """Frames of a camera that is the same for all; label files count from 1."""
+    """Frames of one camera, with label files that count from 1."""
 
     camera = nyuv2.CAMERA
 
-    def __init__(self, frames: list[Frame], label_set: LabelSet) -> None:
+    def __init__(self, frames: list[FramePaths], label_set: LabelSet) -> None:
         super().__init__(existing(frames), label_set)
         self.id_table = from_one(len(label_set))
 
-    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+    def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         return self.camera.resized(width, height)
 
 
@@ -66,12 +66,12 @@ class ListFile(_CountedFromOne):
                     raise DatasetError(f"{file}: {line!r} is not `image label depth [HHA]`")
                 rgb, labels, depth = (_upwards(file, column) for column in columns[:3])
                 name = "-".join(Path(columns[0]).with_suffix("").parts)
-                frames.append(Frame(name, rgb, depth, labels))
+                frames.append(FramePaths(name, rgb, depth, labels))
         super().__init__(frames, NYU40)
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether the file or folder looks like this layout."""
+    def recognizes(cls, path: Path) -> bool:
+        """Return true for a file or folder in this layout."""
         return path.suffix == ".txt" if path.is_file() else bool(_four_column_lists(path))
 
 
@@ -92,12 +92,12 @@ class EsanetNyu(_CountedFromOne):
                 rgb, depth, ids = (
                     folder / part / kind / f"{name}.png" for kind in ("rgb", "depth", labels)
                 )
-                frames.append(Frame(name, rgb, depth, ids))
+                frames.append(FramePaths(name, rgb, depth, ids))
         super().__init__(frames, classes)
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         return any(
             (folder / f"{n}.txt").is_file() and (folder / n / "rgb").is_dir()
             for n in ("train", "test")
@@ -113,24 +113,26 @@ class EsanetSun(_CountedFromOne):
             for rgb, depth, labels in _parallel(folder, name, ("rgb", "depth", "label")):
                 scene = rgb.parent.parent
                 title = "-".join(scene.relative_to(folder).parts)
-                frames.append(Frame(title, rgb, depth, labels, camera=scene / "intrinsics.txt"))
+                frames.append(
+                    FramePaths(title, rgb, depth, labels, camera=scene / "intrinsics.txt")
+                )
         super().__init__(frames, SUN37)
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         return bool(_listed(folder, "rgb", "label"))
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         return read_rotated_depth(frame.depth)
 
-    def read_labels(self, frame: Frame) -> NDArray[np.uint8]:
+    def read_labels(self, frame: FramePaths) -> NDArray[np.uint8]:
         ids = read_depth(frame.labels, scale=1.0)  # one number per pixel, in a .npy
         if ids.min() < 0 or ids.max() > 255 or (ids != np.rint(ids)).any():
             raise DatasetError(f"{frame.labels} does not hold ids")
         return to_classes(ids.astype(np.uint8), self.id_table, frame.labels)
 
-    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+    def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         assert frame.camera is not None
         return read_matrix(frame.camera, width, height)
 
@@ -143,18 +145,18 @@ class EsanetCityscapes(_CountedFromOne):
     def __init__(self, folder: Path, split: str | None = None) -> None:
         kinds = ("rgb", "depth_raw", "labels_19")
         frames = [
-            Frame(rgb.stem.removesuffix("_leftImg8bit"), rgb, depth, labels)
+            FramePaths(rgb.stem.removesuffix("_leftImg8bit"), rgb, depth, labels)
             for name, _ in chosen_splits(_listed(folder, *kinds), split, folder)
             for rgb, depth, labels in _parallel(folder, name, kinds, below=name)
         ]
         super().__init__(frames, CITYSCAPES19)
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         return bool(_listed(folder, "rgb", "depth_raw", "labels_19"))
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         depth = read_depth(frame.depth)
         return np.where(depth <= MAX_DEPTH, depth, np.float32(0))
 
@@ -164,7 +166,7 @@ class DFormerFolder(_CountedFromOne):
     ``Depth/NAME.png``, ``Label/NAME.png`` (``labels/`` in SUN).
 
     Its depth is an 8-bit picture, stretched over each frame's own range, so the metres are lost;
-    grey 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimetres.
+    gray 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimetres.
     It keeps no intrinsics: NYUv2's camera stands in for those of SUN RGB-D too.
     """
 
@@ -179,7 +181,7 @@ class DFormerFolder(_CountedFromOne):
                 rgb = folder / line.split()[0]
                 name = rgb.stem
                 frames.append(
-                    Frame(name, rgb, folder / "Depth" / f"{name}.png", labels / f"{name}.png")
+                    FramePaths(name, rgb, folder / "Depth" / f"{name}.png", labels / f"{name}.png")
                 )
         # The two sets differ in where they keep their labels.
         super().__init__(frames, NYU40 if labels.name == "Label" else SUN37)
@@ -193,16 +195,16 @@ class DFormerFolder(_CountedFromOne):
             )
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         kinds = (folder / "RGB", folder / "Depth", _dformer_labels(folder))
         return all(kind.is_dir() for kind in kinds) and any(folder.glob("t*.txt"))
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         if not self.relative_depth:
             return read_depth(frame.depth)
-        grey = read_rgb(frame.depth)[..., 0]
-        return grey.astype(np.float32) * np.float32(self.FARTHEST / 255)
+        gray = read_rgb(frame.depth)[..., 0]
+        return gray.astype(np.float32) * np.float32(self.FARTHEST / 255)
 
 
 def _dformer_labels(folder: Path) -> Path:
@@ -218,7 +220,7 @@ def _is_8_bit(path: Path) -> bool:
 
 
 def _four_column_lists(folder: Path) -> dict[str, Path]:
-    """ "train" and "test" → the list files whose names start so and whose lines have columns."""
+    """Return "train" and "test" with their list files, whose lines have three or four columns."""
     found: dict[str, Path] = {}
     for split in ("train", "test"):
         for path in sorted(folder.glob(f"{split}*.txt")):
@@ -229,7 +231,7 @@ def _four_column_lists(folder: Path) -> dict[str, Path]:
 
 
 def _upwards(list_file: Path, relative: str) -> Path:
-    """The file of that name, seen from the list's folder or the nearest one above that has it."""
+    """Return the file of that name below the list's folder or the nearest folder above it."""
     for folder in list_file.absolute().parents:
         if (folder / relative).is_file():
             return folder / relative
@@ -239,7 +241,7 @@ def _upwards(list_file: Path, relative: str) -> Path:
 
 
 def _listed(folder: Path, *kinds: str) -> dict[str, Path]:
-    """Split → its first list, for the splits that have a list ``SPLIT_KIND.txt`` of every kind."""
+    """Return the splits with a list ``SPLIT_KIND.txt`` of every kind, and their first lists."""
     first = f"_{kinds[0]}.txt"
     splits = [path.name.removesuffix(first) for path in sorted(folder.glob(f"*{first}"))]
     return {
@@ -252,7 +254,7 @@ def _listed(folder: Path, *kinds: str) -> dict[str, Path]:
 def _parallel(
     folder: Path, split: str, kinds: tuple[str, str, str], below: str | None = None
 ) -> list[tuple[Path, Path, Path]]:
-    """Three lists ``SPLIT_KIND.txt`` line by line; with ``below``, of files in BELOW/KIND/."""
+    """Return three lists ``SPLIT_KIND.txt`` line by line; ``below`` puts files into BELOW/KIND/."""
     files = []
     for kind in kinds:
         root = folder / below / kind if below else folder

@@ -13,7 +13,7 @@ EXTRA = "pip install 'sgnet_ros[data]'"
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """The variables of a v5 file; structs and cells are unwrapped where they hold one thing.
+    """Read the variables of a v5 file; structs and cells with one element are unwrapped.
 
     Raises:
         DatasetError: missing, damaged, or SciPy is not installed.
@@ -34,7 +34,7 @@ def read_mat(path: Path) -> dict[str, Any]:
 
 
 def variable(path: Path, name: str) -> Any:
-    """One variable of a v5 file.
+    """Read one variable of a v5 file.
 
     Raises:
         DatasetError: the file cannot be read or holds no such variable.
@@ -48,7 +48,7 @@ def variable(path: Path, name: str) -> Any:
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """An ``h5py.File`` of a v7.3 file, for reading; its arrays have MATLAB's axes reversed.
+    """Open a v7.3 file as ``h5py.File``; its arrays have MATLAB's axes reversed.
 
     Raises:
         DatasetError: missing, damaged, lacks what the block asks for, or h5py is not installed.

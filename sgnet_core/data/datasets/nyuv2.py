@@ -20,7 +20,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, NYU13, NYU40, LabelSet
 
 CAMERA = Intrinsics(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
-"""The colour camera, to which depth is registered, as the data set's toolbox gives it."""
+"""Color camera, to which depth is registered, as the data set's toolbox gives it."""
 
 SPLIT_VARIABLES = {"train": "trainNdxs", "test": "testNdxs"}
 
@@ -68,14 +68,14 @@ class NyuFile:
 
     @property
     def names(self) -> list[str]:
-        """The frames' numbers in the file, four digits, counted from 1."""
+        """Numbers of the frames in the file, four digits, counted from 1."""
         return [f"{number:04d}" for number in self.numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> Sample:
-        """Reads one frame; MATLAB's arrays come with their axes reversed: (3, W, H), (W, H)."""
+        """Read one frame; MATLAB's arrays come with their axes reversed: (3, W, H), (W, H)."""
         position = int(self.numbers[index]) - 1
         with open_hdf5(self.path) as file:
             rgb = np.ascontiguousarray(file["images"][position].transpose(2, 1, 0))
@@ -91,12 +91,12 @@ class NyuFile:
 
 
 def read_split(path: Path, split: str) -> NDArray[np.int64]:
-    """The frames of "train" or "test" in ``splits.mat``, counted from 1."""
+    """Read the frames of "train" or "test" in ``splits.mat``, counted from 1."""
     return np.atleast_1d(variable(path, SPLIT_VARIABLES[split])).astype(np.int64)
 
 
 def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.uint8]:
-    """(895,) uint8: the class, counted from 0, of every label of the file; unlabelled is 255.
+    """Return the class of every label, (895,) uint8 counted from 0; unlabelled is 255.
 
     Args:
         mapping40: ``classMapping40.mat``: 894 labels → 40 classes.

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.datasets.frame_files import (
     DatasetError,
-    Frame,
     FrameFiles,
+    FramePaths,
     chosen_splits,
     existing,
     from_one,
@@ -70,14 +70,14 @@ class SunRgbd(FrameFiles):
         self.id_table = from_one(len(SUN37))
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder looks like this layout."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return true for a folder in this layout."""
         return (folder / "SUNRGBD").is_dir() and (folder / "SUNRGBDtoolbox").is_dir()
 
-    def read_depth(self, frame: Frame) -> NDArray[np.float32]:
+    def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         return read_rotated_depth(frame.depth)
 
-    def read_labels(self, frame: Frame) -> NDArray[np.uint8]:
+    def read_labels(self, frame: FramePaths) -> NDArray[np.uint8]:
         if not self.rows:
             return read_named_segments(frame.labels)
         with open_hdf5(self.seg) as file:
@@ -87,13 +87,13 @@ class SunRgbd(FrameFiles):
             raise DatasetError(f"{self.seg}: the labels of {frame.name} are out of range")
         return to_classes(ids, self.id_table, self.seg)
 
-    def read_intrinsics(self, frame: Frame, width: int, height: int) -> Intrinsics:
+    def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         assert frame.camera is not None
         return read_matrix(frame.camera, width, height)
 
 
 def read_rotated_depth(path: Path) -> NDArray[np.float32]:
-    """A depth PNG of the data set as (H, W) float32 metres.
+    """Read a depth PNG of the data set as (H, W) float32 metres.
 
     Its 16 bits are millimetres rotated left by three.
 
@@ -109,7 +109,7 @@ def read_rotated_depth(path: Path) -> NDArray[np.float32]:
 
 
 def read_matrix(path: Path, width: int, height: int) -> Intrinsics:
-    """``intrinsics.txt``: the nine numbers of K, row by row, on one line or three."""
+    """Read ``intrinsics.txt``: the nine numbers of K, row by row, on one line or three."""
     try:
         numbers = [float(word) for word in path.read_text().split()]
         if len(numbers) != 9:
@@ -120,7 +120,7 @@ def read_matrix(path: Path, width: int, height: int) -> Intrinsics:
 
 
 def read_named_segments(path: Path) -> NDArray[np.uint8]:
-    """``seg.mat``: (H, W) numbers into a list of free names → SUN37 where a name is one of its."""
+    """Read ``seg.mat``, whose (H, W) numbers index free names, as `SUN37`; others are ignored."""
     content = read_mat(path)
     try:
         ids = np.asarray(content["seglabel"]).astype(np.int64)
@@ -140,7 +140,7 @@ def _class(name: str) -> int:
 
 
 def _scene(path: str) -> str:
-    """A path as the .mat files name it, on the authors' machine, below SUNRGBD.
+    """Return the part below SUNRGBD of a path on the authors' machine, as the .mat files hold.
 
     Two thirds of them have a slash too many, where one folder was joined to the next.
     """
@@ -148,9 +148,9 @@ def _scene(path: str) -> str:
     return "/".join(part for part in below.split("/") if part)
 
 
-def _frame(root: Path, scene: str, depth: str) -> Frame:
+def _frame(root: Path, scene: str, depth: str) -> FramePaths:
     folder = root / scene
-    return Frame(
+    return FramePaths(
         name=scene.replace("/", "-"),
         rgb=_only_file(folder / "image", (".jpg", ".png")),
         depth=_only_file(folder / depth, (".png",)),
@@ -167,7 +167,7 @@ def _only_file(folder: Path, suffixes: Iterable[str]) -> Path:
 
 
 def _rows(path: Path) -> dict[str, int]:
-    """Frame name → row of SUNRGBD2Dseg.mat, which has the order of SUNRGBDMeta.mat."""
+    """Return the row of each frame in SUNRGBD2Dseg.mat, which has SUNRGBDMeta.mat's order."""
     metas: Any = np.atleast_1d(variable(path, "SUNRGBDMeta"))
     try:
         # …/SCENE/image/FILE.jpg

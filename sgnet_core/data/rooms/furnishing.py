@@ -1,4 +1,4 @@
-"""Which furniture a kind of room has, and where it stands."""
+"""Furniture of each kind of room, and its placement."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _chairs_around(b: Builder, width: float, depth: float, round_top: bool) -> N
 def _seats(
     b: Builder, width: float, depth: float, round_top: bool
 ) -> list[tuple[float, float, float]]:
-    """Where chairs stand at a table: x, y, yaw."""
+    """Yield the places of chairs at a table: x, y, yaw."""
     p = b.palette
     if round_top:
         n = int(b.rng.integers(2, 6))

@@ -1,4 +1,4 @@
-"""Materials: a procedural pattern with its colours, gloss and how well a depth sensor sees it."""
+"""Materials: a procedural pattern with its colors, gloss and how well a depth sensor sees it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Material:
-    """A surface's look. Colours are linear RGB in [0, 1].
+    """A surface's look. Colors are linear RGB in [0, 1].
 
     Attributes:
         pattern: one of the patterns above.
-        colors: three colours that the pattern mixes.
+        colors: three colors that the pattern mixes.
         freq: pattern cycles per metre along and across the primitive's long side.
         params: pattern's own three numbers.
         specular: strength of highlights, 0..1.
@@ -55,7 +55,7 @@ def scale(color: Color, factor: float) -> Color:
 
 
 class Palette:
-    """Draws materials; some scenes get wild colours so that colour never decides a class."""
+    """Draws materials; some scenes get wild colors so that color never decides a class."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -70,7 +70,7 @@ class Palette:
         return bool(self.rng.random() < p)
 
     def neutral(self, low: float = 0.55, high: float = 0.98) -> Color:
-        """White, beige, grey."""
+        """White, beige, gray."""
         if self.wild and self.chance(0.6):
             return self.vivid()
         warm = self.chance(0.7)
@@ -78,11 +78,11 @@ class Palette:
         return _hsv(hue, self.uniform(0.0, 0.22 if warm else 0.1), self.uniform(low, high))
 
     def vivid(self) -> Color:
-        """Any saturated colour."""
+        """Any saturated color."""
         return _hsv(self.uniform(0, 1), self.uniform(0.4, 0.95), self.uniform(0.3, 0.95))
 
     def pastel(self) -> Color:
-        """Any pale colour."""
+        """Any pale color."""
         return _hsv(self.uniform(0, 1), self.uniform(0.1, 0.4), self.uniform(0.55, 0.95))
 
     def dark(self) -> Color:
@@ -90,7 +90,7 @@ class Palette:
         return _hsv(self.uniform(0, 1), self.uniform(0.0, 0.5), self.uniform(0.06, 0.35))
 
     def any(self) -> Color:
-        """A colour of an indoor object."""
+        """A color of an indoor object."""
         pick = self.rng.random()
         if pick < 0.35:
             return self.neutral(0.4)
@@ -99,7 +99,7 @@ class Palette:
         return self.pastel() if pick < 0.78 else self.dark()
 
     def timber(self) -> Color:
-        """A wood's base colour, pale birch to dark walnut."""
+        """A wood's base color, pale birch to dark walnut."""
         if self.wild and self.chance(0.5):
             return self.vivid()
         return _hsv(self.uniform(0.04, 0.115), self.uniform(0.28, 0.72), self.uniform(0.22, 0.9))
@@ -207,7 +207,7 @@ class Palette:
         )
 
     def printed(self, freq: float = 9.0) -> Material:
-        """A printed cover: colour blocks and lines of text."""
+        """A printed cover: color blocks and lines of text."""
         colors = (self.any(), self.vivid() if self.chance(0.6) else self.any(), self.neutral())
         f = freq * self.uniform(0.6, 1.6)
         params = (self.uniform(0.2, 0.9), 0.0, 0.0)
@@ -222,7 +222,7 @@ class Palette:
         )
 
     def outside(self) -> Material:
-        """What a window shows: bright, sky over ground, or washed out, or night."""
+        """Return the view through a window: sky over ground, washed out, or night."""
         sky = _hsv(self.uniform(0.5, 0.62), self.uniform(0, 0.35), self.uniform(0.8, 1.0))
         land = _hsv(self.uniform(0.1, 0.4), self.uniform(0.1, 0.5), self.uniform(0.3, 0.9))
         level = 0.05 if self.chance(0.12) else self.uniform(0.6, 2.5)

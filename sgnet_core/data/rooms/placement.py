@@ -33,7 +33,7 @@ def wall_rect(b: Builder, wall: int, along: float, width: float, depth: float) -
 
 
 def overlaps(a: Rect, b: Rect, margin: float = 0.02) -> bool:
-    """Whether two rectangles come closer than `margin` metres."""
+    """Return true where two rectangles come closer than `margin` metres."""
     return (
         a[0] < b[2] + margin
         and b[0] < a[2] + margin
@@ -43,7 +43,7 @@ def overlaps(a: Rect, b: Rect, margin: float = 0.02) -> bool:
 
 
 def fits(b: Builder, rect: Rect, others: Iterable[Rect], margin: float = 0.02) -> bool:
-    """Whether a rectangle lies in the room and clear of others."""
+    """Return true where a rectangle lies in the room and clear of others."""
     inside = rect[0] > 0 and rect[1] > 0 and rect[2] < b.size[0] and rect[3] < b.size[1]
     return inside and not any(overlaps(rect, other, margin) for other in others)
 

@@ -1,4 +1,4 @@
-"""Where a hand-held or robot camera stands in a room, and its intrinsics."""
+"""Poses of a hand-held or robot camera in a room, and its intrinsics."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def random_intrinsics(rng: np.random.Generator, height: int, width: int) -> Intr
 
 
 class Outlook:
-    """What a camera has before it from anywhere in a scene, at a coarse look."""
+    """Coarse views from anywhere in a scene."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -59,7 +59,7 @@ class Outlook:
         self._labels = torch.as_tensor(scene.labels)
 
     def is_free(self, position: NDArray[np.float64], margin: float) -> bool:
-        """Whether a camera fits there: inside the room, outside the obstacles."""
+        """Return true where a camera fits: inside the room, outside the obstacles."""
         x, y, z = position
         w, length, top = self._scene.size
         if not (margin < x < w - margin and margin < y < length - margin and z < top - 0.15):
@@ -73,9 +73,9 @@ class Outlook:
 
     @torch.inference_mode()
     def interest(self, pose: Pose) -> float:
-        """How much a coarse look shows: the furniture's share and the number of classes.
+        """Return how much a view shows: the furniture's share and the number of classes.
 
-        Negative where a surface right before the lens blocks the view.
+        It is negative where a surface right before the lens blocks the view.
         """
         depth, index = cast(self._solids, pose.view(_COARSE, torch.device("cpu")))
         if float((depth < 0.45).float().mean()) > 0.06:

@@ -155,7 +155,7 @@ def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]
     prim = torch.repeat_interleave(counts)
     row = torch.arange(len(prim), device=device)
     row = row + (top - (torch.cumsum(counts, 0) - counts))[prim]
-    # Where an edge of the silhouette crosses the row's centre line; a near-clipped cube has
+    # Where an edge of the silhouette crosses the row's center line; a near-clipped cube has
     # edges on the near plane too, so it takes its whole rectangle instead.
     whole = crosses.any(1)
     ua, ub, va, vb = u[:, edges[:, 0]], u[:, edges[:, 1]], v[:, edges[:, 0]], v[:, edges[:, 1]]

@@ -58,7 +58,7 @@ class Scene:
 
 @dataclass
 class Surface:
-    """A horizontal rectangle that takes clutter: centre, full size, yaw, free height."""
+    """A horizontal rectangle that takes clutter: center, full size, yaw, free height."""
 
     x: float
     y: float
@@ -111,13 +111,13 @@ class Builder:
     def box(
         self, at: Point, size: Point, material: int, label: int, *, yaw: float = 0, pitch: float = 0
     ) -> None:
-        """A box by centre and full size; rotation is Rz(yaw) Rx(pitch)."""
+        """A box by center and full size; rotation is Rz(yaw) Rx(pitch)."""
         self._add(BOX, at, size, material, label, yaw, pitch)
 
     def ellipsoid(
         self, at: Point, size: Point, material: int, label: int, *, yaw: float = 0, pitch: float = 0
     ) -> None:
-        """An ellipsoid by centre and full size."""
+        """An ellipsoid by center and full size."""
         self._add(ELLIPSOID, at, size, material, label, yaw, pitch)
 
     def cylinder(
@@ -131,7 +131,7 @@ class Builder:
         taper: float = 1.0,
         pitch: float = 0.0,
     ) -> None:
-        """A cylinder or frustum by centre; `taper` is top diameter / bottom diameter."""
+        """A cylinder or frustum by center; `taper` is top diameter / bottom diameter."""
         if taper > 1:  # the unit frustum narrows upwards: turn it over
             diameter, taper, pitch = diameter * taper, 1 / taper, pitch + math.pi
         self._add(FRUSTUM, at, (diameter, diameter, height), material, label, 0, pitch, taper)

@@ -1,4 +1,4 @@
-"""What the cameras make of exact images: colour processing and a Kinect-like depth sensor."""
+"""Simulated sensors: color processing and a Kinect-like depth sensor."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _vignette(height: int, width: int, rng: np.random.Generator, device: torch.d
 
 
 def _soften(image: Tensor, side: float, noise: np.random.Generator) -> Tensor:
-    """Optical blur that gives `side` to each neighbour, and motion blur at times."""
+    """Optical blur that gives `side` to each neighbor, and motion blur at times."""
     image = F.pad(image, (1, 1, 1, 1), mode="replicate")
     # Shifted sums: several times faster than a depthwise convolution.
     image = image[:, :, 1:-1] * (1 - 2 * side) + (image[:, :, :-2] + image[:, :, 2:]) * side
@@ -75,7 +75,7 @@ def measure_depth(
     rng: np.random.Generator,
     noise: np.random.Generator,
 ) -> Tensor:
-    """What a structured-light or time-of-flight camera reports, (H, W) metres, 0 = no return.
+    """Return the (H, W) metres that a structured-light camera reports; 0 = no measurement.
 
     Args:
         depth: (H, W) exact metres along the axis.
@@ -112,7 +112,7 @@ def measure_depth(
         hole |= _shadow_strip(depth, fx * rng.uniform(0.01, 0.06), rng.random() < 0.8)
         if rng.random() < 0.35:
             hole |= _blobs(height, width, noise, device, 9) > rng.uniform(2.3, 3.3)
-        if rng.random() < 0.3:  # registration to colour leaves a margin
+        if rng.random() < 0.3:  # registration to color leaves a margin
             margin = int(rng.integers(1, 9))
             hole[:, -margin:] = True
     return torch.where(hole, 0.0, out).clamp(min=0)
@@ -125,11 +125,11 @@ def _blobs(
     h, w = height // cell + 2, width // cell + 2
     grid = torch.from_numpy(rng.standard_normal((1, 1, h, w), dtype=np.float32)).to(device)
     full = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
-    return full[0, 0] * 1.4  # interpolation averages neighbours
+    return full[0, 0] * 1.4  # interpolation averages neighbors
 
 
 def _jitter_edges(depth: Tensor, rng: np.random.Generator) -> Tensor:
-    """Ragged silhouettes: each pixel takes a neighbour's value now and then."""
+    """Ragged silhouettes: each pixel takes a neighbor's value now and then."""
     height, width = depth.shape
     pick = torch.from_numpy(rng.integers(0, 8, (height, width), dtype=np.int8)).to(depth.device)
     out = torch.where(pick == 0, torch.roll(depth, 1, 1), depth)

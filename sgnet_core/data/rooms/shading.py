@@ -1,4 +1,4 @@
-"""From hits to linear colour: surface frames, lights with shadows, ambient occlusion, gloss."""
+"""From hits to linear color: surface frames, lights with shadows, ambient occlusion, gloss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHADOW_FOCAL = 0.42  # of the map's width: a field of view of 100 degrees
 
 @dataclass(frozen=True)
 class Hits:
-    """What each of N pixels sees."""
+    """Surface points seen by N pixels."""
 
     depth: Tensor  # (N,) metres along the axis
     index: Tensor  # (N,) primitive, shell faces after the last
@@ -125,7 +125,7 @@ def material_table(materials: list[Material], device: torch.device) -> Tensor:
 
 
 class ShadowMap:
-    """What one light reaches: a depth map seen from the light downwards."""
+    """Surfaces that one light reaches: a depth map seen from the light downwards."""
 
     def __init__(self, solids: Solids, position: Tensor) -> None:
         self._position = position
@@ -213,7 +213,7 @@ def occlusion(depth: Tensor, view: View) -> Tensor:
         small = F.avg_pool2d(z, k, k, ceil_mode=True, count_include_pad=False)
         small = F.avg_pool2d(small, 3, 1, 1, count_include_pad=False)
         mean = F.interpolate(small, size=z.shape[2:], mode="bilinear", align_corners=False)
-        # Only nearby surroundings occlude: a far-away foreground is no neighbour.
+        # Only nearby surroundings occlude: a far-away foreground is no neighbor.
         gap = (z - mean).clamp(min=0)
         out = out * (1 - strength * (gap / 0.12).clamp(max=1) * (1 - gap / 0.9).clamp(min=0))
     return out.view(-1)

@@ -36,7 +36,7 @@ class Fronts:
 
 @dataclass(frozen=True)
 class Kitchen:
-    """What all runs of one kitchen share: materials and sizes in metres."""
+    """Materials and sizes in metres that all runs of one kitchen share."""
 
     fronts: Fronts
     body: int
@@ -282,7 +282,7 @@ def picture(b: Builder, width: float, height: float, z: float) -> None:
 
 
 def television(b: Builder, width: float, z: float, stand: bool) -> None:
-    """A flat television centred at x = 0, its foot (or its middle on a wall) at z."""
+    """A flat television centerd at x = 0, its foot (or its middle on a wall) at z."""
     p = b.palette
     height = width * 0.58
     shell = b.material(p.lacquer(p.dark()))

@@ -171,7 +171,7 @@ def _print(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: 
 def _painting(
     x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor
 ) -> Tensor:
-    """Soft shapes in three colours over a vertical gradient, in a white mat at times."""
+    """Soft shapes in three colors over a vertical gradient, in a white mat at times."""
     a, b, c = colors
     horizon = (0.5 + 0.5 * unit[1] * (p[0] * 2 - 1)).clamp(0, 1)
     color = torch.lerp(a, b, horizon)

@@ -1,4 +1,4 @@
-"""What belongs to a room's walls: pillars, skirting boards, doors, windows, pictures."""
+"""Parts of a room's walls: pillars, skirting boards, doors, windows, pictures."""
 
 from __future__ import annotations
 

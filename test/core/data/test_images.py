@@ -39,9 +39,9 @@ def test_a_written_view_needs_no_copy_by_the_caller(tmp_path: Path) -> None:
     assert np.array_equal(read_rgb(tmp_path / "flipped.png"), RGB[::-1, ::-1])
 
 
-def test_grey_and_palette_pictures_become_rgb(tmp_path: Path) -> None:
-    write_png(tmp_path / "grey.png", RGB[..., 0])
-    assert np.array_equal(read_rgb(tmp_path / "grey.png"), np.repeat(RGB[..., :1], 3, axis=2))
+def test_gray_and_palette_pictures_become_rgb(tmp_path: Path) -> None:
+    write_png(tmp_path / "gray.png", RGB[..., 0])
+    assert np.array_equal(read_rgb(tmp_path / "gray.png"), np.repeat(RGB[..., :1], 3, axis=2))
     indexed = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
     indexed.putpalette([9, 8, 7, 1, 2, 3])
     indexed.save(tmp_path / "indexed.png")
@@ -81,7 +81,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         (read_rgb, "cut.png", "cannot be read"),
         (read_rgb, "text.npy", "cannot be read"),
         (read_rgb, "mm.png", "is it the depth image"),
-        (read_depth, "rgb.png", "is it the colour image"),
+        (read_depth, "rgb.png", "is it the color image"),
         (read_depth, "no.npy", "does not exist"),
         (read_depth, "text.npy", "cannot be read"),
         (read_depth, "two.npz", "holds a, b"),

@@ -29,7 +29,7 @@ def read_ply(path: Path) -> tuple[np.ndarray, list[str]]:
     return vertices, [line.partition(" ")[2] for line in lines if line.startswith("comment")]
 
 
-def test_points_colours_and_labels_of_the_measured_pixels(tmp_path: Path) -> None:
+def test_points_colors_and_labels_of_the_measured_pixels(tmp_path: Path) -> None:
     depth = RNG.uniform(0.5, 5, (4, 6)).astype(np.float32)
     depth[0, :4] = (0, np.nan, -1, np.inf)
     count = write_ply(tmp_path / "p.ply", depth, CAMERA, COLORS, LABELS, ("wall", "my\ntable"))

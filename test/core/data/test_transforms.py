@@ -13,16 +13,16 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation, crop, flip, recolor, resize
 from sgnet_core.geometry.intrinsics import Intrinsics
 
-STEP = 2.0**-10  # metres between the depths of neighbouring pixels; exact in float32
+STEP = 2.0**-10  # metres between the depths of neighboring pixels; exact in float32
 
 
 @st.composite
 def samples(draw: st.DrawFn) -> Sample:
-    """Every pixel has a depth of its own, so that it can be recognised wherever it goes."""
+    """Every pixel has a depth of its own, so that it can be recognized wherever it goes."""
     height, width = draw(st.integers(4, 40)), draw(st.integers(4, 40))
     focal = st.floats(5, 200)
-    centre = st.floats(-20, 60)
-    camera = Intrinsics(draw(focal), draw(focal), draw(centre), draw(centre), width, height)
+    center = st.floats(-20, 60)
+    camera = Intrinsics(draw(focal), draw(focal), draw(center), draw(center), width, height)
     index = np.arange(height * width).reshape(height, width)
     rgb = np.zeros((height, width, 3), np.uint8)
     rgb[..., 0] = 5 * np.arange(width)
@@ -66,7 +66,7 @@ def assert_same_scene(before: Sample, after: Sample, *, mirrored: bool, pixels: 
 
 
 def assert_same_colors(before: Sample, after: Sample) -> None:
-    """Colour ramps by 5 a pixel in x and y, so that it tells where a pixel comes from."""
+    """Color ramps by 5 a pixel in x and y, so that it tells where a pixel comes from."""
     seen = after.depth > 0
     source = np.rint((after.depth[seen].astype(np.float64) - 1) / STEP).astype(int)
     original = before.rgb.reshape(-1, 3)[source].astype(int)
@@ -78,7 +78,7 @@ def assert_same_colors(before: Sample, after: Sample) -> None:
 def test_resizing_keeps_the_points(sample: Sample, width: int, height: int) -> None:
     result = resize(sample, width, height)
     assert result.depth.shape == (height, width)
-    # The nearest pixel's centre is up to half a pixel away.
+    # The nearest pixel's center is up to half a pixel away.
     assert_same_scene(sample, result, mirrored=False, pixels=0.5)
     if width >= sample.rgb.shape[1] and height >= sample.rgb.shape[0]:
         assert_same_colors(sample, result)
@@ -175,7 +175,7 @@ def test_at_scale_one_the_image_just_covers_the_crop() -> None:
     assert result.intrinsics.fx == pytest.approx(plain_sample().intrinsics.fx * 60 / 48)
 
 
-def test_colour_and_blur_leave_geometry_and_labels_alone() -> None:
+def test_color_and_blur_leave_geometry_and_labels_alone() -> None:
     sample = plain_sample()
     result = Augmentation(color=0.3, blur=1.0)(sample, (48, 64), np.random.default_rng(2))
     assert (result.rgb != sample.rgb).mean() > 0.5
@@ -183,10 +183,10 @@ def test_colour_and_blur_leave_geometry_and_labels_alone() -> None:
     np.testing.assert_array_equal(result.labels, sample.labels)
 
 
-def test_recolouring_stays_within_its_range() -> None:
-    grey = np.full((8, 8, 3), 100, np.uint8)
-    # A uniform grey has no contrast or saturation to change: brightness and white balance alone.
-    results = np.array([recolor(grey, 0.2, np.random.default_rng(i))[0, 0] for i in range(200)])
+def test_recoloring_stays_within_its_range() -> None:
+    gray = np.full((8, 8, 3), 100, np.uint8)
+    # A uniform gray has no contrast or saturation to change: brightness and white balance alone.
+    results = np.array([recolor(gray, 0.2, np.random.default_rng(i))[0, 0] for i in range(200)])
     assert results.min() >= 100 * 0.8 * 0.9 * 0.8 - 1 and results.max() <= 100 * 1.2 * 1.1 * 1.2
     assert results.min() < 90 and results.max() > 110
 

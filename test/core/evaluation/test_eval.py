@@ -57,7 +57,7 @@ def make(spatial: str = "points", labels: LabelSet = SIX, height: int | None = N
 
 
 def frame(seed: int, height: int = 48, width: int = 66, classes: int = 6) -> Sample:
-    """Coarse random colours, depth and labels; the principal point is far from the middle."""
+    """Coarse random colors, depth and labels; the principal point is far from the middle."""
     rng = np.random.default_rng(seed)
     blocks = np.ones((8, 8), np.uint8)
 
@@ -105,7 +105,7 @@ def test_scales_and_flip_change_the_masks() -> None:
 
 @pytest.mark.parametrize("spatial", ["depth", "points", "hha"])
 def test_the_mean_with_the_mirror_image_is_the_same_for_the_mirror_image(spatial: str) -> None:
-    """Only where colours, depth and camera are mirrored together are both sets of views one."""
+    """Only where colors, depth and camera are mirrored together are both sets of views one."""
     model, sample = make(spatial), frame(3)
     [straight] = masks(model, [sample], flip=True, scales=(1.0, 1.5))
     [reversed_] = masks(model, [flip(sample)], flip=True, scales=(1.0, 1.5))
@@ -178,14 +178,14 @@ def test_the_sheet_shows_prediction_and_truth(tmp_path: Path) -> None:
     sheet = read_rgb(tmp_path / "sheet.png")
     assert sheet.shape == (96, 4 * 66, 3)
     np.testing.assert_array_equal(sheet[:48, :66], samples[0].rgb)
-    # Grey is depth, white what is farther than all but a twentieth of it, whatever the scene.
+    # Gray is depth, white what is farther than all but a twentieth of it, whatever the scene.
     far = replace(samples[0], depth=samples[0].depth * 50)
     prediction_sheet(model, [far, samples[1]], tmp_path / "far.png")
-    grey = sheet[:48, 66:132]
-    np.testing.assert_array_equal(read_rgb(tmp_path / "far.png")[:48, 66:132], grey)
+    gray = sheet[:48, 66:132]
+    np.testing.assert_array_equal(read_rgb(tmp_path / "far.png")[:48, 66:132], gray)
     nearest, farthest = (f(samples[0].depth[samples[0].depth > 0]) for f in (np.min, np.max))
-    assert (grey[samples[0].depth == farthest] == 255).all()
-    assert 0 < grey[samples[0].depth == nearest].max() < 255 * nearest / farthest * 1.5
+    assert (gray[samples[0].depth == farthest] == 255).all()
+    assert 0 < gray[samples[0].depth == nearest].max() < 255 * nearest / farthest * 1.5
 
 
 def test_classes_that_differ_are_named() -> None:

@@ -103,7 +103,7 @@ def test_headline_and_absent_classes() -> None:
     assert "<b>3<small> of 4</small></b>" in text
 
 
-def test_the_confusion_matrix_is_normalised_by_row() -> None:
+def test_the_confusion_matrix_is_normalized_by_row() -> None:
     cells = dict(re.findall(r"<title>(.*?): (.*?) %</title>", page()))
     assert cells["wall → wall"] == "75.00"
     assert cells["wall → cup &amp; &lt;saucer&gt;"] == "25.00"

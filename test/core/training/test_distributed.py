@@ -23,16 +23,17 @@ SCRIPT = '''
 import json, os, sys
 import torch
 from sgnet_core import train
+from sgnet_core.training.run import Run
 from sgnet_core.models import resnet as backbone
 
 backbone.WIDTHS = (8, 16, 32, 64)
 if os.environ.get("NO_DROPOUT"):
     torch.nn.Dropout2d.forward = lambda self, x: x
-losses, step = [], train.Run.step
+losses, step = [], Run.step
 def recorded(run, parts):
     losses.append(step(run, parts))
     return losses[-1]
-train.Run.step = recorded
+Run.step = recorded
 status = train.main(sys.argv[2:])
 with open(f"{sys.argv[1]}.{os.environ.get('RANK', 0)}", "w") as file:
     json.dump(losses, file)

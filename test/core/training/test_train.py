@@ -209,7 +209,7 @@ def test_synchronised_norms_change_neither_weights_files_nor_one_process(
     assert torch.nn.SyncBatchNorm not in {type(m) for m in model.modules()}
 
 
-def test_a_resumed_run_keeps_the_colours_that_its_weights_were_made_for(
+def test_a_resumed_run_keeps_the_colors_that_its_weights_were_made_for(
     tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
     tiny |= {"iterations": 2, "checkpoint_every": 1}

@@ -168,8 +168,8 @@ def overlapping_splits(f: Path) -> None:
         (
             orphan,
             [
-                r"depth/b.png: there is no colour image of that name",
-                r"labels/b.png: there is no colour image of that name",
+                r"depth/b.png: there is no color image of that name",
+                r"labels/b.png: there is no color image of that name",
                 r"splits/train.txt: names b, which is not in rgb/",
             ],
         ),

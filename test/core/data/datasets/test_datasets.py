@@ -27,7 +27,7 @@ OPTICS = {"width": W, "height": H, "fx": 7.0, "fy": 7.5, "cx": 3.25, "cy": 2.5}
 
 
 def random_frame(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Colour, millimetres with a hole, ids 0..4."""
+    """Color, millimetres with a hole, ids 0..4."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (H, W, 3), np.uint8)
     millimetres = rng.integers(500, 9000, (H, W)).astype(np.uint16)
@@ -66,7 +66,7 @@ def test_a_plain_folder_gives_exactly_what_its_files_hold(tmp_path: Path) -> Non
     assert classes.names == ("wall", "floor", "desk", "chair", "robot") and classes.name == "mine"
 
 
-def test_jpeg_colour_and_float_depth(tmp_path: Path) -> None:
+def test_jpeg_color_and_float_depth(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path, ("a",))
     (folder / "rgb" / "a.png").unlink()
     (folder / "depth" / "a.png").unlink()

@@ -21,7 +21,7 @@ H, W = 6, 8
 
 
 def random_frame(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Colour, millimetres, ids 0..classes of which 0 is unlabelled."""
+    """Color, millimetres, ids 0..classes of which 0 is unlabelled."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (H, W, 3), np.uint8)
     millimetres = rng.integers(500, 9000, (H, W)).astype(np.uint16)
@@ -35,7 +35,7 @@ def counted_from_zero(ids: np.ndarray) -> np.ndarray:
 
 
 def assert_values(sample: Sample, seed: int, classes: int) -> None:
-    """Depth and labels of `random_frame`; colour is not compared, since JPEG changes it."""
+    """Depth and labels of `random_frame`; color is not compared, since JPEG changes it."""
     _, millimetres, ids = random_frame(seed, classes)
     np.testing.assert_allclose(sample.depth, millimetres / 1000, rtol=1e-6)
     np.testing.assert_array_equal(sample.labels, counted_from_zero(ids))
@@ -162,9 +162,9 @@ def dformer(root: Path, labels: str, classes: int) -> Path:
     """8-bit depth, as matplotlib writes it: RGBA."""
     for seed in (3, 4):
         rgb, millimetres, ids = random_frame(seed, classes)
-        grey = (millimetres // 40).astype(np.uint8)
+        gray = (millimetres // 40).astype(np.uint8)
         save(root / "RGB" / f"{seed}.jpg", rgb)
-        rgba = np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
+        rgba = np.stack([gray, gray, gray, np.full_like(gray, 255)], axis=-1)
         save(root / "Depth" / f"{seed}.png", rgba)
         save(root / labels / f"{seed}.png", ids)
     (root / "train.txt").write_text("RGB/3.jpg\n")

@@ -286,7 +286,7 @@ def test_a_tour_shows_one_scene_from_a_moving_camera_then_the_next_room() -> Non
         assert math.acos(min(1.0, float(a.up @ b.up))) < math.radians(25) / rate + 1e-3
         assert (a.labels == b.labels).mean() > 0.93
         assert np.median(np.abs(a.depth_exact / b.depth_exact - 1)) < 0.02
-        # The same light on the same things: colours change by noise and motion only.
+        # The same light on the same things: colors change by noise and motion only.
         assert abs(float(a.rgb.mean()) - float(b.rgb.mean())) < 4
         assert (a.rgb != b.rgb).mean() > 0.2 and (a.depth != b.depth).any()
     assert (tour[4].labels == tour[5].labels).mean() < 0.9

@@ -1,4 +1,4 @@
-"""The depth sensor of procedural rooms: noise, quantisation, range, and what it does not see."""
+"""The depth sensor of procedural rooms: noise, quantization, range, and what it does not see."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def test_depth_noise_grows_with_the_square_of_the_distance() -> None:
     assert spread[2] / spread[1] == pytest.approx(4, rel=0.15)
 
 
-def test_depth_is_quantised_in_disparity_by_most_sensors() -> None:
+def test_depth_is_quantized_in_disparity_by_most_sensors() -> None:
     ramp = torch.linspace(0.8, 3.0, 60 * 80).view(60, 80)
-    quantised = 0
+    quantized = 0
     for character in range(60):
         m = measured(ramp, character)
         disparity = np.unique(1 / m[m > 0])
         if len(disparity) > 2000:
             continue
-        quantised += 1
+        quantized += 1
         gaps = np.diff(disparity)
         step, span = gaps[gaps > 1e-4].min(), np.ptp(disparity)
         step = span / round(span / step)  # float32 blurs a single gap
         assert 0.0008 * 0.99 < step < 0.0030 * 1.01
         ticks = disparity / step
         assert np.abs(ticks - ticks.round()).max() < 0.1
-    assert quantised / 60 == pytest.approx(0.68, abs=0.2)
+    assert quantized / 60 == pytest.approx(0.68, abs=0.2)
 
 
 def test_depth_ends_at_the_range_limits() -> None:
