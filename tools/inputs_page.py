@@ -1,0 +1,168 @@
+"""Update the tables of docs/inputs.md, every accepted input, from the tables that the readers use.
+
+The text of the page is written by hand; each table stands between `<!-- table NAME -->` and
+`<!-- end -->`. With `--check` the page stays as it is, and the exit status is 1 if it is out of
+date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sgnet_core.data.catalog import LAYOUTS
+from sgnet_core.data.datasets.check import KNOWN_SCALES, PLAUSIBLE_MEDIAN
+from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETRES, RGB_SUFFIXES
+from sgnet_core.geometry.lens import COEFFICIENTS
+from sgnet_core.geometry.points import DEPTH_RANGE
+from sgnet_core.inference.frames import BAG_SUFFIXES
+from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
+from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
+from sgnet_ros.messages.images import _COLOR_LAYOUTS, _CONVERSIONS, _DEPTH_TYPES
+from sgnet_ros.recordings.bag_source import _COLOR_ENCODINGS, _DEPTH_ENCODINGS, MAX_SKEW_S
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "inputs.md"
+
+Rows = list[tuple[str, ...]]
+
+PIXELS = {
+    "rgb8": "red, green, blue; read without a copy",
+    "rgba8": "red, green, blue, ignored; read without a copy",
+    "mono8": "gray; read without a copy",
+    "bgr8": "blue, green, red",
+    "bgra8": "blue, green, red, ignored",
+    "8UC3": "blue, green, red (OpenCV's order)",
+    "8UC1": "gray",
+    "yuv422": "YUV 4:2:2, UYVY order",
+    "uyvy": "YUV 4:2:2, UYVY order",
+    "yuv422_yuy2": "YUV 4:2:2, YUYV order",
+    "yuyv": "YUV 4:2:2, YUYV order",
+    "nv12": "YUV 4:2:0, two planes, U first",
+    "nv21": "YUV 4:2:0, two planes, V first",
+    "16UC1": "millimeters",
+    "mono16": "millimeters",
+    "32FC1": "meters",
+}
+
+
+def message_rows() -> Rows:
+    """Return the encodings of sensor_msgs/Image."""
+    color = [(name, "color", name in _COLOR_ENCODINGS) for name in (*_COLOR_LAYOUTS, *_CONVERSIONS)]
+    depth = [(name, "depth", name in _DEPTH_ENCODINGS) for name in _DEPTH_TYPES]
+    rows: Rows = [("encoding", "used as", "pixels", "node", "found in bags")]
+    for name, use, in_bags in (*color, *depth):
+        pixels = "Bayer mosaic, named by its first four pixels" if "bayer" in name else PIXELS[name]
+        rows.append((f"`{name}`", use, pixels, "yes", "yes" if in_bags else "no"))
+    return rows
+
+
+def file_rows() -> Rows:
+    """Return the endings of image files."""
+    return [
+        ("read by", "color", "depth", "labels"),
+        ("`predict`", code(IMAGE_SUFFIXES), code((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)), "–"),
+        ("[plain folder](data.md)", code(RGB_SUFFIXES), code(DEPTH_SUFFIXES), "`.png`"),
+    ]
+
+
+def number_rows() -> Rows:
+    """Return units, limits and reserved values."""
+    near, far = DEPTH_RANGE
+    low, high = PLAUSIBLE_MEDIAN
+    scales = ", ".join(f"{scale:g}" for scale in KNOWN_SCALES)
+    return [
+        ("quantity", "value"),
+        ("unit of integer depth in files and arrays by default", f"{MILLIMETRES:g} m"),
+        ("depth that counts as a measurement by default", f"{near:g} to {far:g} m"),
+        ("median depth that `prepare check` accepts", f"{low:g} to {high:g} m"),
+        ("units that `prepare check` suggests", f"{scales} m"),
+        ("largest time between color and depth in bags", f"{MAX_SKEW_S:g} s"),
+        ("id of unlabeled pixels", f"{IGNORE_ID}"),
+    ]
+
+
+def layout_rows() -> Rows:
+    """Return the layouts of data sets in folders."""
+    split = [text.partition(": ") for _, text in LAYOUTS]
+    return [("layout", "files"), *((name, files) for name, _, files in split)]
+
+
+def lens_rows() -> Rows:
+    """Return the distortion models."""
+    rows = [(f"`{name}`", f"{count}") for name, count in COEFFICIENTS.items()]
+    return [("distortion model", "coefficients at most"), *rows]
+
+
+def label_set_rows() -> Rows:
+    """Return the built-in label sets."""
+    rows = [(f"`{name}`", f"{len(labels)}") for name, labels in LABEL_SETS.items()]
+    return [("label set", "classes"), *rows]
+
+
+def recording_rows() -> Rows:
+    """Return the endings of recordings."""
+    kinds = {".bag": "rosbag1", ".mcap": "rosbag2, mcap", ".db3": "rosbag2, sqlite3"}
+    rows = [(f"`{ending}`", kinds[ending]) for ending in BAG_SUFFIXES]
+    return [("ending", "format"), *rows, ("folder", "rosbag2, with or without `metadata.yaml`")]
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "messages": message_rows,
+    "files": file_rows,
+    "numbers": number_rows,
+    "layouts": layout_rows,
+    "lenses": lens_rows,
+    "label sets": label_set_rows,
+    "recordings": recording_rows,
+}
+
+
+def code(names: Iterable[str]) -> str:
+    """Return names in Markdown's code font, separated by commas."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def table(rows: Rows) -> str:
+    """Return rows, of which the first is the head, as a Markdown table."""
+    lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def updated(page: str) -> str:
+    """Return the page with its tables as the code has them.
+
+    Raises:
+        KeyError: The page has a table that is not in `TABLES`.
+    """
+    return re.sub(
+        r"<!-- table ([a-z ]+) -->\n.*?<!-- end -->",
+        lambda found: f"<!-- table {found[1]} -->\n{table(TABLES[found[1]]())}\n<!-- end -->",
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> int:
+    """Write the page, or check it; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    check = parser.parse_args().check
+    old = PAGE.read_text(encoding="utf-8")
+    missing = [name for name in TABLES if f"<!-- table {name} -->" not in old]
+    if missing:
+        print(f"{PAGE} lacks the tables {', '.join(missing)}", file=sys.stderr)
+        return 1
+    new = updated(old)
+    if not check:
+        PAGE.write_text(new, encoding="utf-8")
+    elif new != old:
+        print(f"{PAGE} is out of date: run python tools/inputs_page.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
