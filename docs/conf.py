@@ -21,7 +21,6 @@ html_theme = "furo"
 html_title = f"sgnet_ros {release}"
 exclude_patterns = ["_build"]
 
-myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autosummary_generate = True
 napoleon_use_ivar = True

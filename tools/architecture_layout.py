@@ -154,6 +154,7 @@ PACKAGES = (
                 (
                     Room("files", "files that are complete or absent"),
                     Room("arguments", "command-line text to values"),
+                    Room("plugins", "extensions that other packages offer"),
                 ),
             ),
         ),

@@ -89,7 +89,7 @@ def _room(room: Room, style: str, x: int, y: int, width: int, height: int) -> It
         yield _text(x + 10, y + 34 + LINE * number, line, "small")
     sizes = [round(len(folder) * 7.3) + 16 for folder in room.folders.split()]
     beside = 24 + round(len(room.name) * 7.3) + sum(sizes) < width
-    top = y + 5 if beside else y + height - 21
+    top = y + 5 if beside else y + height - 19
     right = x + width - 4 - sum(sizes)
     for folder, size in zip(room.folders.split(), sizes, strict=True):
         yield _box("folder", right, top, size - 4, 16)
