@@ -27,7 +27,7 @@ from sgnet_core.evaluation.report import (
 )
 from sgnet_core.evaluation.training_curve import training_curve
 from sgnet_core.files import atomic_write, check_writable
-from sgnet_core.inference.segmenter import pick_device
+from sgnet_core.inference.device import pick_device
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.labels import LabelSet, class_difference
 from sgnet_core.models.model_file import default_model_path, load_model

@@ -24,7 +24,7 @@ from sgnet_core.benchmark.measure import Case, Group, Machine, measure
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.files import atomic_write
 from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
-from sgnet_core.inference.segmenter import pick_device
+from sgnet_core.inference.device import pick_device
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.sgnet import SGNet, create_model
 from sgnet_core.training.config import TrainConfig, load_config

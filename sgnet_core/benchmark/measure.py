@@ -1,4 +1,4 @@
-"""What the benchmark's figures are and how they come about: cases in turns, on fresh inputs."""
+"""Measure the cases of a group in turns, on fresh inputs, and record the figures."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ import torch
 from tqdm import tqdm
 
 LEAST_ROUNDS = 5
-"""Of a group that takes longer than it should."""
+"""Rounds of a group that exceeds its time limit."""
 
-_QUIET_S = 1.0  # patience with threads that do not go to sleep
+_QUIET_S = 1.0  # longest wait for threads to go to sleep
 
 
-class Took(NamedTuple):
-    """What a case returns that is not timed here: it knows by itself what it took.
+class Timing(NamedTuple):
+    """Seconds and memory of one run; a case that measures itself returns its own.
 
     Attributes:
-        seconds: that it took.
-        memory_mb: of the process that did it, as in `Record`.
+        seconds: duration.
+        memory_mb: memory of the process that ran it, as in `Record`.
     """
 
     seconds: float
@@ -38,14 +38,15 @@ class Took(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One way to do something.
+    """One implementation of a group's task.
 
     Attributes:
         name: unique in its group.
-        run: does it, on what the group's ``fresh`` returned; a `Took` that it returns counts.
-        reference: the case of the group it is compared with; itself for a reference.
-        bytes: that must be read and written at least: weights, inputs, outputs; 0 if unknown.
-        dtype: of the arithmetic.
+        run: function of the inputs from the group's ``fresh``. If it returns a `Timing`, that is
+            recorded in place of its duration.
+        reference: case of the group that it is compared with; itself for a reference.
+        bytes: least bytes to read and write: weights, inputs, outputs; 0 if unknown.
+        dtype: type of the arithmetic.
     """
 
     name: str
@@ -57,14 +58,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that do the same on the same inputs.
+    """Cases that compute the same from the same inputs.
 
     Attributes:
-        suite: they belong to.
-        shape: of the input, e.g. "1x3x240x320".
+        suite: suite that the group belongs to.
+        shape: shape of the input, e.g. "1x3x240x320".
         fresh: makes new inputs.
-        cases: to be measured in turns.
-        training: gradients are needed.
+        cases: cases to measure in turns.
+        training: compute with gradients.
     """
 
     suite: str
@@ -79,19 +80,20 @@ class Record:
     """One line of the result.
 
     Attributes:
-        suite, name, device, dtype, shape: what was measured.
-        threads: that PyTorch and ONNX Runtime may use on the CPU.
-        p50_ms, p95_ms: milliseconds, median and 95th percentile.
-        spread_ms: between the first and the third quartile.
-        rounds: how many values these are made of.
+        suite, name, device, dtype, shape: case that was measured.
+        threads: threads that PyTorch and ONNX Runtime may use on the CPU.
+        p50_ms, p95_ms: median and 95th percentile in milliseconds.
+        spread_ms: distance of the first and the third quartile.
+        rounds: number of measured values.
         reference: name of the case that it is compared with, measured in the same turns.
         ratio: p50_ms over the reference's.
-        gflop: operations of convolutions and matrix products, 10⁹; None if not counted.
-        traffic_mb: that must be read and written at least, 10⁶ bytes; None if not counted.
-        floor_ms: the device's own limit: the operations at the rate of a matrix product or the
+        gflop: 10⁹ operations of convolutions and matrix products; None if not counted.
+        traffic_mb: least traffic in 10⁶ bytes; None if not counted.
+        floor_ms: lower bound of the device: the operations at the rate of a matrix product or the
             least traffic at the rate of a copy, whichever takes longer; None if not counted.
         memory_mb: peak of the device memory on a GPU; resident memory of the process on the CPU.
-        machine: the device, its rates and the versions; date: of the measurement.
+        machine: name of the device, its rates and the versions of the software.
+        date: day of the measurement.
     """
 
     suite: str
@@ -116,12 +118,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Machine:
-    """The device, with the rates that bound everything on it.
+    """The measured device and the rates that bound every case on it.
 
     Attributes:
-        device: that everything runs on.
-        dtype: that networks run in there: float16 on a GPU, else float32.
-        copy_rate: bytes read and written per second by a copy that no cache holds.
+        device: device that cases run on.
+        dtype: type that networks run in: float16 on a GPU, else float32.
+        copy_rate: bytes read and written per second by a copy larger than the caches.
         matmul_rate: operations per second of a matrix product in ``dtype``.
     """
 
@@ -132,7 +134,7 @@ class Machine:
 
     @classmethod
     def measure(cls, device: torch.device) -> Machine:
-        """Copies 64 MB and multiplies 1024² matrices; on a GPU 1 GB and 8192²."""
+        """Time copies of 64 MB and products of 1024² matrices; on a GPU 1 GB and 8192²."""
         cuda = device.type == "cuda"
         dtype, side = (torch.float16, 8192) if cuda else (torch.float32, 1024)
         source = torch.rand(1 << (28 if cuda else 24), device=device)
@@ -162,17 +164,19 @@ class Machine:
 def measure(
     group: Group, machine: Machine, repeats: int, warm_up: int, limit_s: float = math.inf
 ) -> list[Record]:
-    """All cases of a group, in turns, each from a process that has come to rest.
+    """Measure all cases of a group in turns.
 
-    Threads that have nothing to do wait a while in a loop, in case there is something soon: those
-    of one case would slow the next. So each case waits until they sleep, as they do between the
-    frames of a camera.
+    Worker threads without work spin for a while before they sleep: those of one case would slow the
+    next. So each case starts when they sleep, as they do between the frames of a camera.
 
     Args:
-        group: what is measured.
-        machine: where.
+        group: cases to measure.
+        machine: device to measure on.
         repeats, warm_up: rounds that count, and rounds before those.
         limit_s: seconds after which no more than `LEAST_ROUNDS` are measured.
+
+    Returns:
+        One record per case, in order.
     """
     seconds: dict[str, list[float]] = {case.name: [] for case in group.cases}
     memory: dict[str, float] = {}
@@ -182,10 +186,10 @@ def measure(
             inputs = group.fresh()
             for case in group.cases:
                 come_to_rest()
-                took = run_timed(partial(case.run, inputs), machine.device)
-                memory[case.name] = took.memory_mb
+                timing = run_timed(partial(case.run, inputs), machine.device)
+                memory[case.name] = timing.memory_mb
                 if counts:
-                    seconds[case.name].append(took.seconds)
+                    seconds[case.name].append(timing.seconds)
         p50 = {name: median(values) * 1000 for name, values in seconds.items()}
         records = []
         for case in group.cases:
@@ -224,7 +228,7 @@ def measure(
 
 
 def _rounds(title: str, repeats: int, warm_up: int, limit_s: float) -> Iterator[bool]:
-    """One item a round: whether it counts."""
+    """Yield one item per round: True for rounds that count, False for the warm-up."""
     start = time.perf_counter()
     with tqdm(total=warm_up + repeats, desc=title, leave=False) as bar:
         for i in range(warm_up):
@@ -243,7 +247,7 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 
 def come_to_rest() -> None:
-    """Returns when the threads of this process sleep, after a second at the latest."""
+    """Wait until the threads of this process sleep, one second at most."""
     patience = time.perf_counter() + _QUIET_S
     while time.perf_counter() < patience:
         before = time.process_time()  # of all threads
@@ -252,16 +256,16 @@ def come_to_rest() -> None:
             return
 
 
-def run_timed(run: Callable[[], object], device: torch.device) -> Took:
-    """What one call takes, or says that it took."""
+def run_timed(run: Callable[[], object], device: torch.device) -> Timing:
+    """Time one call, or return the `Timing` that the call returns."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds, result = _timed(run, device)
-    return result if isinstance(result, Took) else Took(seconds, memory_mb(device))
+    return result if isinstance(result, Timing) else Timing(seconds, memory_mb(device))
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:
-    """Seconds, with the device's work in them (by the device's own clock), and the result."""
+    """Return the seconds of a call and its result; on a GPU by the device's own clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         result = run()
@@ -281,7 +285,7 @@ def _time(run: Callable[[], object], device: torch.device) -> float:
 
 
 def memory_mb(device: torch.device) -> float:
-    """As `Record` has it; NaN where this cannot be found out."""
+    """Return the memory as defined by `Record`; NaN where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:

@@ -1,17 +1,16 @@
-"""Suites ``network`` and ``training``: SGNets beside their plain twins, and beside the plain ways
-of running and of training them. Weights are random.
+"""Suites ``network`` and ``training``: SGNets beside their plain baselines.
+
+The same networks with torchvision's operator are measured too. Weights are random.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.precision import cast, multiplies_bf16
 from sgnet_core.models.sgnet import SGNet
+from sgnet_core.ops.deform import force_implementation
 
 SIZES = ((240, 320), (480, 640))
 
@@ -32,13 +32,13 @@ Inputs = tuple[Tensor, Tensor]
 
 
 def network_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Of `sgnet_lite` and SGNet-R101 everything, of the other depths the fused networks."""
+    """Make groups of all forms of `sgnet_lite` and SGNet-R101, and of the other fused networks."""
     cuda = device.type == "cuda"
     if quick:
-        yield Twins("lite", device).group(1, 64, 96)
+        yield BaselinePair("lite", device).group(1, 64, 96)
         return
     for name in ("lite", "r101"):
-        twins = Twins(name, device)
+        twins = BaselinePair(name, device)
         if not cuda:
             twins.export()
         for size in (*SIZES, (720, 1280)) if cuda else SIZES:
@@ -47,15 +47,17 @@ def network_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         if name == "lite" and not cuda:  # a third size, for a curve
             yield twins.group(1, 120, 160)
     for name in ("r18", "r34", "r50", "r101_aspp"):
-        yield Twins(name, device).group(1, *(SIZES[1] if cuda else SIZES[0]), fused_only=True)
+        yield BaselinePair(name, device).group(
+            1, *(SIZES[1] if cuda else SIZES[0]), fused_only=True
+        )
 
 
-class Twins:
-    """An SGNet and the plain network of the same shape, in every form in which they run here.
+class BaselinePair:
+    """An SGNet and the plain network of the same shape, in every form that runs on the device.
 
     Args:
-        name: of the variant, without its ``sgnet_``.
-        device: that they run on; on a GPU in float16, as `Segmenter` has it.
+        name: variant without its ``sgnet_``.
+        device: device that they run on; on a GPU in float16, as in `Segmenter`.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -69,7 +71,7 @@ class Twins:
         self._exported: dict[str, OnnxNetwork] = {}
 
     def export(self) -> None:
-        """Has them run in ONNX Runtime too, or says why they cannot."""
+        """Export both for ONNX Runtime; print the reason if they cannot be exported."""
         with tempfile.TemporaryDirectory() as folder:
             for key, model in self._models.items():
                 path = Path(folder) / f"{key}.onnx"
@@ -82,7 +84,7 @@ class Twins:
                 self._exported[key] = OnnxNetwork(path)
 
     def group(self, batch: int, height: int, width: int, fused_only: bool = False) -> Group:
-        """The cases at one size."""
+        """Make the cases at one size."""
 
         def fresh() -> Inputs:
             image = torch.randn(batch, 3, height, width, device=self._device, dtype=self._dtype)
@@ -96,15 +98,15 @@ class Twins:
             return lambda inputs: model(*inputs)
 
         def with_torchvision(inputs: Inputs) -> object:
-            with torchvision_operator():
+            with force_implementation("torchvision"):
                 return eager(*inputs)
 
         eager, sgnet, plain = self._models[self.sgnet], self.sgnet, self.plain
-        fused, fused_twin = self._fused[sgnet], self._fused[plain]
-        ours, twin = f"{sgnet}, fused", f"{plain}, fused"
+        fused, fused_plain = self._fused[sgnet], self._fused[plain]
+        ours, baseline = f"{sgnet}, fused", f"{plain}, fused"
         cases = [
-            case(twin, run(fused_twin), twin, _traffic(fused_twin)),
-            case(ours, run(fused), twin, _traffic(fused)),
+            case(baseline, run(fused_plain), baseline, _traffic(fused_plain)),
+            case(ours, run(fused), baseline, _traffic(fused)),
         ]
         if not fused_only:
             cases.append(case(f"{sgnet}, eager", run(eager), ours))
@@ -118,7 +120,7 @@ class Twins:
 
 
 def _traffic(model: nn.Module) -> int:
-    """Bytes of the weights: what a frame costs at least."""
+    """Return the bytes of the weights, the least that a frame has to read."""
     return sum(p.nbytes for p in model.parameters())
 
 
@@ -130,19 +132,8 @@ def _run_exported(network: OnnxNetwork, inputs: Inputs) -> object:
     return network.logits(inputs[0].to(torch.uint8), inputs[1])
 
 
-@contextlib.contextmanager
-def torchvision_operator() -> Iterator[None]:
-    """Meanwhile S-Convs that are not fused run torchvision's operator, whatever is faster."""
-    with contextlib.ExitStack() as stack:
-        for module in ("models.sconv", "ops.deform"):
-            for choice in ("uses_gather", "uses_fused"):
-                patch = mock.patch(f"sgnet_core.{module}.{choice}", lambda x: False)
-                stack.enter_context(patch)
-        yield
-
-
 def training_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """A step of the optimiser: forward, loss, backward, new weights."""
+    """Make the group of an optimizer step: forward, loss, backward, new weights."""
     # These need the extra "train".
     from sgnet_core.data.loading import Batch
     from sgnet_core.training.config import TrainConfig
@@ -178,7 +169,7 @@ def training_groups(device: torch.device, quick: bool) -> Iterator[Group]:
     ours, theirs = stepper(), stepper()
 
     def with_torchvision(batch: Any) -> Tensor:
-        with torchvision_operator():
+        with force_implementation("torchvision"):
             return theirs(batch)
 
     reference = f"sgnet_lite, {TORCHVISION}"

@@ -13,7 +13,8 @@ from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.geometry.spatial import spatial_input
 from sgnet_core.models.fusion import LinearWeightGenerator
 from sgnet_core.models.sconv import POSITIONS, PROJECTED_CHANNELS, WeightGenerator
-from sgnet_core.ops.deform import deform_conv2d, find_taps
+from sgnet_core.ops.deform import deform_conv2d
+from sgnet_core.ops.gather import find_taps
 
 SCONV_SHAPES = (
     (64, 120, 160, 1),

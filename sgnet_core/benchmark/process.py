@@ -1,4 +1,4 @@
-"""Cases of the benchmark that run in a process of their own: memory and threads are theirs."""
+"""Run cases of the benchmark in processes of their own, which share no memory and no threads."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 
 import torch
 
-from sgnet_core.benchmark.measure import Took, come_to_rest, run_timed
+from sgnet_core.benchmark.measure import Timing, come_to_rest, run_timed
 
 
-class Elsewhere:
-    """Something that runs in a process of its own.
+class Subprocess:
+    """A function that runs in a process of its own.
 
-    Calling it runs that on inputs, which travel there first and do not count, and returns `Took`.
+    Calling it sends the inputs to the process, which is not timed, runs the function there, and
+    returns its `Timing`.
 
     Args:
-        device: that it runs on.
-        make: a function of a module, called there with ``arguments``; returns what is to be run.
+        device: device that the function runs on.
+        make: function of a module that is called in the process with ``arguments`` and returns the
+            function to run.
     """
 
     def __init__(
@@ -32,16 +34,16 @@ class Elsewhere:
             1, get_context("spawn"), _prepare, (device, torch.get_num_threads(), make, arguments)
         )
 
-    def __call__(self, inputs: Any) -> Took:
+    def __call__(self, inputs: Any) -> Timing:
         return self._pool.submit(_run, inputs).result()
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._pool.shutdown()
 
 
 _prepared: tuple[torch.device, Callable[[Any], object]]
-"""In such a process: its device, and what it runs."""
+"""Device and function of this process, where it is a subprocess."""
 
 
 def _prepare(
@@ -51,13 +53,13 @@ def _prepare(
     arguments: Sequence[object],
 ) -> None:
     global _prepared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     torch.set_num_threads(threads)
     _prepared = device, make(*arguments)
 
 
-def _run(inputs: Any) -> Took:
+def _run(inputs: Any) -> Timing:
     device, run = _prepared
-    took = run_timed(partial(run, inputs), device)
+    timing = run_timed(partial(run, inputs), device)
     come_to_rest()  # or its threads would still be busy when another process has its turn
-    return took
+    return timing

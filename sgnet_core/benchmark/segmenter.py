@@ -17,7 +17,7 @@ from torch import nn
 
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.benchmark.network import SIZES
-from sgnet_core.benchmark.process import Elsewhere
+from sgnet_core.benchmark.process import Subprocess
 from sgnet_core.benchmark.runners import Frame, segment, segment_eagerly
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.export import ExportError, export
@@ -39,11 +39,11 @@ def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         models = {f"default, {name}": str(path) for name, path in files.items()}
         if device.type == "cuda" and not quick:
             models |= {"plain_r101": "plain_r101", "sgnet_r101": "sgnet_r101"}
-        running = {"default, eager": Elsewhere(device, segment_eagerly, default, device)}
+        running = {"default, eager": Subprocess(device, segment_eagerly, default, device)}
         for name, model in {"default, torch": default, **models}.items():
-            running[name] = Elsewhere(device, segment, model, device)
+            running[name] = Subprocess(device, segment, model, device)
         if not quick and multiplies_bf16(device):
-            running["default, bf16"] = Elsewhere(device, segment, default, device, "bf16")
+            running["default, bf16"] = Subprocess(device, segment, default, device, "bf16")
         for each in running.values():
             stack.callback(each.close)
         for height, width in [(64, 96)] if quick else SIZES:

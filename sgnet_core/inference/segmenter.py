@@ -1,4 +1,4 @@
-"""Inference: numpy frames in, numpy masks out, everything between on the device."""
+"""Label frames: numpy arrays in, numpy masks out, everything between on the device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sgnet_core.data.images import overlay as draw_overlay
 from sgnet_core.geometry.holes import HolePolicy
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
-from sgnet_core.inference.cuda_graph import CudaGraphs
+from sgnet_core.inference.cuda_graph import CudaGraphs, forward_on_two_streams
+from sgnet_core.inference.device import pick_device
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.stage_clock import StageClock
 from sgnet_core.inference.transfer import to_device, to_host
@@ -36,7 +37,7 @@ BACKENDS = ("auto", "torch", "onnx")
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one frame, at the size (H, W) of its image.
+    """Labels of one frame, at the size (H, W) of its image.
 
     Attributes:
         labels: (H, W) uint8 class ids, 0..C-1.
@@ -55,23 +56,27 @@ class Prediction:
 
 
 class Segmenter:
-    """A network ready to label frames. One frame at a time: use it from one thread.
+    """A network that labels frames, one at a time: use it from one thread.
 
     Args:
-        model: a network (which stays as it is: a fused copy runs), or the path of a model file,
+        model: a network (which is not changed: a fused copy runs), or the path of a model file,
             ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
-        precision: of the network: "fp32", "fp16" (GPU only), "bf16" (fast on processors that
-            multiply it, `multiplies_bf16`; torch backend only), or "auto": fp16 on a GPU, else
+        precision: numeric type of the network: "fp32", "fp16" (GPU only), "bf16" (fast on CPUs with
+            bf16 products, `multiplies_bf16`; torch backend only), or "auto": fp16 on a GPU, else
             fp32.
         backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files: on the CPU, or by TensorRT
-            or CUDA on the GPU that ``device`` names); "auto" takes the one that the model file is
-            made for.
+            or CUDA on the GPU that ``device`` names); "auto" goes by the suffix of the model file.
+
+    Attributes:
+        model: the network that runs.
+        device: device that it runs on.
+        backend: "torch" or "onnx".
 
     Raises:
         ModelFileError: the model file cannot be used.
-        ValueError: an unknown device, precision or backend, or one that this machine lacks or the
-            model file is not made for.
+        ValueError: an unknown device, precision or backend, one that this machine lacks, or a
+            backend that does not run this kind of model file.
     """
 
     model: SGNet | OnnxNetwork
@@ -101,26 +106,27 @@ class Segmenter:
         fused = cast(fuse(model), dtype).to(self.device)
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
         self.model = fused.to(memory_format=torch.channels_last)
-        if self.device.type == "cuda":  # no method: nothing may keep the segmenter itself alive
-            self._graphs = CudaGraphs(partial(_answer, self.model))
+        if self.device.type == "cuda":  # no bound method: it would keep the segmenter alive
+            self._graphs = CudaGraphs(partial(_network_and_labels, self.model))
 
     @property
     def info(self) -> ModelInfo:
-        """Of the model: its name, classes, normalisation and training record."""
+        """The model's name, classes, normalization and training record."""
         return self.model.info
 
     @property
     def labels(self) -> LabelSet:
-        """The classes that masks are made of."""
+        """The classes of the masks."""
         return self.model.info.labels
 
     def warm_up(self, height: int, width: int) -> None:
-        """Segments an empty frame, so that the first real one does not pay for set-up."""
-        self.segment(
-            np.zeros((height, width, 3), np.uint8),
-            np.ones((height, width), np.float32),
-            Intrinsics.from_fov(width, height, 60),
-        )
+        """Label empty frames of that size, so that the first real one does not pay for set-up."""
+        for _ in range(1 if self._graphs is None else 2):  # the second one records a CUDA graph
+            self.segment(
+                np.zeros((height, width, 3), np.uint8),
+                np.ones((height, width), np.float32),
+                Intrinsics.from_fov(width, height, 60),
+            )
 
     def segment(
         self,
@@ -136,28 +142,27 @@ class Segmenter:
         overlay: float | None = None,
         scales: Sequence[float] = (1.0,),
     ) -> Prediction:
-        """Labels every pixel of one frame.
+        """Label every pixel of one frame.
 
         Args:
             rgb: (H, W, 3) uint8 RGB, any size.
-            depth: (H, W), registered to the colour image: floating-point metres, or integers
-                times ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor
-                is taken as `metres` gives it.
-            intrinsics: of the images; needed by models steered by 3D coordinates or HHA.
-            depth_scale: metres per unit of integer depth.
-            up: x, y, z of a vector against gravity in the camera frame (x right, y down, z
-                forward), of an IMU for instance, for models steered by HHA; None estimates it.
-            holes: how pixels without a measurement are filled (`sgnet_core.geometry.holes`) at
-                the network's input size, before the network sees them; None does as the model
-                was trained.
-            confidence, scores: also compute these parts of the `Prediction`.
+            depth: (H, W), registered to the color image: floating-point meters, or integers times
+                ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor must
+                be float32 meters on the device, as `metres` returns it.
+            intrinsics: camera of the images; needed by models steered by 3D coordinates or HHA.
+            depth_scale: meters per unit of integer depth.
+            up: (x, y, z) vector against gravity in the camera frame (x right, y down, z forward),
+                for example from an IMU, for models steered by HHA; None estimates it.
+            holes: policy that fills pixels without a measurement (`sgnet_core.geometry.holes`) at
+                the network's input size; None takes the policy that the model was trained with.
+            confidence, scores: also return these parts of the `Prediction`.
             overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
             scales: factors of the network's input size; the scores of several are averaged.
 
         Raises:
             ValueError: an image of the wrong type, sizes that differ, missing intrinsics, an up
-                that is no direction, a scale that is not positive (or, with the onnx backend, not
-                1), or an opacity outside [0, 1].
+                that is not a direction, a scale that is not positive (or, with the onnx backend,
+                not 1), or an opacity outside [0, 1].
             RuntimeError: the network gave NaN or infinite scores.
         """
         size = _check_frame(rgb, depth)
@@ -171,14 +176,17 @@ class Segmenter:
             inputs = self._inputs(*frame, self._direction(up), holes, scales)
             clock.mark("preprocess")
             if self._graphs is not None:
-                answer = self._graphs(*inputs, size=size, confidence=confidence, scores=scores)
+                # Always with confidence: leaving it out would need a second recording.
+                results = self._graphs(*inputs, size=size, scores=scores)
+                if not confidence:
+                    results = (*results[:2], None, results[3])
                 clock.mark("network")
             else:
-                raw = _logits(self.model, *inputs)
+                logits = _logits(self.model, *inputs)
                 clock.mark("network")
-                answer = _decide(raw, size, confidence, scores)
+                results = _labels(logits, size, confidence, scores)
             finite, labels, sure, values = (
-                None if tensor is None else tensor.numpy() for tensor in to_host(answer)
+                None if tensor is None else tensor.numpy() for tensor in to_host(results)
             )
         assert finite is not None and labels is not None
         if not finite:
@@ -199,21 +207,21 @@ class Segmenter:
         up: Sequence[float] | None = None,
         holes: HolePolicy | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The network's input for one frame, at the model's input height.
+        """Return the network's input for one frame, at the model's input height.
 
         Args:
             rgb, depth, intrinsics, depth_scale, up, holes: as in `segment`.
 
         Returns:
-            (1, 3, h, w) normalised RGB (or BGR) and the (1, c', h, w) spatial input, float32 on
-            the device; None as the latter for a network without one.
+            (1, 3, h, w) normalized RGB (or BGR) and the (1, c', h, w) spatial input or None, both
+            float32 on the device.
         """
         frame = self.resized(rgb, depth, intrinsics, depth_scale)
         kind, direction = self.model.config.spatial, self._direction(up)
         return network_input(kind, self.info, *frame, direction, holes)
 
     def _direction(self, up: Sequence[float] | None) -> Tensor | None:
-        """(1, 3) on the device; ValueError where it is no direction."""
+        """Return ``up`` as (1, 3) on the device; raise ValueError if it is not a direction."""
         if up is None:
             return None
         vector = np.asarray(up, np.float32)
@@ -222,7 +230,7 @@ class Segmenter:
         return torch.from_numpy(vector).to(self.device)[None]
 
     def metres(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
-        """Depth as `segment` takes it → (H, W) float32 metres on the device."""
+        """Return depth, as `segment` takes it, as (H, W) float32 meters on the device."""
         if isinstance(depth, Tensor):
             return depth
         metres = to_device(depth, self.device).float()
@@ -235,13 +243,13 @@ class Segmenter:
         intrinsics: Intrinsics | None = None,
         depth_scale: float = 0.001,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A frame at the model's input height.
+        """Resize a frame to the model's input height.
 
         Args:
             rgb, depth, intrinsics, depth_scale: as in `segment`.
 
         Returns:
-            (1, 3, h, w) RGB 0..255, bytes on the CPU; (1, 1, h, w) float32 metres as measured; and
+            (1, 3, h, w) RGB 0..255, uint8 on the CPU; (1, 1, h, w) float32 meters as measured; and
             (1, 4) fx, fy, cx, cy for a model that needs them, else None.
         """
         height, width = rgb.shape[:2]
@@ -268,7 +276,7 @@ class Segmenter:
         holes: HolePolicy | None,
         scales: Sequence[float],
     ) -> tuple[Tensor | None, ...]:
-        """What `_logits` takes: a frame for ONNX Runtime, or image and spatial of every scale."""
+        """Return the tensors for `_logits`: a frame for ONNX Runtime, else two for every scale."""
         if isinstance(self.model, OnnxNetwork):
             return image, usable_depth(self.info, metres, image, holes), camera, up
         kind = self.model.config.spatial
@@ -276,46 +284,59 @@ class Segmenter:
         return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
 
 
-def _answer(
-    network: SGNet,
-    *inputs: Tensor | None,
-    size: tuple[int, int],
-    confidence: bool,
-    scores: bool,
+def _network_and_labels(
+    network: SGNet, *inputs: Tensor | None, size: tuple[int, int], scores: bool
 ) -> tuple[Tensor | None, ...]:
-    return _decide(_logits(network, *inputs), size, confidence, scores)
+    """Run all that a CUDA graph records: `Segmenter._inputs` → the results of `_labels`."""
+    return _labels(_logits(network, *inputs), size, True, scores)
 
 
 def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor]:
-    """(C, h, w) float32 logits of every scale, from `Segmenter._inputs`."""
+    """Return (C, h, w) float32 logits of every scale, from `Segmenter._inputs`."""
     if isinstance(network, OnnxNetwork):
         picture, metres, camera, direction = inputs
         assert picture is not None and metres is not None
         return [network.logits(picture, metres, camera, direction)[0]]
-    dtype = next(network.parameters()).dtype
-    raw = []
+    dtype = next(network.head.parameters()).dtype
+    logits = []
     for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
         assert image is not None
         guide = spatial
         if spatial is not None and not network.config.projector:
             guide = spatial.to(dtype)  # a projector reads float32
-        raw.append(network(image.to(dtype), guide).logits[0].float())
-    return raw
+        image = image.to(dtype)
+        output = (
+            forward_on_two_streams(network, image, guide)
+            if image.is_cuda
+            else network(image, guide)
+        )
+        logits.append(output.logits[0].float())
+    return logits
 
 
-def _decide(
-    raw: Sequence[Tensor], size: tuple[int, int], confidence: bool, scores: bool
+def _labels(
+    logits: Sequence[Tensor], size: tuple[int, int], confidence: bool, scores: bool
 ) -> tuple[Tensor | None, ...]:
-    """The logits of every scale → whether all are finite, labels, confidence, mean scores."""
-    finite = torch.stack([logits.isfinite().all() for logits in raw]).all()
-    if not (scores or len(raw) > 1):
-        return finite, *best_labels(raw[0], size, confidence), None
-    mean = mean_scores(raw, size)
+    """Label the pixels of an image.
+
+    Args:
+        logits: (C, h, w) float32 of every scale.
+        size: (H, W) of the image.
+        confidence, scores: also return these.
+
+    Returns:
+        () bool, True where all logits are finite; (H, W) uint8 labels; (H, W) uint8 confidence or
+        None; (C, H, W) float32 mean logits or None.
+    """
+    finite = torch.stack([each.isfinite().all() for each in logits]).all()
+    if not (scores or len(logits) > 1):
+        return finite, *best_labels(logits[0], size, confidence), None
+    mean = mean_scores(logits, size)
     return finite, *best_by_rows(mean, size, confidence), mean if scores else None
 
 
 def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
-    """ "torch" or "onnx" for a model file, or for a network in memory (None)."""
+    """Return "torch" or "onnx" for a model file, or for a network in memory (None)."""
     if backend not in BACKENDS:
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {backend!r}")
     made_for = "onnx" if path is not None and os.fspath(path).endswith(".onnx") else "torch"
@@ -328,21 +349,8 @@ def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
     return made_for
 
 
-def pick_device(device: str | torch.device) -> torch.device:
-    """The device of that name; "auto" is a GPU if there is one. ValueError where there is none."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device is auto, cpu, cuda or cuda:N; got {device!r}") from error
-    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"this machine has no device {device}: use auto or cpu")
-    return picked
-
-
 def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tuple[int, int]:
-    """(H, W) of a frame; ValueError where it is none."""
+    """Return (H, W) of a frame; raise ValueError if the arrays are not a frame."""
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise ValueError(f"rgb must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
     if isinstance(depth, Tensor):
@@ -355,6 +363,6 @@ def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tup
     if tuple(depth.shape) != (height, width):
         raise ValueError(
             f"rgb is {width}x{height} but depth is {depth.shape[1]}x{depth.shape[0]}: "
-            "depth must be registered to the colour image"
+            "depth must be registered to the color image"
         )
     return height, width

@@ -1,7 +1,7 @@
 """A copy of a network for inference: the same scores from fewer operations.
 
 Batch norm in evaluation is one factor and one summand per channel, which the convolution before it
-can carry. The weight generator of S-Conv is two linear maps in a row, so it is one.
+can absorb. The weight generator of S-Conv is two linear maps in a row, so it is one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from sgnet_core.models.dcn import DCNv2
 from sgnet_core.models.resnet import BasicBlock, Bottleneck
 from sgnet_core.models.sconv import KERNEL, POSITIONS, SConv2d, WeightGenerator
-from sgnet_core.ops.deform import Taps, fused_conv, uses_fused
+from sgnet_core.ops.deform import fused_conv, implementation
+from sgnet_core.ops.gather import Taps
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 @torch.no_grad()
 def fuse(model: Module) -> Module:
-    """A fused copy in evaluation mode; the model itself stays as it is.
+    """Return a fused copy in evaluation mode; the model itself is not changed.
 
-    Scores equal the model's own up to rounding (1e-4). The copy cannot be trained or saved.
+    Its scores equal the model's own up to rounding (1e-4). The copy cannot be trained or saved.
 
     Args:
         model: an `SGNet` or a part of one, in any mode, on any device.
@@ -52,10 +53,10 @@ def _fold_neighbours(layers: nn.Sequential) -> None:
 
 
 def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
-    """Moves a batch norm into the convolution before it; returns what takes the norm's place."""
+    """Move a batch norm into the convolution before it; return the norm's replacement."""
     assert isinstance(conv, nn.Conv2d | SConv2d | DCNv2) and isinstance(norm, nn.BatchNorm2d)
     assert norm.running_var is not None and norm.running_mean is not None
-    # In double precision: what is folded is rounded once.
+    # Computed in double precision, so that the folded weights are rounded once.
     factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = torch.zeros_like(factor) if conv.bias is None else conv.bias.double()
     bias = (bias - norm.running_mean.double()) * factor + norm.bias.double()
@@ -68,9 +69,9 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
 class LinearWeightGenerator(nn.Module):
     """`WeightGenerator` as one deformable 3x3 convolution, 64 → 9, before its sigmoid.
 
-    That convolution goes the other way round. Bilinear sampling and the kernel are both linear,
-    so each kernel position first maps all of S' to its nine channels, which are then sampled and
-    summed: 9 channels per position to sample in place of 64, and no matrix product after it.
+    Sampling and kernel are exchanged. Both are linear, so each kernel position first maps all of S'
+    to nine channels, which are then sampled and summed: 9 channels per position to sample in place
+    of 64, and no matrix product after the sampling.
     """
 
     def __init__(self, generator: WeightGenerator) -> None:
@@ -84,8 +85,8 @@ class LinearWeightGenerator(nn.Module):
         self.bias = nn.Parameter(generator.to_mask.bias.clone(), requires_grad=False)
 
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
-        """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
-        if taps is None and uses_fused(projected):
+        """Compute the (B, 9, H', W') mask, as `WeightGenerator.forward` does."""
+        if taps is None and implementation(projected) == "fused":
             weight = self.kernel.view(KERNEL, KERNEL, POSITIONS, -1).permute(2, 3, 0, 1)
             return fused_conv(projected, offset, weight, None, self.bias, self.stride, sigmoid=True)
         mapped = F.conv2d(projected, self.kernel)  # (B, 81, H, W)
@@ -94,7 +95,7 @@ class LinearWeightGenerator(nn.Module):
 
 
 def _gather(mapped: Tensor, taps: Taps) -> Tensor:
-    """(B, 81, H, W) → (B, 9, H', W'), summed over positions: one embedding bag of 36 pixels."""
+    """Sample (B, 81, H, W) and sum over positions → (B, 9, H', W'): embedding bags of 36 pixels."""
     batch, h, w = taps.shape
     rows = mapped.permute(0, 2, 3, 1).reshape(-1, POSITIONS)
     position = torch.arange(POSITIONS, device=rows.device).view(POSITIONS, 1)
@@ -105,7 +106,7 @@ def _gather(mapped: Tensor, taps: Taps) -> Tensor:
 
 
 def _sample(mapped: Tensor, offset: Tensor, stride: int) -> Tensor:
-    """The same by bilinear sampling of one image per position, for exported graphs."""
+    """Compute `_gather` by bilinear sampling of one image per position, for exported graphs."""
     height, width = mapped.shape[2:]
     h, w = offset.shape[2:]
     delta = offset.float().view(-1, POSITIONS, 2, h, w)

@@ -1,11 +1,9 @@
-"""The type a network computes in: half precision for the features, float32 for the geometry."""
+"""Numeric types of a network: half precision for the features, float32 for the geometry."""
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
 from sgnet_core.models.sconv import Projector
@@ -17,7 +15,7 @@ _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The type of that name; "auto" is float16 on a GPU, else float32.
+    """Return the type of that name; "auto" is float16 on a GPU, else float32.
 
     Raises:
         ValueError: an unknown precision, or float16 on the CPU, which computes it slowly.
@@ -32,38 +30,27 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device is a CPU that has products of bfloat16: AVX512-BF16 or AMX.
+    """Return True for a CPU with bfloat16 matrix products: AVX512-BF16 or AMX.
 
-    There a network takes half to two thirds of its time in float32; elsewhere it takes longer.
+    On such a CPU a network in bf16 takes half to two thirds of its time in float32; on others it
+    takes longer.
     """
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones
     return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def cast(network: SGNet, dtype: torch.dtype) -> SGNet:
-    """The network itself, made to compute in ``dtype``; its spatial input stays float32.
+    """Make the network compute in ``dtype``, in place, and return it.
 
-    Projectors read that input in float32. As bfloat16, with 8 bits, all depths between 4 and 8 m
-    would be multiples of 3 cm, and offsets and masks move by that.
+    The layers that read the geometry, the first one of each `Projector`, keep their float32 weights
+    and compute in float32.
     """
-    geometric = dtype != torch.float32 and SPATIAL_CHANNELS[network.config.spatial]
-    projectors = [m for m in network.modules() if isinstance(m, Projector)] if geometric else []
-    first = [copy.deepcopy(projector[0]) for projector in projectors]
+    reads_geometry = SPATIAL_CHANNELS[network.config.spatial] > 0
+    projectors = [m for m in network.modules() if reads_geometry and isinstance(m, Projector)]
+    first = [projector[0] for projector in projectors]
+    for projector in projectors:
+        projector[0] = nn.Identity()
     network.to(dtype)
     for projector, layer in zip(projectors, first, strict=True):
-        projector[0] = _ReadsFloat32(layer, dtype)
+        projector[0] = layer
     return network
-
-
-class _ReadsFloat32(nn.Module):
-    """A layer that computes in float32 and hands its result on in another type."""
-
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.layer = layer
-        self.dtype = dtype
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the layer."""
-        result: Tensor = self.layer(x).to(self.dtype)
-        return result

@@ -5,7 +5,7 @@ He et al., CVPR 2016; placement, strides and dilation after Chen et al., IEEE TI
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -201,10 +201,13 @@ class ResNet(nn.Module):
                 assert isinstance(block, BasicBlock | Bottleneck)
                 yield index, block
 
-    def forward(self, x: Tensor, guidance: Sequence[Guidance]) -> list[Tensor]:
-        """The stem's output and one `Guidance` per S-Conv, in order → the four layers' features.
+    def forward(self, x: Tensor, guidance: Iterable[Guidance]) -> list[Tensor]:
+        """Return the features of the four layers.
 
-        S-Convs guided by features take no guidance from outside.
+        Args:
+            x: output of the stem.
+            guidance: one item per S-Conv in order, each taken right before its S-Conv runs; unused
+                where S-Convs are guided by the features they convolve.
         """
         remaining = iter(guidance)
         features: list[Tensor] = []

@@ -6,26 +6,20 @@ Segmentation, IEEE TIP 2021 (arXiv 2004.04534), section III.
 The spatial input S (depth, 3D coordinates or HHA) never mixes with the features. A projector φ
 turns it into S' = φ(S); an offset generator η turns S' into displacements Δd of the nine sampling
 positions; a weight generator f gathers S' at the displaced positions and turns it into one factor
-per position. The features are then convolved at those positions with those factors. All of it
-but the last sentence depends on S alone, so it can be computed before the features exist.
+per position. The features are then convolved at those positions with those factors. Positions and
+factors depend on S alone, so they can be computed before the features exist.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sgnet_core.ops.deform import (
-    Taps,
-    deform_conv2d,
-    find_taps,
-    fused_conv,
-    gather_conv,
-    uses_fused,
-    uses_gather,
-)
+from sgnet_core.ops.deform import deform_conv2d, fused_conv, implementation
+from sgnet_core.ops.gather import Taps, find_taps, gather_conv
 from sgnet_core.ops.resize import resize_maps
 
 PROJECTED_CHANNELS = 64
@@ -34,12 +28,13 @@ POSITIONS = KERNEL * KERNEL
 
 
 class Guidance(NamedTuple):
-    """What the spatial branch tells one S-Conv.
+    """Sampling positions and factors of one S-Conv, computed by the spatial branch.
 
     Attributes:
         offset: (B, 18, H', W') pixels, (Δy, Δx) per kernel position, row-major.
         mask: (B, 9, H', W') in (0, 1), or None where weights are switched off.
-        taps: the offsets as gather indices where the gather runs, so that they are found once.
+        taps: the offsets as gather indices where the gather runs, so that weight generator and
+            convolution share them; else None.
     """
 
     offset: Tensor
@@ -61,16 +56,20 @@ class Projector(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, spatial: Tensor) -> Tensor:
-        """S' = φ(S); the first convolution reads a float32 S as it is, under autocast too."""
-        first, *others = self
+        """Return S' = φ(S) in the type of the later convolutions, (B, 64, H, W).
+
+        The first convolution computes in the type of its own weights, outside autocast. They stay
+        float32 where S is geometry (`sgnet_core.models.precision.cast`): in bfloat16 all depths
+        between 4 and 8 m are multiples of 3 cm.
+        """
+        first, second = self[0], self[3]
+        assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
         kind = spatial.device.type
-        if spatial.dtype == torch.float32 and torch.is_autocast_enabled(kind):
-            # As bfloat16, all depths between 4 and 8 m would be multiples of 3 cm.
-            with torch.autocast(kind, enabled=False):
-                projected = first(spatial)
-        else:
-            projected = first(spatial)
-        for layer in others:
+        inside = torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if inside else contextlib.nullcontext():
+            projected = first(spatial.to(first.weight.dtype))
+        projected = projected.to(second.weight.dtype)
+        for layer in list(self)[1:]:
             projected = layer(projected)
         return projected
 
@@ -85,9 +84,12 @@ class SConv2d(nn.Module):
         in_channels, out_channels: of the features.
         spatial_channels: c' of the spatial input: 1 depth, 3 HHA or 3D coordinates.
         stride: of the convolution.
-        bias: whether the convolution has a bias of its own.
-        projector: None builds φ; False leaves it to the caller, who then gives `guide` S' itself.
+        bias: add a bias to the convolution.
+        projector: build φ; without it the caller gives `guide` S' itself.
         offsets, masks: the two halves of the guidance; either can be switched off for ablation.
+
+    Raises:
+        ValueError: ``offsets`` and ``masks`` are both off.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class SConv2d(nn.Module):
             nn.init.zeros_(self.offset_generator.bias)
 
     def guide(self, spatial: Tensor) -> Guidance:
-        """Offsets and masks from the spatial input at this layer's input resolution.
+        """Compute offsets and masks from the spatial input at this layer's input resolution.
 
         Args:
             spatial: (B, c', H, W), already resized to the feature map's (H, W); or S' itself,
@@ -135,7 +137,7 @@ class SConv2d(nn.Module):
             h, w = ((n - 1) // self.stride + 1 for n in size)
             offset = projected.new_zeros(len(projected), 2 * POSITIONS, h, w)
         taps = None
-        if uses_gather(projected):
+        if implementation(projected) == "gather":
             taps = find_taps(offset, size, KERNEL, self.stride)
         mask = None
         if self.weight_generator is not None:
@@ -143,14 +145,18 @@ class SConv2d(nn.Module):
         return Guidance(offset, mask, taps)
 
     def convolve(self, x: Tensor, guidance: Guidance) -> Tensor:
-        """(B, C, H, W) features and the guidance for them → (B, O, H', W')."""
+        """Convolve (B, C, H, W) features with the guidance for them → (B, O, H', W')."""
         offset, mask, taps = guidance
         if taps is not None:
             return gather_conv(x, taps, self.weight, mask, self.bias)
         return deform_conv2d(x, offset, self.weight, mask, self.bias, stride=self.stride)
 
     def forward(self, x: Tensor, spatial: Tensor) -> Tensor:
-        """(B, C, H, W) features, (B, c', Hs, Ws) spatial input of any size → (B, O, H', W')."""
+        """Convolve (B, C, H, W) features, guided by a (B, c', Hs, Ws) spatial input of any size.
+
+        Returns:
+            (B, O, H', W').
+        """
         return self.convolve(x, self.guide(resize_maps(spatial, (x.shape[2], x.shape[3]))))
 
 
@@ -170,8 +176,11 @@ class WeightGenerator(nn.Module):
         self.to_mask = nn.Conv2d(PROJECTED_CHANNELS, POSITIONS, 1)
 
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
-        """(B, 64, H, W) S' and (B, 18, H', W') offsets, or their taps → (B, 9, H', W') mask."""
-        if taps is None and uses_fused(projected):
+        """Compute the (B, 9, H', W') mask from (B, 64, H, W) S' and (B, 18, H', W') offsets.
+
+        ``taps`` are those of the offsets, or None.
+        """
+        if taps is None and implementation(projected) == "fused":
             # Two linear maps in a row are one.
             weight = torch.einsum("om,mcyx->ocyx", self.to_mask.weight[:, :, 0, 0], self.gather)
             bias = self.to_mask.bias

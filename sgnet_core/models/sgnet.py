@@ -5,11 +5,10 @@ Chen et al., IEEE TIP 2021 (arXiv 2004.04534), sections III and IV.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor, nn
 
 from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
@@ -32,12 +31,12 @@ class SGNetConfig:
     """Architecture of an SGNet.
 
     Attributes:
-        depth: of the ResNet: 18, 34, 50 or 101.
+        depth: depth of the ResNet: 18, 34, 50 or 101.
         num_classes: output channels, 1..255.
-        spatial: what steers the S-Convs: depth in metres, 3D coordinates ("points"; with the
+        spatial: input that guides the S-Convs: depth in meters, 3D coordinates ("points"; with the
             released code's principal point and pixel count "points_released"), HHA; "none" is the
-            plain baseline, and "features" has each steered by the features it convolves.
-        operator: "sconv", or "dcnv2" in its place, which only features can steer.
+            plain baseline, and "features" guides each S-Conv by the features it convolves.
+        operator: "sconv", or "dcnv2" in its place, which only features can guide.
         output_stride: 8, 16, or 32 (32 with the "fpn" head).
         stem: "deep" (three 3x3, as published) or "torchvision" (7x7, for its ImageNet weights).
         head: "fcn" (published), "aspp" (SGNet*) or "fpn" (light decoder, not published).
@@ -90,12 +89,12 @@ class SGNetConfig:
         object.__setattr__(self, "layers", tuple(self.layers))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` reads them back."""
+        """Return plain JSON types, which `from_dict` reads back."""
         return {**asdict(self), "layers": list(self.layers)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SGNetConfig:
-        """The inverse of `to_dict`; unknown and ill-typed entries raise ValueError."""
+        """Read the result of `to_dict`; unknown and ill-typed entries raise ValueError."""
         known = {f.name: f.default for f in fields(cls)}
         for key, value in data.items():
             if key not in known:
@@ -106,7 +105,7 @@ class SGNetConfig:
         return cls(**data)
 
     def sconv_blocks(self, layer: int) -> frozenset[int]:
-        """Indices of the blocks of layer 1..4 that get an S-Conv."""
+        """Return the indices of the blocks of layer 1..4 that get an S-Conv."""
         if self.spatial == "none" or layer not in self.layers:
             return frozenset()
         count = BLOCKS[self.depth][layer - 1]
@@ -119,11 +118,11 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 class Output(NamedTuple):
-    """Logits at the heads' resolution; `resize_maps` brings them to the labels'.
+    """Logits at the heads' resolution, to be resized by `resize_maps`.
 
     Attributes:
-        logits: (B, C, h, w).
-        aux: (B, C, h', w') of the deep-supervision head in training, else None.
+        logits: (B, C, h, w) scores of the head.
+        aux: (B, C, h', w') scores of the deep-supervision head in training, else None.
     """
 
     logits: Tensor
@@ -134,8 +133,8 @@ class PlacedSConv(NamedTuple):
     """An S-Conv in its network.
 
     Attributes:
-        layer: 1 to 4.
-        stride: of its input relative to the image.
+        layer: layer of the trunk, 1 to 4.
+        stride: stride of its input relative to the image.
         sconv: the module.
     """
 
@@ -145,11 +144,18 @@ class PlacedSConv(NamedTuple):
 
 
 class SGNet(nn.Module):
-    """RGB steered by geometry → class scores.
+    """RGB-D segmentation network: image and spatial input → class scores.
+
+    Args:
+        config: architecture.
+        info: description to save with the weights; None takes generic class names.
 
     Attributes:
-        config: the architecture.
-        info: label set, normalisation and training record, saved with the weights.
+        config: architecture.
+        info: label set, normalization and training record, saved with the weights.
+
+    Raises:
+        ValueError: the label set of ``info`` has another number of classes than the network.
     """
 
     def __init__(self, config: SGNetConfig, info: ModelInfo | None = None) -> None:
@@ -192,7 +198,7 @@ class SGNet(nn.Module):
         )
 
     def sconvs(self) -> list[PlacedSConv]:
-        """Every S-Conv, in order."""
+        """Return every S-Conv in order."""
         found = []
         stride, previous = 4, -1
         for index, block in self.trunk.blocks():
@@ -202,17 +208,22 @@ class SGNet(nn.Module):
                 stride, previous = stride * self.trunk.strides[index], index
         return found
 
-    def spatial_branch(self, spatial: Tensor | None, size: tuple[int, int]) -> list[Guidance]:
-        """Offsets and masks of every S-Conv, from the geometry alone.
+    def spatial_branch(self, spatial: Tensor | None, size: tuple[int, int]) -> Iterator[Guidance]:
+        """Compute offsets and masks of every S-Conv, one after the other, from the geometry alone.
 
         Args:
-            spatial: (B, c', Hs, Ws) spatial input; None only for a plain network.
-            size: (H, W) of the image that the trunk will see.
+            spatial: (B, c', Hs, Ws) spatial input; None only for networks that take none.
+            size: (H, W) of the image that the trunk sees.
+
+        Yields:
+            One `Guidance` per S-Conv in order; none for networks without spatial input.
+
+        Raises:
+            ValueError: ``spatial`` is missing or has another number of channels.
         """
-        sconvs = self.sconvs()
-        if not sconvs or self.config.spatial == "features":
-            return []
         channels = SPATIAL_CHANNELS[self.config.spatial]
+        if not channels:
+            return
         if spatial is None or spatial.shape[1] != channels:
             given = "none" if spatial is None else f"{spatial.shape[1]}"
             raise ValueError(
@@ -221,43 +232,33 @@ class SGNet(nn.Module):
             )
         resized: dict[int, Tensor] = {}
         stride, current = 1, size
-        guidance = []
-        for _, needed, sconv in sconvs:
+        for _, needed, sconv in self.sconvs():
             while stride < needed:
                 stride, current = stride * 2, downsampled(current, 2)
             if needed not in resized:
                 s = resize_maps(spatial, current)
                 resized[needed] = self.projectors[str(needed)](s) if self.projectors else s
-            guidance.append(sconv.guide(resized[needed]))
-        return guidance
+            yield sconv.guide(resized[needed])
 
     def forward(self, rgb: Tensor, spatial: Tensor | None = None) -> Output:
-        """(B, 3, H, W) normalised RGB and (B, c', Hs, Ws) spatial input → `Output`."""
-        features = self.trunk(*self._stem_and_guidance(rgb, spatial))
+        """Compute class scores.
+
+        Args:
+            rgb: (B, 3, H, W) normalized image.
+            spatial: (B, c', Hs, Ws) spatial input; None only for networks that take none.
+        """
+        guidance = list(self.spatial_branch(spatial, (rgb.shape[2], rgb.shape[3])))
+        return self.rgb_branch(self.trunk.stem(rgb), guidance)
+
+    def rgb_branch(self, stem: Tensor, guidance: Iterable[Guidance]) -> Output:
+        """Compute class scores from the stem's output and the result of `spatial_branch`.
+
+        Stem and spatial branch do not depend on each other: a caller may run them concurrently.
+        """
+        features = self.trunk(stem, guidance)
         logits = self.head(features if self.config.head == "fpn" else features[-1])
         aux = self.aux_head(features[2]) if self.training and self.aux_head is not None else None
         return Output(logits, aux)
-
-    def _stem_and_guidance(
-        self, rgb: Tensor, spatial: Tensor | None
-    ) -> tuple[Tensor, list[Guidance]]:
-        """What does not depend on each other: side by side in a CUDA graph that is recorded."""
-        size = (rgb.shape[2], rgb.shape[3])
-        if not _is_recorded(rgb):
-            return self.trunk.stem(rgb), self.spatial_branch(spatial, size)
-        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
-        side.wait_stream(main)
-        with torch.cuda.stream(side):
-            guidance = self.spatial_branch(spatial, size)
-        stem = self.trunk.stem(rgb)
-        main.wait_stream(side)
-        return stem, guidance
-
-
-def _is_recorded(x: Tensor) -> bool:
-    return (
-        x.is_cuda and not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing()
-    )
 
 
 def _variants() -> dict[str, dict[str, Any]]:

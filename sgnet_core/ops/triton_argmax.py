@@ -1,7 +1,7 @@
-"""The end of a network in one GPU kernel: upsampling, winner and its probability, as bytes.
+"""Upsampling, argmax and its softmax probability in one Triton kernel.
 
-At 480x640 and 40 classes the upsampled scores would be 49 MB written and read back; here each
-pixel's scores are interpolated from the network's stride, compared, and forgotten.
+At 480x640 and 40 classes the upsampled scores would be 49 MB written and read back; this kernel
+interpolates each pixel's scores from the network's stride and keeps the best only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ BLOCK = 128
 
 
 @triton.jit
-def _tail_kernel(  # type: ignore[no-untyped-def]
+def _argmax_kernel(  # type: ignore[no-untyped-def]
     scores, labels, confidence,
     classes, h, w, height, width, scale_y, scale_x,
     CONFIDENCE: tl.constexpr,
     PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """PIXELS neighbouring pixels; scores (C, h, w) float32, outputs (H, W) uint8."""
+    """Label PIXELS neighboring pixels; scores (C, h, w) float32, outputs (H, W) uint8."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     exists = pixel < height * width
     y = (pixel // width).to(tl.float32) * scale_y
@@ -43,7 +43,7 @@ def _tail_kernel(  # type: ignore[no-untyped-def]
         lower += fx * (tl.load(plane + bottom * w + right, mask=exists, other=0.0) - lower)
         value = upper + fy * (lower - upper)
         higher = value > best
-        if CONFIDENCE:  # the softmax's denominator, relative to the best so far
+        if CONFIDENCE:  # denominator of the softmax, relative to the best score so far
             peak = tl.maximum(value, best)
             total = total * tl.exp(best - peak) + tl.exp(value - peak)
         best = tl.where(higher, value, best)
@@ -56,24 +56,26 @@ def _tail_kernel(  # type: ignore[no-untyped-def]
 def best_labels_fused(
     scores: Tensor, size: tuple[int, int], confidence: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The winning class of every pixel, bilinear with corners aligned.
+    """Return the class of the best score at every pixel, bilinear with corners aligned.
 
     Args:
         scores: (C, h, w) float32, finite.
         size: (H, W) of the result.
-        confidence: also return the winner's softmax probability times 255.
+        confidence: also return the best class's softmax probability times 255.
 
     Returns:
-        (H, W) uint8 class ids, the lowest among equals, and (H, W) uint8 or None; on the device.
+        (H, W) uint8 class ids, the lowest among equals; and (H, W) uint8 confidence or None. Both
+        are on the scores' device.
     """
     height, width = size
     classes, h, w = scores.shape
     labels = torch.empty(size, dtype=torch.uint8, device=scores.device)
     sure = torch.empty_like(labels) if confidence else None
-    _tail_kernel[(triton.cdiv(height * width, BLOCK),)](
-        scores.contiguous(), labels, labels if sure is None else sure,
-        classes, h, w, height, width,
-        (h - 1) / max(height - 1, 1), (w - 1) / max(width - 1, 1),
-        CONFIDENCE=confidence, PIXELS=BLOCK,
-    )  # fmt: skip
+    with torch.cuda.device_of(scores):  # Triton launches on the current device
+        _argmax_kernel[(triton.cdiv(height * width, BLOCK),)](
+            scores.contiguous(), labels, labels if sure is None else sure,
+            classes, h, w, height, width,
+            (h - 1) / max(height - 1, 1), (w - 1) / max(width - 1, 1),
+            CONFIDENCE=confidence, PIXELS=BLOCK,
+        )  # fmt: skip
     return labels, sure

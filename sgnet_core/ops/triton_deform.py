@@ -1,9 +1,9 @@
-"""Modulated deformable 3x3 convolution in one GPU kernel: gather, mask and matrix product.
+"""Modulated deformable 3x3 convolution in one Triton kernel: gather, mask and matrix product.
 
-The implicit matrix product of a convolution, except that a tile of its left side isn't loaded but
-sampled: four pixels for each kernel position, summed with their bilinear weights, which carry the
-mask. Sampled values live in registers only. Products are in the type of the features, sums in
-float32. Zhu et al., Deformable ConvNets v2, CVPR 2019.
+It is the implicit matrix product of a convolution, except that tiles of its left side are sampled
+instead of loaded: four pixels for each kernel position, summed with their bilinear weights, into
+which the mask is multiplied. Sampled values live in registers only. Products are in the type of the
+features, sums in float32. Zhu et al., Deformable ConvNets v2, CVPR 2019.
 """
 
 from __future__ import annotations
@@ -16,14 +16,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sgnet_core.ops.deform import find_taps, gather_conv
+from sgnet_core.ops.gather import find_taps, gather_conv
 
 KERNEL_WIDTH = 3
 POSITIONS = 9
 PIXELS = 64
-"""Output pixels of a tile."""
+"""Output pixels of one tile."""
 STAGES = 2
-"""Of the loads that run ahead of the products."""
+"""Number of software-pipeline stages."""
+
+
+@triton.jit
+def _clamped(coordinate, highest):  # type: ignore[no-untyped-def]
+    """Limit coordinates to -2..highest; NaN stays NaN, which tl.clamp and max.f32 would drop."""
+    low = tl.maximum(coordinate, -2.0, propagate_nan=tl.PropagateNan.ALL)
+    return tl.minimum(low, highest, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -41,7 +48,7 @@ def _deform_kernel(  # type: ignore[no-untyped-def]
     OUTPUTS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """One tile of PIXELS output pixels and OUTPUTS output channels.
+    """Compute one tile of PIXELS output pixels and OUTPUTS output channels.
 
     x (B, H, W, C), offset (B, 18, h, w) and mask (B, 9, h, w) are contiguous in that order.
     """
@@ -58,9 +65,10 @@ def _deform_kernel(  # type: ignore[no-untyped-def]
         moved = offset + (image * 18 + 2 * position) * plane + place
         dy = tl.load(moved, mask=exists, other=0.0).to(tl.float32)
         dx = tl.load(moved + plane, mask=exists, other=0.0).to(tl.float32)
-        # Coordinates far outside would overflow the integers; they read zeros either way.
-        y = tl.minimum(tl.maximum(row * STRIDE - 1 + position // 3 + dy, -2.0), height + 1.0)
-        x_ = tl.minimum(tl.maximum(column * STRIDE - 1 + position % 3 + dx, -2.0), width + 1.0)
+        # Coordinates far outside would overflow the integers; they read zeros either way. NaN
+        # stays NaN, makes the bilinear weights NaN, and so reaches the result.
+        y = _clamped(row * STRIDE - 1 + position // 3 + dy, height + 1.0)
+        x_ = _clamped(column * STRIDE - 1 + position % 3 + dx, width + 1.0)
         top = tl.floor(y)
         left = tl.floor(x_)
         fy = y - top
@@ -127,19 +135,22 @@ def deform_conv(
     stride: int,
     sigmoid: bool,
 ) -> Tensor:
-    """The fused operator, padding 1, with gradients, under autocast and in compiled graphs.
+    """Compute the convolution by the fused kernel, padding 1; differentiable and compilable.
 
     Args:
-        x: (B, C, H, W) features; channels-last memory is taken as it is.
+        x: (B, C, H, W) features; channels-last memory is read without a copy.
         offset: (B, 18, H', W') in pixels, (Δy, Δx) per kernel position.
         weight: (O, C, 3, 3), of the features' type.
         mask: (B, 9, H', W') factors, or None.
         bias: (O,), or None.
         stride: 1 or 2.
-        sigmoid: whether the result goes through a sigmoid, as S-Conv's mask does.
+        sigmoid: apply a sigmoid to the result, as for S-Conv's mask.
 
     Returns:
-        (B, O, H', W') in the features' type: masks contiguous, features channels-last.
+        (B, O, H', W') in the features' type; contiguous with ``sigmoid``, else channels-last.
+
+    Raises:
+        ValueError: shapes or types do not fit together.
     """
     out = _empty_result(x, offset, weight, sigmoid)
     _check(x, offset, weight, mask)
@@ -150,31 +161,32 @@ def deform_conv(
         weight = weight.contiguous()
     columns, depth, warps = tile_sizes(outputs, channels, x.dtype)
     grid = (triton.cdiv(batch * h * w, PIXELS), triton.cdiv(outputs, columns))
-    _deform_kernel[grid](
-        rows, offset.contiguous(), None if mask is None else mask.contiguous(), weight, bias, out,
-        batch, height, width, channels, h, w, outputs,
-        weight.stride(0), weight.stride(1), weight.stride(3),
-        *out.stride(),
-        STRIDE=stride,
-        HAS_MASK=mask is not None,
-        HAS_BIAS=bias is not None,
-        SIGMOID=sigmoid,
-        EXACT=x.dtype == torch.float32,
-        PIXELS=PIXELS,
-        OUTPUTS=columns,
-        CHANNELS=depth,
-        num_warps=warps,
-        num_stages=STAGES,
-    )  # fmt: skip
+    with torch.cuda.device_of(x):  # Triton launches on the current device, whatever the tensors'
+        _deform_kernel[grid](
+            rows, offset.contiguous(), None if mask is None else mask.contiguous(), weight, bias,
+            out, batch, height, width, channels, h, w, outputs,
+            weight.stride(0), weight.stride(1), weight.stride(3),
+            *out.stride(),
+            STRIDE=stride,
+            HAS_MASK=mask is not None,
+            HAS_BIAS=bias is not None,
+            SIGMOID=sigmoid,
+            EXACT=x.dtype == torch.float32,
+            PIXELS=PIXELS,
+            OUTPUTS=columns,
+            CHANNELS=depth,
+            num_warps=warps,
+            num_stages=STAGES,
+        )  # fmt: skip
     return out
 
 
 def tile_sizes(outputs: int, channels: int, dtype: torch.dtype) -> tuple[int, int, int]:
-    """(output channels, channels at once, warps) of a tile.
+    """Return (output channels, input channels per step, warps) of a tile.
 
-    Wide in output channels, because every tile samples its pixels anew; powers of two of at least
-    16, which tensor cores need; and such that no registers spill and that shared memory stays
-    below the 99 KB of the smaller Ampere and Ada chips.
+    Tiles are wide in output channels, because every tile samples its pixels again; powers of two of
+    at least 16, which tensor cores need; and small enough that no registers spill and shared memory
+    stays below the 99 KB of the smaller Ampere and Ada chips.
     """
     single = dtype == torch.float32
     columns = min(128 if single else 256, max(16, triton.next_power_of_2(outputs)))
@@ -190,7 +202,7 @@ def _empty_result(x: Tensor, offset: Tensor, weight: Tensor, sigmoid: bool) -> T
 
 
 def _check(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None) -> None:
-    """What the kernel would read out of bounds without."""
+    """Raise ValueError for shapes with which the kernel would read out of bounds."""
     batch, channels = x.shape[:2]
     positions, h, w = offset.shape[1:]
     wrong = (
@@ -226,7 +238,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    """Composed: the gather with its matrix product, once more, and PyTorch's gradients of them."""
+    """Recompute the result by `gather_conv` in float32 and take PyTorch's gradients of it."""
     wanted = ctx.needs_input_grad[:5]
     saved: list[Any] = [
         t.detach().float().requires_grad_(need) if t is not None else None
@@ -251,7 +263,7 @@ deform_conv.register_autograd(_backward, setup_context=_keep)
 
 
 def self_test(device: torch.device) -> float:
-    """Largest relative error of the kernel, in half precision, against torchvision's operator."""
+    """Return the kernel's largest relative error in float16 against torchvision's float32."""
     worst = 0.0
     generator = torch.Generator().manual_seed(0)
     for stride, outputs, channels in ((1, 64, 64), (2, 9, 64), (1, 256, 96)):

@@ -1,7 +1,7 @@
-"""Fused Triton kernels, and whether they run here.
+"""Find out which GPUs run the Triton kernels.
 
-Triton is no requirement: it comes with PyTorch's CUDA builds. Without it, or on a GPU where the
-kernel fails its self-test, torchvision's operator takes its place.
+Triton is optional: it comes with PyTorch's CUDA builds. Without it, or on a GPU where the kernel
+fails its self-test, torchvision's operator takes its place.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ _log = logging.getLogger(__name__)
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
 def fused_runs_on(device: torch.device) -> bool:
-    """Whether the fused kernels run on this GPU; found once, by a self-test, and logged.
+    """Return True if the Triton kernels run on this GPU; tested once, and logged.
 
     ``SGNET_TRITON=0`` in the environment switches them off.
+
+    Raises:
+        RuntimeError: the self-test left the GPU unusable for this process.
     """
     if os.environ.get("SGNET_TRITON") == "0":
         _log.warning("deformable convolution on %s: torchvision (SGNET_TRITON=0)", device)
@@ -41,6 +44,7 @@ def fused_runs_on(device: torch.device) -> bool:
 
         error = self_test(device)
     except Exception as failure:  # a compiler may fail in any way
+        _check_usable(device)
         _log.warning(
             "deformable convolution on %s: torchvision; Triton failed: %s", device, failure
         )
@@ -54,3 +58,14 @@ def fused_runs_on(device: torch.device) -> bool:
         return False
     _log.info("deformable convolution on %s: fused Triton kernel", device)
     return True
+
+
+def _check_usable(device: torch.device) -> None:
+    """Raise RuntimeError if a failed kernel has broken this process's connection to the GPU."""
+    try:
+        torch.zeros(1, device=device).item()
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"the self-test of the Triton kernel broke {device} for this process: start it again "
+            "with SGNET_TRITON=0 in the environment"
+        ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from sgnet_core.inference.segmenter import pick_device
+from sgnet_core.inference.device import pick_device
 
 PATIENCE = datetime.timedelta(hours=2)
 """Time that a process waits for the others, while rank 0 validates."""

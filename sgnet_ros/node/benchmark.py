@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from sgnet_core.benchmark.measure import Case, Group, Took
+from sgnet_core.benchmark.measure import Case, Group, Timing
 from sgnet_core.benchmark.suites import SuiteError
 
 try:
@@ -73,9 +73,9 @@ def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
     def alone(frame: Frame) -> object:
         return segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
 
-    def told(milliseconds: Callable[[FrameStats], float], _: Frame) -> Took:
+    def told(milliseconds: Callable[[FrameStats], float], _: Frame) -> Timing:
         """Of the frame that was shown just before."""
-        return Took(milliseconds(robot.stats) / 1000, robot.node_mb())
+        return Timing(milliseconds(robot.stats) / 1000, robot.node_mb())
 
     frame = next(iter(open_source("rooms", size)))
     cases = [
@@ -104,7 +104,7 @@ class Robot:
         stats: the node's statistics of the last frame shown.
     """
 
-    start: Took
+    start: Timing
     stats: FrameStats
 
     def __init__(self, folder: Path, device: torch.device) -> None:
@@ -129,7 +129,7 @@ class Robot:
             stack.callback(self._node.stop)
             if not self._spin_until(lambda: self._ready, _READY_S):
                 raise SuiteError(f"the node is not ready after {_READY_S:.0f} s: {self._log()}")
-            self.start = Took(time.monotonic() - start, self.node_mb())
+            self.start = Timing(time.monotonic() - start, self.node_mb())
             self._stack = stack.pop_all()
         return self
 
@@ -156,7 +156,7 @@ class Robot:
     def _on_class_map(self, _: bytes) -> None:
         self._ready = True
 
-    def show(self, size: Size) -> Took:
+    def show(self, size: Size) -> Timing:
         """Has the camera show its frame; from its stamp until the labels are here.
 
         A frame that gets lost, as in the first seconds, when processes have not found each other
@@ -174,7 +174,7 @@ class Robot:
 
             if self._spin_until(answered, patience_s):
                 self.stats = self._stats[stamp]
-                return Took((self._labels_ns[stamp] - stamp) / 1e9, self.node_mb())
+                return Timing((self._labels_ns[stamp] - stamp) / 1e9, self.node_mb())
         raise SuiteError(f"the node labels no frame: {self._log()}")
 
     def _publish(self, size: Size) -> int:

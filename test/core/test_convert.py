@@ -299,7 +299,7 @@ def assert_logits(variant: str, size: str) -> None:
         spatial = torch.from_numpy(case["depth"][:, 2:])  # X, Y, Z
     image = torch.from_numpy(case["image"])
     with torch.inference_mode():
-        guidance = model.spatial_branch(spatial, (image.shape[2], image.shape[3]))
+        guidance = list(model.spatial_branch(spatial, (image.shape[2], image.shape[3])))
         features = model.trunk(model.trunk.stem(image), guidance)
         logits = model.head(features[-1])
         assert model.aux_head is not None
@@ -338,7 +338,7 @@ def test_every_stage_is_that_of_the_published_code() -> None:
             if block.sconv is not None:
                 sconvs.append(f"{name}.conv2")
     with torch.inference_mode():
-        guidance = model.spatial_branch(torch.from_numpy(case["depth"][:, 2:]), (96, 128))
+        guidance = list(model.spatial_branch(torch.from_numpy(case["depth"][:, 2:]), (96, 128)))
         features = model.trunk(model.trunk.stem(torch.from_numpy(case["image"])), guidance)
         found["dsn3"] = model.aux_head(features[2])
         found["dsn4"] = model.head(features[3])

@@ -19,10 +19,10 @@ import torchvision.ops
 
 from sgnet_core.benchmark import network as benchmark_network
 from sgnet_core.benchmark.__main__ import load, main, table
-from sgnet_core.benchmark.measure import LEAST_ROUNDS, Case, Group, Machine, Record, Took, measure
+from sgnet_core.benchmark.measure import LEAST_ROUNDS, Case, Group, Machine, Record, Timing, measure
 from sgnet_core.benchmark.network import network_groups, training_groups
 from sgnet_core.benchmark.operator import TORCHVISION, operator_groups
-from sgnet_core.benchmark.process import Elsewhere
+from sgnet_core.benchmark.process import Subprocess
 from sgnet_core.benchmark.runners import segment, segment_eagerly
 from sgnet_core.benchmark.segmenter import random_frame
 from sgnet_core.benchmark.suites import SUITES
@@ -76,7 +76,7 @@ def test_figures_are_those_of_what_ran() -> None:
 
 def test_the_spread_is_that_of_the_middle_half() -> None:
     times = iter([9.0, *(float(n) for n in range(1, 101))])  # the first one warms up
-    group = Group("s", "", lambda: next(times), [Case("a", lambda s: Took(s, 5.0), "a")])
+    group = Group("s", "", lambda: next(times), [Case("a", lambda s: Timing(s, 5.0), "a")])
     (record,) = measure(group, CPU, repeats=100, warm_up=1)
     assert (record.p50_ms, record.p95_ms, record.spread_ms) == (50_500, 96_000, 50_000)
     assert record.memory_mb == 5
@@ -97,7 +97,7 @@ def test_only_training_has_gradients() -> None:
 
 
 def test_a_process_of_its_own_times_itself() -> None:
-    elsewhere = Elsewhere(CPU.device, partial, time.sleep)
+    elsewhere = Subprocess(CPU.device, partial, time.sleep)
     try:
         short, long = elsewhere(0.01), elsewhere(0.2)
     finally:

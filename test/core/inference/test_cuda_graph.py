@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sgnet_core import Intrinsics, create_model
-from sgnet_core.inference.cuda_graph import CudaGraphs, _Recording
-from sgnet_core.inference.segmenter import Segmenter, _answer
+from sgnet_core.inference.cuda_graph import UNUSED_CALLS, CudaGraphs, _Recording
+from sgnet_core.inference.segmenter import Segmenter, _network_and_labels
 from sgnet_core.inference.stage_clock import StageClock
 from sgnet_core.inference.transfer import to_device, to_host
 
@@ -51,45 +51,85 @@ def scaled(a: Tensor, b: Tensor | None, *, factor: int) -> tuple[Tensor, Tensor 
 
 def test_a_replay_answers_for_the_inputs_of_this_call() -> None:
     graphs = OnCpu(scaled)
-    for value in (1.0, 5.0):
+    for value in (1.0, 3.0, 5.0):
         for size in (2, 3):
             doubled, total = graphs(torch.full((size,), value), torch.ones(size), factor=2)
             assert doubled is not None and doubled.tolist() == [2 * value] * size
             assert total is not None and total.tolist() == [value + 1] * size
     assert graphs.recorded == 2  # one for each size
-    assert graphs(torch.ones(2), None, factor=2)[1] is None
-    tripled = graphs(torch.ones(2), None, factor=3)[0]
-    assert tripled is not None and tripled.tolist() == [3, 3]
-    assert graphs.recorded == 4  # an input less, another keyword
-    graphs(torch.ones(2, 3).T, None, factor=3)
-    graphs(torch.ones(3, 2), None, factor=3)  # in another memory order
-    assert graphs.recorded == 6
 
 
-def test_the_recordings_used_last_are_kept() -> None:
-    graphs = OnCpu(scaled, limit=2)
-    for size in (1, 2, 1, 3):  # 3 pushes 2 out
-        graphs(torch.ones(size), None, factor=1)
-    assert graphs.recorded == 3
-    graphs(torch.ones(1), None, factor=1)
-    assert graphs.recorded == 3
-    graphs(torch.ones(2), None, factor=1)
+def test_every_property_that_a_recording_depends_on_makes_its_own() -> None:
+    graphs = OnCpu(scaled, limit=9)
+    cases: list[tuple[Tensor, Tensor | None, int]] = [
+        (torch.ones(2), torch.ones(2), 2),
+        (torch.ones(2), None, 2),
+        (torch.ones(2), None, 3),
+        (torch.ones(3, 2), None, 3),
+        (torch.ones(2, 3).T, None, 3),  # the same shape in another memory order
+        (torch.ones(3, 2).double(), None, 3),
+    ]
+    for first, second, factor in cases * 2:
+        result = graphs(first, second, factor=factor)[0]
+        assert result is not None and (result == factor).all()
+    assert graphs.recorded == len(cases)
+
+
+def test_an_input_is_recorded_when_it_comes_the_second_time() -> None:
+    graphs = OnCpu(scaled)
+    for recorded in (0, 1, 1):
+        graphs(torch.ones(2), None, factor=0)
+        assert graphs.recorded == recorded
+
+
+def test_sizes_in_rotation_do_not_push_each_other_out() -> None:
+    graphs = OnCpu(scaled, limit=4)
+    for _ in range(20):
+        for size in range(1, 6):
+            result = graphs(torch.ones(size), None, factor=size)[0]
+            assert result is not None and result.tolist() == [size] * size
     assert graphs.recorded == 4
+
+
+def test_a_recording_out_of_use_gives_way() -> None:
+    graphs = OnCpu(scaled, limit=1)
+    for size in (1, 1, *[2] * (UNUSED_CALLS + 1)):
+        graphs(torch.ones(size), None, factor=1)
+    assert graphs.recorded == 1
+    graphs(torch.ones(2), None, factor=1)
+    assert graphs.recorded == 2
+    assert len(graphs._recordings) == 1
+
+
+def test_sizes_that_come_once_leave_nothing_behind() -> None:
+    graphs = OnCpu(scaled)
+    for size in range(1, 200):
+        graphs(torch.ones(size), None, factor=1)
+    assert graphs.recorded == 0
+    assert len(graphs._last_call) <= 16
+
+
+class OutOfResources(Exception):
+    """Like Triton's, which is no RuntimeError."""
 
 
 def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(OnCpu):
         def _record(self, inputs: Any, keywords: Any) -> Any:
-            raise RuntimeError("operation not permitted when stream is capturing")
+            if len(inputs[0]) == 2:
+                raise OutOfResources("shared memory")
+            return super()._record(inputs, keywords)
 
     graphs = Broken(scaled)
     with caplog.at_level(logging.WARNING):
-        for value in (1.0, 2.0):
-            result = graphs(torch.full((2,), value), None, factor=4)[0]
-            assert result is not None and result.tolist() == [4 * value] * 2
+        for size in (3, 2):
+            for value in (1.0, 2.0, 3.0):
+                result = graphs(torch.full((size,), value), None, factor=4)[0]
+                assert result is not None and result.tolist() == [4 * value] * size
     assert [r.message for r in caplog.records] == [
-        "the network runs without CUDA graphs: operation not permitted when stream is capturing"
+        "the network runs without further CUDA graphs: shared memory"
     ]
+    assert len(graphs._recordings) == 1  # made before the failure
 
 
 @pytest.mark.parametrize("size", [(48, 64), (31, 57)])
@@ -97,10 +137,10 @@ def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     model = create_model("sgnet_lite", 6)
     plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
-    replaying._graphs = OnCpu(partial(_answer, replaying.model))
+    replaying._graphs = OnCpu(partial(_network_and_labels, replaying.model))
     rng = np.random.default_rng(3)
     camera = Intrinsics.from_fov(size[1], size[0], 60)
-    for _ in range(2):
+    for _ in range(3):
         rgb = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         depth = rng.uniform(0.5, 5, size).astype(np.float32)
         options: Any = {"intrinsics": camera, "confidence": True, "overlay": 0.5}
@@ -109,7 +149,10 @@ def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(got.confidence, expected.confidence)
         np.testing.assert_array_equal(got.overlay, expected.overlay)
         assert list(got.stages_ms) == ["preprocess", "network", "postprocess"]
-    replaying.segment(rgb, depth, camera, scales=(1, 0.5), scores=True)
+    assert replaying.segment(rgb, depth, camera).confidence is None
+    assert replaying._graphs.recorded == 1  # with and without confidence
+    for _ in range(2):
+        replaying.segment(rgb, depth, camera, scales=(1, 0.5), scores=True)
     assert replaying._graphs.recorded == 2
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sgnet_core import SGNet, create_model
 from sgnet_core.models.fusion import LinearWeightGenerator, fuse
 from sgnet_core.models.sconv import WeightGenerator
-from sgnet_core.ops.deform import find_taps
+from sgnet_core.ops.gather import find_taps
 
 
 def trained(name: str, **overrides: object) -> SGNet:

@@ -13,6 +13,7 @@ from sgnet_core.models.precision import cast, multiplies_bf16, pick_precision
 from sgnet_core.models.sconv import Projector
 from sgnet_core.models.sgnet import SGNet, create_model
 
+KINDS = ("weight", "bias")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
@@ -60,21 +61,23 @@ def test_projectors_read_depths_that_bfloat16_cannot_tell_apart(name: str) -> No
     far = near + 0.01  # the next bfloat16 after 6 is 6.03
     assert (far.bfloat16() == near.bfloat16()).all()
     for projector in lowered:
-        read = projector[0](near), projector[0](far)
+        read = projector(near), projector(far)
         assert read[0].dtype == torch.bfloat16
         assert not torch.equal(*read)
-        assert projector[0].layer.weight.dtype == torch.float32
+        assert projector[0].weight.dtype == torch.float32
         assert projector[3].weight.dtype == torch.bfloat16
 
 
 def test_weights_that_read_the_geometry_are_not_rounded() -> None:
     model = fuse(create_model("sgnet_lite", num_classes=3))
     exact = {name: p.clone() for name, p in model.named_parameters()}
+    reads_geometry = {f"projectors.{stride}.0.{kind}" for stride in (4, 8, 16) for kind in KINDS}
     for name, parameter in cast(model, torch.bfloat16).named_parameters():
-        if ".layer." in name:
-            assert torch.equal(parameter, exact[name.replace(".layer.", ".")])
+        if name in reads_geometry:
+            assert torch.equal(parameter, exact.pop(name))
         else:
             assert parameter.dtype == torch.bfloat16
+    assert not reads_geometry & set(exact)
 
 
 @pytest.mark.parametrize("overrides", [{"projector": False}, {"spatial": "features"}])

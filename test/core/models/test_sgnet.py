@@ -69,7 +69,7 @@ def test_the_spatial_branch_is_a_step_of_its_own() -> None:
         if isinstance(module, SConv2d) and module.offset_generator is not None:
             torch.nn.init.normal_(module.offset_generator.weight, std=0.05)
     rgb, depth = torch.randn(1, 3, 64, 80), 4 * torch.rand(1, 1, 64, 80)
-    guidance = model.spatial_branch(depth, (64, 80))
+    guidance = list(model.spatial_branch(depth, (64, 80)))
     assert len(guidance) == 8
     logits = model.head(model.trunk(model.trunk.stem(rgb), guidance)[-1])
     torch.testing.assert_close(model(rgb, depth).logits, logits)

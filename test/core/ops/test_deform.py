@@ -8,7 +8,8 @@ import torchvision.ops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgnet_core.ops.deform import deform_conv2d, find_taps, gather_conv
+from sgnet_core.ops.deform import deform_conv2d, force_implementation
+from sgnet_core.ops.gather import find_taps, gather_conv
 
 
 def random_case(
@@ -113,3 +114,18 @@ def test_half_precision_offsets_keep_their_pixels_apart() -> None:
     pick_centre[0, 0, 1, 1] = 1
     result = gather_conv(x, find_taps(offset, (3, 400)), pick_centre)
     assert torch.equal(result, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_torchvision_in_half_precision_samples_where_it_is_told(dtype: torch.dtype) -> None:
+    # At column 150 neighboring float16 numbers lie 1/8 apart, bfloat16 ones 1.
+    x = torch.arange(200.0).expand(1, 1, 3, 200).to(dtype)
+    offset = torch.zeros(1, 18, 3, 200, dtype=dtype)
+    offset[:, 1::2] = 0.3
+    pick_center = torch.zeros(1, 1, 3, 3, dtype=dtype)
+    pick_center[0, 0, 1, 1] = 1
+    with force_implementation("torchvision"):
+        result = deform_conv2d(x, offset, pick_center)
+    assert result.dtype == dtype
+    shift = float(offset[0, 1, 0, 0])
+    torch.testing.assert_close(result[..., :199], (x.float() + shift)[..., :199].to(dtype))

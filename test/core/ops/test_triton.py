@@ -24,6 +24,7 @@ with mock.patch.dict(os.environ, {} if DEVICE.type == "cuda" else {"TRITON_INTER
 from sgnet_core import create_model  # noqa: E402
 from sgnet_core.models.fusion import fuse  # noqa: E402
 from sgnet_core.models.sconv import SConv2d, WeightGenerator  # noqa: E402
+from sgnet_core.ops.deform import force_implementation  # noqa: E402
 from sgnet_core.ops.resize import resize_maps  # noqa: E402
 
 
@@ -99,10 +100,24 @@ def test_any_size_and_offset_reads_what_torchvision_reads(
     torch.testing.assert_close(actual.double(), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30])
-def test_offsets_that_are_no_numbers_read_nothing_outside(value: float) -> None:
+@pytest.mark.parametrize("value", [float("inf"), -1e30])
+def test_offsets_far_outside_read_zeros(value: float) -> None:
     x, offset, weight, mask, _ = (t.float() for t in random_case(1, 4, 4, (5, 5), 1))
-    fused(x, torch.full_like(offset, value), weight, mask, None)
+    result = fused(x, torch.full_like(offset, value), weight, mask, None)
+    assert torch.equal(result, torch.zeros(1, 4, 5, 5))
+
+
+def test_a_nan_offset_makes_its_output_pixel_nan_and_no_other() -> None:
+    x, offset, weight, mask, _ = (t.float() for t in random_case(1, 20, 6, (6, 7), 1))
+    expected = fused(x, offset, weight, mask, None)
+    for channel, row, column in ((0, 0, 0), (5, 2, 3), (17, 5, 6)):
+        broken = offset.clone()
+        broken[0, channel, row, column] = float("nan")
+        result = fused(x, broken, weight, mask, None)
+        where = torch.zeros(6, 7, dtype=torch.bool)
+        where[row, column] = True
+        assert result[0, :, where].isnan().all()
+        assert torch.equal(result[0, :, ~where], expected[0, :, ~where])
 
 
 def test_memory_order_does_not_matter() -> None:
@@ -176,15 +191,8 @@ def test_the_self_test_passes() -> None:
     assert self_test(DEVICE) < 2e-3
 
 
-def use_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ops.deform", "models.sconv", "models.fusion"):
-        monkeypatch.setattr(f"sgnet_core.{module}.uses_fused", lambda x: True)
-    for module in ("ops.deform", "models.sconv"):
-        monkeypatch.setattr(f"sgnet_core.{module}.uses_gather", lambda x: False)
-
-
 @torch.no_grad()
-def test_a_network_scores_alike_with_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_scores_alike_with_the_kernels() -> None:
     torch.manual_seed(0)
     model = create_model("sgnet_lite", num_classes=5).eval()
     for sconv in (m for m in model.modules() if isinstance(m, SConv2d)):
@@ -192,26 +200,25 @@ def test_a_network_scores_alike_with_the_kernels(monkeypatch: pytest.MonkeyPatch
         torch.nn.init.normal_(sconv.offset_generator.weight, std=0.05)
     rgb, depth = torch.randn(1, 3, 32, 40), 4 * torch.rand(1, 1, 32, 40)
     expected = model(rgb, depth).logits
-    use_the_kernels(monkeypatch)
     for network in (model, fuse(model)):
         network.to(DEVICE)
-        actual = network(rgb.to(DEVICE), depth.to(DEVICE)).logits.cpu()
+        with force_implementation("fused"):
+            actual = network(rgb.to(DEVICE), depth.to(DEVICE)).logits.cpu()
         torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_the_weight_generator_trains_through_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weight_generator_trains_through_the_kernel() -> None:
     torch.manual_seed(1)
     generator = WeightGenerator(64, 2)
     projected, offset = torch.randn(1, 64, 6, 7), torch.randn(1, 18, 3, 4)
     results = []
-    for _ in range(2):
+    for device, name in (("cpu", "torchvision"), (DEVICE, "fused")):
         generator.zero_grad()
-        mask = generator(projected, offset, None)
-        (mask * torch.linspace(-1, 1, mask.numel()).view_as(mask)).sum().backward()
+        generator.to(device)
+        with force_implementation(name):
+            mask = generator(projected.to(device), offset.to(device), None)
+        (mask * torch.linspace(-1, 1, mask.numel()).view_as(mask).to(device)).sum().backward()
         results.append([mask.detach(), *(p.grad.clone() for p in generator.parameters())])
-        if DEVICE.type == "cuda":
-            generator, projected, offset = (t.to(DEVICE) for t in (generator, projected, offset))
-        use_the_kernels(monkeypatch)
     for reference, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours.cpu(), reference, atol=1e-4, rtol=1e-3)
 
@@ -220,7 +227,9 @@ def test_the_weight_generator_trains_through_the_kernel(monkeypatch: pytest.Monk
     ("scores", "size"),
     [((5, 4, 6), (13, 19)), ((2, 1, 1), (3, 4)), ((40, 7, 9), (7, 9)), ((1, 3, 1), (8, 8))],
 )
-def test_the_tail_finds_the_winners(scores: tuple[int, int, int], size: tuple[int, int]) -> None:
+def test_the_argmax_kernel_finds_the_best_class(
+    scores: tuple[int, int, int], size: tuple[int, int]
+) -> None:
     values = torch.randn(scores, generator=torch.Generator().manual_seed(3)) * 3
     full = resize_maps(values[None].double(), size)[0]
     best, labels = full.max(dim=0)
@@ -273,7 +282,7 @@ for capability, dtype, name, outputs in cases:
 pointers = {"scores": "*fp32", "labels": "*u8", "confidence": "*u8", "scale_y": "fp32",
             "scale_x": "fp32"}
 constants = dict(CONFIDENCE=True, PIXELS=triton_argmax.BLOCK)
-binary = compiled(triton_argmax._tail_kernel, pointers, constants, 80)
+binary = compiled(triton_argmax._argmax_kernel, pointers, constants, 80)
 print("argmax", binary.metadata.shared, True, len(binary.asm["cubin"]))
 """
 
