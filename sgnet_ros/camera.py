@@ -20,19 +20,21 @@ import logging
 import math
 import os
 import queue
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import numpy as np
 import rclpy
 import torch
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -53,6 +55,7 @@ _SUBSCRIBER_WAIT_S = 10.0  # then it plays to nobody, as a real camera would
 _RENDER_S = 30.0  # the longest that rendering rooms may delay the first frame
 _RENDER_BYTES = 256 << 20
 _READ_AHEAD = 8  # frames
+_RESPONSE_S = 0.1  # until an interrupt is seen while waiting
 _LINGER_S = 0.5  # before the process, and with it the last images, goes
 
 
@@ -68,19 +71,46 @@ def parse_size(text: str) -> Size:
     return int(width), int(height)
 
 
+class Interrupts:
+    """Turn SIGINT and SIGTERM into `KeyboardInterrupt`, but not in the middle of a pair."""
+
+    def __init__(self) -> None:
+        self._holding = self._pending = False
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Delay a signal until the block has ended."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+            if self._pending:
+                raise KeyboardInterrupt
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if not self._holding:
+            raise KeyboardInterrupt
+        self._pending = True
+
+
 class Camera(Node):
     """Plays a source; `run` does it all.
 
     Args:
         args: the command line, as `parse_arguments` returns it.
+        interrupts: what delays an interrupt until a pair is sent and counted.
 
     Raises:
         SourceError, BagError: the source can't be played.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, interrupts: Interrupts) -> None:
         super().__init__("camera")
         self._args = args
+        self._interrupts = interrupts
         self._size: Size | None = args.size
         self._rate_hz = float(args.rate or DEFAULT_RATE_HZ)
         self.source, self._first = self._open()
@@ -186,8 +216,9 @@ class Camera(Node):
             now = time.monotonic()
             if self._args.seconds and now - start >= self._args.seconds:
                 break
-            self.publish(frame)
-            self.pairs_sent += 1
+            with self._interrupts.held():
+                self.publish(frame)
+                self.pairs_sent += 1
             due += 1 / self._rate_hz
             if due < now:  # too slow: the next frame is due now, no burst makes up for it
                 self.late += 1
@@ -195,7 +226,7 @@ class Camera(Node):
 
     def _spin_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+            self._executor.spin_once(timeout_sec=min(left, _RESPONSE_S))
 
     def _wait_for_subscribers(self) -> None:
         publishers = (self._rgb, self._depth)
@@ -278,16 +309,18 @@ def main() -> None:
     prepare_environment()
     # Half of the cores is for others; on two, threads that wait for each other would take both.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    rclpy.init(args=sys.argv)
     camera = None
     try:
-        camera = Camera(args)
+        interrupts = Interrupts()
+        # rclpy's own handlers would shut the context down while a pair is published.
+        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+        camera = Camera(args, interrupts)
         _tell(camera.description())
         gc.freeze()  # a full collection would delay a frame by 0.1 s
         camera.run()
     except (SourceError, BagError) as error:
         sys.exit(f"[ERROR] {error}")
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except KeyboardInterrupt:
         pass
     finally:
         if camera is not None:

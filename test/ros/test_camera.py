@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from PIL import Image as PilImage
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
 from sgnet_ros import camera as camera_module
@@ -27,6 +29,8 @@ from sgnet_ros.camera import parse_size
 from sgnet_ros.messages.images import depth_view, rgb_view
 
 SIZE = (16, 10)  # height, width
+# Deep enough that a busy machine loses nothing.
+KEEPS_UP = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 COUNT = 4
 
 
@@ -67,9 +71,7 @@ class Viewer:
             ("rgb/camera_info", CameraInfo),
         ):
             self.got[topic] = []
-            self.node.create_subscription(
-                kind, topic, self.got[topic].append, qos_profile_sensor_data
-            )
+            self.node.create_subscription(kind, topic, self.got[topic].append, KEEPS_UP)
 
     def spin_until(self, condition: Any, patience_s: float = 90) -> None:
         deadline = time.monotonic() + patience_s
@@ -117,6 +119,7 @@ def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
     assert described == {"count": COUNT, "rate_hz": None, "labelled": True, "label_set": "nyu40"}
     assert report["pairs_sent"] == COUNT
 
+    viewer.spin_until(lambda: all(len(m) >= COUNT for m in viewer.got.values()))
     assert {t: len(m) for t, m in viewer.got.items()} == dict.fromkeys(viewer.got, COUNT)
     for i in range(COUNT):
         rgb, depth, labels, info = (viewer.got[t][i] for t in viewer.got)
@@ -131,8 +134,7 @@ def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
         np.testing.assert_array_equal(info.k, [20, 0, 4.5, 0, 21, 7.5, 0, 0, 1])
         np.testing.assert_array_equal(info.p, [20, 0, 4.5, 0, 0, 21, 7.5, 0, 0, 0, 1, 0])
     stamps = [s.sec + s.nanosec * 1e-9 for s in (m.header.stamp for m in viewer.got["rgb/labels"])]
-    gaps = np.diff(stamps)
-    assert (gaps > 0).all() and abs(np.median(gaps) - 0.1) < 0.05
+    assert (np.diff(stamps) > 0).all()
 
 
 def test_controlled_it_shows_plays_and_ends_on_ctrl_c(
@@ -157,7 +159,9 @@ def test_controlled_it_shows_plays_and_ends_on_ctrl_c(
     out, err = camera.communicate()
     assert camera.returncode == 0
     assert "Traceback" not in err
-    assert len(images) - before == json.loads(out.splitlines()[-1])["pairs_sent"]
+    sent = json.loads(out.splitlines()[-1])["pairs_sent"]
+    viewer.spin_until(lambda: len(images) - before >= sent)
+    assert len(images) - before == sent
     played = [rgb_view(m).array for m in images[before:]]
     for i, array in enumerate(played):  # from the first frame on, and again, at its own size
         np.testing.assert_array_equal(array, frame_files(i % COUNT)["color"])
@@ -182,15 +186,19 @@ def test_controlled_it_ends_with_its_commands(
     assert report["pairs_sent"] == 0  # what is shown doesn't count
 
 
-def test_it_stops_after_the_given_time(
+def test_it_keeps_its_rate_and_stops_after_the_given_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(camera_module, "_SUBSCRIBER_WAIT_S", 0.1)
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 0.004 * next(ticks))  # a machine that is never busy
+    monkeypatch.setattr(camera_module, "time", clock)
+    monkeypatch.setattr(camera_module, "_SUBSCRIBER_WAIT_S", 0.0)
+    monkeypatch.setattr(camera_module, "_LINGER_S", 0.0)
     arguments = ["--source", str(folder), "--rate", "50", "--loop", "--seconds", "0.5"]
     monkeypatch.setattr(sys, "argv", ["camera", *arguments])
     camera_module.main()
-    sent = json.loads(capsys.readouterr().out.splitlines()[-1])["pairs_sent"]
-    assert COUNT < sent <= 25
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report == {"pairs_sent": 25, "late": 0}
 
 
 def test_a_source_that_cannot_be_played_is_one_line_that_names_it(
