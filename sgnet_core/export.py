@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export_int8(model: SGNet, path: str, calibration: str) -> int:
-    from sgnet_core.inference.quantization import compare as compare_models
+    from sgnet_core.evaluation.comparison import compare as compare_models
     from sgnet_core.inference.quantization import quantize, split
 
     frames, _ = open_dataset(calibration, (240, 320))

@@ -12,14 +12,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import numpy as np
 from torch.utils.data import Subset
 from tqdm import tqdm
 
 from sgnet_core.data.loading import Samples
-from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.files import atomic_write
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.segmenter import Segmenter
@@ -111,32 +109,3 @@ class Calibration:
     def get_next(self) -> Mapping[str, Any] | None:
         """The next frame's inputs; None at the end."""
         return next(self._inputs, None)
-
-
-class Cost(NamedTuple):
-    """What INT8 changes, on frames that it was not calibrated with.
-
-    Attributes:
-        same_labels: share of the pixels that get the label they got before.
-        miou: before and after, on the frames' own labels; NaN where they have none.
-    """
-
-    same_labels: float
-    miou: tuple[float, float]
-
-
-def compare(before: str | os.PathLike[str], after: str | os.PathLike[str], frames: Samples) -> Cost:
-    """Two exported models on the same frames."""
-    segmenters = [Segmenter(path, device="cpu") for path in (before, after)]
-    scores = [ConfusionMatrix(len(segmenter.labels)) for segmenter in segmenters]
-    same = total = 0
-    for index in tqdm(range(len(frames)), "comparison", unit="frame", leave=False):
-        sample = frames[index]
-        masks = [
-            segmenter.segment(sample.rgb, sample.depth, sample.intrinsics).labels
-            for segmenter in segmenters
-        ]
-        for score, mask in zip(scores, masks, strict=True):
-            score.update(sample.labels, mask)
-        same, total = same + int(np.count_nonzero(masks[0] == masks[1])), total + masks[0].size
-    return Cost(same / total, (scores[0].miou, scores[1].miou))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from sgnet_core.models.labels import LabelSet
 from sgnet_ros.demo.pictures import Picture
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import depth_view, rgb_view
+from sgnet_ros.messages.serialized import parse_header
 from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.frames import Size
 from sgnet_ros.system.qos import best_effort, latched
@@ -35,16 +35,6 @@ _FIRST_INTERVAL_S = 0.5
 _JPEG_QUALITY = 90
 
 _STREAM = best_effort(depth=30)
-
-
-def parse_header(data: bytes) -> tuple[int, str]:
-    """Stamp in ns and frame of a serialised message that begins with a Header (CDR).
-
-    An image is deserialised only where its pixels are needed: its header costs nothing to read.
-    """
-    order = "<" if data[1] & 1 else ">"
-    seconds, nanoseconds, length = struct.unpack_from(order + "iII", data, 4)
-    return seconds * 10**9 + nanoseconds, data[16 : 16 + length - 1].decode()
 
 
 class Observer(Node):

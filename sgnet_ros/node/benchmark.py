@@ -37,7 +37,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_ros.demo.observer import parse_header
+from sgnet_ros.messages.serialized import parse_header
 from sgnet_ros.recordings.frames import Frame, Size
 from sgnet_ros.recordings.sources import open_source
 from sgnet_ros.system.domains import free_domain, stay_local

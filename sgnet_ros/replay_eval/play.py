@@ -23,8 +23,8 @@ from std_msgs.msg import Header
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.camera import info_message, read_ahead
-from sgnet_ros.demo.observer import parse_header
 from sgnet_ros.messages.images import image_message, rgb_view
+from sgnet_ros.messages.serialized import parse_header
 from sgnet_ros.recordings.bag_source import BagSource, matched, stamp_ns
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.system.qos import latched

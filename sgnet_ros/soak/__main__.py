@@ -35,9 +35,9 @@ from tqdm import tqdm
 from sgnet_core.files import atomic_write
 from sgnet_core.models.model_file import save_model
 from sgnet_core.models.sgnet import create_model
-from sgnet_ros.demo.__main__ import free_domain
 from sgnet_ros.soak.faults import FAULTS, LOSSES, Run
 from sgnet_ros.soak.tester import Books, Stuck, Tester
+from sgnet_ros.system.domains import free_domain
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.processes import Child
 

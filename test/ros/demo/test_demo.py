@@ -33,9 +33,9 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.labels import NYU40
 from sgnet_core.models.model_file import save_model
-from sgnet_ros.demo.observer import parse_header
 from sgnet_ros.demo.report import Run, spread, summarize, table
 from sgnet_ros.demo.run import pick, rounded
+from sgnet_ros.messages.serialized import parse_header
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.system.domains import free_domain
 from sgnet_ros.system.processes import Child
