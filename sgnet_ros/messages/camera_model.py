@@ -47,11 +47,15 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = F
             of an image of another size; the text names the remedy.
     """
     k = _field(info, "k")
-    if k[0] == 0:
-        raise ValueError("uncalibrated, K[0] is 0: calibrate the camera or load its calibration")
     p = np.reshape(_field(info, "p"), (3, 4))
+    by_p = rectified and bool(p[0, 0])
+    if k[0] == 0 and not by_p:
+        reason = ", and P counts for rectified images only" if p[0, 0] else ""
+        raise ValueError(
+            f"uncalibrated, K[0] is 0{reason}: calibrate the camera or load its calibration"
+        )
     full = (info.width or width, info.height or height)  # some drivers leave the size at 0
-    camera = Intrinsics.from_matrix(p[:, :3] if rectified and p[0, 0] else k, *full)
+    camera = Intrinsics.from_matrix(p[:, :3] if by_p else k, *full)
     if full == (width, height):
         return camera
     roi = info.roi
@@ -63,6 +67,11 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = F
             "rgb/camera_info to the camera_info published beside this image topic"
         )
     return camera.cropped(roi.x_offset, roi.y_offset, *window).resized(width, height)
+
+
+def is_calibrated(info: CameraInfo) -> bool:
+    """Return whether K or P holds a focal length; drivers without a calibration leave both 0."""
+    return bool(_field(info, "k")[0] or _field(info, "p")[0])
 
 
 def same_pinhole(a: Intrinsics, b: Intrinsics) -> bool:

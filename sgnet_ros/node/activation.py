@@ -1,51 +1,44 @@
-"""All that a node has only while it is active: from its subscriptions to its worker."""
+"""The parts of a node that exist only while it is active: inputs, worker and processor."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, Imu
 
-from sgnet_ros.messages.transforms import StaticTransforms, parse_pose
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.messages.transforms import parse_pose
 from sgnet_ros.node.cadence import Cadence
 from sgnet_ros.node.depth_alignment import DepthAligner
-from sgnet_ros.node.imu import Gravity
-from sgnet_ros.node.inputs import Topics, image_topic, subscribe_transforms
+from sgnet_ros.node.frame import Frame
+from sgnet_ros.node.inputs import Inputs
 from sgnet_ros.node.parameters import Settings
-from sgnet_ros.node.processor import Frame, FrameProcessor
+from sgnet_ros.node.processor import FrameProcessor
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Turns
-from sgnet_ros.node.synchronizer import Pair, PairMatcher, PairSynchronizer
 from sgnet_ros.node.worker import Worker
 
-try:
-    import message_filters as filters
-except ImportError:
-    from sgnet_ros.node import filters
-
 _PATIENCE_S = 10.0
-"""For the frame in work when a node is stopped: far more than inference takes, if it ever ends."""
+"""Longest wait for the frame in work when a node is stopped; inference takes far less."""
 
 
 class Activation:
-    """Subscriptions, matcher, processor and worker of an active node, until `stop`.
+    """Subscriptions, processor and worker of an active node, until `stop`.
 
     Args:
-        node: whose subscriptions they are.
-        outputs: of the node.
+        node: gets the subscriptions.
+        outputs: publishers of the node.
         settings: gives the present values of its parameters.
-        consume: called with a frame in the worker's thread, to have ``processor`` segment it.
+        model: gives the present model; None while there is none.
+        enabled: returns whether frames are taken.
+        on_outcome: called in the worker's thread with the model that ran on a frame and the cause
+            for which the frame was dropped, None if it was published.
         turns: for nodes that share a model.
 
     Attributes:
-        enabled: whether frames are taken; set it at any time.
-        topics: resolved names of the inputs.
-        images: topic and message type of colour and of depth.
-        matcher, processor: for their counters.
+        inputs: for topics and counters.
+        processor: for its counters.
     """
 
     def __init__(
@@ -53,60 +46,40 @@ class Activation:
         node: Node,
         outputs: Publishers,
         settings: Callable[[], Settings],
-        consume: Callable[[Frame], None],
+        model: Callable[[], Segmenter | None],
+        enabled: Callable[[], bool],
+        on_outcome: Callable[[Segmenter, str | None], None],
         turns: Turns | None,
     ) -> None:
-        self.enabled = True
-        self._abandoned = False
         self._node = node
-        now = settings()
-        qos = QoSProfile(depth=now.queue_size, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-        rgb, depth = (
-            filters.Subscriber(node, *image_topic(node, name, transport), qos_profile=qos)
-            for name, transport in (
-                ("rgb/image_raw", now.rgb_transport),
-                ("depth/image_raw", now.depth_transport),
-            )
-        )
-        infos = [
-            node.create_subscription(CameraInfo, name, receive, qos)
-            for name, receive in (
-                ("rgb/camera_info", self._on_camera_info),
-                ("depth/camera_info", self._on_depth_info),
-            )
-        ]
-        self.topics = Topics(*(s.topic_name for s in (rgb.sub, depth.sub, *infos)))
-        self.images = [
-            (s.topic_name, f"sensor_msgs/msg/{s.msg_type.__name__}") for s in (rgb.sub, depth.sub)
-        ]
-        transforms = StaticTransforms()
-        static = subscribe_transforms(node, transforms)
-        self.matcher: PairMatcher[Image] = PairMatcher(slop_ns(now), now.queue_size)
-        aligner = DepthAligner(self.topics, transforms, lambda: parse_pose(settings().depth_to_rgb))
-        self.processor = FrameProcessor(node, outputs, self.matcher, self.topics, aligner, settings)
-        imu = []
-        if now.use_imu:
-            gravity = Gravity(node, transforms, lambda: parse_pose(settings().imu_to_rgb))
-            self.processor.gravity = gravity
-            imu = [node.create_subscription(Imu, "imu", gravity.receive, qos)]
-        synchronizer = PairSynchronizer(rgb, depth, self.matcher, self._on_pair, self._on_error)
-        self._subscriptions = [rgb.sub, depth.sub, *infos, *static, *imu]
+        self._enabled = enabled
+        self._abandoned = False
         self._cadence = Cadence()
-        self._worker: Worker[Frame] = Worker(
-            consume, self._on_error, "segmentation", self._patience_s, turns
+        self.inputs = Inputs(node, settings, self._on_frame, self._on_error)
+        aligner = DepthAligner(
+            self.inputs.topics, self.inputs.transforms, lambda: parse_pose(settings().depth_to_rgb)
         )
-        wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
-        self._timer = node.create_timer(0.1, synchronizer.settle, clock=wall)
+        self.processor = FrameProcessor(
+            node,
+            outputs,
+            self.inputs.topics,
+            aligner,
+            settings,
+            model,
+            self.inputs.synchronizer.counts,
+            on_outcome,
+        )
+        self._worker: Worker[Frame] = Worker(
+            self.processor.process, self._on_error, "segmentation", self._patience_s, turns
+        )
 
     def stop(self) -> bool:
-        """Unsubscribes and waits for the frame in work.
+        """Unsubscribe and wait for the frame in work.
 
         Returns:
-            False if that frame does not come back: it is lost, and so is whatever becomes of it.
+            False if that frame does not come back: its thread and its result are abandoned.
         """
-        self._node.destroy_timer(self._timer)
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        self.inputs.close()
         if self._worker.stop(_PATIENCE_S):
             self.processor.counters.drop("deactivated")
         self._abandoned = self._worker.consuming
@@ -114,31 +87,19 @@ class Activation:
             self.processor.counters.drop("hangs")
         return not self._abandoned
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self.processor.camera_info = message
-
-    def _on_depth_info(self, message: CameraInfo) -> None:
-        self.processor.aligner.camera_info = message
-
-    def _on_pair(self, pair: Pair[Image], matching_ms: float) -> None:
-        """Hands a pair to the worker; runs in the executor's thread."""
-        if not self.enabled:
+    def _on_frame(self, frame: Frame) -> None:
+        """Hand a frame to the worker; runs in the executor's thread."""
+        if not self._enabled():
             self.processor.counters.drop("disabled")
             return
-        now_s = time.perf_counter()
-        self._cadence.tick(now_s)
-        if self._worker.offer(Frame(pair, matching_ms, now_s)):
+        self._cadence.tick(frame.complete_s)
+        if self._worker.offer(frame):
             self.processor.counters.drop("overload")
 
     def _patience_s(self, frame: Frame) -> float:
-        return self._cadence.patience_s(frame.complete, time.perf_counter())
+        return self._cadence.patience_s(frame.complete_s, time.perf_counter())
 
     def _on_error(self, error: Exception) -> None:
-        """A frame's processing raised what nobody expected: count it, say so, go on."""
-        if self._node.context.ok() and not self._abandoned:  # nor while shutting down
+        """Count a frame whose processing raised an unexpected exception, log it, and go on."""
+        if self._node.context.ok() and not self._abandoned:  # silent while shutting down
             self.processor.drop("internal_error", repr(error))
-
-
-def slop_ns(settings: Settings) -> int:
-    """The greatest difference between the stamps of a pair, in the unit of stamps."""
-    return round(settings.slop * 1e9)

@@ -1,4 +1,4 @@
-"""Depth that another camera than the colour camera has taken, brought to the colour image."""
+"""Registration of depth from another camera to the color image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import camera_of, is_rectified, same_pinhole
+from sgnet_ros.messages.headers import frame_of
 from sgnet_ros.messages.images import ImageArray
 from sgnet_ros.messages.transforms import Pose, StaticTransforms
-from sgnet_ros.node.inputs import FrameDropped, Topics
-from sgnet_ros.node.synchronizer import Pair
+from sgnet_ros.node.frame import Frame, FrameDropped, InputTopics
 
 _REMEDY = (
     "Start realsense2_camera with align_depth.enable:=true and use its topic "
@@ -26,24 +26,20 @@ _REMEDY = (
 
 
 class DepthAligner:
-    """Registers depth to colour on the model's device where frame, size or K differ.
+    """Register depth to color on the model's device where frame, size or K differ.
 
     Args:
         topics: for messages about them.
-        transforms: what ``/tf_static`` says.
+        transforms: received on ``/tf_static``.
         depth_to_rgb: gives the pose of the parameter; None leaves it to ``/tf_static``.
-
-    Attributes:
-        camera_info: the depth camera's, the last one received.
     """
 
     def __init__(
         self,
-        topics: Topics,
+        topics: InputTopics,
         transforms: StaticTransforms,
         depth_to_rgb: Callable[[], Pose | None] = lambda: None,
     ) -> None:
-        self.camera_info: CameraInfo | None = None
         self._topics = topics
         self._transforms = transforms
         self._depth_to_rgb = depth_to_rgb
@@ -51,20 +47,20 @@ class DepthAligner:
 
     def align(
         self,
-        pair: Pair[Any],
+        frame: Frame,
         size: tuple[int, int],
         depth: ImageArray,
         rgb_camera: Callable[[], Camera],
         segmenter: Segmenter,
     ) -> ImageArray | Tensor:
-        """Depth as the colour camera sees it.
+        """Return depth as the color camera sees it.
 
         Args:
-            pair: the messages, for their frames.
-            size: (H, W) of the colour image.
+            frame: the messages and their calibrations.
+            size: (H, W) of the color image.
             depth: (h, w) uint16 millimetres or float32 metres.
-            rgb_camera: gives the colour camera; called only if needed, may raise `FrameDropped`.
-            segmenter: on whose device depth is registered.
+            rgb_camera: gives the color camera; called only if needed, may raise `FrameDropped`.
+            segmenter: its device registers depth.
 
         Returns:
             (H, W): ``depth`` itself if it is registered, else float32 metres on the device.
@@ -72,15 +68,15 @@ class DepthAligner:
         Raises:
             FrameDropped: depth needs registration and the geometry isn't known.
         """
-        frames = (pair.rgb.header.frame_id, pair.depth.header.frame_id)
-        camera, problem = self._depth_camera(frames[1], depth.shape)
+        frames = (frame_of(frame.pair.rgb.header), frame_of(frame.pair.depth.header))
+        camera, problem = self._depth_camera(frame.depth_info, frames[1], depth.shape)
         if frames[0] == frames[1] and depth.shape == size:
             if camera is None:
                 return depth
             try:
                 if same_pinhole(camera.pinhole, rgb_camera().pinhole):
                     return depth
-            except FrameDropped:  # colour isn't calibrated: nothing speaks against the images
+            except FrameDropped:  # color is not calibrated: nothing contradicts the images
                 return depth
         pose = self._pose(*frames)
         if camera is None or pose is None:
@@ -90,13 +86,15 @@ class DepthAligner:
         registration = self._registration(camera, rgb_camera(), pose, segmenter)
         return registration(segmenter.metres(depth))
 
-    def _depth_camera(self, frame: str, shape: tuple[int, ...]) -> tuple[Camera | None, str]:
-        """The depth camera, or None and why it isn't known."""
-        info, topic = self.camera_info, self._topics.depth_info
+    def _depth_camera(
+        self, info: CameraInfo | None, frame: str, shape: tuple[int, ...]
+    ) -> tuple[Camera | None, str]:
+        """Return the depth camera, or None and why it is not known."""
+        topic = self._topics.depth_info
         if info is None:
             return None, f"nothing was received on {topic}"
-        if info.header.frame_id not in ("", frame):
-            return None, f"{topic} is of frame '{info.header.frame_id}'"
+        if frame_of(info.header) not in ("", frame):
+            return None, f"{topic} is of frame '{frame_of(info.header)}'"
         try:
             rectified = is_rectified(self._topics.depth)
             return camera_of(info, shape[1], shape[0], rectified), ""

@@ -13,12 +13,11 @@ import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy
-from sensor_msgs.msg import Image
 from sgnet_msgs.msg import FrameStats
 
 from sgnet_ros.node.device_health import FAILURES
+from sgnet_ros.node.matcher import MatchCounts
 from sgnet_ros.node.resources import resources
-from sgnet_ros.node.synchronizer import PairMatcher
 
 TIMES = (
     *("age", "skew", "wait", "convert", "preprocess", "network", "postprocess"),
@@ -121,23 +120,23 @@ class Diagnostics:
         self._node = node
         self._clock = clock
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._run: _Run | None = None
+        self._run: _Watch | None = None
 
     def watch(
         self,
-        matcher: PairMatcher[Image],
+        match_counts: Callable[[], MatchCounts],
         counters: FrameCounters,
         topics: Sequence[tuple[str, str]],
     ) -> None:
-        """Reports on an activation from now on.
+        """Report on an activation from now on.
 
         Args:
-            matcher: of its synchroniser.
-            counters: of its pairs.
+            match_counts: gives the counters of its synchronizer.
+            counters: count its frames.
             topics: resolved names of the RGB and the depth topic, each with its message type
                 (``sensor_msgs/msg/Image``).
         """
-        self._run = _Run(matcher, counters, topics, self._clock())
+        self._run = _Watch(match_counts, counters, topics, self._clock())
 
     def unwatch(self) -> None:
         """Ends the report on the activation."""
@@ -170,7 +169,7 @@ class Diagnostics:
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
-    def _log(self, run: _Run) -> None:
+    def _log(self, run: _Watch) -> None:
         logger = self._node.get_logger()
         if run.news and run.silence in ("pairs", "labels"):
             logger.warning(run.news)
@@ -196,7 +195,7 @@ class Diagnostics:
         return f"{number} {' and '.join(sorted(kinds))}{types}"
 
 
-class _Run:
+class _Watch:
     """One activation, and what the last reports on it said.
 
     Attributes:
@@ -206,14 +205,14 @@ class _Run:
 
     def __init__(
         self,
-        matcher: PairMatcher[Image],
+        match_counts: Callable[[], MatchCounts],
         counters: FrameCounters,
         topics: Sequence[tuple[str, str]],
         now: float,
     ) -> None:
         self.silence = ""
         self.news = ""
-        self._matcher = matcher
+        self._match_counts = match_counts
         self._counters = counters
         self._topics = topics
         self._reported = (now, self._totals(), counters.counts())
@@ -223,11 +222,11 @@ class _Run:
 
     def _totals(self) -> npt.NDArray[np.int64]:
         """RGB and depth images, pairs, label images, lost RGB and depth images so far."""
-        matcher = self._matcher
+        matched = self._match_counts()
         segmented = self._counters.counts().segmented
-        lost = (matcher.rgb.lost, matcher.depth.lost)
-        received = (matcher.rgb.received, matcher.depth.received)
-        return np.array([*received, matcher.pairs, segmented, *lost])
+        lost = (matched.rgb.lost, matched.depth.lost)
+        received = (matched.rgb.received, matched.depth.received)
+        return np.array([*received, matched.pairs, segmented, *lost])
 
     def report(
         self, now: float, publishers_of: _PublishersOf
@@ -279,7 +278,7 @@ class _Run:
             return "", ""
         names = [topic for topic, _ in self._topics]
         publishers = [publishers_of(topic, kind) for topic, kind in self._topics]
-        if not self._matcher.pairs and set(publishers) == {_NO_PUBLISHER}:
+        if not self._match_counts().pairs and set(publishers) == {_NO_PUBLISHER}:
             return "camera", f"waiting for a camera: nobody publishes {' and '.join(names)}"
         if self.silence == "camera":  # it has as long as any to send its first images
             self._paired_at = now
@@ -301,7 +300,8 @@ class _Run:
         ):
             values[f"{name} Hz"] = f"{rate:.1f}"
             values[f"{name} total"] = total
-        for name, stream in (("rgb", self._matcher.rgb), ("depth", self._matcher.depth)):
+        matched = self._match_counts()
+        for name, stream in (("rgb", matched.rgb), ("depth", matched.depth)):
             for cause, number in stream.unmatched.items():
                 values[f"unmatched {name}: {cause}"] = number
         for cause, number in counts.drops.items():
@@ -312,7 +312,7 @@ class _Run:
                 values[f"{name} ms p50"] = f"{p50:.1f}"
                 values[f"{name} ms p95"] = f"{p95:.1f}"
         values["image copies"] = counts.copies
-        values["time jumps"] = self._matcher.time_jumps
+        values["time jumps"] = matched.time_jumps
         values["last error"] = counts.last_error
         return values
 
@@ -330,13 +330,13 @@ class _Run:
             f"{topic} {count / (now - then):.1f} Hz, {publishers_of(topic, kind)}"
             for (topic, kind), count in zip(self._topics, received, strict=True)
         ]
-        matcher = self._matcher
+        matched = self._match_counts()
         skews = [
-            s.nearest_ns / 1e6 for s in (matcher.rgb, matcher.depth) if s.nearest_ns is not None
+            s.nearest_ns / 1e6 for s in (matched.rgb, matched.depth) if s.nearest_ns is not None
         ]
         skew = f"; nearest stamps {min(skews):.1f} ms apart" if skews else ""
         return (
             f"{lost[0]} rgb and {lost[1]} depth images found no partner in {now - then:.0f} s "
-            f"({'; '.join(inputs)}{skew}; slop {matcher.slop_ns / 1e6:.1f} ms). If both topics "
+            f"({'; '.join(inputs)}{skew}; slop {matched.slop_ns / 1e6:.1f} ms). If both topics "
             "run, raise the parameter slop to half their frame period or synchronise the cameras"
         )

@@ -1,80 +1,92 @@
-"""Which way is up, from an IMU, for models steered by HHA."""
+"""Direction of gravity from an IMU, for models with HHA input."""
 
 from __future__ import annotations
 
-import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from rclpy.node import Node
 from sensor_msgs.msg import Imu
 
+from sgnet_ros.messages.headers import frame_of, stamp_ns
 from sgnet_ros.messages.transforms import Pose, StaticTransforms, pose_matrix
-from sgnet_ros.system.throttle import Throttle
 
-_FRESH_S = 0.5
+_FRESH_NS = 500_000_000
+"""Greatest distance between the stamps of an image and its orientation."""
+_KEPT = 1000  # messages: 2.5 s at 400 Hz
 
 
+@dataclass(frozen=True)
 class Gravity:
-    """Keeps the last orientation and turns it into the camera's frame.
+    """Direction against gravity at the stamp of a frame.
 
-    Where there is none, or it is older than half a second, the direction is left to be estimated
-    from the depth, and the log says why.
-
-    Args:
-        node: for its log.
-        transforms: give the rotation between IMU and camera if the parameter doesn't.
-        imu_to_rgb: gives the pose of the parameter, or None.
-        clock: seconds.
+    Attributes:
+        up: unit vector in the color camera's frame; None to estimate it from depth.
+        problem: why ``up`` is None.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        transforms: StaticTransforms,
-        imu_to_rgb: Callable[[], Pose | None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._node = node
+    up: tuple[float, float, float] | None
+    problem: str = ""
+
+
+class ImuHistory:
+    """Keep the latest orientations and give the one of a stamp in the camera's frame.
+
+    Args:
+        transforms: give the rotation between IMU and camera where the parameter does not.
+        imu_to_rgb: gives the pose of the parameter, or None.
+    """
+
+    def __init__(self, transforms: StaticTransforms, imu_to_rgb: Callable[[], Pose | None]) -> None:
         self._transforms = transforms
         self._imu_to_rgb = imu_to_rgb
-        self._clock = clock
-        self._throttle = Throttle(interval_s=60.0, clock=clock)
-        self._last: tuple[Imu, float] | None = None
+        self._messages: deque[Imu] = deque(maxlen=_KEPT)
+
+    def __len__(self) -> int:
+        return len(self._messages)
 
     def receive(self, message: Imu) -> None:
-        """Takes a sensor_msgs/Imu: ``orientation`` is its frame's in a world whose z is up."""
-        self._last = (message, self._clock())
+        """Take a sensor_msgs/Imu; its orientation turns its frame into a world with z up."""
+        self._messages.append(message)
 
-    def up(self, rgb_frame: str) -> tuple[float, float, float] | None:
-        """Unit vector against gravity in the colour camera's frame; None to estimate it.
+    def at(self, stamp: int, rgb_frame: str) -> Gravity:
+        """Return the direction by the message nearest in time.
 
-        Orientation as in REP 145: a covariance that begins with -1 means that there is none.
+        As in REP 145, an orientation covariance that begins with -1 means no orientation.
+
+        Args:
+            stamp: of the color image, nanoseconds.
+            rgb_frame: frame of the color camera.
         """
-        up, problem = self._find(rgb_frame)
-        if up is None and self._throttle.passes(problem):
-            text = f"direction of gravity is estimated from depth: {problem}"
-            self._node.get_logger().warning(text)
-        return up
-
-    def _find(self, rgb_frame: str) -> tuple[tuple[float, float, float] | None, str]:
-        """The vector, or None and why."""
-        if self._last is None or self._clock() - self._last[1] > _FRESH_S:
-            return None, "no message on the topic imu for half a second"
-        message = self._last[0]
-        q = message.orientation
-        world = pose_matrix((0, 0, 0), (q.x, q.y, q.z, q.w))[:3, :3]  # takes IMU axes to the world
-        if message.orientation_covariance[0] == -1 or not np.isfinite(world).all():
-            return None, (
-                "the messages on imu hold no orientation: run imu_filter_madgwick or "
-                "imu_complementary_filter on them"
+        nearest = min(  # of equals the one received last
+            reversed(self._messages), key=lambda m: abs(stamp_ns(m.header) - stamp), default=None
+        )
+        if nearest is None:
+            return Gravity(None, "no message on the topic imu")
+        distance = abs(stamp_ns(nearest.header) - stamp)
+        if distance > _FRESH_NS:
+            return Gravity(
+                None,
+                f"no message on the topic imu within {_FRESH_NS / 1e9:g} s of the image's stamp, "
+                f"the nearest is {distance / 1e9:.3g} s away: check that both have the same clock",
             )
-        frame, pose = message.header.frame_id, self._imu_to_rgb()
+        q = nearest.orientation
+        world = pose_matrix((0, 0, 0), (q.x, q.y, q.z, q.w))[:3, :3]  # takes IMU axes to the world
+        if nearest.orientation_covariance[0] == -1 or not np.isfinite(world).all():
+            return Gravity(
+                None,
+                "the messages on imu hold no orientation: run imu_filter_madgwick or "
+                "imu_complementary_filter on them",
+            )
+        pose = self._imu_to_rgb()
         if pose is None:
-            pose = self._transforms.between(frame, rgb_frame)
+            pose = self._transforms.between(nearest.header.frame_id, rgb_frame)
         if pose is None:
-            return None, (
-                f"neither imu_to_rgb nor /tf_static tells how '{frame}' stands to '{rgb_frame}'"
+            frame = frame_of(nearest.header)
+            return Gravity(
+                None,
+                f"neither imu_to_rgb nor /tf_static gives the pose of '{frame}' in '{rgb_frame}'",
             )
         x, y, z = (float(v) for v in pose[:3, :3] @ world[2])
-        return (x, y, z), ""
+        return Gravity((x, y, z))

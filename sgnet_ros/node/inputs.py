@@ -1,49 +1,154 @@
-"""What comes in: the names of the topics, and an RGB-D pair's messages as arrays."""
+"""Subscriptions of an active node, and the frames that come of them."""
 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
-from sgnet_ros.messages.compressed import compressed_depth_view, compressed_rgb_view
-from sgnet_ros.messages.images import ImageArray, ImageError, ImageView, depth_view, rgb_view
-from sgnet_ros.messages.transforms import StaticTransforms
-from sgnet_ros.node.synchronizer import Pair
+from sgnet_ros.messages.headers import frame_of, stamp_ns
+from sgnet_ros.messages.transforms import StaticTransforms, parse_pose
+from sgnet_ros.node.calibration import CameraInfos
+from sgnet_ros.node.frame import Frame, InputTopics
+from sgnet_ros.node.imu import ImuHistory
+from sgnet_ros.node.matcher import Pair
+from sgnet_ros.node.parameters import Settings
+from sgnet_ros.node.synchronizer import PairSynchronizer
+from sgnet_ros.system.qos import best_effort, latched
 
-# As tf2's own listener: every publisher's last message comes, however late one subscribes.
-_LATCHED = QoSProfile(
-    depth=100,
-    reliability=QoSReliabilityPolicy.RELIABLE,
-    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
-)
+try:
+    import message_filters
+except ImportError:
+    message_filters = None
+
+try:
+    TFMessage: Any = importlib.import_module("tf2_msgs.msg").TFMessage
+except ImportError:
+    TFMessage = None
+
+_SETTLE_PERIOD_S = 0.1
 
 
-@dataclass(frozen=True)
-class Topics:
-    """Resolved names of the inputs."""
+class Inputs:
+    """Subscribe to a camera and make a `Frame` of every RGB-D pair.
 
-    rgb: str
-    depth: str
-    camera_info: str
-    depth_info: str
+    Everything runs in the executor's thread.
 
+    Args:
+        node: gets the subscriptions.
+        settings: gives the present values of its parameters.
+        on_frame: called with every frame; should store it and return.
+        on_error: called with the exception that ``on_frame`` raised.
 
-class FrameDropped(Exception):
-    """A pair that cannot become a label image: the cause to count it under, and what to do."""
+    Attributes:
+        synchronizer: for its counters and its slop.
+        rgb_infos, depth_infos: calibrations received.
+        imu: orientations received; None where the node does not use them.
+        transforms: transforms received.
+        topics: resolved names of the inputs.
+    """
 
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(remedy)
-        self.cause = cause
+    def __init__(
+        self,
+        node: Node,
+        settings: Callable[[], Settings],
+        on_frame: Callable[[Frame], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._node = node
+        self._on_frame = on_frame
+        now = settings()
+        self.rgb_infos, self.depth_infos = CameraInfos(), CameraInfos()
+        self.transforms = StaticTransforms()
+        self.imu: ImuHistory | None = None
+        qos = best_effort(now.queue_size)
+        rgb_type, rgb_topic = image_topic(node, "rgb/image_raw", now.rgb_transport)
+        depth_type, depth_topic = image_topic(node, "depth/image_raw", now.depth_transport)
+
+        if message_filters is not None:
+            rgb_input = message_filters.Subscriber(node, rgb_type, rgb_topic, qos_profile=qos)
+            depth_input = message_filters.Subscriber(node, depth_type, depth_topic, qos_profile=qos)
+            self.synchronizer = PairSynchronizer(
+                [rgb_input, depth_input], now.queue_size, now.slop, on_error=on_error
+            )
+            self._rgb: Subscription = rgb_input.sub
+            self._depth: Subscription = depth_input.sub
+        else:
+            self.synchronizer = PairSynchronizer([], now.queue_size, now.slop, on_error=on_error)
+            add_rgb, add_depth = self.synchronizer.add_rgb, self.synchronizer.add_depth
+            self._rgb = node.create_subscription(rgb_type, rgb_topic, add_rgb, qos)
+            self._depth = node.create_subscription(depth_type, depth_topic, add_depth, qos)
+        self.synchronizer.registerCallback(self._on_pair)
+
+        self._rgb_info = node.create_subscription(
+            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, qos
+        )
+        self._depth_info = node.create_subscription(
+            CameraInfo, "depth/camera_info", self.depth_infos.receive, qos
+        )
+        self._subscriptions = [self._rgb, self._depth, self._rgb_info, self._depth_info]
+        if TFMessage is not None:
+            # As tf2's own listener: every publisher's last message comes, however late.
+            self._subscriptions.append(
+                node.create_subscription(
+                    TFMessage, "/tf_static", self._on_static_transforms, latched(depth=100)
+                )
+            )
+        if now.use_imu:
+            self.imu = ImuHistory(self.transforms, lambda: parse_pose(settings().imu_to_rgb))
+            self._subscriptions.append(
+                node.create_subscription(Imu, "imu", self.imu.receive, best_effort(now.queue_size))
+            )
+        self._types = [f"sensor_msgs/msg/{kind.__name__}" for kind in (rgb_type, depth_type)]
+        self.topics = InputTopics(
+            self._rgb.topic_name,
+            self._depth.topic_name,
+            self._rgb_info.topic_name,
+            self._depth_info.topic_name,
+        )
+        # A steady clock goes on while simulated time stands.
+        self._timer = node.create_timer(
+            _SETTLE_PERIOD_S,
+            self.synchronizer.settle,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    @property
+    def image_types(self) -> list[tuple[str, str]]:
+        """Topic and message type of RGB and of depth, such as ``sensor_msgs/msg/Image``."""
+        return [(self.topics.rgb, self._types[0]), (self.topics.depth, self._types[1])]
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _on_static_transforms(self, message: Any) -> None:
+        self.transforms.add(message.transforms)
+
+    def _on_pair(self, rgb: Any, depth: Any) -> None:
+        """Freeze what is known at the stamp of the RGB image."""
+        pair = Pair(rgb, depth, stamp_ns(rgb.header), stamp_ns(depth.header))
+        frame = Frame(
+            pair,
+            camera_info=self.rgb_infos.at(pair.rgb_ns),
+            depth_info=self.depth_infos.at(pair.depth_ns),
+            gravity=self.imu.at(pair.rgb_ns, frame_of(rgb.header)) if self.imu else None,
+            matching_ms=self.synchronizer.take_matching_ms(),
+            complete_s=time.perf_counter(),
+        )
+        self._on_frame(frame)
 
 
 def image_topic(node: Node, name: str, transport: str) -> tuple[type, str]:
-    """Message type and topic of images that come by a transport.
+    """Return message type and topic of images in a transport.
 
     As image_transport does it, the suffix goes to the end of the topic that ``name`` is remapped
     to.
@@ -51,44 +156,3 @@ def image_topic(node: Node, name: str, transport: str) -> tuple[type, str]:
     if transport == "raw":
         return Image, name
     return CompressedImage, f"{node.resolve_topic_name(name)}/{transport}"
-
-
-def subscribe_transforms(node: Node, transforms: StaticTransforms) -> list[Any]:
-    """Feeds ``/tf_static`` to ``transforms``.
-
-    Returns:
-        The subscription, in a list; an empty one where tf2_msgs isn't installed.
-    """
-    try:
-        message_type = importlib.import_module("tf2_msgs.msg").TFMessage
-    except ImportError:
-        return []
-
-    def receive(message: Any) -> None:
-        transforms.add(message.transforms)
-
-    return [node.create_subscription(message_type, "/tf_static", receive, _LATCHED)]
-
-
-def pair_arrays(pair: Pair[Any], topics: Topics) -> tuple[ImageArray, ImageArray, int]:
-    """(H, W, 3) RGB and (h, w) depth as `images` gives them, and the number of copies made.
-
-    Raises:
-        FrameDropped: one of them can't be read.
-    """
-    rgb = _read(pair.rgb, rgb_view, compressed_rgb_view, "bad_rgb", topics.rgb)
-    depth = _read(pair.depth, depth_view, compressed_depth_view, "bad_depth", topics.depth)
-    return rgb.array, depth.array, rgb.copies + depth.copies
-
-
-def _read(
-    message: Any,
-    raw: Callable[[Any], ImageView],
-    compressed: Callable[[Any], ImageView],
-    cause: str,
-    topic: str,
-) -> ImageView:
-    try:
-        return raw(message) if hasattr(message, "encoding") else compressed(message)
-    except ImageError as error:
-        raise FrameDropped(cause, f"{topic}: {error}") from error

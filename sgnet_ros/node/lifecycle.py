@@ -24,12 +24,11 @@ from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.precision import multiplies_bf16
-from sgnet_ros.node.activation import Activation, slop_ns
+from sgnet_ros.node.activation import Activation
 from sgnet_ros.node.declaration import Parameters, descriptor
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
 from sgnet_ros.node.diagnostics import Diagnostics
 from sgnet_ros.node.parameters import Settings
-from sgnet_ros.node.processor import Frame
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.system.environment import prepare_environment
@@ -94,18 +93,24 @@ class SGNetNode(LifecycleNode):
         present = set(self.subscriptions)
         try:
             active = Activation(
-                self, self._outputs, lambda: self.parameters.settings, self._process, self._turns
+                self,
+                self._outputs,
+                settings=lambda: self.parameters.settings,
+                model=lambda: self._segmenter,
+                enabled=lambda: self._enabled,
+                on_outcome=self._on_outcome,
+                turns=self._turns,
             )
         except Exception as error:
             for subscription in set(self.subscriptions) - present:
                 self.destroy_subscription(subscription)
             self.get_logger().error(f"not activated: {error}")
             return TransitionCallbackReturn.ERROR
-        active.enabled = self._enabled
-        self._active, topics = active, active.topics
-        self._diagnostics.watch(active.matcher, active.processor.counters, active.images)
+        self._active = active
+        inputs, counters = active.inputs, active.processor.counters
+        self._diagnostics.watch(inputs.synchronizer.counts, counters, inputs.image_types)
         self._diagnostics.state = "active"
-        self.get_logger().info(f"active: waiting for images on {', '.join(astuple(topics))}")
+        self.get_logger().info(f"active: waiting for images on {', '.join(astuple(inputs.topics))}")
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -214,9 +219,10 @@ class SGNetNode(LifecycleNode):
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"
         counts = active.processor.counters.counts()
+        pairs = active.inputs.synchronizer.counts().pairs
         drops = ", ".join(f"{number} {cause}" for cause, number in counts.drops.items())
         self.get_logger().info(
-            f"inactive: {counts.segmented} of {active.matcher.pairs} RGB-D pairs segmented"
+            f"inactive: {counts.segmented} of {pairs} RGB-D pairs segmented"
             + (f", dropped: {drops}" if drops else "")
         )
         if not came_back:
@@ -236,23 +242,17 @@ class SGNetNode(LifecycleNode):
         _collect_garbage()
         free_cached_memory()
 
-    def _process(self, frame: Frame) -> None:
-        """Segments and publishes a frame; runs in the worker's thread."""
-        active, segmenter = self._active, self._segmenter
-        if active is None or segmenter is None:
-            return
-        cause = active.processor.process(frame, segmenter)
+    def _on_outcome(self, segmenter: Segmenter, cause: str | None) -> None:
+        """Watch the device; runs in the worker's thread."""
         if self._health.note(cause) and self.executor is not None:
             self.executor.create_task(self._fall_back, segmenter)
 
     def _on_settings(self, settings: Settings) -> None:
         if self._active is not None:
-            self._active.matcher.slop_ns = slop_ns(settings)
+            self._active.inputs.synchronizer.set_slop(settings.slop)
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
-        if self._active is not None:
-            self._active.enabled = self._enabled
         response.success = True
         response.message = "enabled" if self._enabled else "disabled: frames are dropped"
         self.get_logger().info(response.message)

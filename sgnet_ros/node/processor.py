@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rclpy.node import Node
@@ -24,93 +23,91 @@ from sgnet_ros.messages.images import ImageArray
 from sgnet_ros.node.depth_alignment import DepthAligner
 from sgnet_ros.node.device_health import cause_of
 from sgnet_ros.node.diagnostics import FrameCounters
+from sgnet_ros.node.frame import Frame, FrameDropped, InputTopics, read_images
 from sgnet_ros.node.imu import Gravity
-from sgnet_ros.node.inputs import FrameDropped, Topics, pair_arrays
+from sgnet_ros.node.matcher import MatchCounts, Pair
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.publishers import Publishers
-from sgnet_ros.node.synchronizer import Pair, PairMatcher
 from sgnet_ros.system.throttle import Throttle
 
 Read = TypeVar("Read")
 
 _BEND_PX = 1.0
-"""A lens that moves pixels by no more than this is as good as none to the network."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A pair on its way to the worker; ``complete`` is when it was matched (``perf_counter``)."""
-
-    pair: Pair[Any]
-    matching_ms: float
-    complete: float
+"""Greatest displacement by a lens that the network does not notice."""
 
 
 class FrameProcessor:
-    """Segments frames and publishes the outcome; runs in the worker's thread.
+    """Segment frames and publish the outcome; runs in the worker's thread.
 
     Frames that cannot be used are counted and reported, by cause at most every five seconds.
 
     Args:
         node: for its clock and its log.
-        publishers: of the outputs.
-        matcher: where the frames come from, for the counters in ``~/stats``.
-        topics: for messages about them.
-        aligner: registers depth where it has to be.
+        publishers: publish the outputs.
+        topics: named in messages to the user.
+        aligner: registers depth to color.
         settings: gives the parameters' present values.
+        model: gives the present model; None while there is none.
+        match_counts: gives the counters of the synchronizer for ``~/stats``.
+        on_outcome: called with the model that ran on a frame and the cause for which the frame was
+            dropped, None if it was published.
 
     Attributes:
-        aligner: as given.
-        gravity: tells which way is up; None estimates it, where a model needs it.
-        counters: what became of the frames.
-        camera_info: the colour camera's, the last one received.
+        counters: numbers of published and of dropped frames.
     """
 
     def __init__(
         self,
         node: Node,
         publishers: Publishers,
-        matcher: PairMatcher[Any],
-        topics: Topics,
+        topics: InputTopics,
         aligner: DepthAligner,
         settings: Callable[[], Settings],
+        model: Callable[[], Segmenter | None],
+        match_counts: Callable[[], MatchCounts],
+        on_outcome: Callable[[Segmenter, str | None], None],
     ) -> None:
         self.counters = FrameCounters()
-        self.camera_info: CameraInfo | None = None
         self._node = node
         self._publishers = publishers
-        self._matcher = matcher
         self._topics = topics
-        self.aligner = aligner
-        self.gravity: Gravity | None = None
+        self._aligner = aligner
         self._settings = settings
+        self._model = model
+        self._match_counts = match_counts
+        self._on_outcome = on_outcome
         self._lens: tuple[Any, ...] = ()
         self._throttle = Throttle(interval_s=5.0)
+        self._rarely = Throttle(interval_s=60.0)
         self._stats_ms = 0.0
 
-    def process(self, frame: Frame, segmenter: Segmenter) -> str | None:
-        """Publishes the frame's labels and statistics, or drops it; then returns the cause."""
+    def process(self, frame: Frame) -> None:
+        """Publish the frame's labels and statistics, or drop it and say why."""
+        segmenter = self._model()
+        if segmenter is None:
+            return
+        cause = None
         try:
             self._process(frame, segmenter)
         except FrameDropped as dropped:
             self.drop(dropped.cause, str(dropped))
-            return dropped.cause
-        return None
+            cause = dropped.cause
+        self._on_outcome(segmenter, cause)
 
     def drop(self, cause: str, remedy: str) -> None:
-        """Counts a lost frame and tells the user, unless that was done a moment ago."""
+        """Count a dropped frame and tell the user, per cause at most every five seconds."""
         self.counters.drop(cause, remedy)
         if self._throttle.passes(cause):
             self._node.get_logger().error(f"frame dropped ({cause}): {remedy}")
 
     def _process(self, frame: Frame, segmenter: Segmenter) -> None:
         taken = time.perf_counter()
-        pair, camera_info = frame.pair, self.camera_info
-        rgb, raw_depth, copies = pair_arrays(pair, self._topics)
+        pair, camera_info = frame.pair, frame.camera_info
+        rgb, raw_depth, copies = read_images(pair, self._topics)
         size = rgb.shape[:2]
-        with _failures_lose_the_frame(segmenter):
-            depth = self.aligner.align(
-                pair,
+        with _dropped_on_failure(segmenter):
+            depth = self._aligner.align(
+                frame,
                 size,
                 raw_depth,
                 lambda: self._camera(camera_info, size, "registering depth"),
@@ -120,8 +117,8 @@ class FrameProcessor:
         if segmenter.model.config.spatial in NEEDS_INTRINSICS:
             intrinsics = self._intrinsics(camera_info, size)
         up = None
-        if self.gravity is not None and segmenter.model.config.spatial == "hha":
-            up = self.gravity.up(pair.rgb.header.frame_id)
+        if frame.gravity is not None and segmenter.model.config.spatial == "hha":
+            up = self._up(frame.gravity)
         converted = time.perf_counter()
         prediction = self._segment(segmenter, rgb, depth, intrinsics, up)
         segmented = time.perf_counter()
@@ -136,7 +133,7 @@ class FrameProcessor:
             header=header,
             age_ms=age_ns / 1e6,
             skew_ms=pair.skew_ms,
-            wait_ms=(taken - frame.complete) * 1e3,
+            wait_ms=(taken - frame.complete_s) * 1e3,
             convert_ms=(converted - taken) * 1e3,
             preprocess_ms=stages["preprocess"],
             network_ms=stages["network"],
@@ -152,10 +149,22 @@ class FrameProcessor:
         self._publish_stats(stats)
         self._stats_ms = (time.perf_counter() - published) * 1e3
 
+    def _up(self, gravity: Gravity) -> tuple[float, float, float] | None:
+        """Return the direction against gravity, or None and warn that it is estimated."""
+        if gravity.up is None and self._rarely.passes(gravity.problem.split(":")[0]):
+            self._node.get_logger().warning(
+                f"direction of gravity is estimated from depth: {gravity.problem}"
+            )
+        return gravity.up
+
     def _calibrated(
         self, info: CameraInfo | None, user: str, read: Callable[[CameraInfo], Read]
     ) -> Read:
-        """What ``read`` makes of the colour camera's calibration, which ``user`` needs."""
+        """Return ``read(info)``, the color camera's calibration in another form.
+
+        Raises:
+            FrameDropped: there is none, or it cannot be used; says what ``user`` needs.
+        """
         topic = self._topics.camera_info
         if info is None:
             raise FrameDropped(
@@ -173,7 +182,7 @@ class FrameProcessor:
         return self._calibrated(info, user, lambda i: camera_of(i, size[1], size[0], rectified))
 
     def _intrinsics(self, info: CameraInfo | None, size: tuple[int, int]) -> Intrinsics:
-        """For the network, which is trained on pinhole cameras."""
+        """Return the pinhole camera that the network takes the image to be from."""
         rectified = is_rectified(self._topics.rgb)
         intrinsics = self._calibrated(
             info, "this model", lambda i: intrinsics_of(i, size[1], size[0], rectified)
@@ -186,10 +195,10 @@ class FrameProcessor:
         return intrinsics
 
     def _check_lens(self, info: CameraInfo, size: tuple[int, int]) -> None:
-        """Warns if the network's 3D coordinates or HHA are off because the image is distorted."""
+        """Warn if the network's 3D coordinates or HHA are wrong because the image is distorted."""
         try:
             bend_px = self._camera(info, size, "this model").bend_px()
-        except FrameDropped:  # a lens that isn't known
+        except FrameDropped:  # a lens of an unknown model
             bend_px = math.inf
         if bend_px > _BEND_PX and self._throttle.passes("lens"):
             self._node.get_logger().warning(
@@ -207,14 +216,14 @@ class FrameProcessor:
         depth: ImageArray | Tensor,
         prediction: Prediction,
     ) -> None:
-        """Publishes ~/points, or says what is missing; the labels are out already."""
+        """Publish ~/points, or say what is missing; the labels are out already."""
         try:
             camera = self._camera(info, rgb.shape[:2], "~/points")
         except FrameDropped as missing:
             if self._throttle.passes("points"):
                 self._node.get_logger().error(f"no ~/points: {missing}")
             return
-        if prediction.confidence is None:  # somebody has subscribed during inference
+        if prediction.confidence is None:  # the subscriber came during inference
             return
         if isinstance(depth, Tensor):
             depth = depth.cpu().numpy()
@@ -232,7 +241,7 @@ class FrameProcessor:
         up: tuple[float, float, float] | None,
     ) -> Prediction:
         settings = self._settings()
-        with _failures_lose_the_frame(segmenter):
+        with _dropped_on_failure(segmenter):
             return segmenter.segment(
                 rgb,
                 depth,
@@ -244,16 +253,16 @@ class FrameProcessor:
             )
 
     def _publish_stats(self, stats: FrameStats) -> None:
-        """Adds the counters as they are now."""
-        matcher, counts = self._matcher, self.counters.counts()
+        """Add the present counters and publish."""
+        matched, counts = self._match_counts(), self.counters.counts()
         drops = {
             **counts.drops,
-            "unmatched_rgb": matcher.rgb.lost,
-            "unmatched_depth": matcher.depth.lost,
+            "unmatched_rgb": matched.rgb.lost,
+            "unmatched_depth": matched.depth.lost,
         }
-        stats.rgb_received = matcher.rgb.received
-        stats.depth_received = matcher.depth.received
-        stats.pairs = matcher.pairs
+        stats.rgb_received = matched.rgb.received
+        stats.depth_received = matched.depth.received
+        stats.pairs = matched.pairs
         stats.segmented = counts.segmented
         stats.copies = counts.copies
         stats.drop_causes = [cause for cause, number in drops.items() if number]
@@ -262,8 +271,8 @@ class FrameProcessor:
 
 
 @contextmanager
-def _failures_lose_the_frame(segmenter: Segmenter) -> Iterator[None]:
-    """Whatever the model's device raises, the node goes on, and knows that it was the device."""
+def _dropped_on_failure(segmenter: Segmenter) -> Iterator[None]:
+    """Turn whatever the model's device raises into a `FrameDropped` with the device's name."""
     try:
         yield
     except FrameDropped:

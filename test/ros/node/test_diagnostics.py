@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sgnet_msgs.msg import FrameStats
 
 from sgnet_ros.node.diagnostics import Diagnostics, FrameCounters
-from sgnet_ros.node.synchronizer import PairMatcher
+from sgnet_ros.node.matcher import PairMatcher
 
 MS = 1_000_000
 
@@ -65,7 +65,7 @@ class Watched:
         self.published: list[DiagnosticArray] = []
         self.diagnostics._publisher = self
         topics = [("/rgb", IMAGE), ("/depth", IMAGE)]
-        self.diagnostics.watch(self.matcher, self.counters, topics)
+        self.diagnostics.watch(self.matcher.counts, self.counters, topics)
 
     def publish(self, message: DiagnosticArray) -> None:
         self.published.append(message)
@@ -226,7 +226,7 @@ def test_compressed_images_are_expected_where_they_are_subscribed_to(watched: Wa
     node = watched.diagnostics._node = _Node(lines.append)
     node.topic_type = "sensor_msgs/msg/CompressedImage"
     topics = [("/rgb/compressed", node.topic_type), ("/depth", IMAGE)]
-    watched.diagnostics.watch(watched.matcher, watched.counters, topics)
+    watched.diagnostics.watch(watched.matcher.counts, watched.counters, topics)
     watched.tick(3.0)
     assert lines[0].endswith(
         "/rgb/compressed (1 publisher reliable) and /depth (1 publisher reliable of "

@@ -21,8 +21,8 @@ from sgnet_core.inference.segmenter import Prediction, Segmenter
 from sgnet_ros.messages import images
 from sgnet_ros.messages.camera_model import intrinsics_of
 from sgnet_ros.messages.images import ImageError, depth_view, rgb_view
-from sgnet_ros.node.processor import Frame
-from sgnet_ros.node.synchronizer import Pair
+from sgnet_ros.node.frame import Frame
+from sgnet_ros.node.matcher import Pair
 from sgnet_ros.soak import hostile
 
 COUNT = int(os.environ.get("FUZZ_MESSAGES", "3000"))
@@ -154,8 +154,8 @@ def test_the_node_labels_or_drops_and_counts_every_pair(
         info = hostile.camera_info(rng)
         if rng.random() < 0.7:
             info.height, info.width = size
-        node._active.processor.camera_info = info
-        node._process(Frame(Pair(rgb, depth, number, number), 0.0, time.perf_counter()))
+        pair = Pair(rgb, depth, number, number)
+        node._active.processor.process(Frame(pair, info, None, None, 0.0, time.perf_counter()))
     counts = node._active.processor.counters.counts()
     assert counts.segmented + sum(counts.drops.values()) == COUNT // 2
     assert counts.segmented > COUNT / 100

@@ -120,7 +120,7 @@ def test_all_images_of_a_frame_agree_and_colours_are_the_palettes(
     infos = robot.listen(CameraInfo, "/sgnet/camera_info")
     wait_for_subscription(robot, shared_node, *topics, "camera_info")
     robot.info.publish(scene.camera_info())
-    robot.spin_until(lambda: shared_node._active.processor.camera_info)
+    robot.spin_until(lambda: shared_node._active.inputs.rgb_infos.newest)
     segmenter = segmenters["depth"]
     palette = np.array(segmenter.labels.colors, np.uint8)
     for count, alpha in enumerate((0.5, 0.25, 1.0), 1):  # the opacity is live

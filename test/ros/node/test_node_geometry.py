@@ -20,9 +20,10 @@ from sgnet_ros.messages.camera_model import camera_of
 from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.messages.images import depth_view, rgb_view
 from sgnet_ros.messages.transforms import StaticTransforms, parse_pose
+from sgnet_ros.node.calibration import CameraInfos
 from sgnet_ros.node.depth_alignment import DepthAligner
-from sgnet_ros.node.inputs import FrameDropped, Topics
-from sgnet_ros.node.synchronizer import Pair
+from sgnet_ros.node.frame import Frame, FrameDropped, InputTopics
+from sgnet_ros.node.matcher import Pair
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.soak import hostile
@@ -55,13 +56,18 @@ def depth_image(make_scene: Any) -> tuple[np.ndarray, Image]:
     return scene.depth, message
 
 
+def forget(*histories: CameraInfos) -> None:
+    for history in histories:
+        history.__init__()  # type: ignore[misc]
+
+
 def announce(robot: Any, node: Any, rgb: CameraInfo, depth: CameraInfo) -> None:
     """Has the node know both calibrations."""
-    processor = node._active.processor
-    processor.camera_info = processor.aligner.camera_info = None
+    inputs = node._active.inputs
+    forget(inputs.rgb_infos, inputs.depth_infos)
     robot.info.publish(rgb)
     robot.depth_info.publish(depth)
-    robot.spin_until(lambda: processor.camera_info and processor.aligner.camera_info)
+    robot.spin_until(lambda: inputs.rgb_infos.newest and inputs.depth_infos.newest)
 
 
 def registered(depth: np.ndarray, rgb: CameraInfo, info: CameraInfo, pose: Any) -> torch.Tensor:
@@ -143,7 +149,7 @@ def test_without_the_geometry_the_remedy_is_named(
         info.d, info.distortion_model = [0.1], "my_own"
     announce(robot, node, scene.camera_info(), info)
     if change == "no depth info":
-        node._active.processor.aligner.camera_info = None
+        forget(node._active.inputs.depth_infos)
     pose = "" if change == "no pose" else POSE
     assert node.set_parameters([Parameter("depth_to_rgb", value=pose)])[0].successful
     robot.send(scene.messages()[0], depth_image[1])
@@ -172,8 +178,8 @@ def test_tf_static_gives_the_pose(
     stamped.header.frame_id = scene.frame_id
     stamped.transform.translation.x = 0.05
     publisher.publish(tf2.TFMessage(transforms=[stamped]))
-    aligner = node._active.processor.aligner
-    robot.spin_until(lambda: aligner._transforms.between(DEPTH_FRAME, scene.frame_id) is not None)
+    transforms = node._active.inputs.transforms
+    robot.spin_until(lambda: transforms.between(DEPTH_FRAME, scene.frame_id) is not None)
     announce(robot, node, scene.camera_info(), depth_info())
     assert node.set_parameters([Parameter("depth_to_rgb", value="")])[0].successful
     labels, _ = robot.segment(scene.messages()[0], depth_image[1])
@@ -240,7 +246,7 @@ def test_without_calibration_there_are_labels_and_no_points(
     node: Any, robot: Any, scene: Any, points: Any
 ) -> None:
     node._active.processor._throttle.reset()
-    node._active.processor.camera_info = None
+    forget(node._active.inputs.rgb_infos)
     robot.segment(*scene.messages())
     robot.spin_until(lambda: [m for m in robot.log if "no ~/points: nothing received" in m.msg])
     assert points == []
@@ -283,7 +289,9 @@ def test_a_real_cameras_depth_is_registered() -> None:
 
 def test_absurd_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmenter]) -> None:
     rng = random.Random(5)
-    topics = Topics("/rgb/image_raw", "/depth/image_raw", "/rgb/camera_info", "/depth/camera_info")
+    topics = InputTopics(
+        "/rgb/image_raw", "/depth/image_raw", "/rgb/camera_info", "/depth/camera_info"
+    )
     aligner = DepthAligner(topics, StaticTransforms(), lambda: parse_pose(POSE))
     images = Image(), Image()
     images[0].header.frame_id, images[1].header.frame_id = "rgb", "depth"
@@ -293,7 +301,6 @@ def test_absurd_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmen
         size, depth_size = (
             (min(i.height, 64), min(i.width, 64)) if i.height and i.width else (5, 7) for i in infos
         )
-        aligner.camera_info = infos[1]
 
         def rgb_camera(info: CameraInfo = infos[0], size: Any = size) -> Camera:
             try:
@@ -303,7 +310,8 @@ def test_absurd_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmen
 
         depth = np.full(depth_size, 1500, np.uint16)
         try:
-            seen = aligner.align(Pair(*images, 0, 0), size, depth, rgb_camera, segmenters["depth"])
+            frame = Frame(Pair(*images, 0, 0), infos[0], infos[1], None, 0.0, 0.0)
+            seen = aligner.align(frame, size, depth, rgb_camera, segmenters["depth"])
         except FrameDropped as dropped:
             assert dropped.cause in ("not_registered", "no_camera_info")
             assert str(dropped)

@@ -24,7 +24,7 @@ def test_a_lens_is_mentioned_once_where_the_network_sees_pinholes(
     processor = running.node._active.processor
     robot.spin_until(lambda: all(p.get_subscription_count() for p in (robot.info, robot.rgb)))
     robot.info.publish(info)
-    robot.spin_until(lambda: processor.camera_info)
+    robot.spin_until(lambda: running.node._active.inputs.rgb_infos.newest)
     for _ in range(3):
         robot.segment(*scene.messages())
         processor._throttle.reset()

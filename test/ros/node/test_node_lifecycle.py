@@ -95,7 +95,7 @@ def test_a_model_steered_by_points_waits_for_a_calibrated_camera(
         return values.get("last error", "")
 
     def focal_length_known_to(running: Any) -> float | None:
-        info = running.node._active.processor.camera_info
+        info = running.node._active.inputs.rgb_infos.newest
         return None if info is None else info.k[0]
 
     running = run_node("points")
@@ -161,10 +161,10 @@ def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
     assert change(robot, Transition.TRANSITION_CONFIGURE)
     with monkeypatch.context() as patch:
 
-        def fail(*args: Any) -> None:
+        def fail(*args: Any, **kwargs: Any) -> None:
             raise RuntimeError("no more threads")
 
-        patch.setattr("sgnet_ros.node.activation.PairSynchronizer", fail)
+        patch.setattr("sgnet_ros.node.inputs.PairSynchronizer", fail)
         assert not change(robot, Transition.TRANSITION_ACTIVATE)
     assert state(robot) == "unconfigured"
     robot.spin_until(lambda: [m for m in robot.log if "not activated: no more threads" in m.msg])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clocks import StandingClock
-from sgnet_ros.node.synchronizer import Pair, PairMatcher
+from sgnet_ros.node.matcher import Pair, PairMatcher
 
 MS = 1_000_000
 PERIOD = 33

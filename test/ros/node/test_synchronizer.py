@@ -1,30 +1,59 @@
-"""The synchroniser around the matcher, on message_filters and on our own filters."""
+"""The synchronizer around the matcher, on inputs of message_filters and on others."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import rclpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from clocks import StandingClock
-from sgnet_ros.node.synchronizer import Pair, PairMatcher, PairSynchronizer
+from sgnet_ros.messages.headers import stamp_ns
+from sgnet_ros.node.matcher import Pair, PairMatcher
+from sgnet_ros.node.synchronizer import PairSynchronizer
 
 MS = 1_000_000
 PERIOD = 33
+SIDES = ("rgb", "depth")
+
+Arrival = tuple[str, int]
+"""Stream and stamp in milliseconds."""
 
 
-@pytest.fixture(params=["sgnet_ros.node.filters", "message_filters"])
-def filters(request: pytest.FixtureRequest) -> Any:
-    if request.param == "message_filters":
-        return pytest.importorskip(request.param, reason="needs a ROS 2 distribution's package")
-    return importlib.import_module(request.param)
+class Input:
+    """The part of message_filters.SimpleFilter that a synchronizer needs."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Any] = []
+
+    def registerCallback(self, cb: Any, *args: Any) -> int:
+        self._callbacks.append((cb, args))
+        return len(self._callbacks) - 1
+
+    def signalMessage(self, *message: Any) -> None:
+        for cb, args in self._callbacks:
+            cb(*message, *args)
+
+
+MISSING = "message_filters is not among the ROS 2 wheels"
+
+
+def input_of(name: str) -> type:
+    """Our `Input`, or the one of message_filters where it is installed."""
+    if name == "own":
+        return Input
+    return pytest.importorskip("message_filters", reason=MISSING).SimpleFilter
+
+
+INPUTS = ["own", "message_filters"]
+
+
+@pytest.fixture(params=INPUTS)
+def inputs(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    kind = input_of(request.param)
+    return kind(), kind()
 
 
 def image(stamp_ms: int, frame: str = "") -> Image:
@@ -35,30 +64,37 @@ def image(stamp_ms: int, frame: str = "") -> Image:
     return message
 
 
-def test_pairs_of_two_filters_reach_the_consumer(filters: Any) -> None:
-    rgb, depth = filters.SimpleFilter(), filters.SimpleFilter()
-    pairs: list[tuple[Pair[Image], float]] = []
-    matcher: PairMatcher[Image] = PairMatcher(10 * MS)
-    PairSynchronizer(rgb, depth, matcher, lambda *a: pairs.append(a), pytest.fail)
+def test_pairs_of_two_inputs_reach_every_callback_with_its_arguments(inputs: Any) -> None:
+    rgb, depth = inputs
+    synchronizer = PairSynchronizer(inputs, 10, 0.01)
+    pairs: list[tuple[Any, ...]] = []
+    assert synchronizer.registerCallback(lambda *a: pairs.append(a)) == 0
+    assert synchronizer.registerCallback(lambda *a: pairs.append(a), "mark") == 1
     rgb.signalMessage(image(1500, "rgb"))
     depth.signalMessage(image(1500, "depth"))
-    ((pair, spent_ms),) = pairs
-    assert (pair.rgb.header.frame_id, pair.depth.header.frame_id) == ("rgb", "depth")
-    assert pair.rgb_ns == pair.depth_ns == 1500 * MS
-    assert pair.skew_ms == 0
-    assert 0 < spent_ms < 50
+    assert [len(pair) for pair in pairs] == [2, 3]
+    assert [m.header.frame_id for m in pairs[0]] == ["rgb", "depth"]
+    assert pairs[1][2] == "mark"
+    assert synchronizer.take_matching_ms() > 0
+    assert synchronizer.take_matching_ms() == 0
+    counts = synchronizer.counts()
+    assert (counts.pairs, counts.rgb.received, counts.depth.received) == (1, 1, 1)
+    assert counts.rgb.lost == counts.depth.lost == 0
 
 
-def test_a_consumer_that_raises_leaves_the_synchroniser_working(filters: Any) -> None:
-    rgb, depth = filters.SimpleFilter(), filters.SimpleFilter()
+def test_a_callback_that_raises_is_reported_and_leaves_the_synchronizer_working(
+    inputs: Any,
+) -> None:
+    rgb, depth = inputs
     stamps, errors = [], []
 
-    def consume(pair: Pair[Image], _: float) -> None:
-        stamps.append(pair.rgb_ns // MS)
+    def consume(rgb: Image, depth: Image) -> None:
+        stamps.append(rgb.header.stamp.nanosec // MS)
         if len(stamps) == 1:
             raise KeyError("boom")
 
-    PairSynchronizer(rgb, depth, PairMatcher(0), consume, errors.append)
+    synchronizer = PairSynchronizer(inputs, 10, 0, on_error=errors.append)
+    synchronizer.registerCallback(consume)
     for stamp in (100, 200, 300):
         rgb.signalMessage(image(stamp))
         depth.signalMessage(image(stamp))
@@ -66,56 +102,103 @@ def test_a_consumer_that_raises_leaves_the_synchroniser_working(filters: Any) ->
     assert [type(error) for error in errors] == [KeyError]
 
 
-def test_what_waits_is_handed_on_by_settle(filters: Any) -> None:
-    rgb, depth = filters.SimpleFilter(), filters.SimpleFilter()
+def test_without_a_handler_the_exception_is_raised_and_the_next_pair_comes() -> None:
+    received = []
+
+    def consume(rgb: Image, depth: Image) -> None:
+        received.append(rgb)
+        raise KeyError("boom")
+
+    synchronizer = PairSynchronizer([], 10, 0)
+    synchronizer.registerCallback(consume)
+    for stamp in (100, 200):
+        synchronizer.add_rgb(image(stamp))
+        with pytest.raises(KeyError, match="boom"):
+            synchronizer.add_depth(image(stamp))
+    assert len(received) == 2
+
+
+def test_a_pair_that_waits_for_a_better_partner_is_handed_on_by_settle(inputs: Any) -> None:
+    rgb, depth = inputs
     clock = StandingClock()
-    skews = []
-    synchronizer = PairSynchronizer(
-        rgb,
-        depth,
-        PairMatcher(20 * MS, clock=clock),
-        lambda pair, _: skews.append(pair.skew_ms),
-        pytest.fail,
-    )
+    received = []
+    synchronizer = PairSynchronizer(inputs, 10, 0.02, clock=clock)
+    synchronizer.registerCallback(lambda *pair: received.append(pair))
     depth.signalMessage(image(100))
     rgb.signalMessage(image(110))
     synchronizer.settle()
-    assert skews == []
+    assert received == []
     clock.ms = 100
     synchronizer.settle()
-    assert skews == [-10.0]
+    assert len(received) == 1
 
 
-@pytest.fixture
-def node() -> Iterator[Any]:
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("filters", context=context)
-    yield node
-    node.destroy_node()
-    context.shutdown()
-
-
-def test_a_subscriber_is_a_filter(filters: Any, node: Any) -> None:
-    executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
+def test_the_slop_can_be_changed() -> None:
     received = []
-    subscriber = filters.Subscriber(
-        node, Image, "filters/image", qos_profile=qos_profile_sensor_data
-    )
-    subscriber.registerCallback(lambda *a: received.append(a), "mark")
-    assert subscriber.sub.topic_name == "/filters/image"
-    publisher = node.create_publisher(Image, "filters/image", 1)
-    for _ in range(100):
-        publisher.publish(image(1, "x"))
-        executor.spin_once(timeout_sec=0.1)
-        if received:
-            break
-    message, mark = received[0]
-    assert message.header.frame_id == "x"
-    assert mark == "mark"
-    assert node.destroy_subscription(subscriber.sub)
-    executor.shutdown()
+    synchronizer = PairSynchronizer([], 10, 0.0)
+    synchronizer.registerCallback(lambda *pair: received.append(pair))
+    for stamp, slop in ((100, 0.0), (200, 0.02)):
+        synchronizer.set_slop(slop)
+        synchronizer.add_rgb(image(stamp))
+        synchronizer.add_depth(image(stamp + 10))
+        synchronizer.add_rgb(image(stamp + 33))
+    assert len(received) == 1
+    assert synchronizer.counts().slop_ns == 20 * MS
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_another_number_of_inputs_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"two inputs, RGB and depth, not {count}"):
+        PairSynchronizer([Input()] * count, 10, 0.02)
+
+
+def test_messages_without_a_header_are_refused() -> None:
+    with pytest.raises(ValueError, match="allow_headerless"):
+        PairSynchronizer([], 10, 0.02, allow_headerless=True)
+
+
+# Promises that upstream's synchronizer keeps as well, and those that it does not
+
+SYNCHRONIZERS = ["PairSynchronizer", "ApproximateTimeSynchronizer"]
+
+
+def stamps_of_pairs(name: str, arrivals: list[Arrival], slop: float) -> list[tuple[int, ...]]:
+    """Stamps in milliseconds of the pairs that a synchronizer makes of these arrivals."""
+    kind: type = Input
+    made: type = PairSynchronizer
+    if name != "PairSynchronizer":
+        upstream = pytest.importorskip("message_filters", reason=MISSING)
+        kind, made = upstream.SimpleFilter, upstream.ApproximateTimeSynchronizer
+    sources = {side: kind() for side in SIDES}
+    synchronizer = made([sources["rgb"], sources["depth"]], 10, slop)
+    pairs: list[tuple[Image, Image]] = []
+    synchronizer.registerCallback(lambda *pair: pairs.append(pair))
+    for stream, stamp in arrivals:
+        sources[stream].signalMessage(image(stamp))
+    return [tuple(stamp_ns(m.header) // MS for m in pair) for pair in pairs]
+
+
+@pytest.mark.parametrize("name", SYNCHRONIZERS)
+def test_equal_stamps_are_paired_by_either_synchronizer(name: str) -> None:
+    arrivals = [(side, 1000 + i * PERIOD) for i in range(5) for side in SIDES]
+    expected = [(1000 + i * PERIOD,) * 2 for i in range(5)]
+    assert stamps_of_pairs(name, arrivals, 0.02) == expected
+
+
+@pytest.mark.parametrize("name", SYNCHRONIZERS)
+def test_stamps_beyond_the_slop_are_paired_by_neither(name: str) -> None:
+    arrivals = [(s, 1000 + i * 100 + (30 if s == "depth" else 0)) for i in range(5) for s in SIDES]
+    assert stamps_of_pairs(name, arrivals, 0.02) == []
+
+
+@pytest.mark.parametrize("name", SYNCHRONIZERS)
+def test_ours_alone_pairs_with_slop_0_and_takes_the_nearest_partner(name: str) -> None:
+    own = name == "PairSynchronizer"
+    equal = [("rgb", 1000), ("depth", 1000)]
+    assert stamps_of_pairs(name, equal, 0.0) == ([(1000, 1000)] if own else [])
+    nearer_comes_later = [("rgb", 1000), ("depth", 985), ("depth", 1001), ("rgb", 1033)]
+    (first, *_) = stamps_of_pairs(name, nearer_comes_later, 0.02)
+    assert first == ((1000, 1001) if own else (1000, 985))
 
 
 # The whole contract, through the synchroniser, with cameras that misbehave
@@ -123,9 +206,6 @@ def test_a_subscriber_is_a_filter(filters: Any, node: Any) -> None:
 TROUBLES = ("none", "loop", "forward", "backward", "small step back", "rgb stalls", "depth stalls")
 TROUBLES += ("zero stamps", "duplicates")
 SLOP_MS = 12
-
-Arrival = tuple[str, int]
-"""Stream and stamp in milliseconds."""
 
 
 @st.composite
@@ -169,15 +249,16 @@ def troubled_cameras(draw: st.DrawFn) -> list[list[Arrival]]:
 
 
 class Cameras:
-    """Two filters, a synchroniser on them, and an account of what went in and came out."""
+    """Two inputs, a synchronizer on them, and an account of what went in and came out."""
 
-    def __init__(self, filters: Any, queue_size: int = 6) -> None:
+    def __init__(self, kind: type, queue_size: int = 6) -> None:
         self.clock = StandingClock()
-        self.filters = {"rgb": filters.SimpleFilter(), "depth": filters.SimpleFilter()}
-        self.matcher: PairMatcher[Image] = PairMatcher(SLOP_MS * MS, queue_size, self.clock)
+        self.inputs = {"rgb": kind(), "depth": kind()}
         self.synchronizer = PairSynchronizer(
-            self.filters["rgb"], self.filters["depth"], self.matcher, self._emit, pytest.fail
+            list(self.inputs.values()), queue_size, SLOP_MS / 1000, clock=self.clock
         )
+        self.synchronizer.registerCallback(self._emit)
+        self.matcher: PairMatcher[Image] = self.synchronizer._matcher
         self.pairs: list[Pair[Image]] = []
         self._arrived: dict[int, float] = {}  # when, by id of the message
         self._kept: list[Image] = []  # so that no id comes twice
@@ -196,7 +277,7 @@ class Cameras:
         self._newest[stream] = max(self._newest[stream], stamp_ms)
         if self._went_back:
             self._newest[stream] = stamp_ms
-        self.filters[stream].signalMessage(message)
+        self.inputs[stream].signalMessage(message)
         self.assert_accounted()
 
     def pass_time(self, ms: int) -> None:
@@ -206,7 +287,8 @@ class Cameras:
             if self.clock.ms % 100 == 0:
                 self.synchronizer.settle()
 
-    def _emit(self, pair: Pair[Image], _: float) -> None:
+    def _emit(self, rgb: Image, depth: Image) -> None:
+        pair = Pair(rgb, depth, stamp_ns(rgb.header), stamp_ns(depth.header))
         assert pair.rgb.header.frame_id == "rgb"
         assert pair.depth.header.frame_id == "depth"
         assert abs(pair.rgb_ns - pair.depth_ns) <= SLOP_MS * MS
@@ -230,12 +312,11 @@ class Cameras:
 
 @settings(deadline=None, max_examples=70)  # no deadline: the machine may be busy
 @given(stretches=troubled_cameras())
-@pytest.mark.parametrize("name", ["sgnet_ros.node.filters", "message_filters"])
+@pytest.mark.parametrize("name", INPUTS)
 def test_cameras_that_misbehave_cost_no_pair_twice_backwards_held_or_unaccounted(
     name: str, stretches: list[list[Arrival]]
 ) -> None:
-    filters = pytest.importorskip(name, reason="needs a ROS 2 distribution's package")
-    cameras = Cameras(filters)
+    cameras = Cameras(input_of(name))
     for stretch in stretches:
         for stream, stamp in stretch:
             cameras.receive(stream, stamp)
@@ -262,7 +343,7 @@ def test_cameras_that_misbehave_cost_no_pair_twice_backwards_held_or_unaccounted
 def test_after_a_jump_back_the_second_frame_at_the_latest_is_paired(
     stretches: list[list[Arrival]], back: int
 ) -> None:
-    cameras = Cameras(importlib.import_module("sgnet_ros.node.filters"))
+    cameras = Cameras(Input)
     for stretch in stretches:
         for stream, stamp in stretch:
             cameras.receive(stream, stamp)
