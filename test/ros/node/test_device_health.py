@@ -156,13 +156,13 @@ def test_a_gpu_that_fails_where_depth_is_registered_is_replaced_too(
     robot.send_until(lambda: robot.labels, scene.messages())
     robot.forget()
 
-    def align(_: Any, pair: Any, size: Any, depth: Any, rgb_camera: Any, segmenter: Any) -> Any:
+    def align(_: Any, frame: Any, size: Any, depth: Any, rgb_camera: Any, segmenter: Any) -> Any:
         if segmenter.device.type == "cuda":
             raise RuntimeError(DEAD)
         return depth
 
     # Of the class: put back, an instance's method would be a cycle that keeps the node alive.
-    monkeypatch.setattr(type(running.node._active.processor.aligner), "align", align)
+    monkeypatch.setattr(type(running.node._active.processor._aligner), "align", align)
     gpu = running.node._segmenter = BrokenGpu(running.node._segmenter, RuntimeError(DEAD))
     gpu.error = None
     robot.send_until(lambda: robot.labels, scene.messages())
