@@ -1,4 +1,4 @@
-"""Shows the whole path without a camera: rooms, images or a bag, the node, its results.
+"""Show the whole path without a camera: rooms, images or a bag, the node, its results.
 
 ros2 launch sgnet_ros demo.launch.py source:=drive.mcap rviz:=true
 """
@@ -15,7 +15,7 @@ OPTIONS = {
     "seconds": "How long; empty: rooms 20, recordings once, 60 at most",
     "size": "WxH; empty: what the device can follow",
     "model": "Model file; empty: the one that comes with the package",
-    "rgb_topic": "Colour images of a bag, if it holds several",
+    "rgb_topic": "Color images of a bag, if it holds several",
     "depth_topic": "Depth images of a bag, if it holds several",
 }
 
@@ -30,7 +30,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     return LaunchDescription(
         [
             DeclareLaunchArgument(

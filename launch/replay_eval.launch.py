@@ -1,4 +1,4 @@
-"""Judges the node by recordings; the same as `python -m sgnet_ros.replay_eval`.
+"""Judge the node by recordings; the same as `python -m sgnet_ros.replay_eval`.
 
 ros2 launch sgnet_ros replay_eval.launch.py bag:=drive.mcap html:=drive.html
 """
@@ -14,7 +14,7 @@ from sgnet_ros.system.launching import command, optional_arguments, options, val
 
 OPTIONS = {
     "truth": "Folder of label images named after stamps; empty: a label topic of the bag",
-    "rgb_topic": "Colour images, if the bag holds several",
+    "rgb_topic": "Color images, if the bag holds several",
     "depth_topic": "Depth images, if the bag holds several",
     "labels_topic": "Ground truth, if the bag holds several label images",
     "model": "Model file; empty: as in params_file",
@@ -37,7 +37,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     return LaunchDescription(
         [
             DeclareLaunchArgument(

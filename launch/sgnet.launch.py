@@ -1,4 +1,4 @@
-"""Starts the segmentation node beside an RGB-D camera and brings it to active.
+"""Start the segmentation node beside an RGB-D camera and brings it to active.
 
 ros2 launch sgnet_ros sgnet.launch.py camera:=oak rviz:=true
 """
@@ -23,7 +23,7 @@ from sgnet_ros.system.names import camera_names
 
 
 class Camera(NamedTuple):
-    """Topics of a driver with its depth registered to colour, and its colour camera's frame."""
+    """Topics of a driver with its depth registered to color, and the frame of its color camera."""
 
     rgb: str
     depth: str
@@ -71,9 +71,9 @@ CAMERAS = {
     ),
 }
 TOPICS = {
-    "rgb_topic": "Colour images (sensor_msgs/Image)",
-    "depth_topic": "Depth images, registered to the colour images or not (sensor_msgs/Image)",
-    "camera_info_topic": "Calibration of the colour camera (sensor_msgs/CameraInfo)",
+    "rgb_topic": "Color images (sensor_msgs/Image)",
+    "depth_topic": "Depth images, registered to the color images or not (sensor_msgs/Image)",
+    "camera_info_topic": "Calibration of the color camera (sensor_msgs/CameraInfo)",
     "depth_info_topic": "Calibration of the depth camera, for depth that is not registered",
 }
 
@@ -95,7 +95,7 @@ def choices(name: str) -> list[str] | None:
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
-    """The launch arguments; an empty one leaves a parameter as the parameter file has it."""
+    """Declare the launch arguments; an empty one leaves a parameter as in the parameter file."""
     arguments = [
         DeclareLaunchArgument(
             "camera",
@@ -147,14 +147,14 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             default_value="false",
             choices=["true", "false"],
             description="Show camera, overlay, labels and the semantic cloud in RViz. The node "
-            "computes overlay, colours and points only while somebody, such as RViz, listens",
+            "computes overlay, colors and points only while somebody, such as RViz, listens",
         ),
     ]
     return arguments
 
 
 def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
-    """From the node's names to the given topics, or else the camera's."""
+    """Return remappings from the node's names to the given topics, or else the camera's."""
     rgb, depth, info, depth_info = (
         value(context, name) or topic for name, topic in zip(TOPICS, camera, strict=False)
     )
@@ -179,7 +179,7 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node with the given arguments, and the events that bring it to active."""
+    """Return the node with the given arguments, and the events that bring it to active."""
     # for this node and for every driver that is launched after it
     prepare_environment()
     if value(context, "cameras"):
@@ -208,7 +208,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """One process with a node for each camera, which brings them to active itself.
+    """Return one process with a node for each camera, which brings them to active itself.
 
     Raises:
         ValueError: a topic is absolute, so that all cameras would share it.
@@ -242,7 +242,7 @@ def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def bring_up(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
-    """Configures the node when it has started, and activates it then."""
+    """Configure the node when it has started, and activates it then."""
 
     def change_state(transition: int) -> EmitEvent:
         return EmitEvent(
@@ -263,5 +263,5 @@ def bring_up(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     return LaunchDescription([*declare_arguments(), OpaqueFunction(function=start_node)])

@@ -1,4 +1,4 @@
-"""sensor_msgs/CameraInfo as the camera of one image."""
+"""Camera models of images from sensor_msgs/CameraInfo."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:  # reading takes any object with the message's fields, and no 
 
 
 def is_rectified(image_topic: str) -> bool:
-    """Whether images on a topic have no distortion any more, by image_pipeline's naming."""
+    """Return whether a topic holds rectified images by image_pipeline's naming."""
     for transport in ("/compressed", "/compressedDepth"):
         image_topic = image_topic.removesuffix(transport)
     return "rect" in image_topic.rpartition("/")[2]
 
 
 def camera_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Camera:
-    """The camera of an image of ``width`` x ``height`` pixels that ``info`` was published with.
+    """Return the camera of a ``width`` x ``height`` image that came with ``info``.
 
     The camera of a rectified image is P without distortion; all others are as they came from the
     sensor: K, seen through the lens.
@@ -37,7 +37,7 @@ def camera_of(info: CameraInfo, width: int, height: int, rectified: bool = False
 
 
 def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Intrinsics:
-    """The pinhole of an image of ``width`` x ``height`` pixels that ``info`` was published with.
+    """Return the pinhole camera of a ``width`` x ``height`` image that came with ``info``.
 
     K, or P of a rectified image, is of the full sensor; where the image is smaller, it is the
     region of interest, binned.
@@ -75,7 +75,7 @@ def is_calibrated(info: CameraInfo) -> bool:
 
 
 def same_pinhole(a: Intrinsics, b: Intrinsics) -> bool:
-    """Whether two cameras show the same image, to half a pixel."""
+    """Return whether two cameras show the same image, to half a pixel."""
     if (a.width, a.height) != (b.width, b.height):
         return False
     corners = np.array([[0, 0, 1], [a.width - 1, a.height - 1, 1]], np.float64)
@@ -84,5 +84,5 @@ def same_pinhole(a: Intrinsics, b: Intrinsics) -> bool:
 
 
 def _field(info: Any, name: str) -> Any:
-    """K, D or P; ROS 1 spells them upper case."""
+    """Return K, D or P, which ROS 1 spells in upper case."""
     return getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())

@@ -8,6 +8,6 @@ from sgnet_core.models.labels import LabelSet
 
 
 def label_set_of(message: Any) -> LabelSet:
-    """The label set that a ClassMap message describes."""
+    """Return the label set that a ClassMap message describes."""
     colors = tuple((round(c.r * 255), round(c.g * 255), round(c.b * 255)) for c in message.colors)
     return LabelSet(message.label_set, tuple(message.names), colors)

@@ -1,4 +1,4 @@
-"""Organised point clouds with colour, label and confidence."""
+"""Organized point clouds with color, label and confidence."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def point_cloud(
     labels: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.uint8],
 ) -> PointCloud2:
-    """One point per pixel, in the optical frame (REP 103), along the ray of the camera's lens.
+    """Return one point per pixel in the optical frame (REP 103), along the rays of the lens.
 
     Args:
-        header: of the colour image.
-        depth: (H, W) of that image's camera, uint16 millimetres or float32 metres.
-        camera: of the colour image, W x H.
+        header: header of the color image.
+        depth: (H, W) of that image's camera, uint16 millimeters or float32 meters.
+        camera: camera of the color image, W x H.
         rgb: (H, W, 3) uint8.
         labels, confidence: (H, W) uint8.
 
     Returns:
-        Points x y z (float32 metres), rgb (float32), label and confidence (uint8), 20 bytes each;
+        Points x y z (float32 meters), rgb (float32), label and confidence (uint8), 20 bytes each;
         x, y and z are NaN where depth holds no measurement or the lens has no ray.
     """
     z = depth.astype(np.float32) * np.float32(0.001) if depth.dtype.kind == "u" else depth
@@ -84,7 +84,7 @@ def point_cloud(
 
 
 def read_points(message: PointCloud2) -> npt.NDArray[np.void]:
-    """(H, W) view of a cloud that `point_cloud` made, with its fields by name.
+    """Return a (H, W) view of a cloud that `point_cloud` made, with its fields by name.
 
     Raises:
         ValueError: another layout, or too little data.

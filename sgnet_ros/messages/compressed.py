@@ -12,12 +12,12 @@ from PIL import Image
 from sgnet_ros.messages.images import ImageArray, ImageError, ImageView
 
 _CONFIG_HEADER = struct.Struct("<iff")
-"""What compressed_depth_image_transport puts before the PNG: how depth was quantised (0, the only
-way there is: by its inverse) and the two parameters of that."""
+"""Header of compressed_depth_image_transport before the PNG: the kind of quantization (always 0, of
+the inverse depth) and its two parameters."""
 
 
 def compressed_rgb_view(message: Any) -> ImageView:
-    """A JPEG or PNG colour image as (H, W, 3) uint8 RGB, 0..255; grey repeats its channel.
+    """Return a JPEG or PNG color image as (H, W, 3) uint8 RGB, 0..255; gray repeats its channel.
 
     Raises:
         ImageError: damaged, cut off, of another format, or not of 8 bits.
@@ -25,15 +25,15 @@ def compressed_rgb_view(message: Any) -> ImageView:
     image = _decoded(message, 0)
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "CMYK"):
         raise ImageError(
-            "data", f"{message.format}: pixels of kind {image.mode}, not colours of 8 bits"
+            "data", f"{message.format}: pixels of kind {image.mode}, not colors of 8 bits"
         )
     return ImageView(np.array(image.convert("RGB")), 1)
 
 
 def compressed_depth_view(message: Any) -> ImageView:
-    """A compressed depth image as (H, W): uint16 millimetres, or float32 metres with NaN.
+    """Return a compressed depth image as (H, W): uint16 millimeters, or float32 meters with NaN.
 
-    Of 32FC1 the 16-bit numbers i are quantised inverse depth: metres = A / (i − B), 0 = invalid.
+    Of 32FC1 the 16-bit numbers i are quantized inverse depth: meters = A / (i − B), 0 = invalid.
     PNGs of 16 bits without compressedDepth's header are taken as they are.
 
     Raises:
@@ -68,7 +68,7 @@ def _dequantized(numbers: ImageArray, a: float, b: float) -> ImageArray:
 
 
 def _decoded(message: Any, skip: int) -> Image.Image:
-    """The picture behind ``skip`` bytes, read to its end."""
+    """Return the picture behind ``skip`` bytes, read to its end."""
     try:
         image = Image.open(io.BytesIO(memoryview(message.data)[skip:]), formats=("JPEG", "PNG"))
         image.load()

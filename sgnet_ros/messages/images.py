@@ -59,14 +59,14 @@ class ImageError(ValueError):
 
 
 class ImageView(NamedTuple):
-    """An image's pixels, and how many times they were copied on the way (0 to 2)."""
+    """Pixels of an image, and the number of copies made of them (0 to 2)."""
 
     array: ImageArray
     copies: int
 
 
 def rgb_view(message: Image) -> ImageView:
-    """A colour image as (H, W, 3) uint8 RGB, 0..255.
+    """Return a color image as (H, W, 3) uint8 RGB, 0..255.
 
     rgb8, rgba8 and mono8 are views (rows may be padded, mono8 repeats its channel with stride 0);
     bgr8, bgra8 and 8UC3 (blue first) cost one copy, and so do Bayer mosaics of 8 bits and YUV
@@ -97,7 +97,7 @@ def rgb_view(message: Image) -> ImageView:
 
 
 def depth_view(message: Image) -> ImageView:
-    """A depth image as (H, W): uint16 millimetres (16UC1, mono16) or float32 metres (32FC1).
+    """Return a depth image as (H, W): uint16 millimeters (16UC1, mono16) or float32 meters (32FC1).
 
     Invalid pixels stay as they are: 0, NaN and ±Inf (REP 117, REP 118). Big-endian or unaligned
     pixels cost one copy, all others are a view.
@@ -109,8 +109,8 @@ def depth_view(message: Image) -> ImageView:
     if code is None:
         raise ImageError(
             "encoding",
-            f"'{message.encoding}' is no depth; expected 16UC1 or mono16 (millimetres) or "
-            "32FC1 (metres): remap depth/image_raw to the driver's depth topic",
+            f"'{message.encoding}' is no depth; expected 16UC1 or mono16 (millimeters) or "
+            "32FC1 (meters): remap depth/image_raw to the driver's depth topic",
         )
     order = ">" if message.is_bigendian else "<"
     pixels = _pixels(message, np.dtype(order + code), 1)[:, :, 0]
@@ -122,12 +122,12 @@ def depth_view(message: Image) -> ImageView:
 
 
 def image_message(array: ImageArray, header: Header) -> Image:
-    """An array as a message with unpadded rows; the header is taken as it is.
+    """Return an array as a message with unpadded rows and the header as it is.
 
     Args:
         array: (H, W, 3) uint8 RGB → rgb8, (H, W) uint8 → mono8, (H, W) uint16 → 16UC1 or
             (H, W) float32 → 32FC1.
-        header: of the image that this one was computed from.
+        header: header of the image that this one was computed from.
 
     Raises:
         ValueError: another shape or dtype.
@@ -155,7 +155,7 @@ def image_message(array: ImageArray, header: Header) -> Image:
 def _pixels(
     message: Image, dtype: np.dtype[Any], channels: int, rows_per_row: float = 1
 ) -> ImageArray:
-    """(H · rows_per_row, W, channels) view of the message's buffer, checked against its fields."""
+    """Return a (H · rows_per_row, W, channels) view of the message's buffer, after checks."""
     height, width, step = int(message.height * rows_per_row), message.width, message.step
     if height == 0 or width == 0:
         raise ImageError("height" if height == 0 else "width", f"the image is {width}x{height}")
@@ -193,7 +193,7 @@ def _through_opencv(message: Image) -> ImageView:
 
 @functools.cache
 def _cv_bridge() -> Any:
-    """A CvBridge, or None where cv_bridge cannot be imported."""
+    """Return a CvBridge, or None where cv_bridge cannot be imported."""
     try:
         return importlib.import_module("cv_bridge").CvBridge()
     except Exception:  # broken installs (cv_bridge of ROS 1 from a registry) raise all sorts

@@ -1,4 +1,4 @@
-"""Where frames stand to each other, of what does not move: ``/tf_static``."""
+"""Poses between frames that do not move, from ``/tf_static``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Pose = npt.NDArray[np.float64]
 
 
 class StaticTransforms:
-    """A graph of frames; written by one thread, read by any."""
+    """Tree of frames; one thread adds, any thread reads."""
 
     def __init__(self) -> None:
         self._edges: dict[str, dict[str, Pose]] = {}
 
     def add(self, transforms: Iterable[Any]) -> None:
-        """Takes geometry_msgs/TransformStamped messages; newer ones replace older ones."""
-        edges = {frame: dict(neighbours) for frame, neighbours in self._edges.items()}
+        """Take geometry_msgs/TransformStamped messages; newer ones replace older ones."""
+        edges = {frame: dict(neighbors) for frame, neighbors in self._edges.items()}
         for stamped in transforms:
             parent, child = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
             pose = matrix_of(stamped.transform)
@@ -30,27 +30,27 @@ class StaticTransforms:
         self._edges = edges
 
     def between(self, source: str, target: str) -> Pose | None:
-        """(4, 4) float64 that takes points of ``source`` to ``target``, metres; None if unknown."""
+        """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None."""
         edges, target = self._edges, target.lstrip("/")
         poses: dict[str, Pose] = {target: np.eye(4)}
         queue = deque([target])
         while queue:
             frame = queue.popleft()
-            for neighbour, pose in edges.get(frame, {}).items():
-                if neighbour not in poses:
-                    poses[neighbour] = poses[frame] @ pose
-                    queue.append(neighbour)
+            for neighbor, pose in edges.get(frame, {}).items():
+                if neighbor not in poses:
+                    poses[neighbor] = poses[frame] @ pose
+                    queue.append(neighbor)
         return poses.get(source.lstrip("/"))
 
 
 def matrix_of(transform: Any) -> Pose:
-    """A geometry_msgs/Transform as (4, 4) float64; NaN where its quaternion is 0."""
+    """Return a geometry_msgs/Transform as (4, 4) float64; NaN where its quaternion is 0."""
     q, t = transform.rotation, transform.translation
     return pose_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
 
 def pose_matrix(translation: Iterable[float], quaternion: Iterable[float]) -> Pose:
-    """(4, 4) float64 of x y z in metres and qx qy qz qw, which is normalised."""
+    """Return (4, 4) float64 of x y z in meters and qx qy qz qw, which is normalized."""
     q = np.array(list(quaternion), np.float64)
     norm = np.linalg.norm(q)
     x, y, z, w = q / (norm if norm > 0 else np.nan)
@@ -65,7 +65,7 @@ def pose_matrix(translation: Iterable[float], quaternion: Iterable[float]) -> Po
 
 
 def parse_pose(text: str) -> Pose | None:
-    """(4, 4) float64 of "x y z qx qy qz qw"; None of an empty text.
+    """Return (4, 4) float64 of "x y z qx qy qz qw"; None of an empty text.
 
     Raises:
         ValueError: not seven finite numbers, or the last four are no unit quaternion.
@@ -77,7 +77,7 @@ def parse_pose(text: str) -> Pose | None:
     except ValueError:
         numbers = []
     if len(numbers) != 7 or not np.isfinite(numbers).all():
-        raise ValueError(f"is 'x y z qx qy qz qw' (metres, unit quaternion) or empty, not '{text}'")
+        raise ValueError(f"is 'x y z qx qy qz qw' (meters, unit quaternion) or empty, not '{text}'")
     norm = float(np.linalg.norm(numbers[3:]))
     if abs(norm - 1) > 1e-2:
         raise ValueError(f"the quaternion qx qy qz qw must be of length 1, not {norm:.3g}")

@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Runs the node; an interrupt while PyTorch is imported, which takes seconds, just ends it."""
+    """Run the node; an interrupt while PyTorch is imported, which takes seconds, just ends it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from sgnet_ros.node.lifecycle import main as run_node
 

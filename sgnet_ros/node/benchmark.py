@@ -74,7 +74,7 @@ def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
         return segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
 
     def told(milliseconds: Callable[[FrameStats], float], _: Frame) -> Timing:
-        """Of the frame that was shown just before."""
+        """Return a figure of the frame that was shown just before."""
         return Timing(milliseconds(robot.stats) / 1000, robot.node_mb())
 
     frame = next(iter(open_source("rooms", size)))
@@ -178,7 +178,7 @@ class Robot:
         raise SuiteError(f"the node labels no frame: {self._log()}")
 
     def _publish(self, size: Size) -> int:
-        """Returns the stamp in ns."""
+        """Return the stamp in ns."""
         assert self._camera.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the answer is missing then
             self._camera.process.stdin.write(json.dumps({"show": size}) + "\n")

@@ -1,4 +1,4 @@
-"""How long a newer frame is worth waiting for."""
+"""Patience of the worker: the time that a newer frame is worth waiting for."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections import deque
 
 
 class Cadence:
-    """Knows the rhythm of events, and so when the next one is due.
+    """Predict from the period of events when the next one is due.
 
-    Whoever takes the newest frame the moment the device is free takes one that is up to a period
-    old. Where the next is due in less than a quarter of a period, waiting for it costs a slow
-    device a few percent of its rate at most, and the answer comes out that much fresher.
+    A worker that takes the newest frame the moment the device is free takes one that is up to a
+    period old. Where the next is due in less than a quarter of a period, waiting for it costs a
+    slow device a few percent of its rate at most, and the answer is that much fresher.
 
     Used from two threads: one calls `tick`, the other `patience_s`.
     """
 
     _INTERVALS = 5  # their median forgets a pause of the camera at once
     _WORTH = 0.25  # of a period
-    _JITTER = 0.125  # of a period: by how much an event may be late
+    _JITTER = 0.125  # of a period: greatest delay of an event that is waited for
 
     def __init__(self) -> None:
         self._last_s: float | None = None
@@ -26,14 +26,14 @@ class Cadence:
         self._period_s = 0.0
 
     def tick(self, time_s: float) -> None:
-        """Notes an event."""
+        """Note an event."""
         if self._last_s is not None:
             self._intervals_s.append(time_s - self._last_s)
             self._period_s = statistics.median(self._intervals_s)
         self._last_s = time_s
 
     def patience_s(self, event_s: float, now_s: float) -> float:
-        """Seconds to wait for the event after this one; 0 if it isn't due soon, or overdue.
+        """Return the seconds to wait for the next event; 0 if it is not due soon, or overdue.
 
         Args:
             event_s: when the newest event was.

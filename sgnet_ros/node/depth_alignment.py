@@ -58,12 +58,12 @@ class DepthAligner:
         Args:
             frame: the messages and their calibrations.
             size: (H, W) of the color image.
-            depth: (h, w) uint16 millimetres or float32 metres.
+            depth: (h, w) uint16 millimeters or float32 meters.
             rgb_camera: gives the color camera; called only if needed, may raise `FrameDropped`.
             segmenter: its device registers depth.
 
         Returns:
-            (H, W): ``depth`` itself if it is registered, else float32 metres on the device.
+            (H, W): ``depth`` itself if it is registered, else float32 meters on the device.
 
         Raises:
             FrameDropped: depth needs registration and the geometry isn't known.

@@ -1,4 +1,4 @@
-"""When a device counts as failed."""
+"""Detection of a device that has failed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 OUT_OF_MEMORY = "out_of_memory"
 INFERENCE_ERROR = "inference_error"
 FAILURES = frozenset((OUT_OF_MEMORY, INFERENCE_ERROR))
-"""Causes under which frames are counted that inference lost."""
+"""Causes of frames that were dropped because inference failed."""
 
 
 def cause_of(error: Exception) -> str:
-    """The cause to count a frame under for which inference raised ``error``."""
+    """Return the cause under which to count a frame whose inference raised ``error``."""
     return OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else INFERENCE_ERROR
 
 
 def free_cached_memory() -> None:
-    """Gives memory that is only kept for later use back: PyTorch's on the GPU, glibc's heap."""
+    """Return memory that is only cached: PyTorch's on the GPU, glibc's heap."""
     with suppress(RuntimeError):  # after some errors CUDA answers nothing else any more
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -30,10 +30,10 @@ def free_cached_memory() -> None:
 
 
 class DeviceHealth:
-    """Watches the outcome of inference and tells when waiting makes no sense any more.
+    """Judge by the outcomes of inference whether the device has failed.
 
-    Single errors cost a frame. A device has failed when nothing came of at least three frames and
-    one second.
+    A single error costs a frame. A device has failed when at least three frames in succession, over
+    at least a second, gave nothing.
 
     Args:
         clock: monotonic seconds.
@@ -48,10 +48,10 @@ class DeviceHealth:
         self._since = 0.0
 
     def note(self, cause: str | None) -> bool:
-        """Takes the outcome of a frame; True when the device has failed, then it starts anew.
+        """Take the outcome of a frame; return True, once, when the device has failed.
 
         Args:
-            cause: why the frame was dropped; None if it became a label image.
+            cause: cause for which the frame was dropped; None if it was published.
         """
         if cause is None:
             self._failures = 0

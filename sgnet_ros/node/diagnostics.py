@@ -1,4 +1,4 @@
-"""Counting frames, and telling the world once a second how the node fares."""
+"""Frame counters, and the node's state on /diagnostics once a second."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ TIMES = (
     *("age", "skew", "wait", "convert", "preprocess", "network", "postprocess"),
     *("inference", "publish", "overhead"),
 )
-"""Of `FrameStats`, each with "_ms" at its end."""
+"""Durations of `FrameStats`, without their suffix "_ms"."""
 
 _WARNING_INTERVAL_S = 5.0
 _TOLERATED_LOSS = 0.05
-"""Share of images without a partner that is no reason for a warning (start-up, a lost image)."""
+"""Share of images without a partner that is not warned of (start-up, a lost image)."""
 _SILENT_AFTER_S = 3.0
 _HANGS_AFTER_S = 10.0
 _NO_PUBLISHER = "no publisher"
 NO_PAIR = "no RGB-D pair"
 _BACK = {"camera": "a camera is there", "pairs": "pairs come again", "labels": "labels come again"}
 _HARMLESS = {"overload", "disabled"}
-"""Causes for which frames are meant to be dropped."""
+"""Causes for which frames are dropped on purpose."""
 
 _PublishersOf = Callable[[str, str], str]
-"""Topic and its expected type → who publishes it."""
+"""Topic and its expected type → a description of its publishers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Counts:
         drops: pairs that became none, by cause.
         busy_s: seconds that inference took, of all of them.
         times_ms: milliseconds of the latest 300, by name (`TIMES`).
-        last_error: what the last drop with a message said.
+        last_error: message of the last drop that had one.
     """
 
     segmented: int
@@ -62,7 +62,7 @@ class Counts:
 
 
 class FrameCounters:
-    """What became of the pairs since activation. Thread-safe."""
+    """Numbers of published and of dropped pairs since activation. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -74,13 +74,13 @@ class FrameCounters:
         self._last_error = ""
 
     def drop(self, cause: str, error: str = "") -> None:
-        """Counts a pair that does not become a label image; ``error`` says what to do about it."""
+        """Count a pair that does not become a label image; ``error`` says what to do about it."""
         with self._lock:
             self._drops[cause] += 1
             self._last_error = error or self._last_error
 
     def done(self, stats: FrameStats, copies: int) -> None:
-        """Counts a published label image, what it cost, and the image copies made for it."""
+        """Count a published label image, what it cost, and the image copies made for it."""
         times = tuple(getattr(stats, f"{name}_ms") for name in TIMES)
         with self._lock:
             self._segmented += 1
@@ -89,7 +89,7 @@ class FrameCounters:
             self._times.append(times)
 
     def counts(self) -> Counts:
-        """All counters, consistent with each other."""
+        """Return all counters, consistent with each other."""
         with self._lock:
             columns = zip(*self._times, strict=True) if self._times else ((),) * len(TIMES)
             return Counts(
@@ -103,13 +103,13 @@ class FrameCounters:
 
 
 class Diagnostics:
-    """Publishes ``/diagnostics``; `tick` is to be called once a second.
+    """Publish ``/diagnostics``; `tick` is to be called once a second.
 
     Attributes:
         state: of the node, in a word or two.
         model: name of the model that is loaded.
         hardware_id: the device that it runs on.
-        degraded: why the node runs, but not as it should; empty if it does.
+        degraded: why the node runs with a limitation; empty if it has none.
     """
 
     def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
@@ -139,11 +139,11 @@ class Diagnostics:
         self._run = _Watch(match_counts, counters, topics, self._clock())
 
     def unwatch(self) -> None:
-        """Ends the report on the activation."""
+        """End the report on the activation."""
         self._run = None
 
     def tick(self) -> None:
-        """Publishes the status.
+        """Publish the status.
 
         Logs when images or label images stay away and when they are back, and warns of images that
         find no partner, every 5 s at most.
@@ -179,7 +179,7 @@ class Diagnostics:
             logger.warning(warning)
 
     def _publishers_of(self, topic: str, expected: str) -> str:
-        """How many publish a topic, with which reliability, and what if it isn't as expected."""
+        """Return the number of a topic's publishers, their reliability, and unexpected types."""
         found = self._node.get_publishers_info_by_topic(topic)
         if not found:
             return _NO_PUBLISHER
@@ -196,11 +196,11 @@ class Diagnostics:
 
 
 class _Watch:
-    """One activation, and what the last reports on it said.
+    """State of the report on one activation.
 
     Attributes:
-        silence: what stays away at the moment: "camera", "pairs", "labels" or nothing.
-        news: what to log if that changed with the last report.
+        silence: what is missing at the moment: "camera", "pairs", "labels" or nothing.
+        news: text to log when that changed with the last report, else empty.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class _Watch:
         self._answered_at = now
 
     def _totals(self) -> npt.NDArray[np.int64]:
-        """RGB and depth images, pairs, label images, lost RGB and depth images so far."""
+        """Return RGB and depth images, pairs, label images, lost RGB and depth images so far."""
         matched = self._match_counts()
         segmented = self._counters.counts().segmented
         lost = (matched.rgb.lost, matched.depth.lost)
@@ -231,7 +231,7 @@ class _Watch:
     def report(
         self, now: float, publishers_of: _PublishersOf
     ) -> tuple[bytes, str, dict[str, object]]:
-        """Level, message and values of the time since the last report."""
+        """Return level, message and values for the time since the last report."""
         counts, totals = self._counters.counts(), self._totals()
         then, totals_then, counts_then = self._reported
         self._reported = (now, totals, counts)
@@ -264,7 +264,7 @@ class _Watch:
         dropped: bool,
         publishers_of: _PublishersOf,
     ) -> tuple[str, str]:
-        """What stays away, "camera", "pairs", "labels" or nothing, and why."""
+        """Return what is missing ("camera", "pairs", "labels" or nothing), and why."""
         if rates[2]:
             self._paired_at = now
         if rates[3] or dropped or not rates[2]:
@@ -317,7 +317,7 @@ class _Watch:
         return values
 
     def unmatched_warning(self, now: float, publishers_of: _PublishersOf) -> str | None:
-        """What a user needs to know if images have been lost for want of a partner."""
+        """Return a warning with the figures if images were lost because they found no partner."""
         then, totals_then = self._warned
         totals = self._totals()
         received, lost = (totals - totals_then)[[0, 1]], (totals - totals_then)[[4, 5]]
@@ -338,5 +338,5 @@ class _Watch:
         return (
             f"{lost[0]} rgb and {lost[1]} depth images found no partner in {now - then:.0f} s "
             f"({'; '.join(inputs)}{skew}; slop {matched.slop_ns / 1e6:.1f} ms). If both topics "
-            "run, raise the parameter slop to half their frame period or synchronise the cameras"
+            "run, raise the parameter slop to half their frame period or synchronize the cameras"
         )

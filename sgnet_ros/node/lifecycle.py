@@ -40,12 +40,14 @@ _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.
 
 
 class SGNetNode(LifecycleNode):
-    """Wires subscriptions, synchroniser, worker, model and publishers together.
-
-    ``models`` and ``turns`` are for nodes that share a model and take turns with it.
+    """Lifecycle node that labels the pixels of an RGB-D camera.
 
     The model is loaded in configure and kept until clean-up; subscriptions and the worker exist
     while the node is active.
+
+    Args:
+        models: models in use, for nodes that share one.
+        turns: order in which such nodes use it.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class SGNetNode(LifecycleNode):
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=group)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Loads and warms the model."""
+        """Load and warms the model."""
         try:
             settings = self.parameters.settings
             self._use(self._load(settings), Publishers(self, settings.outputs), settings)
@@ -88,7 +90,7 @@ class SGNetNode(LifecycleNode):
         return _SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes and starts the worker."""
+        """Subscribe and starts the worker."""
         assert self._outputs is not None
         present = set(self.subscriptions)
         try:
@@ -114,36 +116,36 @@ class SGNetNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and waits for the frame in work; the model stays, unless it hangs."""
+        """Unsubscribe and waits for the frame in work; the model stays, unless it hangs."""
         if not self._deactivate():
             return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees the model."""
+        """Free the model."""
         self._release()
         self.get_logger().info("unconfigured: model released")
         return _SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stops and frees everything."""
+        """Stop and frees everything."""
         self._release()
         return _SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, from where the node can be configured again."""
+        """Return to unconfigured, from where the node can be configured again."""
         self._release()
         return _SUCCESS
 
     def destroy_node(self) -> None:
-        """Stops worker and loader before the node goes."""
+        """Stop worker and loader before the node goes."""
         if self._loader is not None:
             self._loader.join()
         self._release()
         super().destroy_node()
 
     async def _replace_model(self, settings: Settings) -> None:
-        """Loads another model in a thread of its own, while the present one goes on.
+        """Load another model in a thread of its own, while the present one goes on.
 
         Raises:
             Exception: it can't be loaded, or the node has other things to do by now.
@@ -172,7 +174,7 @@ class SGNetNode(LifecycleNode):
         self._use(segmenter, outputs, settings)
 
     async def _fall_back(self, failed: Segmenter) -> None:
-        """Goes on with the same model on the CPU when a GPU has failed."""
+        """Run the same model on the CPU after a GPU has failed."""
         device, error = failed.device, self._last_error()
         if failed is not self._segmenter or device.type == "cpu" or self._loader is not None:
             return
@@ -195,7 +197,7 @@ class SGNetNode(LifecycleNode):
         return self._models.get(*names, lambda: _load(settings))
 
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
-        """Takes a loaded model into use; the worker picks it up with its next frame."""
+        """Take a loaded model into use; the worker picks it up with its next frame."""
         self._segmenter, self._outputs, self._in_use = segmenter, publishers, settings
         self._diagnostics.degraded = ""
         publishers.publish_class_map(segmenter.info)
@@ -205,12 +207,12 @@ class SGNetNode(LifecycleNode):
             self._diagnostics.state = "inactive"
         self.get_logger().info(
             f"model {segmenter.info.name} ready on {segmenter.device}: {len(segmenter.labels)} "
-            f"classes ({segmenter.labels.name})" + _faster(segmenter, settings)
+            f"classes ({segmenter.labels.name})" + _suggestion(segmenter, settings)
         )
         free_cached_memory()  # of loading, and of the model before
 
     def _deactivate(self) -> bool:
-        """Whether the frame that was in work, if any, has come back."""
+        """Deactivate; return False if the frame in work does not come back."""
         active = self._active
         if active is None:
             return True
@@ -261,7 +263,7 @@ class SGNetNode(LifecycleNode):
     async def _on_reload(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        """Loads the model that the parameters name; whatever fails, the old one goes on."""
+        """Load the model that the parameters name; whatever fails, the old one goes on."""
         if self._segmenter is None:
             response.message = "not configured: there is no model to replace"
             return response
@@ -285,15 +287,15 @@ def _load(settings: Settings) -> Segmenter:
     return segmenter
 
 
-def _faster(segmenter: Segmenter, settings: Settings) -> str:
-    """What nobody has asked for yet and this machine could do."""
+def _suggestion(segmenter: Segmenter, settings: Settings) -> str:
+    """Suggest bf16 where the CPU supports it and the parameter leaves the choice."""
     able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
     offered = able and settings.precision == "auto"
     return "; precision:=bf16 would be faster on this CPU" if offered else ""
 
 
 def _collect_garbage() -> None:
-    """Frees what only cycles hold, also where `_run` has frozen it."""
+    """Free reference cycles, including those that `_run` has frozen."""
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     gc.collect()
@@ -302,7 +304,7 @@ def _collect_garbage() -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the exit status."""
+    """Run the node until SIGINT or SIGTERM; returns the exit status."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
@@ -317,7 +319,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """The first signal ends the node; further ones must not disturb its clean-up."""
+    """End the node at the first signal; further ones must not disturb its clean-up."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -352,7 +354,7 @@ def _run() -> int:
 
 
 def _cameras() -> list[str]:
-    """The parameter ``cameras``, which has to be known before there are nodes."""
+    """Return the parameter ``cameras``, which has to be known before there are nodes."""
     node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
     try:
         return camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)

@@ -1,4 +1,4 @@
-"""What the node publishes: labels with every frame, the rest while somebody listens."""
+"""Outputs of the node: labels with every frame, the others while somebody subscribes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Publishers:
     Images have the size of the input image and unpadded rows, and carry its header unchanged.
 
     Args:
-        node: whose topics they are.
-        offered: those of `OUTPUTS` that there are; the publishers of the others are None.
+        node: gets the publishers.
+        offered: members of `OUTPUTS` to publish; the publishers of the others are None.
     """
 
     def __init__(self, node: Node, offered: Collection[str] = OUTPUTS) -> None:
@@ -55,17 +55,17 @@ class Publishers:
 
     @property
     def wants_confidence(self) -> bool:
-        """Whether somebody subscribes to ~/confidence, or to ~/points, which hold it too."""
+        """True while somebody subscribes to ~/confidence, or to ~/points, which hold it too."""
         return _has_listeners(self.confidence) or self.wants_points
 
     @property
     def wants_points(self) -> bool:
-        """Whether somebody subscribes to ~/points."""
+        """True while somebody subscribes to ~/points."""
         return _has_listeners(self.points)
 
     @property
     def wants_overlay(self) -> bool:
-        """Whether somebody subscribes to ~/overlay."""
+        """True while somebody subscribes to ~/overlay."""
         return _has_listeners(self.overlay)
 
     def publish_frame(
@@ -75,18 +75,18 @@ class Publishers:
         labels: LabelSet,
         camera_info: CameraInfo | None,
     ) -> int:
-        """Publishes one frame's images and its CameraInfo, if one is known.
+        """Publish one frame's images and its CameraInfo, if one is known.
 
         Confidence and overlay are published where they are offered and the prediction holds them.
 
         Args:
-            header: of the RGB image.
-            prediction: for that image.
-            labels: give ``~/color`` its exact palette colours.
-            camera_info: the RGB camera's; goes out with the image's header.
+            header: header of the RGB image.
+            prediction: result for that image.
+            labels: give ``~/color`` its exact palette colors.
+            camera_info: calibration of the RGB camera; published with the image's header.
 
         Returns:
-            How many image copies were made.
+            Number of image copies made.
         """
         color = labels.colorize(prediction.labels) if _has_listeners(self.color) else None
         candidates: list[tuple[Publisher | None, ImageArray | None]] = [
@@ -105,14 +105,14 @@ class Publishers:
         return len(images)
 
     def publish_class_map(self, info: ModelInfo) -> None:
-        """Publishes, latched, what the ids in ~/labels mean."""
+        """Publish, latched, the meaning of the ids in ~/labels."""
         stamp = self._node.get_clock().now().to_msg()
         self.class_map.publish(class_map(info, stamp))
         if self.label_info is not None:
             self.label_info.publish(label_info(info, stamp))
 
     def destroy(self) -> None:
-        """Removes the topics."""
+        """Remove the topics."""
         for publisher in (
             *(self.labels, self.confidence, self.overlay, self.color, self.points),
             *(self.camera_info, self.class_map, self.label_info, self.stats),
@@ -126,7 +126,7 @@ def _has_listeners(publisher: Publisher | None) -> bool:
 
 
 def class_map(info: ModelInfo, stamp: object) -> ClassMap:
-    """A model's label set as a message; colours in 0..1."""
+    """Return a model's label set as a message; colors in 0..1."""
     labels = info.labels
     message = ClassMap(
         model=info.name,
@@ -141,10 +141,10 @@ def class_map(info: ModelInfo, stamp: object) -> ClassMap:
 
 
 def label_info(info: ModelInfo, stamp: object) -> Any:
-    """A model's label set as vision_msgs/LabelInfo, which must be installed.
+    """Return a model's label set as vision_msgs/LabelInfo, which must be installed.
 
-    The unlabelled id isn't in it: by that message's convention the highest id of the image's type
-    is.
+    It does not hold the unlabelled id: by that message's convention this is the highest id of the
+    image's type.
     """
     vision = _vision_msgs()
     message = vision.LabelInfo(
@@ -158,7 +158,7 @@ def label_info(info: ModelInfo, stamp: object) -> Any:
 
 
 def _vision_msgs() -> Any:
-    """The module of vision_msgs' messages, or None where it isn't installed."""
+    """Return the module of vision_msgs' messages, or None where it is not installed."""
     try:
         return importlib.import_module("vision_msgs.msg")
     except ImportError:

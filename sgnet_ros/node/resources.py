@@ -1,4 +1,4 @@
-"""What the process takes of its machine: memory, and of its GPU."""
+"""Memory of the process, and memory and load of its GPU."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MIB = 1 << 20
 
 
 def resources(device: str) -> dict[str, str]:
-    """Names and values for ``/diagnostics``; what cannot be found out is left out.
+    """Return names and values for ``/diagnostics``; unknown ones are left out.
 
     Args:
-        device: ``cpu``, ``cuda:0``, …, or empty. GPU utilisation needs ``nvidia-ml-py``.
+        device: ``cpu``, ``cuda:0``, …, or empty. GPU utilization needs ``nvidia-ml-py``.
     """
     values = {}
     resident = resident_mib(os.getpid())
@@ -24,11 +24,11 @@ def resources(device: str) -> dict[str, str]:
         values["process memory MiB"] = f"{resident:.0f}"
     if not device.startswith("cuda"):
         return values
-    # A GPU that has failed answers with errors, and the utilisation isn't there on every machine.
+    # A GPU that has failed answers with errors, and the utilization isn't there on every machine.
     with suppress(RuntimeError, AssertionError):
         free, total = torch.cuda.mem_get_info(device)
         values["GPU memory MiB in use"] = f"{(total - free) / _MIB:.0f} of {total / _MIB:.0f}"
         values["GPU memory MiB of the node"] = f"{torch.cuda.memory_reserved(device) / _MIB:.0f}"
     with suppress(Exception):  # PyTorch passes on whatever NVML and its loader raise
-        values["GPU utilisation %"] = str(torch.cuda.utilization(device))
+        values["GPU utilization %"] = str(torch.cuda.utilization(device))
     return values

@@ -1,4 +1,4 @@
-"""Several cameras, one model: what their nodes share in a process."""
+"""Sharing of one model by the nodes of several cameras in a process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Models:
     def get(
         self, model: str, device: str, precision: str, backend: str, load: Callable[[], Segmenter]
     ) -> Segmenter:
-        """The model that is in use already, or what ``load`` returns.
+        """Return the model that is in use already, or the one that ``load`` returns.
 
         Args:
             model, device, precision, backend: the node's parameters.
@@ -43,7 +43,7 @@ class Models:
 
 
 def _identity(path: str) -> tuple[object, ...]:
-    """The file and its state; its name alone where there is no such file."""
+    """Return the file and its state; its name alone where there is no such file."""
     try:
         state = os.stat(path)
     except OSError:

@@ -11,15 +11,15 @@ Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Calls a function for the newest item offered, in a thread of its own.
+    """Call a function for the newest item offered, in a thread of its own.
 
-    Items that come while the function runs replace each other, so what it gets next is never older
-    than the latest offer. What the function raises is reported, and the thread lives on.
+    Items that come while the function runs replace each other, so the next one is always the latest
+    offered. Exceptions of the function are reported, and the thread continues.
 
     Args:
         consume: called with one item at a time.
-        on_error: called, in the same thread, with what ``consume`` raised.
-        name: of the thread.
+        on_error: called, in the same thread, with the exception that ``consume`` raised.
+        name: name of the thread.
         patience_s: seconds that an item may wait for a newer one to replace it, asked once, when
             it would be consumed.
         turn: entered before an item is taken and left when it is consumed, for workers that share
@@ -46,7 +46,7 @@ class Worker(Generic[Item]):
         self._thread.start()
 
     def offer(self, item: Item) -> bool:
-        """Puts an item into the slot without waiting.
+        """Put an item into the slot without waiting.
 
         Returns:
             True if an older item was waiting there and is now lost.
@@ -64,11 +64,11 @@ class Worker(Generic[Item]):
 
     @property
     def consuming(self) -> bool:
-        """Whether an item is in work."""
+        """True while an item is in work."""
         return self._consuming
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Ends the thread once the call that is running returns; may be called again.
+        """End the thread once the call that is running returns; may be called again.
 
         Args:
             timeout_s: how long to wait for that call; None for as long as it takes. The thread of a
@@ -97,7 +97,7 @@ class Worker(Generic[Item]):
                         self._consuming = False
 
     def _wait(self) -> bool:
-        """Waits for an item to be taken; False when the worker is to end."""
+        """Wait for an item to take; return False when the worker is to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._slot)
             if self._slot:
@@ -109,7 +109,7 @@ class Worker(Generic[Item]):
             return not self._stopping
 
     def _take(self) -> list[Item]:
-        """The newest item, in a list; an empty one when the worker is to end."""
+        """Return the newest item in a list; an empty one when the worker is to end."""
         with self._changed:
             taken, self._slot = self._slot, []
             self._consuming = bool(taken)

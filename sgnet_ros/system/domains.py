@@ -1,4 +1,4 @@
-"""DDS domains: runs on one machine that don't hear each other."""
+"""DDS domains that separate the runs on one machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LAST = 100
 
 
 def free_domain(taken: Collection[int] = ()) -> int:
-    """A DDS domain, 1 to 100, of which no participant runs on this machine; 0 if there is none.
+    """Return a DDS domain, 1 to 100, without a participant on this machine; 0 if there is none.
 
     Args:
-        taken: domains that are given away already, though nobody may have joined them yet.
+        taken: domains that are reserved, though nobody may have joined them yet.
     """
     for i in range(_LAST):
         domain = 1 + (os.getpid() + i) % _LAST
@@ -25,7 +25,7 @@ def free_domain(taken: Collection[int] = ()) -> int:
 
 
 def stay_local() -> None:
-    """Has DDS look for others on this machine only, unless the user has decided otherwise."""
+    """Restrict DDS discovery to this machine unless the user has decided otherwise."""
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if os.environ.get("ROS_DISTRO") == "humble":  # older than the line above
         os.environ.setdefault("ROS_LOCALHOST_ONLY", "1")

@@ -11,7 +11,7 @@ _FAST_DDS_3 = "FASTDDS_DEFAULT_PROFILES_FILE"  # Kilted and later, which warn of
 
 
 def share_file(name: str) -> Path:
-    """Path of a file that ships beside the Python code, such as ``"config/fastdds.xml"``.
+    """Return the path of a data file of this package, such as ``"config/fastdds.xml"``.
 
     The checkout's own file comes first, then the copy that an installation puts into
     ``share/sgnet_ros`` of the package's prefix.
@@ -35,7 +35,7 @@ def share_file(name: str) -> Path:
 
 
 def prepare_environment() -> None:
-    """Lets this process and its children find the installed interfaces and use shared memory.
+    """Let this process and its children find the installed interfaces and use shared memory.
 
     Prepends the interpreter's prefix to ``AMENT_PREFIX_PATH`` where packages are installed into it
     (the ROS 2 wheels need that, a sourced distribution has it set), and names

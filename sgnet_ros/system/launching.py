@@ -1,4 +1,4 @@
-"""What the launch files share: commands of this package as processes, RViz beside the node."""
+"""Parts that the launch files share: commands of this package as processes, and RViz."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _RVIZ_CAMERA = "/camera/camera/color/image_raw"
 
 
 def value(context: LaunchContext, name: str) -> str:
-    """What the user gave for an argument, or its default."""
+    """Return the user's value of a launch argument, or its default."""
     return str(LaunchConfiguration(name).perform(context))
 
 
 def optional_arguments(descriptions: Mapping[str, str]) -> list[DeclareLaunchArgument]:
-    """Arguments that may be left empty, with their descriptions."""
+    """Declare arguments that may be left empty, with their descriptions."""
     return [
         DeclareLaunchArgument(name, default_value="", description=text)
         for name, text in descriptions.items()
@@ -35,14 +35,14 @@ def optional_arguments(descriptions: Mapping[str, str]) -> list[DeclareLaunchArg
 
 
 def options(context: LaunchContext, names: Sequence[str]) -> list[str]:
-    """Those of the arguments that are given, as options of a command: ``--min-miou 0.5``."""
+    """Return the arguments that are given as options of a command: ``--min-miou 0.5``."""
     given = {name: value(context, name) for name in names}
     pairs = [(f"--{name.replace('_', '-')}", text) for name, text in given.items() if text]
     return [word for pair in pairs for word in pair]
 
 
 def command(module: str, arguments: Sequence[str]) -> ExecuteProcess:
-    """``python -m module`` as a process whose end ends the launch, with its status as outcome."""
+    """Return ``python -m module`` as a process whose end ends the launch, with its status."""
     prepare_environment()
 
     def on_exit(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:
@@ -65,12 +65,12 @@ def command(module: str, arguments: Sequence[str]) -> ExecuteProcess:
 def rviz(
     node_name: str = "/sgnet", rgb_topic: str = _RVIZ_CAMERA, frame: str | None = None
 ) -> Node:
-    """RViz with config/sgnet.rviz, its displays led to these topics.
+    """Return RViz with config/sgnet.rviz and its displays remapped to these topics.
 
     Args:
-        node_name: of the segmentation node, with its namespace.
-        rgb_topic: of the camera.
-        frame: of the camera; None takes the one in the file.
+        node_name: name of the segmentation node, with its namespace.
+        rgb_topic: topic of the camera.
+        frame: frame of the camera; None takes the one in the file.
     """
     topics = {f"/sgnet/{name}": f"{node_name}/{name}" for name in _RVIZ_OUTPUTS}
     topics[_RVIZ_CAMERA] = rgb_topic

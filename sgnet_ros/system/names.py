@@ -1,6 +1,6 @@
-"""Names that launch files and node agree on; imports nothing, so that launching starts at once.
+"""Names that launch files and node agree on.
 
-`ros2 launch` runs in the distribution's Python, which need not have PyTorch.
+It imports nothing: `ros2 launch` runs in the distribution's Python, which need not have PyTorch.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import re
 from collections.abc import Sequence
 
 OUTPUTS = ("labels", "confidence", "overlay", "color", "points")
-"""Topics with a message per frame that a node can do without."""
+"""Topics with one message per frame, of which a node offers those that it is told."""
 
 _NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 def listed(text: str) -> list[str]:
-    """The words of a text such as "front rear" or "[front, rear]"."""
+    """Return the words of a text such as "front rear" or "[front, rear]"."""
     words = [word.strip("'\"") for word in re.split(r"[\s,]+", text.strip().strip("[]"))]
     return [word for word in words if word]
 
 
 def camera_names(value: str | Sequence[str] | None) -> list[str]:
-    """Namespaces of cameras, of a text such as "front rear" or "[front, rear]", or of a list.
+    """Return the namespaces in a text such as "front rear" or "[front, rear]", or in a list.
 
-    None is how an empty list comes out of ROS parameters.
+    ROS parameters give an empty list as None.
 
     Raises:
         ValueError: one is no ROS name, or comes twice, or the value is something else.

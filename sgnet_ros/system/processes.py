@@ -62,11 +62,11 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """True until it ends."""
         return self.process.poll() is None
 
     def stop(self, patience_s: float = 5.0) -> None:
-        """Asks it to end, waits, and kills it if it doesn't."""
+        """Ask it to end, waits, and kills it if it doesn't."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         for ask in (self.process.terminate, self.process.kill):
@@ -78,15 +78,15 @@ class Child:
                     continue
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def new_warnings(self) -> list[str]:
-        """Warnings and errors in the log since the last call, of this or of `new_lines`."""
+        """Return warnings and errors in the log since the last call, of this or of `new_lines`."""
         return [line for line in self.new_lines() if any(mark in line for mark in _MARKS)]
 
     def new_lines(self) -> list[str]:
-        """Lines of the log since the last call."""
+        """Return the lines of the log since the last call."""
         with self.log.open(errors="replace") as file:
             file.seek(self._seen)
             lines = file.readlines()
@@ -96,15 +96,15 @@ class Child:
         return [line.rstrip() for line in lines]
 
     def rss_mb(self) -> float | None:
-        """Resident memory in MiB; None once it has ended, or where there is no /proc."""
+        """Return resident memory in MiB; None once it has ended, or where there is no /proc."""
         return resident_mib(self.process.pid)
 
     def threads(self) -> int | None:
-        """How many it has; None once it has ended, or where there is no /proc."""
+        """Return the number of its threads; None once it has ended, or where there is no /proc."""
         return self._count("task")
 
     def descriptors(self) -> int | None:
-        """How many files and sockets it has open; None as above."""
+        """Return the number of its open files and sockets; None as above."""
         return self._count("fd")
 
     def _count(self, folder: str) -> int | None:
@@ -115,7 +115,7 @@ class Child:
 
 
 def resident_mib(pid: int) -> float | None:
-    """Resident memory of a process; None if there is none, or where there is no /proc."""
+    """Return the resident memory of a process in MiB; None if it or /proc is not there."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

@@ -63,7 +63,7 @@ def test_grey_and_transparent_images_become_three_channels() -> None:
 
 
 def test_16_bit_grey_is_no_colour_image() -> None:
-    with pytest.raises(ImageError, match=r"^data: .*not colours of 8 bits"):
+    with pytest.raises(ImageError, match=r"^data: .*not colors of 8 bits"):
         compressed_rgb_view(message(encoded(np.full((4, 4), 700, np.uint16)), "mono16; png"))
 
 
