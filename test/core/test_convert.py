@@ -315,7 +315,6 @@ def test_logits_are_those_of_the_published_code(variant: str) -> None:
 
 
 @needs_oracle
-@pytest.mark.timeout(400)
 def test_logits_at_vga_are_those_of_the_published_code() -> None:
     assert_logits("sgnet_r101", "480x640")
 

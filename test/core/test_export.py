@@ -23,8 +23,6 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 
-pytestmark = pytest.mark.timeout(600)  # tracing takes a while on a busy machine
-
 
 def make(**overrides: Any) -> SGNet:
     torch.manual_seed(2)
@@ -108,6 +106,7 @@ def test_the_segmenter_labels_alike_with_either_backend(files: tuple[Path, Path]
         assert len(np.unique(found.labels)) > 1
 
 
+@pytest.mark.slow
 def test_3d_coordinates_are_computed_in_the_graph(tmp_path: Path) -> None:
     model = make(spatial="points", layers=[4])
     difference = export(model, tmp_path / "points.onnx")
@@ -124,6 +123,7 @@ def test_3d_coordinates_are_computed_in_the_graph(tmp_path: Path) -> None:
         segmenter.segment(rgb, depth)
 
 
+@pytest.mark.slow
 def test_hha_is_computed_in_the_graph(tmp_path: Path) -> None:
     """With cells of two pixels; up estimated and given."""
     height, size = 400, (400, 70)

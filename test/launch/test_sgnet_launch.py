@@ -71,7 +71,7 @@ def test_launch_file_brings_the_node_to_active_and_labels_are_right() -> None:
         text=True,
         start_new_session=True,
     )
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=600)
 
     assert process.returncode == 0, output
     assert "process has finished cleanly" in output
@@ -83,9 +83,9 @@ def test_ctrl_c_ends_a_node_that_waits_for_its_lifecycle_manager(
 ) -> None:
     process = start_launch("sgnet", "autostart:=false")
     try:
-        state = state_of("sgnet", timeout_s=60.0)
+        state = state_of("sgnet", timeout_s=300.0)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of them
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=600)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -97,7 +97,7 @@ class Robot(Node):
         for messages in self._received.values():
             messages.clear()
 
-    def spin_until(self, done: Callable[[], Any], timeout_s: float = 30) -> Any:
+    def spin_until(self, done: Callable[[], Any], timeout_s: float = 120) -> Any:
         """Spins until ``done`` is true and returns its value; fails after the time."""
         end = time.monotonic() + timeout_s
         while not (value := done()):
@@ -143,7 +143,7 @@ class Robot(Node):
         return rgb
 
     def send_until(
-        self, done: Callable[[], Any], messages: tuple[Image, Image], timeout_s: float = 90
+        self, done: Callable[[], Any], messages: tuple[Image, Image], timeout_s: float = 120
     ) -> Any:
         """Sends pairs until ``done`` is true: discovery takes its time, in both directions."""
         end = time.monotonic() + timeout_s
@@ -212,7 +212,7 @@ class RunningNode:
     def stop(self) -> None:
         self.spinning.remove(self)
         self._executor.shutdown()
-        self._thread.join(20)
+        self._thread.join(120)
         assert not self._thread.is_alive()
         self.node.destroy_node()
         del self.node, self._executor

@@ -135,6 +135,7 @@ def shared_memory_mib() -> float:
     return shutil.disk_usage(shm).free / 2**20 if shm.exists() else 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(640, 480), (1920, 1080)], ids=["vga", "1080p"])
 def test_every_pair_at_30_hz_arrives_best_effort_from_another_process(
     size: tuple[int, int],

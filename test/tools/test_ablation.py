@@ -52,6 +52,7 @@ def test_a_variant_has_the_parts_that_its_name_says(name: str) -> None:
     assert model.config.spatial == expected
 
 
+@pytest.mark.slow
 def test_every_variant_is_trained_once(
     two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,6 +184,7 @@ def test_what_the_segmenter_suite_compares_gives_the_same_labels() -> None:
     assert (eager == expected).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_the_command_measures_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("onnxruntime.quantization", reason="ONNX Runtime is not inst
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 
+@pytest.mark.slow
 def test_int8_keeps_the_labels_and_the_description(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

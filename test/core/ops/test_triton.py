@@ -187,6 +187,7 @@ def test_shapes_that_would_be_read_out_of_bounds_are_refused(wrong: str) -> None
         fused(x, offset, weight, mask, None)
 
 
+@pytest.mark.slow
 def test_the_self_test_passes() -> None:
     assert self_test(DEVICE) < 2e-3
 
@@ -287,6 +288,7 @@ print("argmax", binary.metadata.shared, True, len(binary.asm["cubin"]))
 """
 
 
+@pytest.mark.slow
 def test_the_kernels_compile_for_real_gpus() -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(

@@ -78,7 +78,7 @@ def test_two_processes_train_like_one_on_the_same_global_batch(
         command = [*launcher, str(script), str(tmp_path / name), "--config", str(config)]
         command += ["--output", str(tmp_path / f"run_{name}"), "--device", "cpu"]
         done = subprocess.run(
-            command, env=environment(NO_DROPOUT="1"), capture_output=True, text=True, timeout=240
+            command, env=environment(NO_DROPOUT="1"), capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("sgnet_core.eval") == 1, "rank 0 alone speaks"
@@ -114,13 +114,13 @@ def test_a_damaged_frame_ends_the_command_with_its_name(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 4
     assert f"error: {image} cannot be read as an image" in done.stderr
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_bits(
     tmp_path: Path, script: Path, tiny: dict[str, Any]
 ) -> None:
@@ -134,7 +134,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(
 
     with open(tmp_path / "out", "w") as out:
         killed = subprocess.Popen(command("killed"), env=environment(), stdout=out, stderr=out)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (tmp_path / "run_killed" / "checkpoint_previous.pt").exists():
             assert killed.poll() is None and time.monotonic() < deadline, (
                 tmp_path / "out"
@@ -145,9 +145,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(
     # It may have died between the two renames of a checkpoint: then there is the previous one.
     assert 0 < checkpoint(tmp_path / "run_killed")["iteration"] < 40
     outputs = [
-        subprocess.run(
-            command(name), env=environment(), capture_output=True, text=True, timeout=240
-        )
+        subprocess.run(command(name), env=environment(), capture_output=True, text=True)
         for name in ("killed", "unbroken")
     ]
     assert [done.returncode for done in outputs] == [0, 0], outputs

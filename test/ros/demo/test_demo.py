@@ -111,7 +111,7 @@ def run(
         *("--source", folder, "--out", out, "--rate", RATE, "--model", model, "--device", "cpu"),
         *("--size", f"{SIZE[1]}x{SIZE[0]}"),  # a busy machine would go for less
     )
-    text, _ = process.communicate(timeout=110)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     summary = json.loads((out / "summary.json").read_text())
     yield SimpleNamespace(out=out, text=text, summary=summary)
@@ -268,7 +268,7 @@ def test_however_it_is_stopped_no_process_is_left(
         wait_until(lambda: len(processes_about(folder)) == 2)  # the demo itself, and the camera
         assert len(processes_about(model)) == 2
         os.kill(process.pid, number)
-        text, _ = process.communicate(timeout=60)
+        text, _ = process.communicate(timeout=600)
         assert process.returncode == status, text
         assert "Traceback" not in text
         wait_until(lambda: not processes_about(folder) and not processes_about(model))
@@ -278,7 +278,7 @@ def test_however_it_is_stopped_no_process_is_left(
         process.kill()
 
 
-def wait_until(condition: Any, patience_s: float = 20) -> None:
+def wait_until(condition: Any, patience_s: float = 300) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline
@@ -287,7 +287,7 @@ def wait_until(condition: Any, patience_s: float = 20) -> None:
 
 def test_a_viewer_that_cannot_start_is_shown_with_its_reason(folder: Path, tmp_path: Path) -> None:
     process = demo_process("--source", folder, "--out", tmp_path, "--view", screen=False)
-    text, _ = process.communicate(timeout=110)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "demo: sgnet_ros.view ended (status 1)" in text
     assert "pip install 'sgnet_ros[viz]'" in text or "there is no screen here" in text
@@ -297,7 +297,7 @@ def test_a_viewer_that_cannot_start_is_shown_with_its_reason(folder: Path, tmp_p
 def test_a_node_that_dies_is_shown_with_the_end_of_its_log(folder: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing.safetensors"
     process = demo_process("--source", folder, "--out", tmp_path, "--model", missing)
-    text, _ = process.communicate(timeout=110)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "sgnet_ros.node ended (status 1)" in text
     assert str(missing) in text and "node.log" in text

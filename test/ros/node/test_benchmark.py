@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_the_times_of_a_frame_fit_together(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sgnet_core.benchmark", "--quick", "--suite", "node"]
     hidden = {"ROS_DOMAIN_ID"}  # it finds one itself

@@ -1,11 +1,7 @@
-"""Generated messages against the conversions and the node's path.
-
-FUZZ_MESSAGES says how many (3000); docs/reliability.md tells of a run with 100,000.
-"""
+"""Generated messages against the conversions and the node's path."""
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -25,8 +21,6 @@ from sgnet_ros.node.frame import Frame
 from sgnet_ros.node.matcher import Pair
 from sgnet_ros.soak import hostile
 
-COUNT = int(os.environ.get("FUZZ_MESSAGES", "3000"))
-
 # bytes a pixel has, and where red, green and blue lie
 COLORS = {
     "rgb8": (3, (0, 1, 2)),
@@ -37,6 +31,12 @@ COLORS = {
     "mono8": (1, (0, 0, 0)),
 }
 DEPTHS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+
+
+@pytest.fixture(params=[1500, pytest.param(100_000, marks=pytest.mark.slow)])
+def count(request: pytest.FixtureRequest) -> int:
+    """Return the number of messages."""
+    return int(request.param)
 
 
 def rows(message: Image, pixel_bytes: int) -> list[bytes] | None:
@@ -81,11 +81,13 @@ def assert_inside(array: np.ndarray, message: Image) -> None:
     assert last + array.itemsize <= begin + size
 
 
-def test_every_image_is_read_as_it_is_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_is_read_as_it_is_or_refused(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     monkeypatch.setattr(images, "_cv_bridge", lambda: None)
     rng = random.Random(1)
     outcomes: Counter[str] = Counter()
-    for _ in range(COUNT):
+    for _ in range(count):
         message = hostile.image(rng)
         for read, reference in ((rgb_view, reference_rgb), (depth_view, reference_depth)):
             expected = reference(message)
@@ -103,13 +105,13 @@ def test_every_image_is_read_as_it_is_or_refused(monkeypatch: pytest.MonkeyPatch
                 assert_inside(array, message)
             outcomes[f"{read.__name__}: valid"] += 1
     assert len(outcomes) == 12, outcomes  # every outcome of both was there
-    assert outcomes["rgb_view: valid"] > COUNT / 10
+    assert outcomes["rgb_view: valid"] > count / 10
 
 
-def test_every_camera_info_is_a_camera_or_refused() -> None:
+def test_every_camera_info_is_a_camera_or_refused(count: int) -> None:
     rng = random.Random(2)
     outcomes: Counter[str] = Counter()
-    for _ in range(COUNT):
+    for _ in range(count):
         message = hostile.camera_info(rng)
         width, height = rng.randint(1, 64), rng.randint(1, 64)
         if rng.random() < 0.7:
@@ -126,11 +128,11 @@ def test_every_camera_info_is_a_camera_or_refused() -> None:
         assert np.isfinite(numbers).all(), message
         assert camera.fx != 0
         assert camera.fy != 0
-    assert min(outcomes["refused"], outcomes["camera"]) > COUNT / 10, outcomes
+    assert min(outcomes["refused"], outcomes["camera"]) > count / 10, outcomes
 
 
 def test_the_node_labels_or_drops_and_counts_every_pair(
-    run_node: Any, monkeypatch: pytest.MonkeyPatch
+    run_node: Any, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     def read(
         self: Segmenter, rgb: Any, depth: Any, intrinsics: Any = None, **kwargs: Any
@@ -147,7 +149,7 @@ def test_the_node_labels_or_drops_and_counts_every_pair(
     rng = random.Random(3)
     node = run_node("points").node
     monkeypatch.setattr(Segmenter, "segment", read)
-    for number in range(COUNT // 2):
+    for number in range(count // 2):
         size = (rng.randint(1, 12), rng.randint(1, 12))
         rgb = hostile.image(rng, hostile.COLORS, size)
         depth = hostile.image(rng, hostile.DEPTHS, size)
@@ -157,8 +159,8 @@ def test_the_node_labels_or_drops_and_counts_every_pair(
         pair = Pair(rgb, depth, number, number)
         node._active.processor.process(Frame(pair, info, None, None, 0.0, time.perf_counter()))
     counts = node._active.processor.counters.counts()
-    assert counts.segmented + sum(counts.drops.values()) == COUNT // 2
-    assert counts.segmented > COUNT / 100
+    assert counts.segmented + sum(counts.drops.values()) == count // 2
+    assert counts.segmented > count / 100
     assert set(counts.drops) == {"bad_rgb", "bad_depth", "not_registered", "no_camera_info"}
 
 

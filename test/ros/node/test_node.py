@@ -431,7 +431,7 @@ def test_images_without_a_partner_are_named_in_a_warning(
     before: Before, shared_node: SGNetNode, robot: Any, scene: Any
 ) -> None:
     assert shared_node.set_parameters([Parameter("slop", value=0.01)])[0].successful
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not (found := [m for m in robot.log if "found no partner" in m.msg]):
         assert time.monotonic() < end
         robot.send(*scene.messages(), skew_ns=33_000_000)

@@ -188,7 +188,7 @@ def test_inference_that_hangs_does_not_hold_the_node(
 
     def hang(*args: Any, **kwargs: Any) -> Any:
         hanging.set()
-        assert goes_on.wait(60)
+        assert goes_on.wait(300)
         return segment(*args, **kwargs)
 
     segmenter.segment = hang
@@ -222,7 +222,7 @@ class HeldLoader:
 
     def __call__(self, settings: Any) -> Segmenter:
         self.begun.set()
-        assert self.release.wait(60)
+        assert self.release.wait(300)
         return self._load(settings)
 
 

@@ -29,7 +29,7 @@ class Process:
         with log.open("w") as file:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
 
-    def wait_for(self, words: str, timeout_s: float = 100) -> str:
+    def wait_for(self, words: str, timeout_s: float = 300) -> str:
         """The text so far, once it holds the words."""
         end = time.monotonic() + timeout_s
         while words not in (text := self.log.read_text()):
@@ -73,7 +73,7 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
         robot.info.publish(scenes[0].camera_info())
         return bool(robot.stats and robot.labels and colors)
 
-    robot.send_until(connected, scenes[0].messages(), timeout_s=100)
+    robot.send_until(connected, scenes[0].messages(), timeout_s=300)
     robot.spin_for(0.3)
     robot.forget()
     camera = intrinsics_of(scenes[0].camera_info(), 160, 120)
@@ -91,7 +91,7 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
     stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in robot.labels]
     assert stamps == sorted(set(stamps))
     node.process.send_signal(signal.SIGINT)
-    assert node.process.wait(30) == 0
+    assert node.process.wait(300) == 0
     text = node.log.read_text()
     assert "Traceback" not in text
     lines = [line.split("]: ", 1)[1] for line in text.splitlines()]
@@ -131,9 +131,9 @@ def test_ctrl_c_ends_a_node_whose_inference_hangs(
             [sys.executable, "-c", HANGING, *ros_args], cwd=ROOT, stdout=file, stderr=file
         )
     try:
-        robot.send_until(lambda: "hanging" in log.read_text(), scene.messages(), timeout_s=100)
+        robot.send_until(lambda: "hanging" in log.read_text(), scene.messages(), timeout_s=300)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
     finally:
         process.kill()
         process.wait()
@@ -151,9 +151,9 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
     )
     without_model = start("-p", "model:=/nowhere/model.safetensors")
     out_of_range = start("-p", "slop:=3.0")
-    assert without_model.process.wait(100) == 1
+    assert without_model.process.wait(300) == 1
     assert "/nowhere/model.safetensors" in without_model.log.read_text()
-    assert out_of_range.process.wait(100) == 1
+    assert out_of_range.process.wait(300) == 1
     assert "slop" in out_of_range.log.read_text()
     text = running.wait_for("active:")
     assert "[segmenter]" in text
@@ -161,7 +161,7 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
     for _ in range(2):  # as Ctrl-C does that reaches the launcher and the node
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(300) == 0
     for each in (running, without_model, out_of_range):
         assert "Traceback" not in each.log.read_text()
 
@@ -184,11 +184,11 @@ def test_ctrl_c_while_pytorch_is_imported_leaves_no_traceback(entry: str, tmp_pa
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
     maps = Path(f"/proc/{process.pid}/maps")
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while "libtorch" not in maps.read_text() and time.monotonic() < end:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (-signal.SIGINT, 130, 0)
+        assert process.wait(300) in (-signal.SIGINT, 130, 0)
     finally:
         process.kill()
         process.wait()

@@ -166,7 +166,7 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
         }
         received = {n: robot.listen(Image, f"/{n}/sgnet/labels") for n in names}
         scenes = {n: make_scene(seed=seed) for seed, n in enumerate(names)}
-        end = time.monotonic() + 100
+        end = time.monotonic() + 300
         while not all(received.values()):
             assert time.monotonic() < end, log.read_text()
             assert process.poll() is None, log.read_text()
@@ -183,7 +183,7 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
             np.testing.assert_array_equal(pixels(labels), expected)
             assert labels.header.frame_id == name
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
         text = log.read_text()
         assert "Traceback" not in text
         for name in names:

@@ -78,7 +78,7 @@ def data(
 def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sgnet_ros.replay_eval", *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if k != "ROS_DOMAIN_ID"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
 
 
 @pytest.fixture(scope="module")
