@@ -102,7 +102,8 @@ def _parser() -> argparse.ArgumentParser:
         "--depth-scale",
         type=positive,
         metavar="S",
-        help="metres per unit of an integer depth image (default: the camera file's, or 0.001)",
+        help="metres per unit of an integer depth image, and of any in a bag (default: the camera "
+        "file's or the bag's, or 0.001)",
     )
     add(
         "--intrinsics",
@@ -112,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         help="of the images, in pixels; needed by --ply and by models steered by 3D coordinates or "
         "HHA, where the input does not hold them (default: the camera file's or the bag's)",
     )
+    add("--rgb-topic", metavar="T", help="color images of bags that hold several")
+    add("--depth-topic", metavar="T", help="depth images of bags that hold several")
     add("--out", required=True, metavar="DIR", help="folder for the results, made if missing")
     add(
         "--ply",
@@ -154,7 +157,7 @@ def predict(args: argparse.Namespace) -> int:
         OSError: a result cannot be written.
     """
     matrix = tuple(args.intrinsics) if args.intrinsics else None
-    calibration = Calibration(matrix, args.depth_scale)
+    calibration = Calibration(matrix, args.depth_scale, args.rgb_topic, args.depth_topic)
     if _is_pair(args):
         frame = calibration.read(Path(args.rgb), Path(args.depth))
         _label_pair(_labeller(args), frame, args.scores)

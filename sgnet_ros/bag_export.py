@@ -1,8 +1,9 @@
 """Frames of a recording as a plain folder: `python -m sgnet_ros.bag_export drive.mcap data/drive`.
 
-Each colour image goes with the depth nearest to it in time, registered to it, and with the labels
-of its stamp where the bag has any. Files are named after the colour image's stamp in nanoseconds.
-The folder is what training, evaluation and `--truth` of replay_eval take (docs/data.md).
+Each color image goes with the depth nearest to it in time, registered to it, and with the labels
+of its stamp where the bag has any. Files are named after the color image's stamp in nanoseconds.
+Frames with a damaged image are left out. The folder is what training, evaluation and `--truth` of
+replay_eval take (docs/data.md).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sgnet_core.arguments import positive
 from sgnet_core.data.datasets.folder import (
     MILLIMETRES,
     camera_values,
@@ -25,9 +27,11 @@ from sgnet_core.data.datasets.folder import (
 from sgnet_core.data.images import write_png
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import ModelFileError
+from sgnet_ros.recordings.bag_geometry import Overrides
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.errors import BagError
-from sgnet_ros.recordings.frames import Frame, name_of
+from sgnet_ros.recordings.frames import CameraFrame, name_of
+from sgnet_ros.recordings.matching import NoPairsError
 
 EXAMPLES = """\
 examples:
@@ -42,16 +46,16 @@ examples:
 
 
 class ExportError(ValueError):
-    """What is asked for can't be written; the message says what to do."""
+    """A request that can't be fulfilled; the message says what to do."""
 
 
 def export(
     source: BagSource, folder: Path, segmenter: Segmenter | None = None, progress: bool = False
 ) -> int:
-    """Writes the frames of a bag into a plain folder; returns how many there are.
+    """Write the frames of a bag into a plain folder; return how many there are.
 
-    Colour and labels are exact, depth is in whole millimetres. Where only some frames have labels,
-    ``splits/labelled.txt`` names them. Frames that can't be written leave no files behind.
+    Color and labels are exact, depth is in whole millimetres. Where only some frames have labels,
+    ``splits/labelled.txt`` names them. Without known intrinsics there is no ``camera.json``.
 
     Args:
         source: the bag.
@@ -60,9 +64,9 @@ def export(
         progress: shows a progress bar.
 
     Raises:
-        ExportError: the folder holds frames, or the bag has labels of its own and there is a
-            segmenter, too.
-        BagError: the bag is damaged within the first frame, or holds images that can't be read.
+        ExportError: the folder holds frames, the depth images hold no measurement, or the bag has
+            labels of its own and there is a segmenter, too.
+        BagError: the bag is damaged within the first frame, or no color image has depth.
         OSError: a file can't be written; it names the file.
     """
     if (folder / "rgb").is_dir() and any((folder / "rgb").iterdir()):
@@ -70,6 +74,11 @@ def export(
     if segmenter and source.topics.labels:
         raise ExportError(
             f"{source.name} has labels on {source.topics.labels} already: leave out --labels"
+        )
+    if not source.geometry.measures:
+        raise ExportError(
+            f"{source.name}: the depth images on {source.topics.depth} hold no measurement, each "
+            "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record it again"
         )
     labelled: list[str] = []
     names: list[str] = []
@@ -81,14 +90,7 @@ def export(
             continue  # recorded twice
         if segmenter:
             frame = _labelled(frame, segmenter)
-        own = camera_values(frame.intrinsics, MILLIMETRES)
-        if not names:
-            camera = own
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "camera.json", camera)
-        elif own != camera:
-            (folder / "cameras").mkdir(exist_ok=True)
-            write_json(folder / "cameras" / f"{name}.json", own)
+        camera = _write_camera(folder, name, frame, camera)
         _write_frame(folder, name, frame)
         names.append(name)
         if frame.labels is not None:
@@ -102,12 +104,28 @@ def export(
     return len(names)
 
 
-def _labelled(frame: Frame, segmenter: Segmenter) -> Frame:
+def _labelled(frame: CameraFrame, segmenter: Segmenter) -> CameraFrame:
     labels = segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
-    return Frame(frame.rgb, frame.depth, labels, frame.intrinsics, frame.stamp_ns)
+    return CameraFrame(frame.rgb, frame.depth, labels, frame.intrinsics, frame.stamp_ns)
 
 
-def _write_frame(folder: Path, name: str, frame: Frame) -> None:
+def _write_camera(
+    folder: Path, name: str, frame: CameraFrame, first: dict[str, float]
+) -> dict[str, float]:
+    """Write the camera of all frames, or of one that differs; return that of the first."""
+    if frame.intrinsics is None:
+        return first
+    own = camera_values(frame.intrinsics, MILLIMETRES)
+    if not first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "camera.json", own)
+    elif own != first:
+        (folder / "cameras").mkdir(exist_ok=True)
+        write_json(folder / "cameras" / f"{name}.json", own)
+    return first or own
+
+
+def _write_frame(folder: Path, name: str, frame: CameraFrame) -> None:
     for kind, image in (("rgb", frame.rgb), ("depth", frame.depth), ("labels", frame.labels)):
         if image is not None:
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -115,7 +133,7 @@ def _write_frame(folder: Path, name: str, frame: Frame) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         "python -m sgnet_ros.bag_export",
         description=__doc__,
@@ -124,9 +142,19 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("bag", type=Path, help=".bag, .mcap, .db3, or a rosbag2 folder")
     parser.add_argument("folder", type=Path, help="of the frames; made if missing")
-    parser.add_argument("--rgb-topic", help="colour images, if the bag holds several")
+    parser.add_argument("--rgb-topic", help="color images, if the bag holds several")
     parser.add_argument("--depth-topic", help="depth images, if the bag holds several")
     parser.add_argument("--labels-topic", help="label images, if the bag holds several")
+    parser.add_argument(
+        "--intrinsics",
+        type=float,
+        nargs=4,
+        metavar=("FX", "FY", "CX", "CY"),
+        help="of the color images, in pixels (default: the bag's)",
+    )
+    parser.add_argument(
+        "--depth-scale", type=positive, metavar="S", help="metres per unit (default: the bag's)"
+    )
     parser.add_argument(
         "--labels",
         nargs="?",
@@ -139,20 +167,24 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 0, or 1 with one line on the standard error."""
+    """Run the command; return 0, 1 if frames were left out or it failed, 2 without any pair."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(argv)
     try:
         segmenter = None
         if args.labels is not None:
             segmenter = Segmenter(args.labels or None, args.device)
-        source = BagSource(args.bag, args.rgb_topic, args.depth_topic, args.labels_topic)
+        given = Overrides(args.intrinsics and tuple(args.intrinsics), args.depth_scale)
+        source = BagSource(args.bag, args.rgb_topic, args.depth_topic, args.labels_topic, given)
         count = export(source, args.folder, segmenter, progress=True)
+    except NoPairsError as error:
+        print(f"bag_export: {error}", file=sys.stderr)
+        return 2
     except (BagError, ExportError, ModelFileError, OSError, RuntimeError) as error:
         print(f"bag_export: {error}", file=sys.stderr)
         return 1
     if not count:
-        print(f"bag_export: {args.bag} holds no colour image with depth", file=sys.stderr)
+        print(f"bag_export: {args.bag}: no frame could be read", file=sys.stderr)
         return 1
     labels = source.topics.labels
     print(f"{count} frames of {source.topics.rgb} and {source.topics.depth} in {args.folder}")
@@ -160,7 +192,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"the bag doesn't say what the ids on {labels} mean: write {args.folder}/classes.json"
         )
-    return 0
+    if source.geometry.rgb is None:
+        print(
+            f"the bag holds no usable CameraInfo: write {args.folder}/camera.json, or export "
+            "again with --intrinsics FX FY CX CY"
+        )
+    if source.left_out:
+        total = count + source.left_out
+        print(f"bag_export: {source.left_out} of {total} frames left out", file=sys.stderr)
+    return 1 if source.left_out else 0
 
 
 if __name__ == "__main__":

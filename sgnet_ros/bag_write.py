@@ -1,6 +1,6 @@
 """A folder of frames as a recording: `python -m sgnet_ros.bag_write data/drive drive.mcap`.
 
-The reverse of bag_export: colour (rgb8), depth (16UC1, millimetres), CameraInfo and, where there
+The reverse of bag_export: color (rgb8), depth (16UC1, millimetres), CameraInfo and, where there
 are labels, those (mono8) with a ClassMap, on the topics that `sgnet.launch.py` listens to. Frames
 named after stamps get those; others are `1 / --rate` apart.
 """
@@ -31,7 +31,7 @@ from sgnet_ros.messages.images import image_message
 from sgnet_ros.node.publishers import class_map
 from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.errors import SourceError
-from sgnet_ros.recordings.frames import Frame, Source
+from sgnet_ros.recordings.frames import CameraFrame, Source
 from sgnet_ros.recordings.sources import FolderSource, PlainSource, open_source
 from sgnet_ros.system.environment import prepare_environment
 
@@ -61,7 +61,7 @@ with mcap).
 def write(
     source: Source, path: Path, rate_hz: float = DEFAULT_RATE_HZ, progress: bool = False
 ) -> int:
-    """Writes frames as a bag, which replaces one that was there; returns how many there are.
+    """Write frames as a bag, which replaces one that was there; return how many there are.
 
     Args:
         source: of frames that all have the same size.
@@ -120,7 +120,7 @@ def _fill(writer: BagWriter, source: Source, rate_hz: float, progress: bool) -> 
 
 
 def _check(
-    source: Source, index: int, frame: Frame, first: Frame, stamp_ns: int, last_ns: int
+    source: Source, index: int, frame: CameraFrame, first: CameraFrame, stamp_ns: int, last_ns: int
 ) -> None:
     if frame.rgb.shape != first.rgb.shape:
         raise SourceError(
@@ -134,9 +134,10 @@ def _check(
         )
 
 
-def _messages(frame: Frame, stamp_ns: int) -> Iterator[tuple[str, Any]]:
+def _messages(frame: CameraFrame, stamp_ns: int) -> Iterator[tuple[str, Any]]:
     header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=FRAME_ID)
-    yield "info", info_message(frame.intrinsics, header)
+    if frame.intrinsics is not None:
+        yield "info", info_message(frame.intrinsics, header)
     yield "rgb", image_message(frame.rgb, header)
     yield "depth", image_message(frame.depth, header)
     if frame.labels is not None:
@@ -144,7 +145,7 @@ def _messages(frame: Frame, stamp_ns: int) -> Iterator[tuple[str, Any]]:
 
 
 def _write_classes(writer: BagWriter, source: Source, stamp_ns: int) -> None:
-    """What the labels mean, where the folder says it."""
+    """Write what the labels mean, where the folder says it."""
     classes: LabelSet | None = LABEL_SETS.get(source.label_set or "")
     if isinstance(source, PlainSource):
         classes = source.classes
@@ -176,7 +177,7 @@ def _to_rosbag1(bag: Path, path: Path, definitions: dict[str, str]) -> None:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         "python -m sgnet_ros.bag_write",
         description=__doc__,
@@ -197,7 +198,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 0, or 1 with one line on the standard error."""
+    """Run the command; return 0, or 1 with one line on the standard error."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(argv)
     prepare_environment()  # where the messages' definitions are

@@ -20,12 +20,11 @@ import logging
 import math
 import os
 import queue
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,9 +41,11 @@ from std_msgs.msg import Header
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.recordings.errors import BagError, SourceError
-from sgnet_ros.recordings.frames import Frame, Size, Source
+from sgnet_ros.recordings.frames import CameraFrame, Size, Source
 from sgnet_ros.recordings.sources import open_source
 from sgnet_ros.system.environment import prepare_environment
+from sgnet_ros.system.interrupts import Interrupts
+from sgnet_ros.system.spinning import spin_for, spin_until
 
 Item = TypeVar("Item")
 
@@ -55,12 +56,11 @@ _SUBSCRIBER_WAIT_S = 10.0  # then it plays to nobody, as a real camera would
 _RENDER_S = 30.0  # the longest that rendering rooms may delay the first frame
 _RENDER_BYTES = 256 << 20
 _READ_AHEAD = 8  # frames
-_RESPONSE_S = 0.1  # until an interrupt is seen while waiting
 _LINGER_S = 0.5  # before the process, and with it the last images, goes
 
 
 def parse_size(text: str) -> Size:
-    """``640x480`` → (640, 480).
+    """Parse a size: ``640x480`` is (640, 480).
 
     Raises:
         ValueError: not two positive whole numbers.
@@ -71,37 +71,12 @@ def parse_size(text: str) -> Size:
     return int(width), int(height)
 
 
-class Interrupts:
-    """Turn SIGINT and SIGTERM into `KeyboardInterrupt`, but not in the middle of a pair."""
-
-    def __init__(self) -> None:
-        self._holding = self._pending = False
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Delay a signal until the block has ended."""
-        self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
-            if self._pending:
-                raise KeyboardInterrupt
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if not self._holding:
-            raise KeyboardInterrupt
-        self._pending = True
-
-
 class Camera(Node):
-    """Plays a source; `run` does it all.
+    """Node that publishes a source as a camera driver would; `run` does it all.
 
     Args:
         args: the command line, as `parse_arguments` returns it.
-        interrupts: what delays an interrupt until a pair is sent and counted.
+        interrupts: what is published is published whole, and counted, before they come.
 
     Raises:
         SourceError, BagError: the source can't be played.
@@ -129,7 +104,7 @@ class Camera(Node):
         self._executor.add_node(self)
 
     def run(self) -> None:
-        """Waits to be told, or for subscribers, and plays.
+        """Wait for commands or for subscribers, and play.
 
         Raises:
             SourceError, BagError: a later frame can't be read.
@@ -138,11 +113,13 @@ class Camera(Node):
             self._wait_for_subscribers()
         elif not self._obey(sys.stdin):
             return
-        self._play(self._frames())
-        self._spin_until(time.monotonic() + _LINGER_S)
+        try:
+            self._play(self._frames())
+        finally:  # also after Ctrl-C: what was counted should arrive
+            spin_for(self._executor, _LINGER_S)
 
     def description(self) -> dict[str, Any]:
-        """What will be played: the first line on the standard output."""
+        """Return what will be played: the first line on the standard output."""
         return {
             "count": self.source.count,
             "rate_hz": self.source.rate_hz,
@@ -151,14 +128,15 @@ class Camera(Node):
         }
 
     def report(self) -> dict[str, int]:
-        """What was played: the last line on the standard output."""
+        """Return what was played: the last line on the standard output."""
         return {"pairs_sent": self.pairs_sent, "late": self.late}
 
-    def publish(self, frame: Frame) -> int:
-        """Publishes one frame with the present time as its stamp; returns that stamp in ns."""
+    def publish(self, frame: CameraFrame) -> int:
+        """Publish one frame with the present time as its stamp; return that stamp in ns."""
         now = self.get_clock().now()
         header = Header(stamp=now.to_msg(), frame_id=FRAME_ID)
-        self._info.publish(info_message(frame.intrinsics, header))
+        if frame.intrinsics is not None:
+            self._info.publish(info_message(frame.intrinsics, header))
         self._rgb.publish(image_message(frame.rgb, header))
         self._depth.publish(image_message(frame.depth, header))
         if self._labels and frame.labels is not None:
@@ -166,7 +144,7 @@ class Camera(Node):
         return int(now.nanoseconds)
 
     def _obey(self, lines: Iterable[str]) -> bool:
-        """Follows commands until one says to play; False if the commands end before that."""
+        """Follow commands until one says to play; False if the commands end before that."""
         for line in lines:
             command = json.loads(line)
             size = command["show"] if "show" in command else command["play"]
@@ -176,25 +154,25 @@ class Camera(Node):
                 self.source, self._first = self._open()
             if "play" in command:
                 return True
-            _tell({"shown": self.publish(self._first)})
+            _print_json({"shown": self.publish(self._first)})
         return False
 
-    def _open(self) -> tuple[Source, Frame]:
+    def _open(self) -> tuple[Source, CameraFrame]:
         topics = (self._args.rgb_topic, self._args.depth_topic)
         source = open_source(self._args.source, self._size, self._rate_hz, topics)
         first = next(iter(source), None)
         if first is None:
-            raise SourceError(f"{source.name} holds no frame with colour and depth")
+            raise SourceError(f"{source.name} holds no frame with color and depth")
         return source, first
 
-    def _frames(self) -> Iterator[Frame]:
+    def _frames(self) -> Iterator[CameraFrame]:
         if self.source.count is None:
             return _back_and_forth(self._render())
         passes = itertools.repeat(self.source) if self._args.loop else iter([self.source])
         return read_ahead(itertools.chain.from_iterable(passes))
 
-    def _render(self) -> list[Frame]:
-        """Rooms are drawn before the first is shown, so that the node has the CPU after that."""
+    def _render(self) -> list[CameraFrame]:
+        """Draw rooms before the first is shown, so that the node has the CPU after that."""
         size = sum(a.nbytes for a in vars(self._first).values() if isinstance(a, np.ndarray))
         count = max(2, _RENDER_BYTES // size)
         if self._args.seconds:
@@ -203,20 +181,20 @@ class Camera(Node):
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)
-            _tell({"rendered": len(frames), "of": count})
+            _print_json({"rendered": len(frames), "of": count})
             if time.monotonic() - start > _RENDER_S:
                 break
             self._executor.spin_once(timeout_sec=0)
         return frames
 
-    def _play(self, frames: Iterator[Frame]) -> None:
+    def _play(self, frames: Iterator[CameraFrame]) -> None:
         start = due = time.monotonic()
         for frame in frames:
-            self._spin_until(due)
+            spin_for(self._executor, due - time.monotonic())
             now = time.monotonic()
             if self._args.seconds and now - start >= self._args.seconds:
                 break
-            with self._interrupts.held():
+            with self._interrupts.deferred():
                 self.publish(frame)
                 self.pairs_sent += 1
             due += 1 / self._rate_hz
@@ -224,24 +202,22 @@ class Camera(Node):
                 self.late += 1
                 due = now
 
-    def _spin_until(self, due: float) -> None:
-        while (left := due - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=min(left, _RESPONSE_S))
-
     def _wait_for_subscribers(self) -> None:
         publishers = (self._rgb, self._depth)
-        deadline = time.monotonic() + _SUBSCRIBER_WAIT_S
-        while not all(p.get_subscription_count() for p in publishers):
-            if time.monotonic() > deadline:
-                self.get_logger().warning("nobody subscribes to rgb and depth; playing anyway")
-                return
-            self._executor.spin_once(timeout_sec=0.05)
+        found = spin_until(
+            self._executor,
+            lambda: all(p.get_subscription_count() for p in publishers),
+            _SUBSCRIBER_WAIT_S,
+        )
+        if not found:
+            self.get_logger().warning("nobody subscribes to rgb and depth; playing anyway")
+            return
         # They know of each other a little later than this side does.
-        self._spin_until(time.monotonic() + 0.3)
+        spin_for(self._executor, 0.3)
 
 
 def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
-    """The CameraInfo of a pinhole camera without distortion."""
+    """Return the CameraInfo of a pinhole camera without distortion."""
     fx, fy, cx, cy = (float(f) for f in (camera.fx, camera.fy, camera.cx, camera.cy))
     return CameraInfo(
         header=header,
@@ -255,13 +231,13 @@ def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
     )
 
 
-def _back_and_forth(frames: Sequence[Frame]) -> Iterator[Frame]:
-    """0 1 2 3 2 1 0 1 …: a tour without a jump in it."""
+def _back_and_forth(frames: Sequence[CameraFrame]) -> Iterator[CameraFrame]:
+    """Yield 0 1 2 3 2 1 0 1 …: a tour without a jump in it."""
     return itertools.cycle([*frames, *frames[-2:0:-1]])
 
 
 def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item]:
-    """The same items, made by a thread up to ``count`` of them before they are due."""
+    """Yield the same items, made by a thread up to ``count`` of them before they are due."""
     ready: queue.Queue[Any] = queue.Queue(count)
 
     def read() -> None:
@@ -279,13 +255,13 @@ def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item
         yield item
 
 
-def _tell(fact: dict[str, Any]) -> None:
+def _print_json(fact: dict[str, Any]) -> None:
     with suppress(BrokenPipeError):  # whoever reads it may be gone
         print(json.dumps(fact), flush=True)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line without its `--ros-args`."""
+    """Parse the command line without its `--ros-args`."""
     parser = argparse.ArgumentParser("python -m sgnet_ros.camera", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
@@ -293,7 +269,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--loop", action="store_true", help="start again at the end")
     parser.add_argument("--size", type=parse_size, help="WxH; default: as recorded, rooms 640x480")
     parser.add_argument("--seconds", type=float, help="stop after this time")
-    parser.add_argument("--rgb-topic", help="colour images of a bag, if it holds several")
+    parser.add_argument("--rgb-topic", help="color images of a bag, if it holds several")
     parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
     parser.add_argument("--controlled", action="store_true", help="commands on standard input")
     args = parser.parse_args(argv)
@@ -303,29 +279,28 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Entry point; one line on the standard error and exit code 1 if there is nothing to play."""
+    """Run the command; exit with 1 and one line on the standard error if nothing can be played."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(remove_ros_args(sys.argv)[1:])
     prepare_environment()
     # Half of the cores is for others; on two, threads that wait for each other would take both.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     camera = None
-    try:
-        interrupts = Interrupts()
-        # rclpy's own handlers would shut the context down while a pair is published.
-        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-        camera = Camera(args, interrupts)
-        _tell(camera.description())
-        gc.freeze()  # a full collection would delay a frame by 0.1 s
-        camera.run()
-    except (SourceError, BagError) as error:
-        sys.exit(f"[ERROR] {error}")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if camera is not None:
-            _tell(camera.report())
-        rclpy.try_shutdown()
+    with Interrupts() as interrupts:
+        try:
+            camera = Camera(args, interrupts)
+            _print_json(camera.description())
+            gc.freeze()  # a full collection would delay a frame by 0.1 s
+            camera.run()
+        except (SourceError, BagError) as error:
+            sys.exit(f"[ERROR] {error}")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if camera is not None:
+                _print_json(camera.report())
+            rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

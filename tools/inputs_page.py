@@ -18,11 +18,13 @@ from sgnet_core.data.datasets.check import KNOWN_SCALES, PLAUSIBLE_MEDIAN
 from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETRES, RGB_SUFFIXES
 from sgnet_core.geometry.lens import COEFFICIENTS
 from sgnet_core.geometry.points import DEPTH_RANGE
-from sgnet_core.inference.frames import BAG_SUFFIXES
 from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
-from sgnet_ros.messages.images import _COLOR_LAYOUTS, _CONVERSIONS, _DEPTH_TYPES
-from sgnet_ros.recordings.bag_source import _COLOR_ENCODINGS, _DEPTH_ENCODINGS, MAX_SKEW_S
+from sgnet_ros.messages.images import COLOR_ENCODINGS, DEPTH_ENCODINGS
+from sgnet_ros.messages.rvl import MAX_PIXELS
+from sgnet_ros.recordings.bags import BAG_SUFFIXES
+from sgnet_ros.recordings.matching import MAX_SKEW_S
+from sgnet_ros.recordings.mcap_storage import MAX_CHUNK_BYTES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "inputs.md"
 
@@ -35,7 +37,7 @@ PIXELS = {
     "bgr8": "blue, green, red",
     "bgra8": "blue, green, red, ignored",
     "8UC3": "blue, green, red (OpenCV's order)",
-    "8UC1": "gray",
+    "8UC1": "gray; read without a copy",
     "yuv422": "YUV 4:2:2, UYVY order",
     "uyvy": "YUV 4:2:2, UYVY order",
     "yuv422_yuy2": "YUV 4:2:2, YUYV order",
@@ -50,12 +52,11 @@ PIXELS = {
 
 def message_rows() -> Rows:
     """Return the encodings of sensor_msgs/Image."""
-    color = [(name, "color", name in _COLOR_ENCODINGS) for name in (*_COLOR_LAYOUTS, *_CONVERSIONS)]
-    depth = [(name, "depth", name in _DEPTH_ENCODINGS) for name in _DEPTH_TYPES]
-    rows: Rows = [("encoding", "used as", "pixels", "node", "found in bags")]
-    for name, use, in_bags in (*color, *depth):
-        pixels = "Bayer mosaic, named by its first four pixels" if "bayer" in name else PIXELS[name]
-        rows.append((f"`{name}`", use, pixels, "yes", "yes" if in_bags else "no"))
+    rows: Rows = [("encoding", "used as", "pixels")]
+    for use, names in (("color", COLOR_ENCODINGS), ("depth", DEPTH_ENCODINGS)):
+        for name in names:
+            bayer = "Bayer mosaic, named by its first four pixels"
+            rows.append((f"`{name}`", use, bayer if "bayer" in name else PIXELS[name]))
     return rows
 
 
@@ -80,6 +81,8 @@ def number_rows() -> Rows:
         ("median depth that `prepare check` accepts", f"{low:g} to {high:g} m"),
         ("units that `prepare check` suggests", f"{scales} m"),
         ("largest time between color and depth in bags", f"{MAX_SKEW_S:g} s"),
+        ("largest chunk of an mcap file, unpacked", f"{MAX_CHUNK_BYTES >> 20} MiB"),
+        ("largest RVL depth image", f"{MAX_PIXELS:,} pixels"),
         ("id of unlabeled pixels", f"{IGNORE_ID}"),
     ]
 

@@ -23,9 +23,9 @@ from sgnet_core.inference.image_names import (
     image_key,
     kind_of,
 )
-from sgnet_core.plugins import PluginError, load_plugin
 
-BAG_SUFFIXES = (".bag", ".mcap", ".db3")
+# Some of them name files that a bag reader refuses with the command that makes them readable.
+_BAG_ENDINGS = (".bag", ".bag.active", ".mcap", ".mcap.zstd", ".mcap.zst", ".db3", ".db3.zstd")
 
 RECORDINGS = "sgnet.recordings"
 """Entry-point group of readers of recordings: classes that take a path, and give frames with
@@ -81,11 +81,14 @@ class Calibration:
 
     Attributes:
         matrix: fx, fy, cx, cy in pixels of the images.
-        depth_scale: metres per unit of integer depth images.
+        depth_scale: metres per unit of integer depth images, and of all of a bag's.
+        rgb_topic, depth_topic: of the images in bags that hold several.
     """
 
     matrix: tuple[float, float, float, float] | None = None
     depth_scale: float | None = None
+    rgb_topic: str | None = None
+    depth_topic: str | None = None
 
     def read(self, rgb: Path, depth: Path, camera: Path | None = None) -> RgbdFrame:
         """The frame in two files, with the camera in a third if there is one."""
@@ -243,8 +246,9 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 def _is_bag(path: Path) -> bool:
     """By suffix; folders of rosbag2 by what is in them."""
     if path.is_dir():
-        return any(p.suffix in BAG_SUFFIXES or p.name == "metadata.yaml" for p in path.iterdir())
-    return path.suffix in BAG_SUFFIXES
+        names = [entry.name.lower() for entry in path.iterdir()]
+        return any(n.endswith(_BAG_ENDINGS) or n == "metadata.yaml" for n in names)
+    return path.name.lower().endswith(_BAG_ENDINGS)
 
 
 def _bag(path: Path, calibration: Calibration) -> Input:
@@ -253,28 +257,24 @@ def _bag(path: Path, calibration: Calibration) -> Input:
     Raises:
         InputError: the recording cannot be read, or no reader is installed.
     """
-    if calibration.depth_scale is not None:
-        raise InputError(f"{path}: --depth-scale is for images; a bag says itself what it holds")
     try:
-        source = load_plugin(RECORDINGS, "bags")(path)
-    except PluginError as error:
-        raise InputError(f"{path}: {error}: pip install 'sgnet_ros[bags]'") from error
+        from sgnet_ros.recordings.bag_geometry import Overrides
+        from sgnet_ros.recordings.bag_source import BagSource
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path}: bags need {error.name}: pip install 'sgnet_ros[bags]'"
+        ) from error
+    given = Overrides(calibration.matrix, calibration.depth_scale)
+    source = BagSource(path, calibration.rgb_topic, calibration.depth_topic, given=given)
 
-    def frame(recorded: Any) -> RgbdFrame:
-        height, width = recorded.rgb.shape[:2]
-        camera = recorded.intrinsics
-        if calibration.matrix is not None:
-            camera = Intrinsics(*calibration.matrix, width, height)
-        return RgbdFrame(recorded.rgb, recorded.depth.astype(np.float32) / 1000, camera)
-
-    def damaged(error: ValueError) -> RgbdFrame:
-        raise error
+    def read(recorded: Any) -> RgbdFrame:
+        if isinstance(recorded, ValueError):
+            raise recorded
+        depth = recorded.depth.astype(np.float32) / 1000
+        return RgbdFrame(recorded.rgb, depth, recorded.intrinsics)
 
     def frames() -> Iterator[Unread]:
-        try:
-            for index, recorded in enumerate(source):
-                yield Unread(f"{path.stem}_{index:06d}", functools.partial(frame, recorded))
-        except ValueError as error:  # a damaged image, with which the bag ends
-            yield Unread(f"{path.stem}_rest", functools.partial(damaged, error))
+        for index, recorded in enumerate(source.attempts()):
+            yield Unread(f"{path.stem}_{index:06d}", functools.partial(read, recorded))
 
     return Input(str(path), source.count or 0, frames())

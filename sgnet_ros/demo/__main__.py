@@ -1,4 +1,4 @@
-"""The whole path, for everybody to see: `python -m sgnet_ros.demo --source rooms --out out/demo`.
+"""Camera, node and report in one command: `python -m sgnet_ros.demo --out out/demo`.
 
 Starts a camera and the node `sgnet` as processes of their own, watches them over DDS from this one,
 and leaves summary.json, pictures, a film, and the node's outputs as a bag. Frames count once all
@@ -32,7 +32,7 @@ _SHEET_ROWS = 6
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m sgnet_ros.demo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
@@ -44,7 +44,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=parse_size, help="WxH; default: what the device can follow")
     parser.add_argument("--device", default="auto", help="of the node: auto, cpu, cuda or cuda:N")
     parser.add_argument("--model", help="model file; default: the one that comes with the package")
-    parser.add_argument("--rgb-topic", help="colour images of a bag, if it holds several")
+    parser.add_argument("--rgb-topic", help="color images of a bag, if it holds several")
     parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
     parser.add_argument(
         "--view", action="store_true", help="show it live too: pip install 'sgnet_ros[viz]'"
@@ -57,7 +57,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Entry point; exits with 1 and the reason if the demo can't be shown, 130 on Ctrl-C."""
+    """Run the command; exit with 1 and the reason if the demo can't be shown, 130 on Ctrl-C."""
     args = parse_arguments(sys.argv[1:])
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
@@ -83,7 +83,7 @@ def main() -> None:
 def save(
     out: Path, summary: dict[str, Any], pictures: Sequence[Picture], label_set: LabelSet
 ) -> None:
-    """Writes summary.json, an overlay_NN.png for each picture, and contact_sheet.png."""
+    """Write summary.json, an overlay_NN.png for each picture, and contact_sheet.png."""
     with atomic_write(out / "summary.json") as file:
         file.write(json.dumps(summary, indent=2).encode() + b"\n")
     for i, picture in enumerate(pictures):
@@ -95,7 +95,7 @@ def save(
 
 
 def clear(out: Path) -> None:
-    """Makes the folder, and takes away the results of an earlier run."""
+    """Make the folder, and delete the results of an earlier run."""
     out.mkdir(parents=True, exist_ok=True)
     for name in ("summary.json", "contact_sheet.png", "demo.webp", "overlay_*.png"):
         for old in out.glob(name):

@@ -1,4 +1,4 @@
-"""The demo's eyes: joins what camera and node publish, scores it, keeps pictures, fills the bag."""
+"""Observer of camera and node: joins their messages, scores them, keeps pictures and a bag."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STREAM = best_effort(depth=30)
 
 
 class Observer(Node):
-    """Subscribes to a camera and to the node `sgnet`.
+    """Subscriber of a camera and of the node `sgnet`.
 
     Counts, pictures and the bag take what was stamped after `start`; `stats` takes all.
 
@@ -52,7 +52,7 @@ class Observer(Node):
         labels: (stamp in ns, frame) of each label image, in the order of arrival.
         size: of the latest frame that the node has segmented.
         heard: kinds of messages that have come; `kinds` are all that come with a frame.
-        rgb_headers: stamp in ns → frame, of the colour images.
+        rgb_headers: stamp in ns → frame, of the color images.
     """
 
     kinds = frozenset({"rgb", "rgb_info", "depth", "labels", "overlay", "camera_info", "stats"})
@@ -94,7 +94,7 @@ class Observer(Node):
         self._bag.add_topic("/sgnet/class_map", "sgnet_msgs/msg/ClassMap", latched=True)
 
     def start(self, score: bool) -> int:
-        """From now on it counts; returns the present time in ns.
+        """Count from now on; return the present time in ns.
 
         Args:
             score: whether there is ground truth in the node's label set.
@@ -105,7 +105,7 @@ class Observer(Node):
 
     @property
     def miou(self) -> float | None:
-        """Over the classes in the ground truth; None without ground truth in the node's classes."""
+        """Mean IoU over the classes in the ground truth; None without any in the node's classes."""
         if self._confusion is None or not self._confusion.counts.any():
             return None
         return self._confusion.miou
@@ -117,7 +117,7 @@ class Observer(Node):
 
     @property
     def latest(self) -> list[Picture]:
-        """The last frames of the run, at most 32, of those of which everything has come."""
+        """The last complete frames of the run, at most 32."""
         return [
             self._picture(stamp, parts)
             for stamp, parts in sorted(self._frames.items())
@@ -125,7 +125,7 @@ class Observer(Node):
         ]
 
     def label_set(self) -> LabelSet:
-        """The node's classes.
+        """Return the node's classes.
 
         Raises:
             RuntimeError: it hasn't published its class map.
@@ -140,7 +140,7 @@ class Observer(Node):
         self.create_subscription(kind, topic, callback, qos, raw=True)
 
     def counts(self, stamp: int) -> bool:
-        """Whether a frame of this stamp in ns counts."""
+        """Return whether a frame of this stamp in ns counts."""
         return self._start_ns is not None and stamp >= self._start_ns
 
     def _record(self, topic: str, data: bytes) -> None:
@@ -210,7 +210,7 @@ class Observer(Node):
 
     @property
     def _needed(self) -> set[str]:
-        """What a picture is made of."""
+        """Kinds of images that a picture is made of."""
         return {"rgb", "depth", "labels", "overlay"} | ({"truth"} if self._score else set())
 
     def _picture(self, stamp: int, parts: dict[str, bytes]) -> Picture:
@@ -224,7 +224,7 @@ class Observer(Node):
         )
 
     def _keep_picture(self, stamp: int, parts: dict[str, bytes]) -> None:
-        """Keeps one now and then; when there are too many, every other one, half as often."""
+        """Keep a picture per interval; drop every other one when there are too many."""
         last = self._pictures[-1].stamp_ns if self._pictures else 0
         if stamp - last < self._interval_s * 1e9:
             return
@@ -248,7 +248,7 @@ def _mask(data: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _jpeg(data: bytes) -> bytes:
-    """A serialised Image as a serialised CompressedImage."""
+    """Return a serialized Image as a serialized CompressedImage."""
     image = _image(data)
     file = io.BytesIO()
     PilImage.fromarray(np.ascontiguousarray(rgb_view(image).array)).save(

@@ -1,4 +1,4 @@
-"""What the demo shows: depth in colours, a contact sheet with a legend, and a film."""
+"""Pictures of the demo: depth in colors, a contact sheet with a legend, and a film."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Picture:
 
 
 def colorize_depth(depth: npt.NDArray[np.uint16], near: int, far: int) -> Rgb:
-    """(H, W) millimetres → (H, W, 3) colours from ``near`` (red) to ``far`` (blue); 0 is black."""
+    """Return (H, W) millimeters as (H, W, 3) colors, ``near`` red to ``far`` blue; 0 is black."""
     scaled = np.clip((depth.astype(np.float64) - near) / max(far - near, 1), 0, 1)
     steps = np.linspace(0, 1, len(_RAMP))
     channels = [np.interp(scaled, steps, _RAMP[:, c]) for c in range(3)]
@@ -61,11 +61,11 @@ def colorize_depth(depth: npt.NDArray[np.uint16], near: int, far: int) -> Rgb:
 
 
 def contact_sheet(pictures: Sequence[Picture], label_set: LabelSet) -> Rgb:
-    """Rows of colour, depth, overlay (and ground truth), and the classes that occur in them.
+    """Draw rows of color, depth, overlay (and ground truth), and the classes that occur in them.
 
     Args:
         pictures: at least one, all of one size.
-        label_set: names and colours of the ids in ``labels`` and ``truth``.
+        label_set: names and colors of the ids in ``labels`` and ``truth``.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -86,7 +86,7 @@ def contact_sheet(pictures: Sequence[Picture], label_set: LabelSet) -> Rgb:
 
 
 def write_film(path: Path, pictures: Sequence[Picture]) -> None:
-    """Writes colour, depth and overlay of one picture after the other, at the pace of their stamps.
+    """Write color, depth and overlay of one picture after the other, at the pace of their stamps.
 
     Args:
         path: of the file, an animated WebP image that is shown again and again.
@@ -110,16 +110,16 @@ def write_film(path: Path, pictures: Sequence[Picture]) -> None:
 
 
 def _rows(pictures: Sequence[Picture]) -> tuple[list[str], list[list[Rgb]]]:
-    """Titles, and for each picture colour, depth and overlay; depth in colours of one range."""
+    """Return titles, and color, depth and overlay of each picture; depth in colors of one range."""
     measured = [p.depth[p.depth > 0] for p in pictures]
     together = np.concatenate(measured) if any(m.size for m in measured) else np.array([1])
     near, far = (int(d) for d in np.percentile(together, (1, 99)))
-    titles = ["colour", f"depth {near / 1000:.1f} to {far / 1000:.1f} m", "the node's overlay"]
+    titles = ["color", f"depth {near / 1000:.1f} to {far / 1000:.1f} m", "the node's overlay"]
     return titles, [[p.rgb, colorize_depth(p.depth, near, far), p.overlay] for p in pictures]
 
 
 def _tiles(titles: Sequence[str], rows: Sequence[Sequence[Rgb]]) -> Image.Image:
-    """The images of each row side by side, with the titles above."""
+    """Draw the images of each row side by side, with the titles above."""
     height, width = rows[0][0].shape[:2]
     tile = (_TILE_WIDTH, max(1, round(_TILE_WIDTH * height / width)))
     top = _TEXT + 2 * _GAP
@@ -135,7 +135,7 @@ def _tiles(titles: Sequence[str], rows: Sequence[Sequence[Rgb]]) -> Image.Image:
 
 
 def _legend(pictures: Sequence[Picture], label_set: LabelSet, width: int) -> Image.Image:
-    """Swatches and names of the classes that occur, the most frequent first, in lines."""
+    """Draw swatches and names of the classes that occur, the most frequent first, in lines."""
     masks = [m for p in pictures for m in (p.labels, p.truth) if m is not None]
     counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in masks], axis=0)
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]

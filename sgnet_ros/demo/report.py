@@ -15,8 +15,8 @@ _BEFORE_PAIRING = ("unmatched_rgb", "unmatched_depth")
 
 
 @dataclass(frozen=True)
-class Run:
-    """What was seen of one run.
+class DemoRecord:
+    """Record of one run.
 
     Attributes:
         source, model, device: names.
@@ -26,7 +26,7 @@ class Run:
         baseline: FrameStats of the last frame before the first one that counts.
         stats: FrameStats of the frames that count, in order; at least one.
         labels: (stamp in ns, frame) of each label image received, in the order of arrival.
-        rgb_headers: stamp in ns → frame of the colour images.
+        rgb_headers: stamp in ns → frame of the color images.
         miou: mean IoU over the classes in the ground truth, if there is any.
         rss_mb: resident memory of the node through the run.
     """
@@ -45,8 +45,8 @@ class Run:
     rss_mb: Sequence[float]
 
 
-def summarize(run: Run) -> dict[str, Any]:
-    """The content of summary.json, plain JSON types.
+def summarize(run: DemoRecord) -> dict[str, Any]:
+    """Return the content of summary.json, plain JSON types.
 
     ``pairs_sent`` = ``pairs_received`` + the losses before a pair was complete: ``dropped``'s
     ``unmatched_rgb`` and ``unmatched_depth`` (one half came) and ``transport`` (neither did).
@@ -91,14 +91,14 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
-    """Median, 95th percentile and maximum of milliseconds, to a microsecond."""
+    """Return median, 95th percentile and maximum of milliseconds, to a microsecond."""
     array = np.fromiter(values, np.float64)
     p50, p95 = np.percentile(array, (50, 95))
     return {"p50": round(p50, 3), "p95": round(p95, 3), "max": round(float(array.max()), 3)}
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The summary for people."""
+    """Format the summary for people."""
     width, height = summary["size"]
     dropped = ", ".join(f"{n} {cause}" for cause, n in summary["dropped"].items()) or "none"
     rss, miou = summary["rss_mb"], summary["miou"]

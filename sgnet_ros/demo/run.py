@@ -7,6 +7,7 @@ import functools
 import gc
 import json
 import math
+import re
 import sys
 import threading
 import time
@@ -24,13 +25,14 @@ from tqdm import tqdm
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.demo.observer import Observer
 from sgnet_ros.demo.pictures import Picture
-from sgnet_ros.demo.report import Run, summarize
+from sgnet_ros.demo.report import DemoRecord, summarize
 from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.node.diagnostics import NO_PAIR
 from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.frames import Size
 from sgnet_ros.system.environment import share_file
 from sgnet_ros.system.processes import Child
+from sgnet_ros.system.spinning import spin_until
 
 ROOM_SIZES = ((640, 480), (320, 240))
 """Largest first: the largest at which the device reaches `GOOD_RATE_HZ` is taken."""
@@ -42,14 +44,15 @@ LOAD = 0.6
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
 _START_S, _CONNECT_S, _FRAME_S = 180.0, 120.0, (5.0, 15.0, 60.0)  # patience
 _MEASUREMENTS = 3
+_ROUNDING_S = 1.0  # of the silence that the node names, in whole seconds
 
 
 class DemoError(RuntimeError):
-    """The demo can't go on; the message says why, with the end of the log in question."""
+    """Failure of the demo; the message says why, with the end of the log in question."""
 
 
 class Demo:
-    """One run; a context manager that leaves no process behind.
+    """One run of the demo; a context manager that leaves no process behind.
 
     Args:
         args: the command line, as `parse_arguments` returns it.
@@ -59,7 +62,7 @@ class Demo:
         self._args = args
         self._out: Path = args.out
         self._rss_mb: list[float] = []
-        self._told: list[dict[str, Any]] = []  # by the camera, on its standard output
+        self._reports: list[dict[str, Any]] = []  # by the camera, on its standard output
 
     def __enter__(self) -> Demo:
         with ExitStack() as stack:  # undoes what was done so far if the rest fails
@@ -94,13 +97,13 @@ class Demo:
             self._bag.discard()
 
     def run(self) -> dict[str, Any]:
-        """Everything from start-up to the last label image; returns the summary.
+        """Run from start-up to the last label image; return the summary.
 
         Raises:
             DemoError: a process ended or something took too long.
         """
         print(f"starting node and camera; their logs are in {self._out}/", flush=True)
-        self._spin_until(lambda: self._told, _START_S, "starting the camera")
+        self._spin_until(lambda: self._reports, _START_S, "starting the camera")
         self._spin_until(lambda: self._observer.class_map, _START_S, "loading the model")
         self._connect()
         print("measuring what the model takes", flush=True)
@@ -122,17 +125,17 @@ class Demo:
 
     @property
     def label_set(self) -> LabelSet:
-        """The node's classes."""
+        """Return the node's classes."""
         return self._observer.label_set()
 
     # Each step, in order
 
     def _connect(self) -> None:
-        """Shows the first frame until all of it, and of the node's answer, has come.
+        """Show the first frame until every message of it and of the node's answer has come.
 
         Processes find each other within a second or so, and each topic by itself.
         """
-        needed = self._observer.kinds | ({"truth"} if self._told[0]["labelled"] else set())
+        needed = self._observer.kinds | ({"truth"} if self._reports[0]["labelled"] else set())
         deadline = time.monotonic() + _CONNECT_S
         while not needed <= self._observer.heard:
             if time.monotonic() > deadline:
@@ -147,7 +150,7 @@ class Demo:
         self._measure(self._args.size)
 
     def _pick_size_and_rate(self) -> tuple[Size, float]:
-        """What was asked for, or the largest size at which the device keeps up with a good rate."""
+        """Return the size and rate asked for, or the largest size that the device keeps up with."""
         wanted = self._args.rate or GOOD_RATE_HZ
         measured: list[tuple[Size, float]] = []
         for size in self._sizes():
@@ -159,7 +162,7 @@ class Demo:
             if measured[-1][1] >= wanted:
                 break
         size, rate = pick(measured, wanted)
-        recorded = self._told[0]["rate_hz"] or MAX_RATE_HZ
+        recorded = self._reports[0]["rate_hz"] or MAX_RATE_HZ
         picked = self._args.rate or rounded(min(rate, recorded, MAX_RATE_HZ))
         frame_ms = LOAD / rate * 1000
         print(
@@ -170,7 +173,7 @@ class Demo:
         return size, picked
 
     def _sizes(self) -> Iterator[Size | None]:
-        """Sizes to try; None is the recording's own."""
+        """Yield sizes to try; None is the recording's own."""
         if self._args.size:
             yield self._args.size
         elif self._args.source == "rooms":
@@ -181,7 +184,7 @@ class Demo:
             yield max(1, width // 2), max(1, height // 2)
 
     def _measure(self, size: Size | None) -> FrameStats:
-        """What the node makes of the first frame at this size."""
+        """Return the node's FrameStats of the first frame at this size."""
         for patience_s in _FRAME_S:
             stamp = self._show_first(size)
             self._spin_until(functools.partial(self._observer.stats.get, stamp), patience_s)
@@ -192,14 +195,14 @@ class Demo:
         )
 
     def _show_first(self, size: Size | None) -> int:
-        """Has the camera publish its first frame at this size; returns the stamp in ns."""
-        told = len(self._told)
+        """Make the camera publish its first frame at this size; return the stamp in ns."""
+        told = len(self._reports)
         self._command({"show": size})
-        self._spin_until(lambda: len(self._told) > told, _START_S, "the camera's first frame")
-        return int(self._told[-1]["shown"])
+        self._spin_until(lambda: len(self._reports) > told, _START_S, "the camera's first frame")
+        return int(self._reports[-1]["shown"])
 
     def _play(self, size: Size, rate: float) -> None:
-        classes, described = self._observer.class_map, self._told[0]
+        classes, described = self._observer.class_map, self._reports[0]
         assert classes is not None
         if described["labelled"] and described["label_set"] != classes.label_set:
             truth = described["label_set"] or "in classes that it doesn't name (label_set)"
@@ -212,7 +215,7 @@ class Demo:
         self._watch(expected)
 
     def _watch(self, expected: int) -> None:
-        """Follows the camera to its end, and the node until it has nothing left to do."""
+        """Follow the camera to its end, and the node until it has nothing left to do."""
         pause_s = 0.2 if sys.stdout.isatty() else 5.0
         with tqdm(
             total=expected, desc="frames", unit="", file=sys.stdout, mininterval=pause_s
@@ -240,7 +243,7 @@ class Demo:
             self._show(bar)
 
     def _show(self, bar: tqdm[Any]) -> None:
-        told, seen = self._told[-1], self._observer
+        told, seen = self._reports[-1], self._observer
         note = f"{len(seen.labels)} labelled"
         if "rendered" in told and not seen.rgb_headers:
             note = f"drawing rooms, {told['rendered']} of {told['of']}"
@@ -252,18 +255,18 @@ class Demo:
         stats = [s for stamp, s in sorted(seen.stats.items()) if seen.counts(stamp)]
         if not stats:
             raise DemoError(
-                f"the node segmented none of {self._told[-1].get('pairs_sent')} frames; the end of "
-                f"{self._node.log}:\n{self._node.tail()}"
+                f"the node segmented none of {self._reports[-1].get('pairs_sent')} frames; the end "
+                f"of {self._node.log}:\n{self._node.tail()}"
             )
         assert seen.class_map is not None and seen.size is not None
         return summarize(
-            Run(
+            DemoRecord(
                 source=self._args.source,
                 model=seen.class_map.model,
                 device=seen.device or self._args.device,
                 size=seen.size,
                 rate_hz=rate,
-                camera=self._told[-1],
+                camera=self._reports[-1],
                 baseline=baseline,
                 stats=stats,
                 labels=seen.labels,
@@ -278,10 +281,10 @@ class Demo:
     def _listen(self) -> None:
         assert self._camera.process.stdout is not None
         for line in self._camera.process.stdout:
-            self._told.append(json.loads(line))
+            self._reports.append(json.loads(line))
 
     def _command(self, command: dict[str, Any]) -> None:
-        """Tells the camera what to do; that it has ended meanwhile shows elsewhere."""
+        """Send the camera a command; `_look_after_children` notices if it has ended."""
         assert self._camera.process.stdin is not None
         with suppress(BrokenPipeError):
             self._camera.process.stdin.write(json.dumps(command) + "\n")
@@ -290,23 +293,14 @@ class Demo:
     def _spin_until(
         self, condition: Callable[[], object], patience_s: float, what: str | None = None
     ) -> None:
-        """Takes messages until the condition holds, and shows what the children complain about.
+        """Take messages until the condition holds, and print the warnings of the children.
 
         Raises:
             DemoError: a child that should run has ended, or it took too long and ``what`` names it.
         """
-        deadline = time.monotonic() + patience_s
-        next_look = 0.0
-        while not condition():
-            self._executor.spin_once(timeout_sec=0.05)
-            now = time.monotonic()
-            if now >= next_look:
-                next_look = now + 0.5
-                self._look_after_children()
-            if now > deadline:
-                if what is None:
-                    return
-                raise DemoError(f"{what} took longer than {patience_s:.0f} s; see {self._node.log}")
+        watch = self._look_after_children
+        if not spin_until(self._executor, condition, patience_s, watch) and what is not None:
+            raise DemoError(f"{what} took longer than {patience_s:.0f} s; see {self._node.log}")
 
     def _look_after_children(self) -> None:
         for child in self._children:
@@ -316,15 +310,15 @@ class Demo:
                     f"{child.module} ended (status {child.process.returncode}); the end of "
                     f"{child.log}:\n{child.tail()}"
                 )
-            playing = self._observer.rgb_headers and self._camera.running
+            stamps = self._observer.rgb_headers
+            began_s = min(stamps) / 1e9 if stamps and self._camera.running else math.inf
             for line in child.new_warnings():
-                # Before and after it plays, the camera is silent on purpose.
-                if playing or NO_PAIR not in line:
+                if not is_expected(line, began_s):
                     tqdm.write(line, file=sys.stderr)
 
 
 def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, float]:
-    """The first size (they come largest first) whose rate is good enough, and that rate.
+    """Return the first size (they come largest first) whose rate is good enough, and that rate.
 
     A smaller size that gains next to nothing, as with networks of a fixed input, isn't worth it.
     """
@@ -332,12 +326,23 @@ def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, f
     return next((size, rate) for size, rate in measured if rate >= enough)
 
 
+def is_expected(line: str, began_s: float) -> bool:
+    """Return whether a line of the log complains of a silence before the camera began to play.
+
+    Args:
+        line: ``[WARN] [1700000000.5] [sgnet]: no RGB-D pair for 3 s …``.
+        began_s: stamp of the first frame; infinite while the camera is silent on purpose.
+    """
+    found = re.search(rf"\[(\d+\.\d+)\].*{NO_PAIR} for (\d+) s", line)
+    return found is not None and float(found[1]) - float(found[2]) < began_s + _ROUNDING_S
+
+
 def _seconds(args: argparse.Namespace) -> float:
     return float(args.seconds or (_ROOMS_S if args.source == "rooms" else _RECORDING_S))
 
 
 def rounded(rate: float) -> float:
-    """Down to two digits, for people."""
+    """Round a rate down to two digits, for people."""
     unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return round(math.floor(rate / unit) * unit, 6)
 

@@ -43,8 +43,9 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = F
     region of interest, binned.
 
     Raises:
-        ValueError: the camera is uncalibrated (K[0] is 0), K is no pinhole camera, or ``info`` is
-            of an image of another size; the text names the remedy.
+        ValueError: the camera is uncalibrated (K[0] is 0, and P[0] of a rectified image), K is
+            no pinhole camera, or ``info`` is of an image of another size; the text names the
+            remedy.
     """
     k = _field(info, "k")
     p = np.reshape(_field(info, "p"), (3, 4))

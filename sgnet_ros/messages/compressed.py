@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sgnet_ros.messages.images import ImageArray, ImageError, ImageView
+from sgnet_ros.messages.rvl import decode_rvl
 
 _CONFIG_HEADER = struct.Struct("<iff")
 """Header of compressed_depth_image_transport before the PNG: the kind of quantization (always 0, of
@@ -37,28 +38,29 @@ def compressed_depth_view(message: Any) -> ImageView:
     PNGs of 16 bits without compressedDepth's header are taken as they are.
 
     Raises:
-        ImageError: damaged, cut off, RVL, or not of 16 bits.
+        ImageError: damaged, cut off, or not of 16 bits.
     """
     encoding, _, codec = message.format.partition(";")
-    if "rvl" in codec:
-        raise ImageError(
-            "format",
-            f"'{message.format}' isn't supported: set the publisher's parameter "
-            "compressedDepth.format (for older ones compressedDepth/format) to png",
-        )
     if encoding not in ("16UC1", "mono16", "32FC1"):
         raise ImageError(
             "format", f"'{message.format}' is no depth; expected 16UC1 or 32FC1, compressedDepth"
         )
     has_header = "compressedDepth" in codec
-    image = _decoded(message, _CONFIG_HEADER.size if has_header else 0)
-    if not image.mode.startswith("I"):
-        raise ImageError("data", f"{message.format}: a PNG of kind {image.mode}, not of 16 bits")
-    numbers = np.array(image, np.uint16)
+    if "rvl" in codec:
+        numbers = decode_rvl(memoryview(message.data)[_CONFIG_HEADER.size :])
+    else:
+        numbers = _png16(message, _CONFIG_HEADER.size if has_header else 0)
     if encoding != "32FC1" or not has_header:
         return ImageView(numbers, 1)
     _, a, b = _CONFIG_HEADER.unpack_from(message.data)
     return ImageView(_dequantized(numbers, a, b), 1)
+
+
+def _png16(message: Any, skip: int) -> ImageArray:
+    image = _decoded(message, skip)
+    if not image.mode.startswith("I"):
+        raise ImageError("data", f"{message.format}: a PNG of kind {image.mode}, not of 16 bits")
+    return np.array(image, np.uint16)
 
 
 def _dequantized(numbers: ImageArray, a: float, b: float) -> ImageArray:

@@ -31,6 +31,7 @@ _COLOR_LAYOUTS = {
     "rgba8": (4, (0, 1, 2)),
     "bgra8": (4, (2, 1, 0)),
     "mono8": (1, (0, 0, 0)),
+    "8UC1": (1, (0, 0, 0)),
 }
 # Encodings that OpenCV converts: bytes a pixel has, rows per row of the picture, its conversion.
 # ROS names a mosaic by its first four pixels, OpenCV by the second row's second and third.
@@ -47,6 +48,13 @@ _CONVERSIONS = {
     "nv21": (1, 1.5, cv2.COLOR_YUV2RGB_NV21),
 }
 _DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+
+GRAY_ENCODINGS = ("mono8", "8UC1")
+COLOR_ENCODINGS = (*_COLOR_LAYOUTS, *_CONVERSIONS)
+"""Encodings that `rgb_view` reads without cv_bridge; `GRAY_ENCODINGS` are among them."""
+DEPTH_ENCODINGS = tuple(_DEPTH_TYPES)
+"""Encodings that `depth_view` reads."""
+
 _OUTPUT_ENCODINGS = {("u1", 2): "mono8", ("u1", 3): "rgb8", ("u2", 2): "16UC1", ("f4", 2): "32FC1"}
 
 
@@ -68,7 +76,7 @@ class ImageView(NamedTuple):
 def rgb_view(message: Image) -> ImageView:
     """Return a color image as (H, W, 3) uint8 RGB, 0..255.
 
-    rgb8, rgba8 and mono8 are views (rows may be padded, mono8 repeats its channel with stride 0);
+    rgb8, rgba8, mono8 and 8UC1 are views (rows may be padded, gray has stride 0 over channels);
     bgr8, bgra8 and 8UC3 (blue first) cost one copy, and so do Bayer mosaics of 8 bits and YUV
     (yuv422, uyvy, yuv422_yuy2, yuyv, nv12, nv21); other encodings, those of 16 bits for instance,
     go through cv_bridge where it is installed, and cost two.
@@ -201,7 +209,7 @@ def _cv_bridge() -> Any:
 
 
 def _through_cv_bridge(message: Image) -> ImageView:
-    known = ", ".join([*_COLOR_LAYOUTS, *_CONVERSIONS])
+    known = ", ".join(COLOR_ENCODINGS)
     bridge = _cv_bridge()
     if bridge is None:
         raise ImageError(

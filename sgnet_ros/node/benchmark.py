@@ -38,7 +38,7 @@ from sensor_msgs.msg import Image
 
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.serialized import parse_header
-from sgnet_ros.recordings.frames import Frame, Size
+from sgnet_ros.recordings.frames import CameraFrame, Size
 from sgnet_ros.recordings.sources import open_source
 from sgnet_ros.system.domains import free_domain, stay_local
 from sgnet_ros.system.environment import prepare_environment
@@ -70,10 +70,10 @@ def node_groups(device: torch.device, quick: bool) -> Iterator[Group]:
 
 
 def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
-    def alone(frame: Frame) -> object:
+    def alone(frame: CameraFrame) -> object:
         return segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
 
-    def told(milliseconds: Callable[[FrameStats], float], _: Frame) -> Timing:
+    def told(milliseconds: Callable[[FrameStats], float], _: CameraFrame) -> Timing:
         """Return a figure of the frame that was shown just before."""
         return Timing(milliseconds(robot.stats) / 1000, robot.node_mb())
 

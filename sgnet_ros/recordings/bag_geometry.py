@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,122 +19,223 @@ from sgnet_ros.messages.camera_model import camera_of, intrinsics_of, is_rectifi
 from sgnet_ros.messages.compressed import compressed_depth_view, compressed_rgb_view
 from sgnet_ros.messages.images import ImageError, depth_view, rgb_view
 from sgnet_ros.messages.transforms import Pose, StaticTransforms, matrix_of
+from sgnet_ros.recordings.bag_topics import BagTopics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
-from sgnet_ros.recordings.frames import Frame, millimetres
+from sgnet_ros.recordings.frames import Size, millimetres
+
+logger = logging.getLogger(__name__)
+
+PinholeValues = tuple[float, float, float, float]
+"""fx, fy, cx, cy in pixels."""
+
+FARTHEST_M = 100.0
+"""Median of a depth image in metres above which the numbers must be of another unit."""
 
 _ALIGN_HINT = "the driver's registered depth (realsense2_camera: align_depth.enable:=true)"
+_INFOS_LOOKED_AT = 300
+_LOOKED_AT = 10  # images of a topic, where the first ones cannot be read or hold nothing
 
 
 @dataclass(frozen=True)
-class Geometry:
+class Overrides:
+    """Calibration given by the user, which goes before the recorded one.
+
+    Attributes:
+        intrinsics: of the color image.
+        depth_scale: metres per unit of the depth images, whether integers or floats.
+    """
+
+    intrinsics: PinholeValues | None = None
+    depth_scale: float | None = None
+
+
+NOTHING_GIVEN = Overrides()
+
+
+@dataclass(frozen=True)
+class BagGeometry:
     """Cameras of a recording.
 
     Attributes:
-        rgb: intrinsics of the colour image, the first that were recorded.
-        depth: intrinsics of the depth image; None where depth is registered to colour.
-        registration: of depth to colour, where it is needed.
+        size: width and height of the color images: CameraInfo's, or the first image's.
+        rgb: intrinsics of the color image, the first that are usable; None where the recording has
+            none and needs none.
+        depth: intrinsics of the depth image; None where depth is registered to color.
+        registration: of depth to color, where it is needed.
         depth_scale: metres per unit of an integer depth image.
-        info_topic: CameraInfo of the colour image.
-        rectified: whether the colour image is.
+        float_scale: metres per unit of a floating-point depth image.
+        info_topic: CameraInfo of the color image; None where it is missing or not to be used.
+        rectified: whether the color image is.
+        measures: False where the first depth images hold no measurement at all.
     """
 
-    rgb: Intrinsics
+    size: Size
+    rgb: Intrinsics | None
     depth: Intrinsics | None
     registration: DepthRegistration | None
     depth_scale: float
-    info_topic: str
+    float_scale: float
+    info_topic: str | None
     rectified: bool
+    measures: bool
 
     @classmethod
-    def of(cls, bag: Bag, rgb_topic: str, depth_topic: str) -> Geometry:
-        """Reads calibration and transforms.
+    def of(cls, bag: Bag, topics: BagTopics, given: Overrides = NOTHING_GIVEN) -> BagGeometry:
+        """Read calibration and transforms.
 
         Raises:
-            BagError: colour has no CameraInfo, or depth needs registration and can't have it.
+            BagError: depth needs registration and can't have it, or is not in metres.
         """
-        rgb, depth = _camera(bag, rgb_topic), _camera(bag, depth_topic)
-        info_topic, rectified = _info_topic(bag, rgb_topic), is_rectified(rgb_topic)
-        if rgb is None or info_topic is None:
-            raise BagError(f"{bag.path} has no calibrated CameraInfo for {rgb_topic}; record it")
-        units = beside(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
-        scale = float(bag.first(units).data) if units else 0.001
-        frames = [bag.first(t).header.frame_id.lstrip("/") for t in (rgb_topic, depth_topic)]
-        if "aligned" in depth_topic or "registered" in depth_topic:
-            return cls(rgb.pinhole, None, None, scale, info_topic, rectified)
-        if frames[0] == frames[1] and (depth is None or same_pinhole(rgb.pinhole, depth.pinhole)):
-            return cls(rgb.pinhole, None, None, scale, info_topic, rectified)
-        if depth is None:
-            raise BagError(
-                f"{bag.path}: depth on {depth_topic} is not registered to colour and has no "
-                f"CameraInfo; record it, or {_ALIGN_HINT}"
-            )
-        pose = _depth_to_rgb(bag, (rgb_topic, depth_topic), frames)
-        registration = DepthRegistration(depth, rgb, pose)
-        return cls(rgb.pinhole, depth.pinhole, registration, scale, info_topic, rectified)
+        units = beside(bag, topics.depth, "std_msgs/msg/Float32", "/option/Depth Units/value")
+        recorded_scale = float(bag.first(units).data) if units else 0.001
+        median = _median_depth(bag, topics.depth, given)
+        size = _size(bag, topics.rgb, "color")
+        rgb = _camera(bag, topics.rgb, size)
+        if rgb is None and given.intrinsics is None and _info_topic(bag, topics.rgb):
+            logger.warning("%s: no CameraInfo for %s is usable", bag.path, topics.rgb)
+        depth = _camera(bag, topics.depth, _size(bag, topics.depth, "depth"))
+        info_topic = _info_topic(bag, topics.rgb)
+        if given.intrinsics is not None:
+            rgb, info_topic = Camera(Intrinsics(*given.intrinsics, *size)), None
+        pinhole = None if rgb is None else rgb.pinhole
+        registration = None
+        if not _is_registered(bag, topics, rgb, depth):
+            registration = _registration(bag, topics, rgb, depth)
+        return cls(
+            size=size,
+            rgb=pinhole,
+            depth=depth.pinhole if depth and registration else None,
+            registration=registration,
+            depth_scale=given.depth_scale or recorded_scale,
+            float_scale=given.depth_scale or 1.0,
+            info_topic=info_topic,
+            rectified=is_rectified(topics.rgb),
+            measures=median is not None,
+        )
 
-    def frame(self, stamp_ns: int, rgb: Any, depth: Any, labels: Any, info: Any) -> Frame:
-        """Messages → a frame of that stamp, depth registered to colour.
+    def camera(self, info: Any) -> Intrinsics | None:
+        """Return the color image's intrinsics while a CameraInfo holds.
 
-        Args:
-            info: colour's CameraInfo at that time; None takes the first.
-
-        Raises:
-            ImageError: an image that can't be read, or isn't of the size that CameraInfo says.
+        They are the first usable ones where that is None or unusable, and always where depth is
+        registered, for which the first ones are used.
         """
-        mask = None
-        if labels is not None:
-            mask = _checked("labels", _decoded(labels, "color")[:, :, 0], self.rgb)
-        return Frame(self.color(rgb), self.registered(depth), mask, self.camera(info), stamp_ns)
-
-    def camera(self, info: Any) -> Intrinsics:
-        """Of the colour image while a CameraInfo holds; the first where that is None or unusable.
-
-        Depth is registered for the first alone.
-        """
-        if info is not None and self.registration is None:
+        if info is not None and self.info_topic is not None and self.registration is None:
             with suppress(ValueError):
-                return intrinsics_of(info, self.rgb.width, self.rgb.height, self.rectified)
+                return intrinsics_of(info, *self.size, self.rectified)
         return self.rgb
 
     def color(self, message: Any) -> npt.NDArray[np.uint8]:
-        """A colour message as (H, W, 3) uint8 RGB; raises as `frame` does."""
-        return _checked("colour", _decoded(message, "color"), self.rgb)
+        """Return a color message as (H, W, 3) uint8 RGB.
+
+        Raises:
+            ImageError: it can't be read, or isn't of the camera's size.
+        """
+        return _checked(decoded(message, "color"), self.size)
+
+    def labels(self, message: Any) -> npt.NDArray[np.uint8]:
+        """Return a label message as (H, W) uint8 ids; raises as `color` does."""
+        return self.color(message)[:, :, 0]
+
+    def recorded_depth(self, message: Any) -> npt.NDArray[Any]:
+        """Return a depth message as (h, w) of its own camera and units; raises as `color` does."""
+        size = (self.depth.width, self.depth.height) if self.depth else self.size
+        return _checked(decoded(message, "depth"), size)
 
     def registered(self, message: Any) -> npt.NDArray[np.uint16]:
-        """A depth message as (H, W) millimetres of the colour image; raises as `frame` does."""
-        depth = _checked("depth", _decoded(message, "depth"), self.depth or self.rgb)
-        if depth.dtype.kind == "f":
-            metres = np.asarray(np.nan_to_num(depth, posinf=0, neginf=0))
-        else:
-            metres = np.asarray(depth * self.depth_scale)
+        """Return a depth message as (H, W) millimetres of the color image, 0 = no measurement.
+
+        Raises:
+            ImageError: as `color` does.
+        """
+        metres = in_metres(self.recorded_depth(message), self.depth_scale, self.float_scale)
         if self.registration is not None:
             metres = self.registration(torch.from_numpy(metres.astype(np.float32))).numpy()
         return millimetres(metres)
 
     @property
     def as_recorded(self) -> bool:
-        """Whether raw depth images are in their standard units and registered already."""
-        return self.depth is None and self.depth_scale == 0.001
+        """True where raw depth images are in their standard units and registered already."""
+        return self.depth is None and (self.depth_scale, self.float_scale) == (0.001, 1.0)
 
 
-def _checked(name: str, image: npt.NDArray[Any], camera: Intrinsics) -> npt.NDArray[Any]:
-    """The image, if it is of its camera's size."""
-    if image.shape[:2] != (camera.height, camera.width):
-        raise ImageError(
-            "width",
-            f"{name} is {image.shape[1]}x{image.shape[0]}, CameraInfo says "
-            f"{camera.width}x{camera.height}",
-        )
-    return image
+def in_metres(
+    depth: npt.NDArray[Any], integer_scale: float, float_scale: float = 1.0
+) -> npt.NDArray[np.float64]:
+    """Return depth in metres, 0 where there is no measurement: 0, 65535, NaN or infinite.
+
+    Args:
+        depth: (H, W) uint16 or floating point.
+        integer_scale, float_scale: metres per unit of either.
+    """
+    if depth.dtype.kind == "f":
+        return np.nan_to_num(depth.astype(np.float64), posinf=0, neginf=0) * float_scale
+    return np.where(depth == np.iinfo(np.uint16).max, 0, depth) * integer_scale
 
 
-def _decoded(message: Any, kind: str) -> npt.NDArray[Any]:
-    """Pixels of an Image or CompressedImage: (H, W, 3) for ``color``, (H, W) for ``depth``."""
+def decoded(message: Any, kind: str) -> npt.NDArray[Any]:
+    """Return the pixels of an Image or CompressedImage.
+
+    They are (H, W, 3) uint8 RGB for the kind ``color``, (H, W) for ``depth``.
+
+    Raises:
+        ImageError: they can't be read.
+    """
     if hasattr(message, "encoding"):
         return rgb_view(message).array if kind == "color" else depth_view(message).array
     view = compressed_rgb_view if kind == "color" else compressed_depth_view
     return view(message).array
+
+
+def _checked(image: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
+    """Return the image, if it is of its camera's size."""
+    if image.shape[1::-1] != size:
+        raise ImageError(
+            "width", f"it is {image.shape[1]}x{image.shape[0]}, its camera {size[0]}x{size[1]}"
+        )
+    return image
+
+
+def _size(bag: Bag, topic: str, kind: str) -> Size:
+    """Return the most frequent size of the first images on a topic.
+
+    Raises:
+        BagError: none of them can be read.
+    """
+    problem: ImageError | None = None
+    sizes: list[Size] = []
+    for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
+        try:
+            height, width = decoded(message, kind).shape[:2]
+            sizes.append((width, height))
+        except ImageError as error:
+            problem = error
+    if not sizes:
+        raise BagError(f"{bag.path}: none of the first images on {topic} can be read: {problem}")
+    return max(sizes, key=sizes.count)
+
+
+def _median_depth(bag: Bag, topic: str, given: Overrides) -> float | None:
+    """Return the median of what is measured in the first depth images; None without any.
+
+    Raises:
+        BagError: floating-point depth is not in metres.
+    """
+    for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
+        with suppress(ImageError):
+            image = decoded(message, "depth")
+            depth = in_metres(image, 0.001, given.depth_scale or 1.0)
+            if not (depth > 0).any():
+                continue
+            median = float(np.median(depth[depth > 0]))
+            if image.dtype.kind == "f" and median > FARTHEST_M:
+                raise BagError(
+                    f"{bag.path}: the 32FC1 images on {topic} have a median of {median:.0f}, which "
+                    "is no depth in metres but most likely in millimetres: give --depth-scale "
+                    "0.001, and have the driver publish metres (REP 118) or 16UC1"
+                )
+            return median
+    return None
 
 
 def _info_topic(bag: Bag, image_topic: str) -> str | None:
@@ -140,25 +243,58 @@ def _info_topic(bag: Bag, image_topic: str) -> str | None:
     return beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
 
 
-def _camera(bag: Bag, image_topic: str) -> Camera | None:
-    """The camera of an image topic; None where it has no calibrated CameraInfo."""
+def _camera(bag: Bag, image_topic: str, size: Size) -> Camera | None:
+    """Return the camera of an image topic's first usable CameraInfo; None where it has none."""
     topic = _info_topic(bag, image_topic)
-    if topic is None:
-        return None
-    info = bag.first(topic)
     rectified = is_rectified(image_topic)
-    try:
-        pinhole = intrinsics_of(info, info.width, info.height, rectified)
-    except ValueError:
-        return None
-    try:
-        return camera_of(info, info.width, info.height, rectified)
-    except ValueError:  # a lens that isn't known: its pinhole is better than nothing
-        return Camera(pinhole)
+    for _, _, info in islice(bag.messages([topic]), _INFOS_LOOKED_AT) if topic else ():
+        try:
+            pinhole = intrinsics_of(info, *size, rectified)
+        except ValueError:
+            continue  # some drivers publish zeros until they have read their calibration
+        try:
+            return camera_of(info, *size, rectified)
+        except ValueError:  # a lens that isn't known: its pinhole is better than nothing
+            return Camera(pinhole)
+    return None
+
+
+def _is_registered(bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camera | None) -> bool:
+    """Return whether depth is seen by the color camera."""
+    if "aligned" in topics.depth or "registered" in topics.depth:
+        return True
+    rgb_frame, depth_frame = _frames(bag, topics)
+    if rgb_frame != depth_frame:
+        return False
+    return rgb is None or depth is None or same_pinhole(rgb.pinhole, depth.pinhole)
+
+
+def _frames(bag: Bag, topics: BagTopics) -> tuple[str, str]:
+    rgb, depth = (bag.first(t).header.frame_id.lstrip("/") for t in (topics.rgb, topics.depth))
+    return rgb, depth
+
+
+def _registration(
+    bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camera | None
+) -> DepthRegistration:
+    """Return the registration of depth to color.
+
+    Raises:
+        BagError: a CameraInfo or the transform between the cameras is missing.
+    """
+    for camera, topic in ((rgb, topics.rgb), (depth, topics.depth)):
+        if camera is None:
+            raise BagError(
+                f"{bag.path}: depth on {topics.depth} is not registered to color, and there is no "
+                f"calibrated CameraInfo for {topic}; record it, or {_ALIGN_HINT}"
+            )
+    assert rgb is not None and depth is not None
+    pose = _depth_to_rgb(bag, (topics.rgb, topics.depth), list(_frames(bag, topics)))
+    return DepthRegistration(depth, rgb, pose)
 
 
 def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | None:
-    """The topic ``base + suffix`` of this type with the longest base that leads to the image."""
+    """Return the topic ``base + suffix`` of this type whose base is the longest of the image's."""
     bases = {
         topic: topic.removesuffix(suffix)
         for topic in bag.of_type(msgtype)
@@ -169,7 +305,7 @@ def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | No
 
 
 def _depth_to_rgb(bag: Bag, image_topics: tuple[str, str], frames: list[str]) -> Pose:
-    """(4, 4) from depth's optical frame to colour's; both arguments name colour first."""
+    """Return (4, 4) from depth's optical frame to color's; both arguments name color first."""
     recorded = [beside(bag, t, "geometry_msgs/msg/Transform", "/tf/0") for t in image_topics]
     if recorded[0] and recorded[1]:
         # librealsense's recorder writes, for each stream, the transform from the device's
@@ -183,7 +319,7 @@ def _depth_to_rgb(bag: Bag, image_topics: tuple[str, str], frames: list[str]) ->
     pose = transforms.between(frames[1], frames[0])
     if pose is None:
         raise BagError(
-            f"{bag.path}: depth (frame {frames[1]!r}) is not registered to colour (frame "
+            f"{bag.path}: depth (frame {frames[1]!r}) is not registered to color (frame "
             f"{frames[0]!r}) and /tf_static doesn't connect them; record /tf_static, or "
             + _ALIGN_HINT
         )

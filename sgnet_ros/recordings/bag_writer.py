@@ -22,7 +22,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 
 class BagWriter:
-    """Write serialized messages into a rosbag2 folder with one storage file.
+    """Writer of serialized messages into a rosbag2 folder with one storage file.
 
     The folder appears at ``path``, in place of one that was there, when the writer is closed.
 

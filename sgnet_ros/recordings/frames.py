@@ -1,4 +1,4 @@
-"""RGB-D frames, and what gives them: the camera's side of the demo, without ROS."""
+"""RGB-D frames and their sources, without ROS."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One RGB-D frame, depth registered to colour.
+class CameraFrame:
+    """One RGB-D frame as a camera gives it, depth registered to color.
 
     Attributes:
         rgb: (H, W, 3) uint8 RGB.
         depth: (H, W) uint16 millimetres, 0 = no return.
-        labels: (H, W) uint8 ground truth, 255 = unlabelled; None where there is none.
-        intrinsics: of the colour image.
+        labels: (H, W) uint8 ground truth, 255 = unlabeled; None where there is none.
+        intrinsics: of the color image; None where they are not known.
         stamp_ns: when it was taken, in ns; None where that isn't known.
     """
 
     rgb: npt.NDArray[np.uint8]
     depth: npt.NDArray[np.uint16]
     labels: npt.NDArray[np.uint8] | None
-    intrinsics: Intrinsics
+    intrinsics: Intrinsics | None
     stamp_ns: int | None = None
 
-    def resized(self, size: Size) -> Frame:
-        """The frame at another size: colour averaged, depth and labels by nearest pixel."""
+    def resized(self, size: Size) -> CameraFrame:
+        """Return the frame at another size: color averaged, the others by nearest pixel."""
         width, height = size
         rows = _nearest(self.rgb.shape[0], height)
         columns = _nearest(self.rgb.shape[1], width)
         picture = Image.fromarray(self.rgb).resize(size, Image.Resampling.BILINEAR)
-        return Frame(
+        return CameraFrame(
             rgb=np.asarray(picture),
             depth=self.depth[rows[:, None], columns],
             labels=None if self.labels is None else self.labels[rows[:, None], columns],
-            intrinsics=self.intrinsics.resized(width, height),
+            intrinsics=self.intrinsics and self.intrinsics.resized(width, height),
             stamp_ns=self.stamp_ns,
         )
 
@@ -69,19 +69,19 @@ class Source:
     ) -> None:
         self.name, self.count, self.label_set, self.rate_hz = name, count, label_set, rate_hz
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[CameraFrame]:
         raise NotImplementedError
 
 
 def millimetres(metres: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint16]:
-    """Depth in metres (H, W) → uint16 millimetres; NaN, ±Inf, negative and > 65.535 m become 0."""
+    """Return depth in metres (H, W) as uint16 millimetres; 0 for NaN, ±Inf, < 0 and ≥ 65.535 m."""
     scaled = np.rint(np.nan_to_num(metres.astype(np.float64), posinf=0, neginf=0) * 1000)
-    scaled[(scaled < 0) | (scaled > np.iinfo(np.uint16).max)] = 0
+    scaled[(scaled < 0) | (scaled >= np.iinfo(np.uint16).max)] = 0  # 65535 marks no measurement
     return scaled.astype(np.uint16)
 
 
 def stamp_of(name: str) -> int | None:
-    """The stamp in ns that a frame is named after; None for other names.
+    """Return the stamp in ns that a frame is named after; None for other names.
 
     Names are whole nanoseconds of at least 16 digits (``1700000000123456789``, as `bag_export`
     writes them), or seconds with decimals (``1305031102.175304``, as in the TUM data sets).
@@ -95,10 +95,10 @@ def stamp_of(name: str) -> int | None:
 
 
 def name_of(stamp_ns: int) -> str:
-    """The name of a frame of this stamp; sorted by name, frames are sorted by time."""
+    """Return the name of a frame of this stamp; sorted by name, frames are sorted by time."""
     return f"{stamp_ns:019d}"
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
-    """Index of the old pixel under the centre of each new one."""
+    """Return the index of the old pixel under the center of each new one."""
     return ((np.arange(new) + 0.5) * old / new).astype(np.intp)

@@ -1,4 +1,4 @@
-"""What the camera plays: procedural rooms, a folder of images, or a bag."""
+"""Sources of frames: procedural rooms, a folder of images, or a bag."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, NYU40
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bags import is_bag
 from sgnet_ros.recordings.errors import SourceError
-from sgnet_ros.recordings.frames import Frame, Size, Source, millimetres, stamp_of
+from sgnet_ros.recordings.frames import CameraFrame, Size, Source, millimetres, stamp_of
 
 _SECONDS_PER_ROOM = 4.0  # so that a short look shows several
 
@@ -40,16 +40,18 @@ class RoomsSource(Source):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tour = RoomTour(seed, (size[1], size[0]), rate_hz, _SECONDS_PER_ROOM, device)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[CameraFrame]:
         for sample in self._tour:
-            yield Frame(sample.rgb, millimetres(sample.depth), sample.labels, sample.intrinsics)
+            yield CameraFrame(
+                sample.rgb, millimetres(sample.depth), sample.labels, sample.intrinsics
+            )
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a folder names the images of a frame.
+    """Names of a frame's images in a folder.
 
-    ``pattern`` finds the colour images; ``depth`` and ``labels`` turn a match into the path of the
+    ``pattern`` finds the color images; ``depth`` and ``labels`` turn a match into the path of the
     other images, ``labels`` being None where the layout has none.
     """
 
@@ -83,7 +85,7 @@ LAYOUTS_HELP = (
 class FolderSource(Source):
     """A folder of images in one of three layouts (`LAYOUTS_HELP`), played by name.
 
-    ``K.txt`` holds the 3x3 matrix of the colour camera; depth is then in millimetres.
+    ``K.txt`` holds the 3x3 matrix of the color camera; depth is then in millimetres.
     ``camera.json`` holds an object with ``K`` (3x3), ``depth_scale`` (metres per unit, 0.001 if
     absent) and ``label_set`` (name of the label set of the label images, if known).
 
@@ -108,11 +110,11 @@ class FolderSource(Source):
         self._labels = layout.labels if has_labels else None
         super().__init__(str(folder), len(found), label_set if has_labels else None)
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Raises SourceError for a file that is missing or damaged."""
+    def __iter__(self) -> Iterator[CameraFrame]:
+        """Raise SourceError for a file that is missing or damaged."""
         return (self._read(match) for match in self._matches)
 
-    def _read(self, match: re.Match[str]) -> Frame:
+    def _read(self, match: re.Match[str]) -> CameraFrame:
         paths = {"rgb": match[0], "depth": self._layout.depth(match)}
         if self._labels:
             paths["labels"] = self._labels(match)
@@ -126,7 +128,7 @@ class FolderSource(Source):
             if image is not None and image.shape != rgb.shape[:2]:
                 raise SourceError(
                     f"{self._folder / paths[kind]} is {image.shape[1]}x{image.shape[0]}, its "
-                    f"colour image {rgb.shape[1]}x{rgb.shape[0]}: register {kind} to colour"
+                    f"color image {rgb.shape[1]}x{rgb.shape[0]}: register {kind} to color"
                 )
         classes = LABEL_SETS.get(self.label_set or "")
         if labels is not None and classes and not np.isin(labels, [*classes.ids, IGNORE_ID]).all():
@@ -135,7 +137,7 @@ class FolderSource(Source):
                 f"{self._layout.calibration} names as label_set: correct one of them"
             )
         intrinsics = Intrinsics.from_matrix(self._matrix, rgb.shape[1], rgb.shape[0])
-        return Frame(rgb, millimetres(depth), labels, intrinsics)
+        return CameraFrame(rgb, millimetres(depth), labels, intrinsics)
 
 
 class PlainSource(Source):
@@ -170,15 +172,15 @@ class PlainSource(Source):
         super().__init__(str(folder), len(self.names), label_set)
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        """Whether the folder has rgb/ and depth/, and cameras in the plain folder's form."""
+    def recognizes(cls, folder: Path) -> bool:
+        """Return whether the folder has rgb/ and depth/, and cameras in the plain folder's form."""
         files = [folder / "camera.json", *(folder / "cameras").glob("*.json")]
         texts = [path.read_text(errors="replace") for path in files[:2] if path.is_file()]
         has_images = all((folder / kind).is_dir() for kind in ("rgb", "depth"))
         return has_images and any('"fx"' in text for text in texts)
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Raises SourceError for a file that is damaged or doesn't fit the others."""
+    def __iter__(self) -> Iterator[CameraFrame]:
+        """Raise SourceError for a file that is damaged or doesn't fit the others."""
         return map(self._read, self.names)
 
     def _camera_file(self, name: str) -> Path:
@@ -187,7 +189,7 @@ class PlainSource(Source):
         assert path is not None  # the listing has checked it
         return path
 
-    def _read(self, name: str) -> Frame:
+    def _read(self, name: str) -> CameraFrame:
         listing, camera = self._listing, self._cameras[self._camera_file(name)]
         labels = None
         try:
@@ -206,11 +208,11 @@ class PlainSource(Source):
                     f"{listing.folder / kind / name} is {image.shape[1]}x{image.shape[0]}, "
                     f"{self._camera_file(name)} says {size[1]}x{size[0]}"
                 )
-        return Frame(rgb, millimetres(depth), labels, camera.intrinsics, stamp_of(name))
+        return CameraFrame(rgb, millimetres(depth), labels, camera.intrinsics, stamp_of(name))
 
 
 def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str | None]:
-    """K (3, 3), metres per depth unit, and the name of the label set if it is given."""
+    """Return K (3, 3), meters per depth unit, and the name of the label set if it is given."""
     try:
         if path.suffix == ".json":
             data = json.loads(path.read_text())
@@ -234,7 +236,7 @@ class _Resized(Source):
         super().__init__(source.name, source.count, source.label_set, source.rate_hz)
         self._source, self._size = source, size
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[CameraFrame]:
         return (frame.resized(self._size) for frame in self._source)
 
 
@@ -244,13 +246,13 @@ def open_source(
     rate_hz: float = 10.0,
     topics: tuple[str | None, str | None] = (None, None),
 ) -> Source:
-    """The source that a command line names.
+    """Open the source that a command line names.
 
     Args:
         spec: ``rooms``, a folder of images (`PlainSource`, `FolderSource`), or a bag (`BagSource`).
         size: brings frames to this size; None keeps that of a recording (rooms: 640x480).
         rate_hz: at which the frames will be shown; rooms move accordingly.
-        topics: colour and depth topic of a bag, where it holds several.
+        topics: color and depth topic of a bag, where it holds several.
 
     Raises:
         SourceError: there is no such thing, or it can't be played.
@@ -263,7 +265,7 @@ def open_source(
     source: Source
     if is_bag(path):
         source = BagSource(path, *topics)
-    elif path.is_dir() and PlainSource.recognises(path):
+    elif path.is_dir() and PlainSource.recognizes(path):
         source = PlainSource(path)
     elif path.is_dir():
         source = FolderSource(path)

@@ -1,6 +1,6 @@
-"""Judges the running node by recordings: `python -m sgnet_ros.replay_eval drive.mcap`.
+"""Evaluate the running node by recordings: `python -m sgnet_ros.replay_eval drive.mcap`.
 
-Plays the colour and depth images of each bag over DDS to a node of its own, and compares the label
+Plays the color and depth images of each bag over DDS to a node of its own, and compares the label
 images that come back with the truth, if there is any: a label topic of the bag, or files named
 after stamps. Reports IoU, flips on static geometry, latency, throughput and drops (docs/replay.md).
 """
@@ -48,7 +48,7 @@ missed; 130 after Ctrl-C, with a report of the bags that were done
 """
 
 
-class Run:
+class BagProcess:
     """One bag's process.
 
     Args:
@@ -67,7 +67,7 @@ class Run:
         self.done, self.of = 0, 0
 
     def look(self) -> list[str]:
-        """Reads how far it is; returns the warnings since the last call."""
+        """Read the progress; return the warnings since the last call."""
         warnings = []
         for line in self.child.new_lines():
             if line.startswith("{"):
@@ -78,7 +78,7 @@ class Run:
         return warnings
 
     def result(self) -> dict[str, Any] | str:
-        """What it has found, or why it has found nothing."""
+        """Return the result, or the reason why there is none."""
         try:
             result: dict[str, Any] = json.loads((self._folder / "result.json").read_text())
             return result
@@ -87,21 +87,21 @@ class Run:
             return reason.strip() if found else self.child.tail()
 
 
-def replay(
+def evaluate_bags(
     bags: Sequence[Path], arguments: Sequence[str], jobs: int, progress: bool = False
 ) -> ReplayReport:
-    """Evaluates bags, ``jobs`` of them at a time, each in a process and a DDS domain of its own.
+    """Evaluate bags, ``jobs`` of them at a time, each in a process and a DDS domain of its own.
 
     Args:
         bags: each once.
-        arguments: what `replay_bag` takes beside bag and folder.
+        arguments: what the process of a bag takes beside bag and folder.
         progress: shows a progress bar.
 
     Raises:
         KeyboardInterrupt: before the first bag was done; later, the others are `INTERRUPTED`.
     """
     outcomes: dict[Path, dict[str, Any] | str] = {}
-    waiting, running = list(bags), list[Run]()
+    waiting, running = list(bags), list[BagProcess]()
     own = os.environ.get("ROS_DOMAIN_ID")
     with tempfile.TemporaryDirectory(prefix="replay_") as scratch:
         pause_s = 0.2 if sys.stderr.isatty() else 5.0
@@ -115,7 +115,7 @@ def replay(
                     if own and jobs == 1:  # so that others can look on
                         domain = int(own)
                     folder = Path(scratch, str(len(bags) - len(waiting)))
-                    running.append(Run(waiting.pop(0), domain, arguments, folder))
+                    running.append(BagProcess(waiting.pop(0), domain, arguments, folder))
                 time.sleep(0.2)
                 _follow(running, outcomes, bar)
         except KeyboardInterrupt:
@@ -131,8 +131,10 @@ def replay(
     return _report([(str(bag), outcomes[bag]) for bag in bags])
 
 
-def _follow(running: list[Run], outcomes: dict[Path, dict[str, Any] | str], bar: Any) -> None:
-    """Looks after the processes, and takes the results of those that have ended."""
+def _follow(
+    running: list[BagProcess], outcomes: dict[Path, dict[str, Any] | str], bar: Any
+) -> None:
+    """Print the warnings of the processes, and take the results of those that have ended."""
     for run in list(running):
         ended = not run.child.running
         done, of = run.done, run.of
@@ -157,7 +159,7 @@ def _report(outcomes: Sequence[tuple[str, dict[str, Any] | str]]) -> ReplayRepor
 
 
 def misses(figures: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
-    """The thresholds that a total does not reach, in words."""
+    """Return the thresholds that a total does not reach, in words."""
     missed = []
     if args.min_miou is not None:
         if figures["miou"] is None:
@@ -174,7 +176,7 @@ def misses(figures: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         "python -m sgnet_ros.replay_eval",
         description=__doc__,
@@ -200,7 +202,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; its exit status is explained in its help."""
+    """Run the command; its help explains the exit status."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -210,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (value := getattr(args, name)) is not None:
             handed_on += [f"--{name.replace('_', '-')}", str(value)]
     try:
-        report = replay(args.bags, handed_on, args.jobs, progress=True)
+        report = evaluate_bags(args.bags, handed_on, args.jobs, progress=True)
         _write(report, args)
     except KeyboardInterrupt:
         print("\nreplay_eval: interrupted", file=sys.stderr)

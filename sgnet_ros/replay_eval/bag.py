@@ -18,7 +18,7 @@ from sgnet_ros.system.processes import Child
 
 
 def node_arguments(args: argparse.Namespace) -> list[str]:
-    """The node's command line."""
+    """Return the node's command line."""
     parameters = args.params_file or share_file("config/sgnet.yaml")
     arguments = ["--ros-args", "--params-file", str(parameters)]
     for name in ("model", "device", "precision", "backend"):
@@ -28,7 +28,7 @@ def node_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The process: 0, or 1 with the reason on the standard error."""
+    """Run the process; return 0, or 1 with the reason on the standard error."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     parser = argparse.ArgumentParser("python -m sgnet_ros.replay_eval.bag", description=__doc__)
     parser.add_argument("bag", type=Path)
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # It takes seconds to import, and so does the node meanwhile.
         from sgnet_ros.recordings.errors import BagError
         from sgnet_ros.replay_eval.play import ReplayError
-        from sgnet_ros.replay_eval.run import replay
+        from sgnet_ros.replay_eval.run import evaluate_bag
 
         try:
-            replay(args, node)
+            evaluate_bag(args, node)
         except (BagError, ReplayError) as error:
             print(f"Error: {error}", file=sys.stderr)
             return 1

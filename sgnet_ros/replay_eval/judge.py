@@ -1,4 +1,4 @@
-"""What a replay is judged by: the answers of the node against each other and against the truth."""
+"""Comparison of the node's answers with each other and with the truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgnet_core.data.images import ImageFileError, overlay, read_labels
 from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.evaluation.report import image_uri, mask_uri
 from sgnet_core.models.labels import LabelSet
-from sgnet_ros.recordings.frames import Frame, stamp_of
+from sgnet_ros.recordings.frames import CameraFrame, stamp_of
 from sgnet_ros.replay_eval.play import Answers, ReplayError
 from sgnet_ros.replay_eval.scores import Mask, Stability, Tally, stability
 
@@ -55,7 +55,7 @@ class TruthFolder:
             raise ReplayError(str(error)) from error
 
     def __getitem__(self, stamp: int) -> Mask | None:
-        """(H, W) class ids of the frame of that stamp in ns; None if there is no file.
+        """Return (H, W) class ids of the frame of that stamp in ns; None if there is no file.
 
         Raises:
             ReplayError: the file is damaged or holds ids that classes.json doesn't name.
@@ -87,7 +87,7 @@ class Shown:
 
 
 class Judge:
-    """Goes through the bag once more and compares the answers with each other and the truth.
+    """Comparison of a bag's answers with each other and with the truth, frame by frame.
 
     Args:
         answers: of the node.
@@ -111,10 +111,10 @@ class Judge:
         )
         self.worst: list[Shown] = []
         self._answers, self._classes, self._truth = answers, classes, truth
-        self._last: tuple[Frame, Mask | None] | None = None
+        self._last: tuple[CameraFrame, Mask | None] | None = None
 
-    def judge(self, frame: Frame) -> None:
-        """Takes the next frame of the bag.
+    def judge(self, frame: CameraFrame) -> None:
+        """Take the next frame of the bag.
 
         Raises:
             ReplayError: the truth isn't in the node's classes, or of another size.
@@ -154,14 +154,14 @@ class Judge:
         return confusion
 
     def _show(
-        self, badness: float, note: str, frame: Frame, labels: Mask, truth: Mask | None
+        self, badness: float, note: str, frame: CameraFrame, labels: Mask, truth: Mask | None
     ) -> None:
-        """Keeps the frame's pictures if it is among the worst."""
+        """Keep the frame's pictures if it is among the worst."""
         if len(self.worst) == KEPT_PICTURES and badness <= self.worst[0].badness:
             return
         assert frame.stamp_ns is not None
         pictures = {
-            "colour": image_uri(frame.rgb),
+            "color": image_uri(frame.rgb),
             "labels": image_uri(overlay(frame.rgb, labels, self._classes, _OVERLAY_ALPHA)),
         }
         if truth is not None:
@@ -174,14 +174,14 @@ class Judge:
 
 
 def _marked(rgb: Any, where: Any) -> Any:
-    """The picture in half its brightness, red where the mask is set."""
+    """Return the picture in half its brightness, red where the mask is set."""
     marked = rgb // 2
     marked[where] = (230, 40, 40)
     return marked
 
 
 def require_same(classes: LabelSet, truth: LabelSet | None, place: object) -> None:
-    """Raises ReplayError if the truth, found at ``place``, is known to be in other classes."""
+    """Raise ReplayError if the truth, found at ``place``, is known to be in other classes."""
     if truth is not None and truth.names != classes.names:
         raise ReplayError(
             f"the truth ({place}) is in {truth.name}, the model's classes are {classes.name}: give "

@@ -1,4 +1,4 @@
-"""What replay_eval takes on its command line and hands on to the process of each bag."""
+"""Arguments of replay_eval that are handed on to the process of each bag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HANDED_ON = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what a bag's evaluation takes."""
+    """Add the arguments of a bag's evaluation."""
     parser.add_argument(
         "--rate",
         default="lossless",
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "node has answered, every frame once, the same figures every time",
     )
     parser.add_argument("--truth", type=Path, metavar="DIR", help="label images by stamp")
-    parser.add_argument("--rgb-topic", help="colour images, if the bag holds several")
+    parser.add_argument("--rgb-topic", help="color images, if the bag holds several")
     parser.add_argument("--depth-topic", help="depth images, if the bag holds several")
     parser.add_argument("--labels-topic", help="ground truth, if the bag holds several")
     parser.add_argument("--model", help="of the node; default: as in the parameter file")
@@ -42,7 +42,7 @@ def _rate(text: str) -> str:
 
 
 def parse_rate(text: str) -> float:
-    """``recorded`` → 1, ``2x`` or ``0.5x`` → the factor, ``lossless`` → infinity.
+    """Parse a rate: ``recorded`` is 1, ``0.5x`` the factor, ``lossless`` infinity.
 
     Raises:
         ValueError: none of these.

@@ -1,13 +1,13 @@
-"""Plays the images of a bag to the running node, and keeps what it answers."""
+"""Play the images of a bag to the running node, and keep its answers."""
 
 from __future__ import annotations
 
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,37 +21,25 @@ from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import Header
 
-from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.camera import info_message, read_ahead
-from sgnet_ros.messages.images import image_message, rgb_view
+from sgnet_ros.messages.images import rgb_view
 from sgnet_ros.messages.serialized import parse_header
-from sgnet_ros.recordings.bag_source import BagSource, matched, stamp_ns
-from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.recordings.bag_source import BagSource
+from sgnet_ros.replay_eval.recorded import Item, readable, recorded_items, recorded_pairs
 from sgnet_ros.system.qos import latched
+from sgnet_ros.system.spinning import spin_for, spin_until
 
 _CONNECT_S, _ANSWER_S, _QUIET_S = 180.0, 120.0, 60.0  # patience
 _RESEND_S, _RESENDS = 3.0, 3
 _ATTEMPTS = 40  # frames to warm up with, at most
 _KEPT = 200
 
-_PLAIN_DEPTH = ("16UC1", "mono16", "32FC1")
+UNREADABLE = "unreadable"
+"""Cause under which frames count that are damaged in the bag."""
 
 
 class ReplayError(RuntimeError):
-    """The replay can't go on; the message says why."""
-
-
-class Item(NamedTuple):
-    """One image of a bag, ready to be published: when, of which kind, under which stamp.
-
-    ``camera`` is that of the colour image.
-    """
-
-    time_ns: int
-    kind: str
-    stamp_ns: int
-    message: Image
-    camera: Intrinsics
+    """Failure of a replay; the message says why."""
 
 
 class Totals(NamedTuple):
@@ -64,16 +52,16 @@ class Totals(NamedTuple):
 
     @property
     def settled(self) -> bool:
-        """Whether the node has nothing left to do."""
+        """True where the node has nothing left to do."""
         return self.pairs == self.labels + sum(self.dropped.values())
 
 
 @dataclass
 class Answers:
-    """What came of a bag.
+    """Answers of the node to a bag.
 
     Attributes:
-        sent: stamps in ns of the colour images, in order.
+        sent: stamps in ns of the color images, in order.
         latency_ms: by stamp, of the label images that came.
         stats: by stamp.
         dropped: by cause.
@@ -88,11 +76,11 @@ class Answers:
     _masks: dict[int, bytes] = field(default_factory=dict)
 
     def keep(self, stamp: int, data: bytes) -> None:
-        """Keeps a serialised label image, compressed: a bag has thousands."""
+        """Keep a serialized label image, compressed: a bag has thousands."""
         self._masks[stamp] = zlib.compress(data, 1)
 
     def labels(self, stamp: int) -> npt.NDArray[np.uint8] | None:
-        """(H, W) ids that the node answered with; None if it didn't."""
+        """Return (H, W) ids that the node answered with; None if it didn't."""
         if stamp not in self._masks:
             return None
         message = deserialize_message(zlib.decompress(self._masks[stamp]), Image)
@@ -101,15 +89,15 @@ class Answers:
 
 
 class Player(Node):
-    """The camera's side of a replay, and the listener's.
+    """Publisher of a bag's images, and subscriber of the node's answers.
 
     Stamps stay those of the bag, so that answers can be matched to it; depth goes out registered to
-    colour and under colour's frame.
+    color and under color's frame.
 
     Args:
         source: the bag.
         look_after: called every now and then; raises if there is no use in going on.
-        progress: called with the number of colour images played so far.
+        progress: called with the number of color images played so far.
 
     Attributes:
         answers: what came so far.
@@ -148,7 +136,7 @@ class Player(Node):
         self._executor.add_node(self)
 
     def wait_for_classes(self) -> ClassMap:
-        """The node's classes, once it has loaded its model.
+        """Wait until the node has loaded its model; return its classes.
 
         Raises:
             ReplayError: it takes too long.
@@ -157,14 +145,14 @@ class Player(Node):
         return self.class_map
 
     def connect(self) -> None:
-        """Shows the node a frame until it answers; that one doesn't count.
+        """Show the node a frame until it answers; that one doesn't count.
 
         Raises:
             ReplayError: it doesn't, or the bag holds no frame.
         """
-        frame = next(self._pairs(), None)
+        frame = next((f for f in recorded_pairs(self._source) if readable(f)), None)
         if frame is None:
-            raise ReplayError(f"{self._source.name} holds no colour image with depth")
+            raise ReplayError(f"{self._source.name} holds no readable color image with depth")
         # Stamps before all others, and not near the first: halves that get lost leave no trace.
         first = frame[0].stamp_ns
         begin = max(0, first - 10 * 10**9)
@@ -187,26 +175,32 @@ class Player(Node):
             stamps.clear()
 
     def play_recorded(self, factor: float) -> None:
-        """Plays all images at the times of their recording, ``factor`` times as fast."""
+        """Play all images at the times of their recording, ``factor`` times as fast."""
         start, first_ns = time.monotonic(), None
-        for item in read_ahead(self._items(), count=16):
+        for item in read_ahead(recorded_items(self._source), count=16):
             first_ns = item.time_ns if first_ns is None else first_ns
             due = start + (item.time_ns - first_ns) / 1e9 / factor
-            self._spin_for(due - time.monotonic())
-            self._publish(item)
+            spin_for(self._executor, due - time.monotonic())
+            if item.message is not None:
+                self._publish(item)
+            elif item.kind == "rgb":
+                self._leave_out(item)
         self._finish(start, paired_here=False)
 
     def play_lossless(self) -> None:
-        """Plays frame by frame, each when the one before is answered or given up.
+        """Play frame by frame, each when the one before is answered or given up.
 
-        Frames are those of the `BagSource`; depth goes out under colour's stamp, so that which
+        Frames are those of the `BagSource`; depth goes out under color's stamp, so that which
         frames the node sees doesn't depend on time.
 
         Raises:
             ReplayError: the node is busy with one frame for too long.
         """
         start = time.monotonic()
-        for frame in read_ahead(self._pairs(), count=4):
+        for frame in read_ahead(recorded_pairs(self._source), count=4):
+            if not readable(frame):
+                self._leave_out(frame[0])
+                continue
             dropped = self._totals.dropped if self._totals else {}
             for item in frame:
                 self._publish(item)
@@ -214,7 +208,7 @@ class Player(Node):
         self._finish(start, paired_here=True)
 
     def _wait_for_answer(self, frame: tuple[Item, Item], dropped: Mapping[str, int]) -> None:
-        """Until the frame is answered, dropped by the node, or has got lost several times."""
+        """Wait until the frame is answered, dropped by the node, or has got lost several times."""
         stamp, deadline, sent = frame[0].stamp_ns, time.monotonic() + _ANSWER_S, 1
         while True:
             self._spin_until(lambda: stamp in self._arrived_at, _RESEND_S)
@@ -230,52 +224,21 @@ class Player(Node):
             elif time.monotonic() > deadline:
                 raise ReplayError(f"the node takes over {_ANSWER_S:.0f} s for the frame {stamp}")
 
-    # What comes out of the bag
-
-    def _pairs(self) -> Iterator[tuple[Item, Item]]:
-        """Colour and depth of the frames, under the same stamp."""
-        geometry = self._source.geometry
-        with Bag(self._source.path) as bag:
-            for match in matched(bag, self._source.topics, geometry.info_topic):
-                stamp, camera = match.stamp_ns, geometry.camera(match.info)
-                yield (
-                    Item(stamp, "rgb", stamp, self._prepared("rgb", match.rgb), camera),
-                    Item(stamp, "depth", stamp, self._prepared("depth", match.depth), camera),
-                )
-
-    def _items(self) -> Iterator[Item]:
-        """Every colour and depth image by the time of its recording."""
-        topics, geometry = self._source.topics, self._source.geometry
-        kinds = {topics.rgb: "rgb", topics.depth: "depth", geometry.info_topic: "info"}
-        camera = geometry.rgb
-        with Bag(self._source.path) as bag:
-            for topic, time_ns, message in bag.messages(list(kinds)):
-                kind = kinds[topic]
-                if kind == "info":
-                    camera = geometry.camera(message)
-                    continue
-                stamp = stamp_ns(message, time_ns)
-                yield Item(time_ns, kind, stamp, self._prepared(kind, message), camera)
-
-    def _prepared(self, kind: str, message: Any) -> Image:
-        """The image as it was recorded where the node can take that; else decoded, registered."""
-        geometry = self._source.geometry
-        encoding = getattr(message, "encoding", "")
-        if kind == "rgb" and encoding:
-            return _copied(message)
-        if kind == "rgb":
-            return image_message(geometry.color(message), Header())
-        if geometry.as_recorded and encoding in _PLAIN_DEPTH:
-            return _copied(message)
-        return image_message(geometry.registered(message), Header())
-
     # What goes to the node, and what comes back
 
+    def _leave_out(self, item: Item) -> None:
+        """Count a frame that is not sent, since an image of it can't be read."""
+        self.answers.sent.append(item.stamp_ns)
+        self.answers.dropped[UNREADABLE] += 1
+        self._progress(len(self.answers.sent))
+
     def _publish(self, item: Item, counts: bool = True) -> None:
+        assert item.message is not None
         header = Header(stamp=Time(nanoseconds=item.stamp_ns).to_msg(), frame_id="camera")
         item.message.header = header
         if item.kind == "rgb":
-            self._info.publish(info_message(item.camera, header))
+            if item.camera is not None:
+                self._info.publish(info_message(item.camera, header))
             if counts:
                 self.answers.sent.append(item.stamp_ns)
                 self._progress(len(self.answers.sent))
@@ -307,7 +270,7 @@ class Player(Node):
                 self._totals = Totals(rgb, pairs, labels, drops)
 
     def _settle(self, at_once: bool = False) -> Totals:
-        """The node's counters once it has nothing left to do and hears nothing new.
+        """Return the node's counters once it has nothing left to do and hears nothing new.
 
         Args:
             at_once: nothing can be on its way any more.
@@ -324,15 +287,15 @@ class Player(Node):
         raise ReplayError(f"the node came to no rest in {_QUIET_S:.0f} s")
 
     def _finish(self, start: float, paired_here: bool) -> None:
-        """Waits for the last answer and draws up what became of the frames."""
+        """Wait for the last answer and draw up what became of the frames."""
         answers = self.answers
         before, after = self._baseline, self._baseline
-        self._spin_for(0.1)
-        if set(answers.sent) - set(self._arrived_at):
+        spin_for(self._executor, 0.1)
+        if len(set(answers.sent)) - answers.dropped[UNREADABLE] > len(self._arrived_at):
             after = self._settle()
         answers.seconds = max(self._arrived_at.values(), default=start) - start
         answers.latency_ms = {s: self._latency_ms(s) for s in sorted(self._arrived_at)}
-        lost = len(set(answers.sent)) - len(answers.latency_ms)
+        lost = len(set(answers.sent)) - len(answers.latency_ms) - answers.dropped[UNREADABLE]
         if not lost:
             return
         causes = {c: n - before.dropped.get(c, 0) for c, n in after.dropped.items()}
@@ -342,7 +305,7 @@ class Player(Node):
         answers.dropped.update({c: n for c, n in causes.items() if n > 0})
 
     def _latency_ms(self, stamp: int) -> float:
-        """From when the later half of a frame was sent until its label image came."""
+        """Return the time from when a frame's later half was sent until its label image came."""
         rgb, depth = self._sent_at["rgb"], self._sent_at["depth"]
         sent = rgb[stamp]
         if stats := self.answers.stats.get(stamp):
@@ -352,37 +315,9 @@ class Player(Node):
             sent = max(sent, depth.get(nearest, sent))
         return (self._arrived_at[stamp] - sent) * 1e3
 
-    def _spin_for(self, seconds: float) -> None:
-        """Takes messages for so long, but at least those that are there."""
-        end = time.monotonic() + max(0.0, seconds)
-        self._executor.spin_once(timeout_sec=0)
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
-
     def _spin_until(
         self, condition: Callable[[], object], patience_s: float, what: str | None = None
     ) -> None:
-        deadline, next_look = time.monotonic() + patience_s, 0.0
-        while not condition():
-            self._executor.spin_once(timeout_sec=0.05)
-            now = time.monotonic()
-            if now >= next_look:
-                next_look = now + 0.5
-                self._look_after()
-            if now > deadline:
-                if what is None:
-                    return
-                raise ReplayError(f"{what} took longer than {patience_s:.0f} s")
-
-
-def _copied(message: Any) -> Image:
-    """A bag's image as a message that can be published."""
-    copy = Image(
-        height=message.height,
-        width=message.width,
-        encoding=message.encoding,
-        is_bigendian=message.is_bigendian,
-        step=message.step,
-    )
-    copy.data.frombytes(np.ascontiguousarray(message.data).data.cast("B"))
-    return copy
+        done = spin_until(self._executor, condition, patience_s, self._look_after)
+        if not done and what is not None:
+            raise ReplayError(f"{what} took longer than {patience_s:.0f} s")

@@ -19,7 +19,7 @@ WORST_SHOWN = 12
 
 @dataclass(frozen=True)
 class BagResult:
-    """What the process of one bag has found.
+    """Result of one bag.
 
     Attributes:
         bag: as the user named it.
@@ -35,13 +35,13 @@ class BagResult:
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> BagResult:
-        """From result.json."""
+        """Build from the content of result.json."""
         tally, classes = Tally.from_json(result["tally"]), LabelSet.from_dict(result["classes"])
         others = {k: v for k, v in result.items() if k not in ("bag", "tally", "classes")}
         return cls(result["bag"], tally, classes, others)
 
     def figures(self) -> dict[str, Any]:
-        """JSON types, without pictures."""
+        """Return the figures as JSON types, without pictures."""
         details = {k: v for k, v in self.details.items() if k != "worst"}
         worst = [{"stamp_ns": w["stamp_ns"], "note": w["note"]} for w in self.details["worst"]]
         figures = self.tally.figures(self.classes.names)
@@ -62,7 +62,7 @@ class ReplayReport:
 
     @property
     def total(self) -> Tally:
-        """Of all bags together."""
+        """Tally of all bags together."""
         total = Tally()
         for result in self.results:
             total.add(result.tally)
@@ -70,11 +70,11 @@ class ReplayReport:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the classes."""
+        """Names of the classes."""
         return self.results[0].classes.names if self.results else ()
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the file of ``--json``."""
+        """Return the content of the file of ``--json``."""
         return {
             "bags": [result.figures() for result in self.results],
             "total": self.total.figures(self.names),
@@ -82,7 +82,7 @@ class ReplayReport:
         }
 
     def to_csv(self) -> str:
-        """One row per bag, then the total; a column for each class in the truth of any bag."""
+        """Return one row per bag, then the total; a column for each class in any bag's truth."""
         rows = [("total", self.total)]
         rows[:0] = [(result.bag, result.tally) for result in self.results]
         flat = [flattened(bag, tally.figures(self.names)) for bag, tally in rows]
@@ -95,7 +95,7 @@ class ReplayReport:
         return text.getvalue()
 
     def to_text(self) -> str:
-        """The table for the terminal."""
+        """Return the table for the terminal."""
         shown = [(Path(r.bag).name, r.tally.figures(self.names)) for r in self.results]
         total = self.total.figures(self.names)
         if len(shown) > 1:
@@ -119,7 +119,7 @@ class ReplayReport:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """A page with everything in it, the pictures of the worst frames too.
+        """Return a page with everything in it, the pictures of the worst frames too.
 
         Raises:
             ModuleNotFoundError: jinja2 is not installed.
@@ -158,7 +158,7 @@ class ReplayReport:
 
 
 def flattened(bag: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """One row: nested names joined by dots."""
+    """Return one row, nested names joined by dots."""
     row: dict[str, Any] = {"bag": bag}
     for key, value in figures.items():
         if isinstance(value, Mapping):

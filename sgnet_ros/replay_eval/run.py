@@ -1,4 +1,4 @@
-"""One bag through a node that runs: plays, listens, judges."""
+"""Evaluate one bag with a running node: play, listen, compare."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from sgnet_core.files import atomic_write
 from sgnet_ros.messages.class_map import label_set_of
-from sgnet_ros.recordings.bag_source import BagSource, label_topics
+from sgnet_ros.recordings.bag_source import BagSource
+from sgnet_ros.recordings.bag_topics import label_topics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.replay_eval.judge import Judge, TruthFolder, require_same
@@ -22,8 +23,8 @@ from sgnet_ros.replay_eval.play import Answers, Player, ReplayError
 from sgnet_ros.system.processes import Child
 
 
-def replay(args: argparse.Namespace, node: Child) -> None:
-    """Plays a bag to the node and writes OUT/result.json.
+def evaluate_bag(args: argparse.Namespace, node: Child) -> None:
+    """Play a bag to the node and write OUT/result.json.
 
     Raises:
         BagError, ReplayError: it can't be done.
@@ -49,7 +50,7 @@ def replay(args: argparse.Namespace, node: Child) -> None:
         "model": message.model,
         "classes": classes.to_dict(),
         "topics": source.topics._asdict() | ({"labels": str(args.truth)} if truth else {}),
-        "size": [source.geometry.rgb.width, source.geometry.rgb.height],
+        "size": list(source.geometry.size),
         "tally": judge.tally.to_json(),
         "worst": [vars(shown) for shown in sorted(judge.worst, reverse=True)],
     }

@@ -1,4 +1,4 @@
-"""What a replay is judged by: frames, answers and times of one bag, or of several together."""
+"""Counts and times of the answers to one bag, or to several together."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Stability:
 
 
 def stability(depths: tuple[Depth, Depth], labels: tuple[Mask, Mask]) -> Stability:
-    """Compares two consecutive frames.
+    """Compare two consecutive frames.
 
     A pixel counts where both depths are measured and within `STATIC_MM` or `STATIC_SHARE` of each
     other, and both labels are classes: nothing there moved in depth, so what it is should not have
@@ -46,7 +46,7 @@ def stability(depths: tuple[Depth, Depth], labels: tuple[Mask, Mask]) -> Stabili
 
     Args:
         depths: (H, W) uint16 millimetres, 0 = no return.
-        labels: (H, W) ids, 255 = unlabelled.
+        labels: (H, W) ids, 255 = unlabeled.
     """
     a, b = (depth.astype(np.int32) for depth in depths)
     tolerance = np.maximum(STATIC_MM, STATIC_SHARE * np.minimum(a, b))
@@ -57,10 +57,10 @@ def stability(depths: tuple[Depth, Depth], labels: tuple[Mask, Mask]) -> Stabili
 
 @dataclass
 class Tally:
-    """Counts and times that can be added up.
+    """Counts and times of one bag, or of several added up.
 
     Attributes:
-        frames: colour images that were played, or in lossless mode those with depth.
+        frames: color images that were played, or in lossless mode those with depth.
         labelled: of these, how many came back as label images.
         dropped: the others, by cause.
         seconds: from the first frame sent to the last answer.
@@ -84,7 +84,7 @@ class Tally:
     stability: Stability = Stability()
 
     def add(self, other: Tally) -> None:
-        """Adds the counts and times of another bag whose node had the same classes."""
+        """Add the counts and times of another bag whose node had the same classes."""
         self.frames += other.frames
         self.labelled += other.labelled
         self.dropped += other.dropped
@@ -100,7 +100,7 @@ class Tally:
             self.confusion += other.confusion
 
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
-        """The report's figures as JSON types; docs/replay.md defines each.
+        """Return the report's figures as JSON types; docs/replay.md defines each.
 
         Args:
             names: of the classes.
@@ -126,7 +126,7 @@ class Tally:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for `from_json` in another process."""
+        """Return all values, for `from_json` in another process."""
         values = dict(vars(self))
         values["confusion"] = None if self.confusion is None else self.confusion.counts.tolist()
         values["stability"] = [self.stability.static, self.stability.flipped]
@@ -134,7 +134,7 @@ class Tally:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Tally:
-        """The inverse of `to_json`."""
+        """Build from what `to_json` has returned."""
         confusion = None
         if values["confusion"] is not None:
             confusion = ConfusionMatrix(len(values["confusion"]))
@@ -148,7 +148,7 @@ class Tally:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Median, 90th, 95th and 99th percentile and maximum; None without values."""
+    """Return median, 90th, 95th and 99th percentile and maximum; None without values."""
     if not values:
         return None
     marks = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}

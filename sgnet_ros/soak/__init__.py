@@ -1,1 +1,1 @@
-"""Run the node for many frames while faults are injected."""
+"""FaultContext the node for many frames while faults are injected."""

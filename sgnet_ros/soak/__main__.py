@@ -1,4 +1,4 @@
-"""Runs the node for many frames while all that can go wrong does: `python -m sgnet_ros.soak`.
+"""FaultContext the node for many frames while faults are injected: `python -m sgnet_ros.soak`.
 
 The node is a process of its own with a small random model; this one is its camera and looks at
 every label image. Frames go one by one, as fast as they are answered, and every now and then a
@@ -35,8 +35,8 @@ from tqdm import tqdm
 from sgnet_core.files import atomic_write
 from sgnet_core.models.model_file import save_model
 from sgnet_core.models.sgnet import create_model
-from sgnet_ros.soak.faults import FAULTS, LOSSES, Run
-from sgnet_ros.soak.tester import Books, Stuck, Tester
+from sgnet_ros.soak.faults import FAULTS, LOSSES, FaultContext
+from sgnet_ros.soak.tester import FrameLedger, InferenceHang, Tester
 from sgnet_ros.system.domains import free_domain
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.processes import Child
@@ -50,7 +50,7 @@ _INPUT_HEIGHT = 24
 
 
 class NodeDied(Exception):
-    """The node's process has ended."""
+    """End of the node's process."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Sample:
 
 
 class Soak:
-    """One run.
+    """One soak run.
 
     Args:
         args: the command line, as `parse_arguments` returns it.
@@ -84,7 +84,7 @@ class Soak:
         self._node: Child
 
     def run(self) -> dict[str, Any]:
-        """Runs to the end, or to Ctrl-C, and returns the summary."""
+        """FaultContext to the end, or to Ctrl-C, and return the summary."""
         _save_tiny_model(self._model, self._args.seed)
         begin = time.monotonic()
         with ExitStack() as stack:
@@ -96,21 +96,21 @@ class Soak:
             stack.callback(tester.close)
             bar = stack.enter_context(tqdm(total=self._args.frames, unit=" frames", mininterval=1))
             try:
-                self._loop(Run(tester, self._rng, self._model), bar)
+                self._loop(FaultContext(tester, self._rng, self._model), bar)
             except KeyboardInterrupt:
                 print("\nsoak: interrupted, summary so far", file=sys.stderr)
-        return self._summary(tester.books, time.monotonic() - begin)
+        return self._summary(tester.ledger, time.monotonic() - begin)
 
-    def _loop(self, run: Run, bar: tqdm[Any]) -> None:
+    def _loop(self, run: FaultContext, bar: tqdm[Any]) -> None:
         tester, frames = run.tester, self._args.frames
         interval = max(1, min(_FRAMES_BETWEEN_FAULTS, frames // (_ROUNDS * len(FAULTS))))
         self._step(tester, lambda: _begin(tester), "start", losses_allowed=True)
         for name in _rounds(self._rng):
             for _ in range(interval):
-                if tester.books.frames < frames:
+                if tester.ledger.frames < frames:
                     self._step(tester, tester.frame)
-                bar.update(tester.books.frames - bar.n)
-            if tester.books.frames >= frames:
+                bar.update(tester.ledger.frames - bar.n)
+            if tester.ledger.frames >= frames:
                 break
             self._faults[name] += 1
             self._step(tester, lambda name=name: FAULTS[name](run), name)
@@ -121,14 +121,14 @@ class Soak:
     def _step(
         self, tester: Tester, do: Any, fault: str = "", losses_allowed: bool | None = None
     ) -> None:
-        """Does a step of the run; whatever comes of it, the run goes on."""
+        """Do a step of the run; record a failure and go on."""
         try:
             do()
             if losses_allowed is not None:
                 tester.account(losses_allowed)
-                self._sample(tester.books.frames, fault)
-        except (NodeDied, Stuck, AssertionError) as error:
-            self._failures.append(f"frame {tester.books.frames}, {fault or 'no fault'}: {error}")
+                self._sample(tester.ledger.frames, fault)
+        except (NodeDied, InferenceHang, AssertionError) as error:
+            self._failures.append(f"frame {tester.ledger.frames}, {fault or 'no fault'}: {error}")
             print(f"\nsoak: {self._failures[-1]}", file=sys.stderr)
             if isinstance(error, NodeDied):
                 self._crashes += 1
@@ -157,10 +157,10 @@ class Soak:
             self._warm = len(self._samples)
         self._samples.append(Sample(frames, fault, round(rss, 2), threads, descriptors))
 
-    def _summary(self, books: Books, seconds: float) -> dict[str, Any]:
+    def _summary(self, ledger: FrameLedger, seconds: float) -> dict[str, Any]:
         samples = self._samples[self._warm or 0 :]
         rss = [sample.rss_mb for sample in samples]
-        summary = asdict(books) | {
+        summary = asdict(ledger) | {
             "seconds": round(seconds, 1),
             "seed": self._args.seed,
             "faults": dict(sorted(self._faults.items())),
@@ -169,7 +169,7 @@ class Soak:
             "tracebacks": self._node.log.read_text(errors="replace").count("Traceback"),
             "rss_mb": {"first": rss[0], "last": rss[-1], "max": max(rss)} if rss else None,
         }
-        summary["drops"] = dict(sorted(books.drops.items()))
+        summary["drops"] = dict(sorted(ledger.drops.items()))
         for name in ("threads", "descriptors"):
             values = [getattr(sample, name) for sample in samples]
             summary[name] = {"first": values[0], "last": values[-1]} if values else None
@@ -184,7 +184,7 @@ class Soak:
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
-    """What in a summary should not be."""
+    """Return the faults that a summary shows, in words."""
     zeros = ["crashes", "tracebacks", "header_mismatches", "out_of_order"]
     zeros += ["label_mismatches", "unaccounted"]
     found = [f"{summary[name]} {name}" for name in zeros if summary[name]]
@@ -200,7 +200,7 @@ def problems(summary: dict[str, Any]) -> list[str]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The summary for people."""
+    """Format the summary for people."""
     slowest = max(summary["recovery_s"], key=summary["recovery_s"].__getitem__)
     lines = [
         ("frames", f"{summary['frames']} in {summary['seconds']:.0f} s"),
@@ -226,13 +226,13 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def _begin(tester: Tester) -> None:
-    """Waits for a node that was started, which takes seconds."""
+    """Wait for a node that was started, which takes seconds."""
     tester.wait_for_subscriptions()
     tester.settle("start")
 
 
 def _rounds(rng: random.Random) -> Iterator[str]:
-    """Names of faults without end: each once, in random order, then again."""
+    """Yield names of faults without end: each once, in random order, then again."""
     while True:
         names = list(FAULTS)
         rng.shuffle(names)
@@ -248,7 +248,7 @@ def _save_tiny_model(path: Path, seed: int) -> None:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m sgnet_ros.soak", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--frames", type=int, default=10_000, help="RGB-D pairs (10000)")
@@ -262,7 +262,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Entry point; returns 1 if something was found."""
+    """FaultContext the command; return 1 if something was found."""
     args = parse_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))

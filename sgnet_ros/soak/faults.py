@@ -1,4 +1,4 @@
-"""What goes wrong in a soak: one function per fault, which leaves everything as it found it.
+"""Faults of a soak: one function each, which leaves everything as it found it.
 
 Each takes the run and injects its fault once. After it, the next frames have to come out right.
 """
@@ -21,8 +21,8 @@ _OUTPUTS = ("confidence", "overlay", "color")
 
 
 @dataclass
-class Run:
-    """What a fault needs to know.
+class FaultContext:
+    """Context of a fault.
 
     Attributes:
         tester: sends and receives.
@@ -35,31 +35,31 @@ class Run:
     model: Path
 
 
-def camera_restart(run: Run) -> None:
-    """The driver ends and starts again."""
+def camera_restart(run: FaultContext) -> None:
+    """Restart the driver."""
     run.tester.camera.destroy_node()
     run.tester.wait(run.rng.choice((0.0, 0.05)))
     run.tester.camera = CameraNode()
     run.tester.wait_for_subscriptions()
 
 
-def clock_forward(run: Run) -> None:
-    """The clock goes up to an hour forward."""
+def clock_forward(run: FaultContext) -> None:
+    """Set the clock up to an hour forward."""
     run.tester.jump(run.rng.randint(1, 3600) * 10**9)
 
 
-def clock_backward(run: Run) -> None:
-    """The clock goes up to an hour back."""
+def clock_backward(run: FaultContext) -> None:
+    """Set the clock up to an hour back."""
     run.tester.jump(-run.rng.randint(1, 3600) * 10**9)
 
 
-def clock_stutter(run: Run) -> None:
-    """The clock goes back by about a frame."""
+def clock_stutter(run: FaultContext) -> None:
+    """Set the clock back by about a frame."""
     run.tester.jump(-run.rng.randint(1, 3 * PERIOD_NS))
 
 
-def stamps_of_zero(run: Run) -> None:
-    """The driver forgets to stamp."""
+def stamps_of_zero(run: FaultContext) -> None:
+    """Send images with a stamp of zero."""
     tester = run.tester
     tester.jump(0)
     for _ in range(3):
@@ -72,8 +72,8 @@ def stamps_of_zero(run: Run) -> None:
     tester.jump(0)
 
 
-def duplicates(run: Run) -> None:
-    """Each image comes twice."""
+def duplicates(run: FaultContext) -> None:
+    """Send each image twice."""
     rgb, depth, number = run.tester.next_scene()
     for _ in range(2):
         run.tester.publish_rgb(rgb, number)
@@ -81,8 +81,8 @@ def duplicates(run: Run) -> None:
     run.tester.wait(0.05)
 
 
-def stalled_stream(run: Run) -> None:
-    """One of the two streams pauses."""
+def stalled_stream(run: FaultContext) -> None:
+    """Pause one of the two streams."""
     rgb_only = run.rng.random() < 0.5
     for _ in range(run.rng.randint(1, 8)):
         rgb, depth, number = run.tester.next_scene()
@@ -93,22 +93,22 @@ def stalled_stream(run: Run) -> None:
         run.tester.wait(0.005)
 
 
-def skewed_stamps(run: Run) -> None:
-    """Colour and depth are stamped apart, within the slop."""
+def skewed_stamps(run: FaultContext) -> None:
+    """Stamp color and depth apart, within the slop."""
     for _ in range(5):
         run.tester.send(skew_ns=run.rng.randint(-9, 9) * 10**6)
         run.tester.wait(0.02)
 
 
-def burst(run: Run) -> None:
-    """More frames at once than the node can segment."""
+def burst(run: FaultContext) -> None:
+    """Send more frames at once than the node can segment."""
     for _ in range(8):
         run.tester.send()
     run.tester.wait(0.05)
 
 
-def malformed_images(run: Run) -> None:
-    """Images whose fields contradict each other."""
+def malformed_images(run: FaultContext) -> None:
+    """Send images whose fields contradict each other."""
     tester = run.tester
     for _ in range(3):
         good_rgb, good_depth, _ = tester.next_scene()
@@ -129,8 +129,8 @@ def malformed_images(run: Run) -> None:
         tester.wait(0.02)
 
 
-def malformed_camera_info(run: Run) -> None:
-    """Calibrations without meaning."""
+def malformed_camera_info(run: FaultContext) -> None:
+    """Send calibrations without meaning."""
     for _ in range(3):
         run.tester.camera.info.publish(hostile.camera_info(run.rng))
     rgb, depth, _ = run.tester.next_scene()
@@ -139,8 +139,8 @@ def malformed_camera_info(run: Run) -> None:
     run.tester.wait(0.03)
 
 
-def malformed_bytes(run: Run) -> None:
-    """Bytes that are no message."""
+def malformed_bytes(run: FaultContext) -> None:
+    """Send bytes that are no message."""
     camera = run.tester.camera
     publisher, message = run.rng.choice(
         [
@@ -154,8 +154,8 @@ def malformed_bytes(run: Run) -> None:
     run.tester.jump(-(10**9))  # bytes that happen to be a message may bear any stamp
 
 
-def parameters(run: Run) -> None:
-    """Parameters change, to values that can and that cannot be used."""
+def parameters(run: FaultContext) -> None:
+    """Set parameters to values that can and that cannot be used."""
     tester = run.tester
     for name, value in (
         ("slop", -1.0),
@@ -173,8 +173,8 @@ def parameters(run: Run) -> None:
         tester.frame()
 
 
-def reload(run: Run) -> None:
-    """The model is loaded again; broken files and missing ones leave the old one running."""
+def reload(run: FaultContext) -> None:
+    """Load the model again; broken and missing files must leave the old one running."""
     broken = run.model.with_name("broken.safetensors")
     for remains in (1000, None):
         broken.write_bytes(run.model.read_bytes())
@@ -189,8 +189,8 @@ def reload(run: Run) -> None:
     _require(run.tester.reload(), "a reload of the model failed")
 
 
-def disabled(run: Run) -> None:
-    """Segmentation is switched off for a few frames."""
+def disabled(run: FaultContext) -> None:
+    """Switch segmentation off for a few frames."""
     run.tester.enable(False)
     for _ in range(3):
         run.tester.send()
@@ -198,16 +198,16 @@ def disabled(run: Run) -> None:
     run.tester.enable(True)
 
 
-def deactivated(run: Run) -> None:
-    """The node is deactivated while frames come, and activated."""
+def deactivated(run: FaultContext) -> None:
+    """Deactivate the node while frames come, and activate it."""
     run.tester.send()
     run.tester.transition(Transition.TRANSITION_DEACTIVATE)
     run.tester.send()
     _activate(run)
 
 
-def cleaned_up(run: Run) -> None:
-    """The node gives up its model, and starts from there."""
+def cleaned_up(run: FaultContext) -> None:
+    """Clean the node up, and configure it again."""
     run.tester.send()
     run.tester.transition(Transition.TRANSITION_DEACTIVATE)
     run.tester.transition(Transition.TRANSITION_CLEANUP)
@@ -215,8 +215,8 @@ def cleaned_up(run: Run) -> None:
     _activate(run)
 
 
-def subscribers(run: Run) -> None:
-    """Viewers come and go."""
+def subscribers(run: FaultContext) -> None:
+    """Subscribe to outputs, and unsubscribe."""
     tester = run.tester
     received: list[Image] = []
     subscriptions = [
@@ -230,7 +230,7 @@ def subscribers(run: Run) -> None:
         tester.destroy_subscription(subscription)
 
 
-def _activate(run: Run) -> None:
+def _activate(run: FaultContext) -> None:
     run.tester.transition(Transition.TRANSITION_ACTIVATE)
     run.tester.activated()
 
@@ -240,7 +240,7 @@ def _require(condition: bool, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-FAULTS: dict[str, Callable[[Run], None]] = {
+FAULTS: dict[str, Callable[[FaultContext], None]] = {
     function.__name__: function
     for function in (
         camera_restart,

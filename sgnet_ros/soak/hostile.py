@@ -1,4 +1,4 @@
-"""Messages that no driver should send, for tests: random, repeatable, some of them valid."""
+"""Random, repeatable messages that no driver should send; some of them are valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def image(
     encodings: Sequence[str] = (*COLORS, *DEPTHS),
     size: tuple[int, int] | None = None,
 ) -> Image:
-    """An image whose fields agree, with random padding, byte order and values, then often spoilt.
+    """Return an image of random padding, byte order and values; often one field contradicts others.
 
     Spoilt means: up to three fields changed, such as a step shorter than a row, data cut or
     doubled, a size of 2³² - 1, an unknown encoding. One in four stays valid. Floating-point depth
@@ -67,7 +67,7 @@ def image(
 
 
 def camera_info(rng: random.Random) -> CameraInfo:
-    """A calibration of which any number, size or distortion may be absurd."""
+    """Return a calibration of which any number, size or distortion may be absurd."""
     width, height = rng.randint(1, 64), rng.randint(1, 64)
     message = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
     message.k = [50.0, 0.0, width / 2, 0.0, 50.0, height / 2, 0.0, 0.0, 1.0]
@@ -89,7 +89,7 @@ def camera_info(rng: random.Random) -> CameraInfo:
 
 
 def serialized(rng: random.Random, good: bytes) -> bytes:
-    """Bytes where a serialised message should be: noise, or ``good`` cut or with bytes changed."""
+    """Return bytes that are no serialized message: noise, or ``good`` cut or with bytes changed."""
     kind = rng.randrange(3)
     if kind == 0:
         return rng.randbytes(rng.randint(0, 200))
@@ -102,7 +102,7 @@ def serialized(rng: random.Random, good: bytes) -> bytes:
 
 
 def _spoil(message: Image, rng: random.Random) -> None:
-    """Changes one field."""
+    """Change one field."""
     size = len(message.data)
     values: dict[str, Any] = {
         "height": rng.choice((*_UINT32, message.height + 1)),

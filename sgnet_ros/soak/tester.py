@@ -1,4 +1,4 @@
-"""The soak's side of the wire: a camera, an observer, and the books of what was sent and seen."""
+"""Camera and observer of the soak, and the ledger of frames sent and seen."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_ros.messages.images import image_message
+from sgnet_ros.system.spinning import spin_for, spin_until
 
 FRAME_ID = "camera_color_optical_frame"
 PERIOD_NS = 33_333_333
@@ -32,13 +33,13 @@ _REMEMBERED = 2000  # frames
 _PATIENCE_S = 60.0
 
 
-class Stuck(Exception):
-    """The node did not do in a minute what it was asked for."""
+class InferenceHang(Exception):
+    """No answer of the node within a minute."""
 
 
 @dataclass
 class _Sent:
-    """A colour image that was published."""
+    """A color image that was published."""
 
     frame_id: str
     size: tuple[int, int]
@@ -48,13 +49,13 @@ class _Sent:
 
 
 @dataclass
-class Books:
-    """What a soak is judged by.
+class FrameLedger:
+    """Counts of frames sent and received, and of what was wrong with them.
 
     Attributes:
         frames: RGB-D pairs sent, without those that were meant to be broken.
         labels: label images received.
-        header_mismatches: label images whose stamp, frame or size is that of no colour image sent,
+        header_mismatches: label images whose stamp, frame or size is that of no color image sent,
             or that came twice.
         out_of_order: label images older than the one before, without a jump of the clock between.
         label_mismatches: label images that differ from the first one of the same scene.
@@ -77,7 +78,7 @@ class Books:
 
 
 class CameraNode(Node):
-    """Publishes as a driver does, best effort; can be destroyed and made anew."""
+    """Camera driver that publishes best effort; it can be destroyed and made anew."""
 
     def __init__(self) -> None:
         super().__init__("soak_camera")
@@ -87,7 +88,7 @@ class CameraNode(Node):
 
 
 class Tester(Node):
-    """Sends frames one by one, looks at all that comes back, and keeps the books.
+    """Sender of single frames that checks all that comes back and keeps the ledger.
 
     Args:
         rng: makes the scenes.
@@ -97,7 +98,7 @@ class Tester(Node):
 
     def __init__(self, rng: random.Random, alive: Callable[[], None], exact: bool) -> None:
         super().__init__("soak_tester")
-        self.books = Books()
+        self.ledger = FrameLedger()
         self.scenes = [_scene(rng, _SIZE) for _ in range(8)]
         self.camera = CameraNode()
         self.now_ns = 1_700_000_000 * 10**9
@@ -125,24 +126,24 @@ class Tester(Node):
     # what the node can be asked for
 
     def transition(self, transition: int) -> None:
-        """Asks for a lifecycle transition, which has to succeed."""
+        """Ask for a lifecycle transition, which has to succeed."""
         request = ChangeState.Request()
         request.transition.id = transition
         if not self._call(self._change, request).success:
-            raise Stuck(f"transition {transition} failed")
+            raise InferenceHang(f"transition {transition} failed")
 
     def set_parameter(self, name: str, value: Any) -> bool:
-        """Sets a parameter of the node; False if it was refused."""
+        """Set a parameter of the node; False if it was refused."""
         message: ParameterMessage = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
         return bool(self._call(self._setter, request).results[0].successful)
 
     def reload(self) -> bool:
-        """Calls ``~/reload``."""
+        """Call ``~/reload``."""
         return bool(self._call(self._reload, Trigger.Request()).success)
 
     def enable(self, enabled: bool) -> None:
-        """Calls ``~/enable``."""
+        """Call ``~/enable``."""
         self._call(self._enable, SetBool.Request(data=enabled))
 
     def _call(self, client: Any, request: Any) -> Any:
@@ -154,13 +155,13 @@ class Tester(Node):
     # sending
 
     def jump(self, nanoseconds: int) -> None:
-        """The camera's clock jumps."""
+        """Let the camera's clock jump."""
         # never to a stamp that was there before
         self.now_ns += nanoseconds + self._rng.randint(1, 999)
         self._epoch += 1
 
     def next_scene(self) -> tuple[Image, Image, int]:
-        """Colour, depth and number of a scene, with the next stamp in both."""
+        """Return color, depth and number of a scene, with the next stamp in both."""
         self.now_ns += PERIOD_NS
         number = self._rng.randrange(len(self.scenes))
         rgb, depth = self.scenes[number]
@@ -169,7 +170,7 @@ class Tester(Node):
         return rgb, depth, number
 
     def publish_rgb(self, message: Image, scene: int | None = None) -> None:
-        """Publishes a colour image and enters it in the books."""
+        """Publish a color image and enter it in the ledger."""
         at = stamp_of(message.header)
         if at not in self._sent or self._sent[at].epoch != self._epoch:
             size = (message.height, message.width)
@@ -180,61 +181,55 @@ class Tester(Node):
         self.camera.rgb.publish(message)
 
     def publish_depth(self, message: Image) -> None:
-        """Publishes a depth image and enters it in the books."""
+        """Publish a depth image and enter it in the ledger."""
         self.sent["depth"] += 1
         self.camera.depth.publish(message)
 
     def send(self, skew_ns: int = 0) -> int:
-        """Publishes one good pair, its CameraInfo first; returns its stamp."""
+        """Publish one good pair, its CameraInfo first; return its stamp."""
         rgb, depth, number = self.next_scene()
         at = self.now_ns
         stamp(depth, at + skew_ns)
         self.camera.info.publish(_camera_info(rgb))
         self.publish_rgb(rgb, number)
         self.publish_depth(depth)
-        self.books.frames += 1
+        self.ledger.frames += 1
         return at
 
     def frame(self) -> None:
-        """Sends a pair and waits until its label image is there; three seconds at most."""
+        """Send a pair and wait until its label image is there; three seconds at most."""
         at = self.send()
         end = time.monotonic() + 3
         while not self._sent[at].answered or self._stats_at() != at:
             self._spin()
             if time.monotonic() > end:
                 self._alive()
-                return  # the books will tell
+                return  # the ledger will tell
 
     # waiting
 
     def wait_until(self, done: Callable[[], Any], what: str) -> None:
-        """Spins until ``done``.
+        """Spin until ``done``.
 
         Raises:
-            Stuck: it took a minute.
+            InferenceHang: it took a minute.
         """
-        end = time.monotonic() + _PATIENCE_S
-        while not done():
-            self._alive()
-            if time.monotonic() > end:
-                raise Stuck(f"no {what} in {_PATIENCE_S:.0f} s")
-            self._spin()
+        if not spin_until(self._executor, done, _PATIENCE_S, self._alive):
+            raise InferenceHang(f"no {what} in {_PATIENCE_S:.0f} s")
 
     def wait_for_subscriptions(self) -> None:
-        """Spins until the node subscribes to the camera's topics."""
+        """Spin until the node subscribes to the camera's topics."""
         publishers = (self.camera.rgb, self.camera.depth, self.camera.info)
         self.wait_until(
             lambda: all(p.get_subscription_count() for p in publishers), "subscriptions of the node"
         )
 
     def wait(self, seconds: float) -> None:
-        """Spins for a while."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._spin()
+        """Spin for a while."""
+        spin_for(self._executor, seconds)
 
     def settle(self, fault: str) -> None:
-        """Sends single pairs until one comes back right, as it does when all is well again."""
+        """Send single pairs until one comes back right, as it does when all is well again."""
         begin = time.monotonic()
         self._settling = True
 
@@ -250,7 +245,7 @@ class Tester(Node):
         while not right():
             self._alive()
             if time.monotonic() > begin + _PATIENCE_S:
-                raise Stuck("no right label image in a minute")
+                raise InferenceHang("no right label image in a minute")
             end = time.monotonic() + 0.3
             while not right() and time.monotonic() < end:
                 self._spin()
@@ -258,21 +253,21 @@ class Tester(Node):
                 at = self.send()
         self._settling = False
         took = round(time.monotonic() - begin, 3)
-        self.books.recovery_s[fault] = max(self.books.recovery_s.get(fault, 0.0), took)
+        self.ledger.recovery_s[fault] = max(self.ledger.recovery_s.get(fault, 0.0), took)
 
     def _spin(self) -> None:
         self._executor.spin_once(timeout_sec=0.02)
 
-    # the books
+    # the ledger
 
     def activated(self) -> None:
-        """The node counts from 0 again."""
+        """Start the counts from 0, as an activated node does."""
         self.sent.clear()
         self._missing.clear()
         self._drops_seen.clear()
 
     def account(self, losses_allowed: bool) -> None:
-        """Compares the node's counters with what was sent, at a quiet moment.
+        """Compare the node's counters with what was sent, at a quiet moment.
 
         Args:
             losses_allowed: whether images may have been lost on the way since the last call.
@@ -280,19 +275,19 @@ class Tester(Node):
         stats = self.stats
         assert stats is not None
         drops = Counter(dict(zip(stats.drop_causes, map(int, stats.drops), strict=True)))
-        self.books.drops += drops - self._drops_seen
+        self.ledger.drops += drops - self._drops_seen
         self._drops_seen = Counter(drops)
         for kind, received in (("rgb", stats.rgb_received), ("depth", stats.depth_received)):
             missing = self.sent[kind] - int(received)
             lost = abs(missing - self._missing[kind])
             self._missing[kind] = missing
             if losses_allowed:
-                self.books.undelivered += lost
+                self.ledger.undelivered += lost
             else:
-                self.books.unaccounted += lost
+                self.ledger.unaccounted += lost
             unmatched = drops.pop(f"unmatched_{kind}", 0)
-            self.books.unaccounted += abs(int(received - stats.pairs) - unmatched)
-        self.books.unaccounted += abs(int(stats.pairs - stats.segmented) - sum(drops.values()))
+            self.ledger.unaccounted += abs(int(received - stats.pairs) - unmatched)
+        self.ledger.unaccounted += abs(int(stats.pairs - stats.segmented) - sum(drops.values()))
 
     def _stats_at(self) -> int | None:
         return None if self.stats is None else stamp_of(self.stats.header)
@@ -301,8 +296,8 @@ class Tester(Node):
         self.stats = message
 
     def _on_labels(self, message: Image) -> None:
-        books, at = self.books, stamp_of(message.header)
-        books.labels += 1
+        ledger, at = self.ledger, stamp_of(message.header)
+        ledger.labels += 1
         sent = self._sent.get(at)
         right_size = sent is not None and (message.height, message.width) == sent.size
         if (
@@ -312,35 +307,35 @@ class Tester(Node):
             or not right_size
             or len(message.data) != message.height * message.width
         ):
-            books.header_mismatches += 1
+            ledger.header_mismatches += 1
             return
         sent.answered = True
-        books.out_of_order += (sent.epoch, at) <= self._last_label
+        ledger.out_of_order += (sent.epoch, at) <= self._last_label
         self._last_label = (sent.epoch, at)
         self._newest_label = message
         if sent.scene is not None and self._exact and not self._settling:
             data = bytes(message.data)
-            books.label_mismatches += self._expected.setdefault(sent.scene, data) != data
+            ledger.label_mismatches += self._expected.setdefault(sent.scene, data) != data
 
     def close(self) -> None:
-        """Destroys camera and tester."""
+        """Destroy camera and tester."""
         self.camera.destroy_node()
         self._executor.shutdown()
         self.destroy_node()
 
 
 def stamp(message: Image, nanoseconds: int) -> None:
-    """Sets a message's stamp."""
+    """Set a message's stamp."""
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(nanoseconds, 10**9)
 
 
 def stamp_of(header: Header) -> int:
-    """A header's stamp in nanoseconds."""
+    """Return a header's stamp in nanoseconds."""
     return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
 
 
 def _scene(rng: random.Random, size: tuple[int, int]) -> tuple[Image, Image]:
-    """Blocks of colour before a slope."""
+    """Return blocks of color before a slope."""
     height, width = size
     random_state = np.random.default_rng(rng.getrandbits(32))
     blocks = random_state.integers(0, 256, (height // 12, width // 8, 3), np.uint8)

@@ -1,6 +1,6 @@
-"""What camera and node see, live: `python -m sgnet_ros.view`.
+"""Show live what camera and node see: `python -m sgnet_ros.view`.
 
-Shows colour, depth, labels, the semantic point cloud, and curves of age, inference and overhead in
+Shows color, depth, labels, the semantic point cloud, and curves of age, inference and overhead in
 a window of rerun (`pip install 'sgnet_ros[viz]'`). Where there is no screen, write a file and open
 it elsewhere with `rerun FILE`, or send everything to a viewer on another machine.
 
@@ -48,7 +48,7 @@ _LOOK_EVERY_S = 0.2  # for signals, which waiting for messages does not end
 
 
 class View(Node):
-    """Hands every message to a `ViewLog`; what can't be read is warned about and left out."""
+    """Node that hands every message to a `ViewLog`; unreadable ones are warned of and left out."""
 
     def __init__(self, log: ViewLog, **kwargs: Any) -> None:
         super().__init__("sgnet_view", **kwargs)
@@ -129,7 +129,7 @@ def _stamp_ns(message: Any) -> int:
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line without its `--ros-args`."""
+    """Parse the command line without its `--ros-args`."""
     parser = argparse.ArgumentParser("python -m sgnet_ros.view", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     target = parser.add_mutually_exclusive_group()
@@ -146,7 +146,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Runs until SIGINT or SIGTERM; exits with 1 and the reason if it can't show anything."""
+    """Run until SIGINT or SIGTERM; exit with 1 and the reason if nothing can be shown."""
     args = parse_arguments(remove_ros_args(sys.argv)[1:])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # as exceptions they could cut the file short

@@ -20,11 +20,11 @@ _MILLIMETRES, _METRES = 1000.0, 1.0  # rerun's `meter`: how many units of the im
 
 
 class ViewError(RuntimeError):
-    """There is nothing to show with or to write to; the message names the remedy."""
+    """Failure of a viewer or a file; the message names the remedy."""
 
 
 def load_rerun() -> Any:
-    """The module `rerun`, which comes with the extra ``viz``.
+    """Return the module `rerun`, which comes with the extra ``viz``.
 
     Raises:
         ViewError: it is not installed, or is broken.
@@ -38,11 +38,11 @@ def load_rerun() -> Any:
 
 
 class ViewLog:
-    """A recording that a viewer shows while it grows, or that becomes a file.
+    """A rerun recording that a viewer shows while it grows, or that becomes a file.
 
     Its entities, all on the timeline ``stamp`` (the messages' stamps):
 
-    - ``camera``: the colour camera's optical frame (REP 103), with ``camera/points``;
+    - ``camera``: the color camera's optical frame (REP 103), with ``camera/points``;
     - ``camera/image``: its pinhole, with ``rgb`` (as JPEG) and ``labels`` below it;
     - ``depth``: apart from it, since a depth camera may be one of its own;
     - ``times/NAME``: one number per frame.
@@ -78,7 +78,7 @@ class ViewLog:
         self._recording.log("camera", axes, static=True)
 
     def close(self) -> None:
-        """Sends or writes what is still on its way; the file gets its name.
+        """Send or write what is still on its way; give the file its name.
 
         Raises:
             ViewError: not all could be written; the file is still called ``FILE.part``.
@@ -95,15 +95,15 @@ class ViewLog:
             _part(self._file).replace(self._file)
 
     def classes(self, labels: LabelSet) -> None:
-        """Names and colours of the class ids in labels and points, from the beginning on."""
+        """Log names and colors of the class ids in labels and points, from the beginning on."""
         info = self._rerun.AnnotationInfo
         known = zip(labels.ids, labels.names, labels.colors, strict=True)
         context = [info(number, name, color) for number, name, color in known]
-        context.append(info(labels.ignore_id, "unlabelled", (0, 0, 0)))
+        context.append(info(labels.ignore_id, "unlabeled", (0, 0, 0)))
         self._recording.log("/", self._rerun.AnnotationContext(context), static=True)
 
     def camera(self, intrinsics: Intrinsics) -> None:
-        """The colour camera from now on, without its lens: rerun's cameras have none."""
+        """Log the color camera from now on, without its lens: rerun's cameras have none."""
         pinhole = self._rerun.Pinhole(
             image_from_camera=intrinsics.matrix(),
             resolution=(intrinsics.width, intrinsics.height),
@@ -112,30 +112,30 @@ class ViewLog:
         self._recording.log("camera/image", pinhole, static=True)
 
     def rgb(self, stamp_ns: int, image: npt.NDArray[np.uint8]) -> None:
-        """(H, W, 3) uint8 RGB."""
+        """Log (H, W, 3) uint8 RGB."""
         picture = self._rerun.Image(np.ascontiguousarray(image))
         self._log("camera/image/rgb", stamp_ns, picture.compress(jpeg_quality=_JPEG_QUALITY))
 
     def depth(self, stamp_ns: int, image: npt.NDArray[Any]) -> None:
-        """(H, W) uint16 millimetres or float32 metres."""
+        """Log (H, W) uint16 millimeters or float32 meters."""
         meter = _MILLIMETRES if image.dtype.kind == "u" else _METRES
         image = np.ascontiguousarray(image)
         self._log("depth", stamp_ns, self._rerun.DepthImage(image, meter=meter))
 
     def labels(self, stamp_ns: int, mask: npt.NDArray[np.uint8]) -> None:
-        """(H, W) uint8 class ids."""
+        """Log (H, W) uint8 class ids."""
         mask = np.ascontiguousarray(mask)
         self._log("camera/image/labels", stamp_ns, self._rerun.SegmentationImage(mask))
 
     def points(
         self, stamp_ns: int, positions: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]
     ) -> None:
-        """(N, 3) float32 metres in the optical frame, (N,) uint8 class ids."""
+        """Log (N, 3) float32 meters in the optical frame, (N,) uint8 class ids."""
         points = self._rerun.Points3D(positions, class_ids=labels)
         self._log("camera/points", stamp_ns, points)
 
     def times(self, stamp_ns: int, **values: float) -> None:
-        """One point of each curve."""
+        """Log one point of each curve."""
         for name, value in values.items():
             self._log(f"times/{name}", stamp_ns, self._rerun.Scalars(value))
 

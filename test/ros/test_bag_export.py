@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bag_messages import MS, Maker, colors, depths
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.datasets.folder import PlainFolder
 from sgnet_core.data.images import write_png
@@ -17,7 +18,7 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros import bag_export, bag_write
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bags import Bag
-from sgnet_ros.recordings.frames import Frame, name_of, stamp_of
+from sgnet_ros.recordings.frames import CameraFrame, name_of, stamp_of
 from sgnet_ros.recordings.sources import PlainSource, open_source
 
 WIDTH, HEIGHT = 16, 12
@@ -47,7 +48,7 @@ def stamps(count: int) -> list[str]:
     return [name_of(START + i * 33_333_333) for i in range(count)]
 
 
-def equal(a: Frame, b: Frame) -> None:
+def equal(a: CameraFrame, b: CameraFrame) -> None:
     np.testing.assert_array_equal(a.rgb, b.rgb)
     np.testing.assert_array_equal(a.depth, b.depth)
     assert (a.labels is None) == (b.labels is None)
@@ -170,6 +171,66 @@ def test_a_plain_folder_can_be_played_too(tmp_path: Path) -> None:
     assert source.label_set == "lab"
     assert first.labels is not None
     assert set(np.unique(first.labels)) == {0, 1, 2, 255}
+
+
+def write_recording(path: Path, **changes: Any) -> Path:
+    """Write three frames; ``depth`` maps the index of a frame to another depth image."""
+    make, messages = Maker(2), []
+    for i in range(3):
+        stamp = 10**9 + i * 100 * MS
+        depth = changes.get("depth", {}).get(i, depths(i))
+        encoding = "32FC1" if depth.dtype == np.float32 else "16UC1"
+        late = stamp + changes.get("lag_ms", 0) * MS
+        messages += [
+            ("/cam/color/image_raw", stamp, make.image(colors(i), "rgb8", stamp)),
+            ("/cam/depth/image_raw", stamp, make.image(depth, encoding, late)),
+        ]
+        if changes.get("info", True):
+            messages.append(("/cam/color/camera_info", stamp, make.info(stamp)))
+    return make.write(path, messages)
+
+
+def test_a_frame_of_another_size_is_left_out_and_counted(tmp_path: Path, capsys: Any) -> None:
+    bag = write_recording(tmp_path / "a.mcap", depth={1: np.ones((4, 4), np.uint16)})
+    assert bag_export.main([str(bag), str(tmp_path / "out")]) == 1
+    assert PlainSource(tmp_path / "out").names == [name_of(10**9), name_of(1_200_000_000)]
+    printed = capsys.readouterr()
+    assert "2 frames of /cam/color/image_raw" in printed.out
+    assert "1 of 3 frames left out" in printed.err
+
+
+def test_without_camera_info_the_images_are_exported(tmp_path: Path, capsys: Any) -> None:
+    bag = write_recording(tmp_path / "a.mcap", info=False)
+    assert bag_export.main([str(bag), str(tmp_path / "out")]) == 0
+    assert "no usable CameraInfo: write" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["depth", "rgb"]
+    given = ["--intrinsics", "20", "21", "5", "4"]
+    assert bag_export.main([str(bag), str(tmp_path / "given"), *given]) == 0
+    for i, frame in enumerate(PlainSource(tmp_path / "given")):
+        assert frame.intrinsics == Intrinsics(20, 21, 5, 4, 12, 8)
+        np.testing.assert_array_equal(frame.depth, depths(i))
+
+
+def test_what_is_no_depth_in_metres_is_refused(tmp_path: Path, capsys: Any) -> None:
+    metres = {i: np.full((8, 12), 1500.0, np.float32) for i in range(3)}
+    bag = write_recording(tmp_path / "mm.mcap", depth=metres)
+    assert bag_export.main([str(bag), str(tmp_path / "out")]) == 1
+    assert "in millimetres: give --depth-scale 0.001" in capsys.readouterr().err
+    assert bag_export.main([str(bag), str(tmp_path / "out"), "--depth-scale", "0.001"]) == 0
+    assert all((frame.depth == 1500).all() for frame in PlainSource(tmp_path / "out"))
+    for value in (0, 65535):
+        empty = {i: np.full((8, 12), value, np.uint16) for i in range(3)}
+        bag = write_recording(tmp_path / f"{value}.mcap", depth=empty)
+        assert bag_export.main([str(bag), str(tmp_path / "none")]) == 1
+        assert "on /cam/depth/image_raw hold no measurement" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_bag_without_one_pair_has_a_status_of_its_own(tmp_path: Path, capsys: Any) -> None:
+    bag = write_recording(tmp_path / "a.mcap", lag_ms=700)
+    assert bag_export.main([str(bag), str(tmp_path / "out")]) == 2
+    assert "none of 3 color images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_and_stamps() -> None:

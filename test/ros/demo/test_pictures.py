@@ -1,4 +1,4 @@
-"""The demo's pictures: colours of depth, and the sheet with its legend."""
+"""The demo's pictures: colors of depth, and the sheet with its legend."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sgnet_core.models.labels import NYU40
 from sgnet_ros.demo.pictures import Picture, colorize_depth, contact_sheet
 
 
-def test_depth_is_coloured_from_near_to_far_and_holes_are_black() -> None:
+def test_depth_is_colored_from_near_to_far_and_holes_are_black() -> None:
     depth = np.array([[0, 500, 1000, 1100, 2000, 9000]], np.uint16)
     got = colorize_depth(depth, 1000, 2000)
     near, far = (230, 60, 40), (60, 50, 130)
     assert got[0, [0, 1, 2, 4, 5]].tolist() == [[0, 0, 0], [*near], [*near], [*far], [*far]]
-    assert got[0, 3].tolist() == [240, 115, 45]  # half way to the second colour
+    assert got[0, 3].tolist() == [240, 115, 45]  # half way to the second color
 
 
 @pytest.mark.parametrize("with_truth", [False, True])

@@ -113,9 +113,10 @@ def test_depth_in_metres_comes_back_from_its_inverse() -> None:
     assert view.array[0, 1] == pytest.approx(0.5, abs=1e-4)
 
 
-def test_rvl_is_refused_with_the_publishers_parameter() -> None:
-    with pytest.raises(ImageError, match=r"^format: .*rvl.*compressedDepth\.format.*png"):
-        compressed_depth_view(message(HEADER + b"\0" * 40, "16UC1; compressedDepth rvl"))
+def test_rvl_is_decoded() -> None:
+    data = HEADER + bytes.fromhex("03000000020000000231891300000000")  # 3x2: 0, 100, 99, 99, 0, 0
+    numbers = compressed_depth_view(message(data, "16UC1; compressedDepth rvl")).array
+    np.testing.assert_array_equal(numbers, [[0, 100, 99], [99, 0, 0]])
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ def image(array: np.ndarray, encoding: str, index: int) -> Any:
     return message("Image", index, encoding=encoding, is_bigendian=0, step=step, data=data)
 
 
-def write_bag(path: Path, truncated: int | None = None) -> Path:
-    """Three frames; the colour image of one of them is cut off."""
+def write_bag(path: Path, truncated: int | None = None, info: bool = True, lag_s: int = 0) -> Path:
+    """Write three frames, the color image of one of them cut off, depth stamped later."""
     k = CAMERA.matrix().ravel()
     roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     matrices = {"d": np.zeros(5), "k": k, "r": np.eye(3).ravel(), "p": np.zeros(12)}
@@ -70,9 +70,13 @@ def write_bag(path: Path, truncated: int | None = None) -> Path:
             color = image(RGB[index], "rgb8", index)
             if index == truncated:
                 color.data = color.data[:100]
-            info = message("CameraInfo", index, distortion_model="plumb_bob", **matrices, **binning)
-            depth = image(DEPTH[index], "16UC1", index)
-            for connection, content in zip(topics.values(), (color, info, depth), strict=True):
+            camera = message(
+                "CameraInfo", index, distortion_model="plumb_bob", **matrices, **binning
+            )
+            depth = image(DEPTH[index], "16UC1", index + lag_s)
+            for connection, content in zip(topics.values(), (color, camera, depth), strict=True):
+                if content is camera and not info:
+                    continue
                 data = STORE.serialize_cdr(content, connection.msgtype)
                 writer.write(connection, (index + 1) * 10**9, data)
     return path
@@ -103,13 +107,43 @@ def test_a_recording_is_labelled_without_ros(tmp_path: Path, model_file: Path) -
         assert f"element vertex {WIDTH * HEIGHT}\n".encode() in cloud
 
 
-def test_frames_before_a_damaged_one_are_labelled(
+def test_a_damaged_frame_alone_is_left_out(
     tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_bag(tmp_path / "walk", truncated=1)
     options = ["--model", str(model_file), "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main([str(bag), *options]) == 1
-    assert (tmp_path / "out" / "labels" / "walk_000000.png").exists()
+    names = sorted(path.name for path in (tmp_path / "out" / "labels").iterdir())
+    assert names == ["walk_000000.png", "walk_000002.png"]
+    topic = "/camera/color/image_raw"
     error = capsys.readouterr().err
-    assert f"left out: {bag}: a damaged image: data: truncated" in error
-    assert not (tmp_path / "out" / "labels" / "walk_000001.png").exists()
+    assert f"left out: {bag}: {topic} at 2000000000 is damaged: data: truncated" in error
+
+
+def test_a_model_without_geometry_needs_no_camera_info(tmp_path: Path, model_file: Path) -> None:
+    bag = write_bag(tmp_path / "walk", info=False)
+    torch.manual_seed(0)
+    model = create_model("sgnet_lite", num_classes=4, spatial="depth")
+    depth_model = tmp_path / "depth.safetensors"
+    save_model(model, depth_model)
+    options = [str(bag), "--device", "cpu", "--out", str(tmp_path / "out"), "--model"]
+    assert main([*options, str(depth_model)]) == 0
+    with pytest.raises(SystemExit) as stopped:
+        main([*options, str(model_file)])
+    assert stopped.value.code == 2
+    intrinsics = [str(f) for f in (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy)]
+    assert main([*options, str(model_file), "--intrinsics", *intrinsics]) == 0
+    expected = Segmenter(model_file, "cpu").segment(RGB[1], DEPTH[1], CAMERA).labels
+    assert np.array_equal(read_labels(tmp_path / "out" / "labels" / "walk_000001.png"), expected)
+
+
+def test_without_a_pair_the_status_is_2_and_says_why(
+    tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / "walk", lag_s=100)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(bag), "--model", str(model_file), "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "none of 3 color images on /camera/color/image_raw has one of 3 depth images" in error
+    assert "98.000 s apart, and the first depth image is 100.000 s after" in error

@@ -1,4 +1,4 @@
-"""Folders and rooms as RGB-D frames; depth registered to colour."""
+"""Folders and rooms as RGB-D frames; depth registered to color."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.recordings.errors import SourceError
-from sgnet_ros.recordings.frames import Frame, millimetres
+from sgnet_ros.recordings.frames import CameraFrame, millimetres
 from sgnet_ros.recordings.sources import open_source
 
 K = [[50.0, 0, 8.5], [0, 52.0, 6.0], [0, 0, 1]]
@@ -89,8 +89,9 @@ def test_a_chosen_size_moves_intrinsics_and_keeps_labels_and_depth_unmixed(tmp_p
 
 
 def test_metres_become_millimetres() -> None:
+    # 65535 is how drivers mark that there is no measurement
     metres = np.array([0, 0.0004, 0.0006, 1.2345678, 65.535, 65.536, -1, np.nan, np.inf, -np.inf])
-    expected = [0, 0, 1, 1235, 65535, 0, 0, 0, 0, 0]
+    expected = [0, 0, 1, 1235, 0, 0, 0, 0, 0, 0]
     np.testing.assert_array_equal(millimetres(metres), expected)
 
 
@@ -156,7 +157,7 @@ def test_rooms_are_labelled_and_the_same_for_everybody() -> None:
 
 
 def test_a_frame_without_labels_stays_without() -> None:
-    frame = Frame(
+    frame = CameraFrame(
         picture(0, 12, 18, 3),
         picture(1, 12, 18, dtype="u2"),
         None,

@@ -35,7 +35,7 @@ CAMERA = Intrinsics(60.0, 60.0, 31.5, 23.5, WIDTH, HEIGHT)
 
 
 def arrays(i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colour that changes from frame to frame, and depth that hardly does."""
+    """Color that changes from frame to frame, and depth that hardly does."""
     rng = np.random.default_rng(i)
     rgb = np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     ramp = np.linspace(800, 3000, WIDTH) + np.zeros((HEIGHT, 1))
@@ -188,11 +188,11 @@ def test_ctrl_c_leaves_the_report_of_the_bags_that_are_done(
     monkeypatch.setattr(replay_eval, "_follow", interrupted_after_one)
     monkeypatch.setenv("ROS_DOMAIN_ID", os.environ["ROS_DOMAIN_ID"])
     arguments = ["--model", str(models["points"]), "--device", "cpu"]
-    report = replay_eval.replay(data.bags[:2], arguments, jobs=1)
+    report = replay_eval.evaluate_bags(data.bags[:2], arguments, jobs=1)
     (result,) = report.results
     assert (result.bag, result.figures()["labelled"]) == (str(data.bags[0]), COUNT)
     assert report.problems == {str(data.bags[1]): replay_eval.INTERRUPTED}
 
     monkeypatch.setattr(replay_eval, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # there is nothing to report
-        replay_eval.replay(data.bags[:1], arguments, jobs=1)
+        replay_eval.evaluate_bags(data.bags[:1], arguments, jobs=1)

@@ -20,7 +20,7 @@ from sgnet_core.data.images import write_png
 from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import LabelSet
-from sgnet_ros.recordings.frames import Frame, name_of
+from sgnet_ros.recordings.frames import CameraFrame, name_of
 from sgnet_ros.replay_eval.__main__ import misses, parse_arguments
 from sgnet_ros.replay_eval.judge import KEPT_PICTURES, Judge, TruthFolder, require_same
 from sgnet_ros.replay_eval.options import parse_rate
@@ -116,7 +116,7 @@ def image_message_bytes(mask: np.ndarray) -> bytes:
     return bytes(serialize_message(image_message(mask, Header())))
 
 
-def frames(count: int, truth: bool) -> tuple[list[Frame], Answers]:
+def frames(count: int, truth: bool) -> tuple[list[CameraFrame], Answers]:
     """Frames whose k-th has k wrong pixels; depth stays, and the last frame isn't answered."""
     answers, made = Answers(), []
     depth = np.full((H, W), 1500, np.uint16)
@@ -127,7 +127,7 @@ def frames(count: int, truth: bool) -> tuple[list[Frame], Answers]:
         stamp = START + k
         rgb = np.full((H, W, 3), 10 * k, np.uint8)
         camera = Intrinsics(5, 5, 4, 3, W, H)
-        made.append(Frame(rgb, depth, right if truth else None, camera, stamp))
+        made.append(CameraFrame(rgb, depth, right if truth else None, camera, stamp))
         answers.sent.append(stamp)
         if k < count - 1:
             answers.keep(stamp, image_message_bytes(answer))
@@ -149,7 +149,7 @@ def test_the_judge_finds_truth_flips_and_the_worst_frames() -> None:
     worst = sorted(judge.worst, reverse=True)
     assert [shown.stamp_ns - START for shown in worst] == [8, 7, 6, 5, 4, 3][:KEPT_PICTURES]
     assert worst[0].note == f"mIoU {1 - 8 / (H * W):.3f}"
-    assert list(worst[0].pictures) == ["colour", "labels", "truth", "errors"]
+    assert list(worst[0].pictures) == ["color", "labels", "truth", "errors"]
 
     made, answers = frames(10, truth=False)
     judge = Judge(answers, CLASSES, None)
@@ -204,7 +204,7 @@ def test_truth_of_other_classes_is_no_truth() -> None:
 
 def result(bag: str, seed: int, scored: bool = True) -> BagResult:
     worst = [{"badness": -0.25 - seed, "stamp_ns": 5, "note": "mIoU 0.250",
-              "pictures": {"colour": "data:image/jpeg;base64,AAAA"}}]  # fmt: skip
+              "pictures": {"color": "data:image/jpeg;base64,AAAA"}}]  # fmt: skip
     return BagResult.of(
         {
             "bag": bag,

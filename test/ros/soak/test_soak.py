@@ -93,7 +93,7 @@ def test_a_run_fails_for_what_should_not_be(change: dict[str, Any], words: str) 
 
 
 class Message:
-    """As much of a message as the books need."""
+    """As much of a message as the ledger need."""
 
     def __init__(self, stamp_ns: int, frame: str = "", **values: Any) -> None:
         self.header = type("Header", (), {"frame_id": frame, "stamp": type("Stamp", (), {})})
@@ -103,9 +103,9 @@ class Message:
 
 @pytest.fixture
 def tester(monkeypatch: pytest.MonkeyPatch) -> soak.Tester:
-    """The books alone, without ROS, after colour images at 1000, 2000 and 3000."""
+    """The ledger alone, without ROS, after color images at 1000, 2000 and 3000."""
     tester = object.__new__(soak.Tester)
-    tester.books = soak.Books()
+    tester.ledger = soak.FrameLedger()
     tester._sent, tester._epoch, tester._last_label = {}, 0, (0, -1)
     tester._expected, tester._exact, tester._settling = {}, True, False
     tester.camera = type("Camera", (), {})
@@ -121,17 +121,17 @@ def label(stamp_ns: int, frame: str = "camera", width: int = 2, value: bytes = b
 
 
 def test_the_books_know_a_wrong_label_image_when_they_see_one(tester: soak.Tester) -> None:
-    books = tester.books
+    ledger = tester.ledger
     tester._on_labels(label(1000))
-    assert (books.labels, books.header_mismatches, books.out_of_order) == (1, 0, 0)
+    assert (ledger.labels, ledger.header_mismatches, ledger.out_of_order) == (1, 0, 0)
     for wrong in (label(1000), label(1500), label(2000, "other"), label(2000, width=1)):
         tester._on_labels(wrong)  # twice, never sent, other frame, other size
-    assert books.header_mismatches == 4
+    assert ledger.header_mismatches == 4
     tester._on_labels(label(3000, value=b"\1\2"))
-    assert books.label_mismatches == 1
+    assert ledger.label_mismatches == 1
     tester._on_labels(label(2000))
-    assert books.out_of_order == 1
-    assert books.header_mismatches == 4
+    assert ledger.out_of_order == 1
+    assert ledger.header_mismatches == 4
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_the_books_find_what_no_counter_knows(
     values = {"rgb_received": 3, "depth_received": 3, "pairs": 3, "segmented": 3} | counters
     tester.stats = Message(3000, drop_causes=list(drops), drops=list(drops.values()), **values)
     tester.account(losses_allowed=False)
-    assert tester.books.unaccounted == unaccounted
-    assert tester.books.drops == Counter(drops)
+    assert tester.ledger.unaccounted == unaccounted
+    assert tester.ledger.drops == Counter(drops)
     tester.account(losses_allowed=False)
-    assert tester.books.drops == Counter(drops), "each drop once"
+    assert tester.ledger.drops == Counter(drops), "each drop once"

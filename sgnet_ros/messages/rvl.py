@@ -1,0 +1,71 @@
+"""RVL, the fast lossless compression of 16-bit depth images (Wilson, ISS 2017)."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnet_ros.messages.images import ImageError
+
+MAX_PIXELS = 1 << 26
+"""Largest image that is decoded, 8192x8192: a few bytes may claim any size."""
+
+_SIZE = struct.Struct("<II")  # columns, rows
+
+
+def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
+    """Decode columns and rows (32 bits each) and RVL data into (H, W) uint16, 0 = no measurement.
+
+    The data are numbers in variable length, in nibbles of three bits and one that says whether
+    another follows, packed into little-endian 32-bit words from the highest nibble on. They are,
+    by turns, a number of zeros, a number of measurements, and the difference of each measurement
+    from the one before, its sign in the lowest bit.
+
+    Raises:
+        ImageError: the data are cut off, do not fit the size, or the image has more than
+            `MAX_PIXELS`.
+    """
+    if len(data) < _SIZE.size:
+        raise ImageError("data", f"{len(data)} bytes are no RVL image")
+    width, height = _SIZE.unpack_from(data)
+    pixels = width * height
+    if not 0 < pixels <= MAX_PIXELS:
+        raise ImageError("data", f"RVL image of {width}x{height}; at most {MAX_PIXELS} pixels")
+    numbers = _numbers(data[_SIZE.size :])
+    values = numbers.tolist()
+    runs: list[int] = []  # pixels without and with a measurement, by turns
+    starts: list[int] = []  # of the runs among the numbers
+    filled = at = 0
+    while filled < pixels:
+        if at + 1 >= len(values):
+            raise ImageError("data", f"RVL data end after {filled} of {pixels} pixels")
+        zeros, count = values[at], values[at + 1]
+        runs += (zeros, count)
+        starts.append(at)
+        filled, at = filled + zeros + count, at + 2 + count
+        if filled > pixels or at > len(values) or not zeros + count:
+            raise ImageError("data", f"RVL data do not fit an image of {width}x{height}")
+    headers = np.array(starts)
+    coded = np.delete(numbers[:at], np.concatenate((headers, headers + 1)))
+    depth = np.zeros(pixels, np.uint16)
+    measured = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    depth[measured] = np.cumsum((coded >> 1) ^ -(coded & 1)).astype(np.uint16)
+    return depth.reshape(height, width)
+
+
+def _numbers(data: bytes | memoryview) -> npt.NDArray[np.int64]:
+    """Return the numbers of variable length; an incomplete last one is left out."""
+    words = np.frombuffer(data[: len(data) // 4 * 4], "<u4")
+    shifts = np.arange(28, -1, -4, dtype=np.uint32)
+    nibbles = ((words[:, None] >> shifts) & 15).ravel().astype(np.int64)
+    ends = np.flatnonzero(nibbles < 8)  # the highest bit says that another nibble follows
+    if not ends.size:
+        return np.zeros(0, np.int64)
+    nibbles = nibbles[: ends[-1] + 1]
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    place = np.arange(nibbles.size) - np.repeat(starts, ends - starts + 1)
+    if place.max() > 10:
+        raise ImageError("data", "no RVL data: a number has more than 32 bits")
+    return np.add.reduceat((nibbles & 7) << (3 * place), starts)
