@@ -17,7 +17,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.node.parameters import DEFAULTS, PARAMETERS, parse
-from sgnet_ros.system.environment import prepare_environment, share_file
+from sgnet_ros.system.environment import DDS_PROFILE, prepare_environment, share_file
 from sgnet_ros.system.launching import optional_arguments, rviz, value
 from sgnet_ros.system.names import camera_names
 
@@ -75,6 +75,7 @@ TOPICS = {
     "depth_topic": "Depth images, registered to the color images or not (sensor_msgs/Image)",
     "camera_info_topic": "Calibration of the color camera (sensor_msgs/CameraInfo)",
     "depth_info_topic": "Calibration of the depth camera, for depth that is not registered",
+    "imu_topic": "Orientation (sensor_msgs/Imu), for use_imu:=true",
 }
 
 
@@ -143,6 +144,21 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             description=PARAMETERS["autostart"].description,
         ),
         DeclareLaunchArgument(
+            "use_sim_time",
+            default_value="",
+            choices=["", "true", "false"],
+            description="Take the time from /clock, as simulators and `ros2 bag play --clock` "
+            "publish it. Without it: as in params_file, false in the package's own.",
+        ),
+        DeclareLaunchArgument(
+            "dds_profile",
+            default_value="node",
+            choices=["node", "launch", "none"],
+            description="Processes that use this package's Fast DDS profile, without which Fast "
+            "DDS loses images at best effort: node (the node alone), launch (also those that "
+            "are launched after it, such as a camera driver in the same launch file), or none",
+        ),
+        DeclareLaunchArgument(
             "rviz",
             default_value="false",
             choices=["true", "false"],
@@ -155,9 +171,8 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
 
 def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
     """Return remappings from the node's names to the given topics, or else the camera's."""
-    rgb, depth, info, depth_info = (
-        value(context, name) or topic for name, topic in zip(TOPICS, camera, strict=False)
-    )
+    topics = {**dict(zip(TOPICS, camera[:4], strict=False)), "imu_topic": "imu"}
+    rgb, depth, info, depth_info, imu = (value(context, n) or topic for n, topic in topics.items())
     return [
         ("rgb/image_raw", rgb),
         ("rgb/image_raw/compressed", f"{rgb}/compressed"),
@@ -165,6 +180,7 @@ def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
         ("depth/image_raw/compressedDepth", f"{depth}/compressedDepth"),
         ("rgb/camera_info", info),
         ("depth/camera_info", depth_info),
+        ("imu", imu),
     ]
 
 
@@ -175,13 +191,20 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
         ValueError: a value cannot be used; the text names its argument.
     """
     given = {name: value(context, name) for name in arguments_of_the_table()}
-    return {name: parse(name, text) for name, text in given.items() if text}
+    values = {name: parse(name, text) for name, text in given.items() if text}
+    if value(context, "use_sim_time"):
+        values["use_sim_time"] = value(context, "use_sim_time") == "true"
+    return values
+
+
+def environment(context: LaunchContext) -> dict[str, str]:
+    """Return what the node's process gets beside this process's environment."""
+    return {DDS_PROFILE: "none"} if value(context, "dds_profile") == "none" else {}
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the node with the given arguments, and the events that bring it to active."""
-    # for this node and for every driver that is launched after it
-    prepare_environment()
+    prepare_environment(dds_profile=value(context, "dds_profile") == "launch")
     if value(context, "cameras"):
         return start_cameras(context)
     camera = CAMERAS[value(context, "camera")]
@@ -193,6 +216,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         namespace=namespace,
         parameters=[value(context, "params_file"), overrides(context), {"autostart": False}],
         remappings=names,
+        additional_env=environment(context),
         output="screen",
     )
     entities: list[LaunchDescriptionEntity] = []
@@ -200,11 +224,17 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         entities += bring_up(node)
     entities.append(node)
     if value(context, "rviz") == "true":
-        prefix = f"/{namespace}" if namespace else ""
-        rgb = dict(names)["rgb/image_raw"]
-        absolute = rgb if rgb.startswith("/") else f"{prefix}/{rgb}"
-        entities.append(rviz(f"{prefix}/sgnet", absolute, camera.frame))
+        prefix, rgb = absolute_namespace(context), dict(names)["rgb/image_raw"]
+        topic = rgb if rgb.startswith("/") else f"{prefix}/{rgb}"
+        entities.append(rviz(f"{prefix}/sgnet", topic, camera.frame))
     return entities
+
+
+def absolute_namespace(context: LaunchContext) -> str:
+    """Return the node's namespace with those that PushRosNamespace adds, empty for the root."""
+    pushed = context.launch_configurations.get("ros_namespace", "").strip("/")
+    names = [name for name in (pushed, value(context, "namespace").strip("/")) if name]
+    return "".join(f"/{name}" for name in names)
 
 
 def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -213,31 +243,28 @@ def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     Raises:
         ValueError: a topic is absolute, so that all cameras would share it.
     """
-    namespace, names = (
-        value(context, "namespace").strip("/"),
-        remappings(context, CAMERAS["custom"]),
-    )
+    names = remappings(context, CAMERAS["custom"])
     for name in TOPICS:
         if value(context, name).startswith("/"):
             raise ValueError(f"{name} must be relative: with cameras it is in each one's namespace")
-    cameras = [f"{namespace}/{c}".strip("/") for c in camera_names(value(context, "cameras"))]
-    # No name or namespace here: they would apply to every node of the process.
+    cameras = camera_names(value(context, "cameras"))
     node = Node(
         package="sgnet_ros",
         executable="sgnet",
+        namespace=value(context, "namespace").strip("/"),
         parameters=[
             value(context, "params_file"),
             overrides(context),
             {"cameras": " ".join(cameras), "autostart": value(context, "autostart") == "true"},
         ],
         remappings=names,
+        additional_env=environment(context),
         output="screen",
     )
     entities: list[LaunchDescriptionEntity] = [node]
     if value(context, "rviz") == "true":
-        entities.append(
-            rviz(f"/{cameras[0]}/sgnet", f"/{cameras[0]}/{dict(names)['rgb/image_raw']}")
-        )
+        prefix = f"{absolute_namespace(context)}/{cameras[0]}"
+        entities.append(rviz(f"{prefix}/sgnet", f"{prefix}/{dict(names)['rgb/image_raw']}"))
     return entities
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,11 @@ if TYPE_CHECKING:  # reading takes any object with the message's fields, and no 
 
 
 def is_rectified(image_topic: str) -> bool:
-    """Return whether a topic holds rectified images by image_pipeline's naming."""
-    for transport in ("/compressed", "/compressedDepth"):
-        image_topic = image_topic.removesuffix(transport)
-    return "rect" in image_topic.rpartition("/")[2]
+    """Return whether a topic's name has the word "rect" or "rectified", as image_pipeline's have.
+
+    ``image_rect_color`` and ``/rect/image`` have it, ``/direct/image`` and ``/corrected`` do not.
+    """
+    return not {"rect", "rectified"}.isdisjoint(re.split("[/_]", image_topic))
 
 
 def camera_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Camera:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rclpy.node import Node
 
 from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.messages.camera_model import is_rectified
 from sgnet_ros.messages.transforms import parse_pose
 from sgnet_ros.node.cadence import Cadence
 from sgnet_ros.node.depth_alignment import DepthAligner
@@ -56,14 +57,23 @@ class Activation:
         self._abandoned = False
         self._cadence = Cadence()
         self.inputs = Inputs(node, settings, self._on_frame, self._on_error)
+
+        def rectified(topic: str) -> bool:
+            chosen = settings().rectified
+            return is_rectified(topic) if chosen == "auto" else chosen == "true"
+
         aligner = DepthAligner(
-            self.inputs.topics, self.inputs.transforms, lambda: parse_pose(settings().depth_to_rgb)
+            self.inputs.topics,
+            self.inputs.transforms,
+            lambda: parse_pose(settings().depth_to_rgb),
+            rectified,
         )
         self.processor = FrameProcessor(
             node,
             outputs,
             self.inputs.topics,
             aligner,
+            rectified,
             settings,
             model,
             self.inputs.synchronizer.counts,

@@ -30,8 +30,8 @@ def descriptor(name: str) -> ParameterDescriptor:
         description=f"{parameter.description} {CHANGES[parameter.changes]}",
         additional_constraints="" if parameter.limits else parameter.values,
         read_only=parameter.changes == "read-only",
-        # Numbers take integers, too (`-p slop:=0`), and cameras are a list or a text.
-        dynamic_typing=isinstance(default, float) or name == "cameras",
+        # Numbers take integers (`-p slop:=0`), cameras a list or a text, rectified a boolean.
+        dynamic_typing=isinstance(default, float) or name in ("cameras", "rectified"),
     )
     if parameter.limits and isinstance(default, float):
         low, high = parameter.limits

@@ -32,6 +32,7 @@ class DepthAligner:
         topics: for messages about them.
         transforms: received on ``/tf_static``.
         depth_to_rgb: gives the pose of the parameter; None leaves it to ``/tf_static``.
+        rectified: returns whether the images of a topic are rectified.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class DepthAligner:
         topics: InputTopics,
         transforms: StaticTransforms,
         depth_to_rgb: Callable[[], Pose | None] = lambda: None,
+        rectified: Callable[[str], bool] = is_rectified,
     ) -> None:
+        self._rectified = rectified
         self._topics = topics
         self._transforms = transforms
         self._depth_to_rgb = depth_to_rgb
@@ -96,7 +99,7 @@ class DepthAligner:
         if frame_of(info.header) not in ("", frame):
             return None, f"{topic} is of frame '{frame_of(info.header)}'"
         try:
-            rectified = is_rectified(self._topics.depth)
+            rectified = self._rectified(self._topics.depth)
             return camera_of(info, shape[1], shape[0], rectified), ""
         except ValueError as error:
             return None, f"{topic}: {error}"

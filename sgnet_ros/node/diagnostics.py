@@ -18,6 +18,7 @@ from sgnet_msgs.msg import FrameStats
 from sgnet_ros.node.device_health import FAILURES
 from sgnet_ros.node.matcher import MatchCounts
 from sgnet_ros.node.resources import resources
+from sgnet_ros.system.qos import overridable
 
 TIMES = (
     *("age", "skew", "wait", "convert", "preprocess", "network", "postprocess"),
@@ -119,7 +120,9 @@ class Diagnostics:
         self.degraded = ""
         self._node = node
         self._clock = clock
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = node.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=overridable()
+        )
         self._run: _Watch | None = None
 
     def watch(

@@ -9,6 +9,7 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
@@ -20,7 +21,7 @@ from sgnet_ros.node.imu import ImuHistory
 from sgnet_ros.node.matcher import Pair
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.synchronizer import PairSynchronizer
-from sgnet_ros.system.qos import best_effort, latched
+from sgnet_ros.system.qos import best_effort, latched, overridable
 
 try:
     import message_filters
@@ -32,7 +33,10 @@ try:
 except ImportError:
     TFMessage = None
 
+TRANSIENT_LOCAL = QoSDurabilityPolicy.TRANSIENT_LOCAL
+
 _SETTLE_PERIOD_S = 0.1
+_LOOK_PERIOD_S = 0.5
 
 
 class Inputs:
@@ -67,13 +71,20 @@ class Inputs:
         self.rgb_infos, self.depth_infos = CameraInfos(), CameraInfos()
         self.transforms = StaticTransforms()
         self.imu: ImuHistory | None = None
-        qos = best_effort(now.queue_size)
+        self._latched: set[str] = set()  # topics of latched calibrations
+        depth = now.queue_size
+        # Each has a profile of its own: rclpy writes the overrides of a topic into it.
+        options: dict[str, Any] = {"qos_overriding_options": overridable()}
         rgb_type, rgb_topic = image_topic(node, "rgb/image_raw", now.rgb_transport)
         depth_type, depth_topic = image_topic(node, "depth/image_raw", now.depth_transport)
 
         if message_filters is not None:
-            rgb_input = message_filters.Subscriber(node, rgb_type, rgb_topic, qos_profile=qos)
-            depth_input = message_filters.Subscriber(node, depth_type, depth_topic, qos_profile=qos)
+            rgb_input = message_filters.Subscriber(
+                node, rgb_type, rgb_topic, qos_profile=best_effort(depth), **options
+            )
+            depth_input = message_filters.Subscriber(
+                node, depth_type, depth_topic, qos_profile=best_effort(depth), **options
+            )
             self.synchronizer = PairSynchronizer(
                 [rgb_input, depth_input], now.queue_size, now.slop, on_error=on_error
             )
@@ -82,28 +93,38 @@ class Inputs:
         else:
             self.synchronizer = PairSynchronizer([], now.queue_size, now.slop, on_error=on_error)
             add_rgb, add_depth = self.synchronizer.add_rgb, self.synchronizer.add_depth
-            self._rgb = node.create_subscription(rgb_type, rgb_topic, add_rgb, qos)
-            self._depth = node.create_subscription(depth_type, depth_topic, add_depth, qos)
+            self._rgb = node.create_subscription(
+                rgb_type, rgb_topic, add_rgb, best_effort(depth), **options
+            )
+            self._depth = node.create_subscription(
+                depth_type, depth_topic, add_depth, best_effort(depth), **options
+            )
         self.synchronizer.registerCallback(self._on_pair)
 
         self._rgb_info = node.create_subscription(
-            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, qos
+            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, best_effort(depth), **options
         )
         self._depth_info = node.create_subscription(
-            CameraInfo, "depth/camera_info", self.depth_infos.receive, qos
+            CameraInfo, "depth/camera_info", self.depth_infos.receive, best_effort(depth), **options
         )
         self._subscriptions = [self._rgb, self._depth, self._rgb_info, self._depth_info]
         if TFMessage is not None:
             # As tf2's own listener: every publisher's last message comes, however late.
             self._subscriptions.append(
                 node.create_subscription(
-                    TFMessage, "/tf_static", self._on_static_transforms, latched(depth=100)
+                    TFMessage,
+                    "/tf_static",
+                    self._on_static_transforms,
+                    latched(depth=100),
+                    **options,
                 )
             )
         if now.use_imu:
             self.imu = ImuHistory(self.transforms, lambda: parse_pose(settings().imu_to_rgb))
             self._subscriptions.append(
-                node.create_subscription(Imu, "imu", self.imu.receive, best_effort(now.queue_size))
+                node.create_subscription(
+                    Imu, "imu", self.imu.receive, best_effort(depth), **options
+                )
             )
         self._types = [f"sensor_msgs/msg/{kind.__name__}" for kind in (rgb_type, depth_type)]
         self.topics = InputTopics(
@@ -112,12 +133,11 @@ class Inputs:
             self._rgb_info.topic_name,
             self._depth_info.topic_name,
         )
-        # A steady clock goes on while simulated time stands.
-        self._timer = node.create_timer(
-            _SETTLE_PERIOD_S,
-            self.synchronizer.settle,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
+        self._timers = [
+            node.create_timer(_SETTLE_PERIOD_S, self.synchronizer.settle, clock=steady),
+            node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_latched_infos, clock=steady),
+        ]
 
     @property
     def image_types(self) -> list[tuple[str, str]]:
@@ -126,9 +146,31 @@ class Inputs:
 
     def close(self) -> None:
         """Unsubscribe."""
-        self._node.destroy_timer(self._timer)
+        for timer in self._timers:
+            self._node.destroy_timer(timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+
+    def _subscribe_to_latched_infos(self) -> None:
+        """Subscribe to calibrations that were published once, before the node was there.
+
+        Such a subscription does not match a volatile publisher, which would warn of it. So it is
+        made only where no calibration has come and a publisher is transient local. It takes no QoS
+        overrides: they belong to the other subscription.
+        """
+        for subscription, infos in (
+            (self._rgb_info, self.rgb_infos),
+            (self._depth_info, self.depth_infos),
+        ):
+            topic = subscription.topic_name
+            if infos.newest is not None or topic in self._latched:
+                continue
+            publishers = self._node.get_publishers_info_by_topic(topic)
+            if any(p.qos_profile.durability == TRANSIENT_LOCAL for p in publishers):
+                self._latched.add(topic)
+                self._subscriptions.append(
+                    self._node.create_subscription(CameraInfo, topic, infos.receive, latched())
+                )
 
     def _on_static_transforms(self, message: Any) -> None:
         self.transforms.add(message.transforms)

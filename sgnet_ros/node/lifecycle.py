@@ -331,7 +331,9 @@ def _run() -> int:
         try:
             cameras, models, turns = _cameras(), Models(), Turns()
             for camera in cameras:
-                nodes.append(SGNetNode(models, turns, namespace=camera))
+                # Of the node alone: it wins over a `-r __ns:=` for the whole process.
+                in_namespace = ["--ros-args", "-r", f"__ns:={camera}"]
+                nodes.append(SGNetNode(models, turns, cli_args=in_namespace))
             nodes = nodes or [SGNetNode()]
         except ParameterException as error:
             rclpy.logging.get_logger("sgnet").error(str(error))
@@ -354,10 +356,14 @@ def _run() -> int:
 
 
 def _cameras() -> list[str]:
-    """Return the parameter ``cameras``, which has to be known before there are nodes."""
+    """Return the absolute namespaces of the parameter ``cameras``.
+
+    It has to be known before there are nodes.
+    """
     node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
     try:
-        return camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)
+        names = camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)
+        return [f"{node.get_namespace().rstrip('/')}/{name}" for name in names]
     except ValueError:
         return []  # the one node that there will be refuses it
     finally:

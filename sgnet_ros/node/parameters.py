@@ -134,6 +134,14 @@ class Settings:
         "PNG on depth/image_raw/compressedDepth.",
         choices=("raw", "compressedDepth"),
     )
+    rectified: Literal["auto", "true", "false"] = _parameter(
+        "auto",
+        "live",
+        "Images without lens distortion, whose camera is P and not K and D of their CameraInfo: "
+        "auto decides by the topic, where rect or rectified is a word of a name (image_rect, "
+        "/rect/image).",
+        choices=("auto", "true", "false"),
+    )
     depth_to_rgb: str = _parameter(
         "",
         "live",
@@ -207,6 +215,8 @@ def typed(name: str, value: Any) -> Any:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"is a number, not {value!r}")
             value = float(value)
+        if name == "rectified" and isinstance(value, bool):
+            value = str(value).lower()  # as `-p rectified:=true` comes
         if parameter.limits and not parameter.limits[0] <= value <= parameter.limits[1]:
             raise ValueError(f"is {parameter.values}, not {value:g}")
         if parameter.choices and value not in parameter.choices:

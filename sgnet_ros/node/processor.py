@@ -17,7 +17,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
 from sgnet_core.inference.segmenter import Prediction, Segmenter
-from sgnet_ros.messages.camera_model import camera_of, intrinsics_of, is_rectified
+from sgnet_ros.messages.camera_model import camera_of, intrinsics_of
 from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.messages.images import ImageArray
 from sgnet_ros.node.depth_alignment import DepthAligner
@@ -46,6 +46,7 @@ class FrameProcessor:
         publishers: publish the outputs.
         topics: named in messages to the user.
         aligner: registers depth to color.
+        rectified: returns whether the images of a topic are rectified.
         settings: gives the parameters' present values.
         model: gives the present model; None while there is none.
         match_counts: gives the counters of the synchronizer for ``~/stats``.
@@ -62,6 +63,7 @@ class FrameProcessor:
         publishers: Publishers,
         topics: InputTopics,
         aligner: DepthAligner,
+        rectified: Callable[[str], bool],
         settings: Callable[[], Settings],
         model: Callable[[], Segmenter | None],
         match_counts: Callable[[], MatchCounts],
@@ -72,6 +74,7 @@ class FrameProcessor:
         self._publishers = publishers
         self._topics = topics
         self._aligner = aligner
+        self._rectified = rectified
         self._settings = settings
         self._model = model
         self._match_counts = match_counts
@@ -178,12 +181,12 @@ class FrameProcessor:
             raise FrameDropped("no_camera_info", f"{topic}: {error}") from error
 
     def _camera(self, info: CameraInfo | None, size: tuple[int, int], user: str) -> Camera:
-        rectified = is_rectified(self._topics.rgb)
+        rectified = self._rectified(self._topics.rgb)
         return self._calibrated(info, user, lambda i: camera_of(i, size[1], size[0], rectified))
 
     def _intrinsics(self, info: CameraInfo | None, size: tuple[int, int]) -> Intrinsics:
         """Return the pinhole camera that the network takes the image to be from."""
-        rectified = is_rectified(self._topics.rgb)
+        rectified = self._rectified(self._topics.rgb)
         intrinsics = self._calibrated(
             info, "this model", lambda i: intrinsics_of(i, size[1], size[0], rectified)
         )
@@ -230,6 +233,7 @@ class FrameProcessor:
         cloud = point_cloud(
             pair.rgb.header, depth, camera, rgb, prediction.labels, prediction.confidence
         )
+        assert self._publishers.points is not None
         self._publishers.points.publish(cloud)
 
     def _segment(

@@ -9,7 +9,6 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import ColorRGBA, Header
@@ -19,10 +18,9 @@ from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.images import ImageArray, image_message
 from sgnet_ros.system.names import OUTPUTS
-from sgnet_ros.system.qos import latched
+from sgnet_ros.system.qos import latched, overridable, reliable
 
-# Reliable publishers suit reliable and best-effort subscribers alike.
-_FRAMES = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.RELIABLE)
+_DEPTH = 5  # frames that a slow reliable subscriber may fall behind
 
 
 class Publishers:
@@ -38,20 +36,33 @@ class Publishers:
     def __init__(self, node: Node, offered: Collection[str] = OUTPUTS) -> None:
         self._node = node
 
-        def publisher(name: str, kind: Any = Image) -> Any:
-            return node.create_publisher(kind, f"~/{name}", _FRAMES) if name in offered else None
-
-        self.labels = publisher("labels")
-        self.confidence = publisher("confidence")
-        self.overlay = publisher("overlay")
-        self.color = publisher("color")
-        self.points = publisher("points", PointCloud2)
-        self.camera_info = node.create_publisher(CameraInfo, "~/camera_info", _FRAMES)
-        self.class_map = node.create_publisher(ClassMap, "~/class_map", latched())
+        # Each has a profile of its own: rclpy writes the overrides of a topic into it.
+        options: dict[str, Any] = {"qos_overriding_options": overridable()}
+        self.labels = self.confidence = self.overlay = self.color = self.points = None
+        if "labels" in offered:
+            self.labels = node.create_publisher(Image, "~/labels", reliable(_DEPTH), **options)
+        if "confidence" in offered:
+            self.confidence = node.create_publisher(
+                Image, "~/confidence", reliable(_DEPTH), **options
+            )
+        if "overlay" in offered:
+            self.overlay = node.create_publisher(Image, "~/overlay", reliable(_DEPTH), **options)
+        if "color" in offered:
+            self.color = node.create_publisher(Image, "~/color", reliable(_DEPTH), **options)
+        if "points" in offered:
+            self.points = node.create_publisher(
+                PointCloud2, "~/points", reliable(_DEPTH), **options
+            )
+        self.camera_info = node.create_publisher(
+            CameraInfo, "~/camera_info", reliable(_DEPTH), **options
+        )
+        self.class_map = node.create_publisher(ClassMap, "~/class_map", latched(), **options)
         self.label_info = None  # where vision_msgs isn't installed
         if vision := _vision_msgs():
-            self.label_info = node.create_publisher(vision.LabelInfo, "~/label_info", latched())
-        self.stats = node.create_publisher(FrameStats, "~/stats", _FRAMES)
+            self.label_info = node.create_publisher(
+                vision.LabelInfo, "~/label_info", latched(), **options
+            )
+        self.stats = node.create_publisher(FrameStats, "~/stats", reliable(_DEPTH), **options)
 
     @property
     def wants_confidence(self) -> bool:

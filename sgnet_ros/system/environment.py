@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
 
+DDS_PROFILE = "SGNET_DDS_PROFILE"
+"""Variable that is "none" where the processes of this package use Fast DDS as it is."""
+
 _FAST_DDS_2 = "FASTRTPS_DEFAULT_PROFILES_FILE"  # Humble, Jazzy
 _FAST_DDS_3 = "FASTDDS_DEFAULT_PROFILES_FILE"  # Kilted and later, which warn of the other one
+_ROOMY_MIB = 256  # holds the segments of seven processes at 34 MiB each
 
 
 def share_file(name: str) -> Path:
@@ -34,20 +39,36 @@ def share_file(name: str) -> Path:
     raise FileNotFoundError(f"{name} of sgnet_ros is not there, looked at: {looked_at}; reinstall")
 
 
-def prepare_environment() -> None:
+def prepare_environment(dds_profile: bool = True) -> None:
     """Let this process and its children find the installed interfaces and use shared memory.
 
     Prepends the interpreter's prefix to ``AMENT_PREFIX_PATH`` where packages are installed into it
-    (the ROS 2 wheels need that, a sourced distribution has it set), and names
-    ``config/fastdds.xml`` as Fast DDS profile unless the user has named one. Call it before
-    ``rclpy.init``.
+    (the ROS 2 wheels need that, a sourced distribution has it set), and names the Fast DDS profile
+    for images of this package unless the user has named one or set ``SGNET_DDS_PROFILE=none``. Call
+    it before ``rclpy.init``.
+
+    Args:
+        dds_profile: False leaves the choice of a profile alone.
     """
     prefixes = [path for path in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if path]
     if sys.prefix not in prefixes and Path(sys.prefix, "share", "ament_index").is_dir():
         prefixes = [sys.prefix, *prefixes]
         os.environ["AMENT_PREFIX_PATH"] = os.pathsep.join(prefixes)
 
-    if not (os.environ.get(_FAST_DDS_2) or os.environ.get(_FAST_DDS_3)):
+    chosen = os.environ.get(_FAST_DDS_2) or os.environ.get(_FAST_DDS_3)
+    if dds_profile and not chosen and os.environ.get(DDS_PROFILE) != "none":
         newer = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes)
         variable = _FAST_DDS_3 if newer else _FAST_DDS_2
-        os.environ[variable] = str(share_file("config/fastdds.xml"))
+        small = _shared_memory_mib() < _ROOMY_MIB
+        os.environ[variable] = str(
+            share_file("config/fastdds_small.xml" if small else "config/fastdds.xml")
+        )
+
+
+def _shared_memory_mib() -> float:
+    """Return the size of /dev/shm in MiB; infinite where there is none to be filled."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except (OSError, AttributeError):
+        return math.inf
+    return found.f_blocks * found.f_frsize / 2**20

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    QoSReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def latched(depth: int = 1) -> QoSProfile:
@@ -17,3 +23,20 @@ def latched(depth: int = 1) -> QoSProfile:
 def best_effort(depth: int = 10) -> QoSProfile:
     """Return best effort, volatile: as a subscription it matches every publisher."""
     return QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+
+
+def reliable(depth: int) -> QoSProfile:
+    """Return reliable, volatile: as a publisher it suits reliable and best-effort subscribers."""
+    return QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.RELIABLE)
+
+
+def overridable() -> QoSOverridingOptions:
+    """Return options that let the parameters ``qos_overrides.TOPIC...`` change a topic's QoS."""
+    return QoSOverridingOptions(
+        policy_kinds=(
+            QoSPolicyKind.HISTORY,
+            QoSPolicyKind.DEPTH,
+            QoSPolicyKind.RELIABILITY,
+            QoSPolicyKind.DURABILITY,
+        )
+    )

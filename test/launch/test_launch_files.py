@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -220,4 +221,44 @@ def test_rviz_looks_at_the_launched_node_and_camera(monkeypatch: pytest.MonkeyPa
     }
     for (camera, namespace), expected in cases.items():
         given = context("sgnet", rviz="true", camera=camera, namespace=namespace)
+        assert module.start_node(given)[-1] == expected
+
+
+def test_the_launch_leaves_its_neighbors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("sgnet")
+    for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.setenv(variable, "")
+    for profile, changes, for_the_node in (
+        ("node", False, {}),
+        ("none", False, {"SGNET_DDS_PROFILE": "none"}),
+        ("launch", True, {}),
+    ):
+        before = dict(os.environ)
+        given = context("sgnet", dds_profile=profile)
+        module.start_node(given)
+        changed = {name for name in os.environ if os.environ[name] != before.get(name)}
+        assert changed - {"AMENT_PREFIX_PATH"} == (
+            {"FASTRTPS_DEFAULT_PROFILES_FILE"} if changes else set()
+        )
+        assert module.environment(given) == for_the_node
+
+
+def test_simulated_time_and_the_imu_are_arguments() -> None:
+    module = load("sgnet")
+    given = context("sgnet", use_sim_time="true", use_imu="true", queue_size="5", rectified="true")
+    expected = {"use_sim_time": True, "use_imu": True, "queue_size": 5, "rectified": "true"}
+    assert module.overrides(given) == expected
+    names = dict(module.remappings(context("sgnet", imu_topic="/imu/data"), module.CAMERAS["oak"]))
+    assert names["imu"] == "/imu/data"
+
+
+def test_rviz_follows_a_pushed_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("sgnet")
+    monkeypatch.setattr(module, "rviz", lambda *arguments: arguments)
+    for cameras, expected in (
+        ("", ("/fleet/robot/sgnet", "/fleet/robot/rgb/image_raw", None)),
+        ("front rear", ("/fleet/robot/front/sgnet", "/fleet/robot/front/rgb/image_raw")),
+    ):
+        given = context("sgnet", rviz="true", camera="custom", namespace="robot", cameras=cameras)
+        given.launch_configurations["ros_namespace"] = "/fleet"
         assert module.start_node(given)[-1] == expected

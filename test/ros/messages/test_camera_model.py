@@ -49,6 +49,15 @@ def test_the_camera_info_of_another_image_is_refused() -> None:
         intrinsics_of(info(), 848, 480)
 
 
+def test_p_alone_is_the_camera_of_a_rectified_image_and_of_no_other() -> None:
+    """As the OAK driver sends it beside image_rect: K = 0, P valid."""
+    message = CameraInfo(width=640, height=480, p=P)
+    expected = Intrinsics(480, 490, 310.5, 230.5, 640, 480)
+    assert intrinsics_of(message, 640, 480, rectified=True) == expected
+    with pytest.raises(ValueError, match=r"K\[0\] is 0, and P counts for rectified images only"):
+        intrinsics_of(message, 640, 480)
+
+
 D = [-0.28, 0.09, 0.002, -0.001, 0.01]
 P = [480.0, 0.0, 310.5, 0.0, 0.0, 490.0, 230.5, 0.0, 0.0, 0.0, 1.0, 0.0]
 

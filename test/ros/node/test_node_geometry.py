@@ -126,6 +126,17 @@ def test_registered_depth_is_left_alone(
         np.testing.assert_array_equal(pixels(labels), expected)
 
 
+def test_a_leading_slash_makes_no_other_frame(
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+) -> None:
+    forget(node._active.inputs.rgb_infos, node._active.inputs.depth_infos)
+    rgb, depth = scene.messages()
+    depth.header.frame_id = f"/{scene.frame_id}"
+    labels, _ = robot.segment(rgb, depth)
+    expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
+    np.testing.assert_array_equal(pixels(labels), expected)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

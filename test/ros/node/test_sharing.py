@@ -155,16 +155,20 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
     log = tmp_path / "log"
     command = [
         *(sys.executable, "-m", "sgnet_ros.node", "--ros-args", "-p", "cameras:=[front, rear]"),
+        *("-r", "__ns:=/robot"),
         *("-p", f"model:={models['depth']}", "-p", "device:=cpu"),
     ]
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
         senders = {
-            n: [robot.create_publisher(Image, f"/{n}/{t}/image_raw", 10) for t in ("rgb", "depth")]
+            n: [
+                robot.create_publisher(Image, f"/robot/{n}/{t}/image_raw", 10)
+                for t in ("rgb", "depth")
+            ]
             for n in names
         }
-        received = {n: robot.listen(Image, f"/{n}/sgnet/labels") for n in names}
+        received = {n: robot.listen(Image, f"/robot/{n}/sgnet/labels") for n in names}
         scenes = {n: make_scene(seed=seed) for seed, n in enumerate(names)}
         end = time.monotonic() + 300
         while not all(received.values()):
@@ -187,7 +191,7 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
         text = log.read_text()
         assert "Traceback" not in text
         for name in names:
-            assert f"[{name}.sgnet]: inactive" in text
+            assert f"[robot.{name}.sgnet]: inactive" in text
     finally:
         process.kill()
         process.wait()

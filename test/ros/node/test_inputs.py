@@ -1,0 +1,164 @@
+"""Subscriptions of an active node, and the frames that come of them, without a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, Imu
+
+from sgnet_ros.node.frame import Frame
+from sgnet_ros.node.inputs import Inputs
+from sgnet_ros.node.parameters import Settings
+from sgnet_ros.system.qos import latched
+
+SECOND = 10**9
+
+
+class Listener:
+    """Inputs of a node, a camera that publishes to it, and the frames that came."""
+
+    def __init__(self, settings: Settings, *overrides: Parameter) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.camera = rclpy.create_node("camera", context=self.context)
+        self.rgb = self.camera.create_publisher(Image, "rgb/image_raw", 10)
+        self.depth = self.camera.create_publisher(Image, "depth/image_raw", 10)
+        self.node = rclpy.create_node(
+            "sgnet", context=self.context, parameter_overrides=list(overrides)
+        )
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.camera)
+        self.executor.add_node(self.node)
+        self.frames: list[Frame] = []
+        self.settings = settings
+
+    def listen(self) -> Inputs:
+        self.inputs = Inputs(self.node, lambda: self.settings, self.frames.append, pytest.fail)
+        return self.inputs
+
+    def spin_until(self, done: Callable[[], Any]) -> None:
+        end = time.monotonic() + 60
+        while not done():
+            assert time.monotonic() < end
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def send(self, stamp_ns: int) -> Frame:
+        """Publish a pair until its frame is there."""
+        self.frames.clear()
+        messages = Image(), Image()
+        for message in messages:
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
+        self.spin_until(lambda: self.rgb.get_subscription_count())
+        self.spin_until(lambda: self.depth.get_subscription_count())
+        end = time.monotonic() + 60
+        while not self.frames:
+            assert time.monotonic() < end
+            self.rgb.publish(messages[0])
+            self.depth.publish(messages[1])
+            for _ in range(10):
+                self.executor.spin_once(timeout_sec=0.05)
+        return self.frames[0]
+
+    def close(self) -> None:
+        self.inputs.close()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.camera.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Listener]]:
+    started: list[Listener] = []
+
+    def start(*overrides: Parameter, **settings: Any) -> Listener:
+        started.append(Listener(Settings(**settings), *overrides))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def stamped(message: Any, stamp_ns: int) -> Any:
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
+    return message
+
+
+def test_a_calibration_that_was_published_once_before_the_node_is_received(start: Any) -> None:
+    listener = start()
+    info = listener.camera.create_publisher(CameraInfo, "rgb/camera_info", latched())
+    info.publish(CameraInfo(width=7, k=[5.0, *[0.0] * 8]))
+    inputs = listener.listen()
+    listener.spin_until(lambda: inputs.rgb_infos.newest)
+    assert inputs.rgb_infos.newest.width == 7
+    assert inputs.depth_infos.newest is None
+
+
+def test_a_volatile_publisher_gets_one_subscription_that_fits(start: Any) -> None:
+    listener = start()
+    info = listener.camera.create_publisher(CameraInfo, "rgb/camera_info", 10)
+    inputs = listener.listen()
+    listener.spin_until(lambda: info.get_subscription_count())
+    inputs._subscribe_to_latched_infos()
+    assert len(listener.node.get_subscriptions_info_by_topic("/rgb/camera_info")) == 1
+    info.publish(CameraInfo(width=9, k=[5.0, *[0.0] * 8]))
+    listener.spin_until(lambda: inputs.rgb_infos.newest)
+
+
+def test_a_frame_has_what_was_known_at_its_stamp(start: Any) -> None:
+    listener = start(use_imu=True, imu_to_rgb="0 0 0 0 0 0 1")
+    inputs = listener.listen()
+    for second, focal in ((1, 10.0), (2, 20.0), (3, 30.0)):
+        info = stamped(CameraInfo(k=[focal, *[0.0] * 8]), second * SECOND)
+        inputs.rgb_infos.receive(info)
+        inputs.depth_infos.receive(info)
+        imu = stamped(Imu(), second * SECOND)
+        imu.orientation.w = 1.0 if second == 2 else 0.0
+        inputs.imu.receive(imu)
+    frame = listener.send(2 * SECOND + 1)
+    assert frame.camera_info.k[0] == frame.depth_info.k[0] == 20.0
+    assert frame.gravity.up == (0.0, 0.0, 1.0)
+    assert (frame.pair.rgb_ns, frame.pair.depth_ns) == (2 * SECOND + 1,) * 2
+    with pytest.raises(AttributeError):
+        frame.camera_info = None
+
+
+def test_without_calibration_and_imu_a_frame_has_none(start: Any) -> None:
+    listener = start()
+    listener.listen()
+    frame = listener.send(5 * SECOND)
+    assert (frame.camera_info, frame.depth_info, frame.gravity) == (None, None, None)
+
+
+def test_the_quality_of_service_can_be_overridden(start: Any) -> None:
+    override = Parameter("qos_overrides./rgb/image_raw.subscription.reliability", value="reliable")
+    listener = start(override)
+    listener.listen()
+    found = {
+        topic: listener.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability
+        for topic in ("/rgb/image_raw", "/depth/image_raw")
+    }
+    assert found == {
+        "/rgb/image_raw": QoSReliabilityPolicy.RELIABLE,
+        "/depth/image_raw": QoSReliabilityPolicy.BEST_EFFORT,
+    }
+    assert listener.node.has_parameter("qos_overrides./rgb/camera_info.subscription.depth")
+    listener.inputs.close()
+    listener.listen()  # again, as after a deactivation
+
+
+def test_closed_inputs_leave_no_subscription(start: Any) -> None:
+    listener = start(use_imu=True)
+    before = {s.topic_name for s in listener.node.subscriptions}
+    listener.listen().close()
+    assert {s.topic_name for s in listener.node.subscriptions} == before
+    listener.inputs = SimpleNamespace(close=lambda: None)
