@@ -20,6 +20,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """Parse a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text}")
+    return int(text)
+
+
 def image_size(text: str) -> tuple[int, int]:
     """Parse WxH, as in 640x480; return (H, W)."""
     try:

@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
 from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
+from sgnet_core.models.checkpoints import read_checkpoint
 from sgnet_core.models.info import RELEASED, ModelInfo
 from sgnet_core.models.labels import default_label_set
 from sgnet_core.models.model_file import ModelFileError, save_model
@@ -174,33 +173,6 @@ def _rename(key: str) -> str:
     for theirs, ours in _SCONV_PARTS.items():
         key = key.replace(theirs, ours)
     return key
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state dict in a released checkpoint, and what the checkpoint says about its training.
-
-    Raises:
-        ModelFileError: missing, damaged, or holding anything but tensors and plain values.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelFileError(f"{path}: holds more than weights, not opened: {reason}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelFileError(f"{path}: truncated or not a checkpoint: {error}") from error
-    record: dict[str, Any] = {}
-    while isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
-        record |= {k: v for k, v in checkpoint.items() if isinstance(v, int | float | str)}
-        checkpoint = checkpoint["state_dict"]
-    if not isinstance(checkpoint, dict) or not checkpoint:
-        raise ModelFileError(f"{path}: holds no state dict")
-    for key, value in checkpoint.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ModelFileError(f"{path}: its entry {key!r} is no tensor")
-    return checkpoint, record
 
 
 def main(argv: Sequence[str] | None = None) -> int:

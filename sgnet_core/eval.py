@@ -1,4 +1,4 @@
-"""Scores a model on labelled frames.
+"""Score a model on labelled frames.
 
 python -m sgnet_core.eval --data rooms:1000:200 --report out/report.html
 """
@@ -10,13 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
-from sgnet_core.arguments import add_scales, count, image_size
+from sgnet_core.arguments import add_scales, image_size, whole
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.loading import ENDLESS
 from sgnet_core.evaluation.metrics import Scores
-from sgnet_core.evaluation.predict import predict_masks
 from sgnet_core.evaluation.report import (
     Extremes,
     Report,
@@ -25,13 +22,13 @@ from sgnet_core.evaluation.report import (
     page_template,
     text_table,
 )
+from sgnet_core.evaluation.segmenter_masks import segmenter_masks
 from sgnet_core.evaluation.training_curve import training_curve
 from sgnet_core.files import atomic_write, check_writable
-from sgnet_core.inference.device import pick_device
-from sgnet_core.models.fusion import fuse
+from sgnet_core.inference.segmenter import BACKENDS, Segmenter
 from sgnet_core.models.labels import LabelSet, class_difference
-from sgnet_core.models.model_file import default_model_path, load_model
-from sgnet_core.models.sgnet import SGNet
+from sgnet_core.models.model_file import default_model_path
+from sgnet_core.models.precision import PRECISIONS, pick_precision
 
 EXAMPLES = """\
 examples:
@@ -49,7 +46,7 @@ How the figures are computed: docs/evaluation.md.
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line of evaluation; returns the exit status."""
+    """Run the command; return its exit status."""
     args = _parser().parse_args(argv)
     try:
         _run(args)
@@ -81,15 +78,27 @@ def _parser() -> argparse.ArgumentParser:
     add_scales(parser)
     add("--flip", action="store_true", help="average with the scores of the mirror images too")
     add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
-    add("--batch", type=count, default=8, metavar="N", help="frames at a time (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    add(
+        "--precision",
+        default="auto",
+        choices=PRECISIONS,
+        help="default: auto (fp16 on a GPU, else fp32)",
+    )
+    add("--backend", default="auto", choices=BACKENDS, help="default: auto (by the model file)")
+    add(
+        "--input-height",
+        type=whole,
+        metavar="N",
+        help="rows to which frames are resized; 0: their own size (default: the model file's)",
+    )
     add("--json", type=Path, metavar="F", help="also write the figures to this file")
     add("--report", type=Path, metavar="F", help="also write a page with everything in it (HTML)")
     return parser
 
 
 def _run(args: argparse.Namespace) -> None:
-    """Evaluates as the command's arguments say, prints and writes.
+    """Evaluate, print and write as the arguments say.
 
     Raises:
         ValueError: the data set, the model or an option cannot be used.
@@ -100,9 +109,8 @@ def _run(args: argparse.Namespace) -> None:
     if len(samples) == ENDLESS:
         raise ValueError(f"{args.data} has no end: give a number of frames, as in {args.data}:200")
     path = args.model or default_model_path()
-    model = fuse(load_model(path)).to(pick_device(args.device))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    check_classes(model.info.labels, labels)
+    segmenter = Segmenter(path, args.device, args.precision, args.backend, args.input_height)
+    check_classes(segmenter.labels, labels)
     # Whatever would stop the writing stops the command now, not after an hour of work.
     for output in filter(None, (args.json, args.report)):
         check_writable(output)
@@ -110,43 +118,55 @@ def _run(args: argparse.Namespace) -> None:
         page_template()
     scores, extremes = Scores(len(labels)), Extremes()
     names = getattr(samples, "names", None)
-    masks = predict_masks(
-        model, samples, args.batch, progress=True, scales=args.scales, flip=args.flip
-    )
+    masks = segmenter_masks(segmenter, samples, args.scales, args.flip)
     for index, (sample, mask) in enumerate(masks):
         miou = scores.add(sample.labels, mask, sample.depth).miou
         name = names[index] if names else f"frame {index}"
         extremes.add(ScoredFrame(name, miou, sample.rgb, sample.labels, mask))
     print(text_table(scores, labels.names))
+    runs = _runs_as(args, segmenter)
+    print(f"{segmenter.info.name} runs as {', '.join(runs.values())}")
     settings = {"data": args.data, "model": str(path), "scales": args.scales, "flip": args.flip}
+    settings |= {**runs, "input_height": segmenter.info.input_height}
     if args.json:
         _write(args.json, json.dumps({**scores.figures(), "classes": labels.names, **settings}))
     if args.report:
-        curve = training_curve(path, model.info.training)
+        info = segmenter.info
         report = Report(
-            title=f"{model.info.name} on {args.data}",
-            facts=_facts(args, path, model),
+            title=f"{info.name} on {args.data}",
+            facts=_facts(args, path, segmenter),
             scores=scores,
             labels=labels,
             extremes=extremes,
-            curve=curve,
-            iteration=model.info.training.get("iteration"),
+            curve=training_curve(path, info.training),
+            iteration=info.training.get("iteration"),
         )
         _write(args.report, html_page(report))
 
 
-def _facts(args: argparse.Namespace, path: Path, model: SGNet) -> dict[str, str]:
-    height = model.info.input_height
+def _runs_as(args: argparse.Namespace, segmenter: Segmenter) -> dict[str, str]:
+    dtype = pick_precision(args.precision, segmenter.device)
+    return {
+        "backend": segmenter.backend,
+        "precision": str(dtype).removeprefix("torch."),
+        "device": str(segmenter.device),
+    }
+
+
+def _facts(args: argparse.Namespace, path: Path, segmenter: Segmenter) -> dict[str, str]:
+    info = segmenter.info
+    height = info.input_height
     facts = {
         "model": path.name,
         "data": args.data,
-        "classes": model.info.labels.name,
-        "geometry": model.config.spatial,
+        "classes": info.labels.name,
+        "geometry": segmenter.model.config.spatial,
         "input": f"{height} rows" if height else "the frames' own size",
+        "runs as": ", ".join(_runs_as(args, segmenter).values()),
         "scales": ", ".join(f"{scale:g}" for scale in args.scales),
         "mirror images": "averaged" if args.flip else "no",
     }
-    iteration = model.info.training.get("iteration")
+    iteration = info.training.get("iteration")
     return {**facts, "iterations": str(iteration)} if iteration else facts
 
 
@@ -157,7 +177,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def check_classes(model: LabelSet, data: LabelSet) -> None:
-    """Raises ValueError, which says what differs, unless both name the same classes in order."""
+    """Raise ValueError, naming the difference, unless both have the same classes in order."""
     if difference := class_difference(model, data, ("the model", "the data")):
         raise ValueError(
             f"the model knows {model.name} ({len(model)} classes), the data is labelled in "

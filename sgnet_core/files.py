@@ -1,10 +1,11 @@
-"""Writing of files that are complete or absent."""
+"""Writing of files that are complete or absent; reading of files in bounded memory."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -49,3 +50,28 @@ def check_writable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with tempfile.TemporaryFile(dir=path.parent):
         pass
+
+
+def check_regular(path: str | os.PathLike[str]) -> int:
+    """Return the size of a regular file in bytes.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, a device or a pipe, which may never end.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return status.st_size
+
+
+def read_limited(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is larger.
+    """
+    if (size := check_regular(path)) > limit:
+        raise ValueError(f"it has {size} bytes; at most {limit} are read")
+    with open(path, "rb") as file:
+        return file.read(limit)

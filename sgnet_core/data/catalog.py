@@ -15,6 +15,7 @@ from sgnet_core.data.datasets.lists import (
     EsanetSun,
     ListFile,
 )
+from sgnet_core.data.datasets.scannet import ScanNet
 from sgnet_core.data.datasets.sunrgbd import SunRgbd
 from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.data.rooms import Rooms
@@ -37,6 +38,7 @@ LAYOUTS: tuple[tuple[Layout, str], ...] = (
     ),
     (EsanetNyu, "ESANet's NYUv2: SPLIT.txt, SPLIT/rgb/, SPLIT/depth/, SPLIT/labels_40/"),
     (DFormerFolder, "DFormer's folders: SPLIT.txt, RGB/, Depth/, Label/ or labels/"),
+    (ScanNet, "ScanNet's frames: [SCENE/]color/, depth/, label/, intrinsics_depth.txt"),
     (SunRgbd, "SUN RGB-D: SUNRGBD/, SUNRGBDtoolbox/"),
     (Cityscapes, "Cityscapes: leftImg8bit/, gtFine/, disparity/, camera/"),
     (ListFile, "SGNet's lists: train*.txt, test*.txt with lines `image label depth HHA`"),

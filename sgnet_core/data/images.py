@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sgnet_core.files import atomic_write
+from sgnet_core.files import atomic_write, check_regular
 from sgnet_core.models.labels import LabelSet
 
 PathLike = str | os.PathLike[str]
+
+NO_MEASUREMENT = 65535
+"""Value of integer depth images that some cameras store where they measured nothing, as 0."""
+
+MAX_PIXELS = 1 << 26
+"""Largest number of pixels of an image that is read (8192x8192); set it higher where needed."""
 
 
 class ImageFileError(ValueError):
@@ -35,7 +42,9 @@ def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
 
 
 def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
-    """A depth file as (H, W) float32 metres; pixels without a return are 0.
+    """Read a depth file as (H, W) float32 metres; pixels without a measurement are 0.
+
+    Integers of `NO_MEASUREMENT` become 0. Floating-point numbers stay as they are, NaN included.
 
     Args:
         path: a 16-bit PNG, or an array in ``.npy`` or ``.npz`` (one array, or one named "depth").
@@ -44,7 +53,7 @@ def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
     Raises:
         ImageFileError: missing, unreadable, truncated, not one depth per pixel, or 8-bit.
     """
-    if Path(path).suffix in (".npy", ".npz"):
+    if Path(path).suffix.lower() in (".npy", ".npz"):
         depth = _load_array(path)
     else:
         image = _open(path)
@@ -58,8 +67,9 @@ def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
         raise ImageFileError(
             f"{path} holds {depth.dtype} of shape {depth.shape}; depth is one number per pixel"
         )
-    metres = depth.astype(np.float32)
-    return metres if depth.dtype.kind == "f" else metres * np.float32(scale)
+    if depth.dtype.kind == "f":
+        return depth.astype(np.float32)
+    return np.where(depth == NO_MEASUREMENT, 0, depth).astype(np.float32) * np.float32(scale)
 
 
 def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
@@ -124,11 +134,15 @@ def overlay(
 
 
 def _open(path: PathLike) -> Image.Image:
-    """The decoded image, its file closed."""
+    """Return the decoded image, its file closed."""
     try:
+        check_regular(path)
         with Image.open(path) as image:
+            _check_pixels(path, image.height, image.width)
             image.load()
             return image
+    except ImageFileError:
+        raise
     except FileNotFoundError as error:
         raise ImageFileError(f"{path} does not exist") from error
     # Pillow's decoders raise SyntaxError and ValueError too on damaged files.
@@ -139,15 +153,20 @@ def _open(path: PathLike) -> Image.Image:
 def _load_array(path: PathLike) -> npt.NDArray[Any]:
     """Return the one array of a .npy or .npz file; pickled objects are refused."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
+        check_regular(path)
+        if Path(path).suffix.lower() == ".npy":
+            with open(path, "rb") as file:
+                _check_array(path, file)
+            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+            return array
+        with np.load(path, allow_pickle=False) as loaded:
             names = loaded.files
             name = names[0] if len(names) == 1 else "depth"
             if name not in names:
                 raise ImageFileError(f"{path} holds {', '.join(names)}; name one of them depth")
-            array: npt.NDArray[Any] = loaded[name]
+            with loaded.zip.open(f"{name}.npy") as member:
+                _check_array(path, member)
+            array = loaded[name]
             return array
     except FileNotFoundError as error:
         raise ImageFileError(f"{path} does not exist") from error
@@ -155,3 +174,26 @@ def _load_array(path: PathLike) -> npt.NDArray[Any]:
         raise
     except Exception as error:  # zip, header and dtype errors have no common type
         raise ImageFileError(f"{path} cannot be read as an array: {error}") from error
+
+
+def _check_array(path: PathLike, file: IO[bytes]) -> None:
+    """Raise ImageFileError where the header of an array announces more than `MAX_PIXELS`."""
+    version = np.lib.format.read_magic(file)
+    old = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ImageFileError(f"{path} holds Python objects, which are not loaded: save numbers")
+    if math.prod(shape) > MAX_PIXELS:
+        raise ImageFileError(
+            f"{path} holds {math.prod(shape)} numbers; at most {MAX_PIXELS} are read "
+            "(sgnet_core.data.images.MAX_PIXELS)"
+        )
+
+
+def _check_pixels(path: PathLike, height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ImageFileError(
+            f"{path} is {width}x{height}; at most {MAX_PIXELS} pixels are read "
+            "(sgnet_core.data.images.MAX_PIXELS)"
+        )

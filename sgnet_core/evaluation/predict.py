@@ -1,94 +1,67 @@
-"""Run a network on labelled frames."""
+"""Batches through a network, and its masks of labelled frames, as training needs them."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from sgnet_core.data.images import overlay, write_png
 from sgnet_core.data.loading import Batch, Samples, collate
 from sgnet_core.data.sample import Sample
-from sgnet_core.inference.upsampling import best_by_rows, best_labels
+from sgnet_core.inference.upsampling import best_labels
 from sgnet_core.models.preprocess import network_input
 from sgnet_core.models.sgnet import Output, SGNet
-from sgnet_core.models.views import at_input_height, mean_scores, mirrored, rescaled
+from sgnet_core.models.views import at_input_height
 
 Mask = npt.NDArray[np.uint8]
 
 
-def run_batch(model: SGNet, batch: Batch, scale: float = 1.0) -> Output:
-    """The network on a batch as it was loaded, in whatever mode the network is.
-
-    Args:
-        scale: factor by which the network's inputs are resized.
-    """
+def run_batch(model: SGNet, batch: Batch) -> Output:
+    """Run the network on a batch, in the mode that the network is in."""
     kind = model.config.spatial
     rgb, spatial = network_input(kind, model.info, batch.rgb, batch.depth, batch.intrinsics)
-    rgb, spatial = rescaled(rgb, spatial, scale)
     output: Output = model(rgb.contiguous(memory_format=torch.channels_last), spatial)
     return output
 
 
 @torch.inference_mode()
 def predict_masks(
-    model: SGNet,
-    samples: Samples,
-    batch: int = 8,
-    progress: bool = False,
-    *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
+    model: SGNet, samples: Samples, batch: int = 8, progress: bool = False
 ) -> Generator[tuple[Sample, Mask], None, None]:
-    """Every sample with the (H, W) uint8 mask that the model predicts at the label's size.
+    """Yield every sample with the (H, W) uint8 mask that the network predicts at the label's size.
 
-    Frames are resized to the model's input height, if it has one. The logits of several views
-    are averaged at the label's size, as `sgnet_core.Segmenter` does with ``scales``.
+    Frames are resized to the model's input height, if it has one. Masks are those of a
+    `Segmenter` in float32; a training network needs no fused copy for them.
 
     Args:
-        batch: frames at a time.
-        progress: whether a bar on stderr shows it.
-        scales: factors of the network's input size.
-        flip: also run the mirror image of every scale.
+        model: the network; its mode is restored at the end.
+        samples: the frames.
+        batch: number of frames that run together.
+        progress: show a bar on stderr.
     """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     try:
         for chunk in _batches(samples, batch, progress):
-            views = _view_logits(model, collate(chunk).to(device), scales, flip)
-            for index, sample in enumerate(chunk):
+            frames = at_input_height(collate(chunk).to(device), model.info.input_height)
+            logits = run_batch(model, frames).logits.float()
+            for sample, scores in zip(chunk, logits, strict=True):
                 height, width = sample.labels.shape
-                yield sample, _mask([view[index] for view in views], (height, width))
+                yield sample, best_labels(scores.contiguous(), (height, width))[0].cpu().numpy()
     finally:
         model.train(training)
 
 
-def _view_logits(model: SGNet, batch: Batch, scales: Sequence[float], flip: bool) -> list[Tensor]:
-    """(B, C, h, w) float32 logits of every view, those of mirror images mirrored back."""
-    batch = at_input_height(batch, model.info.input_height)
-    views = [run_batch(model, batch, scale).logits.float() for scale in scales]
-    if flip:
-        other = mirrored(batch)
-        views += [run_batch(model, other, scale).logits.float().flip(3) for scale in scales]
-    return views
-
-
-def _mask(logits: Sequence[Tensor], size: tuple[int, int]) -> Mask:
-    if len(logits) == 1:
-        return best_labels(logits[0].contiguous(), size)[0].cpu().numpy()
-    return best_by_rows(mean_scores(logits, size), size, confidence=False)[0].cpu().numpy()
-
-
 def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:
-    """Up to ``batch`` neighboring samples of one size at a time."""
+    """Yield up to ``batch`` consecutive samples of one size at a time."""
     chunk: list[Sample] = []
-    # Within another bar, as in training, this one goes when it is full.
+    # A bar within another one, as in training, disappears when it is full.
     for index in tqdm(range(len(samples)), disable=not progress, unit="frame", leave=None):
         sample = samples[index]
         if chunk and (len(chunk) == batch or _sizes(sample) != _sizes(chunk[0])):
@@ -104,7 +77,17 @@ def _sizes(sample: Sample) -> tuple[tuple[int, ...], ...]:
 
 
 def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) -> None:
-    """A picture: color, depth, prediction, truth of the first samples, one row each."""
+    """Write a picture with color, depth, prediction and truth of the first samples in rows.
+
+    Args:
+        model: the network.
+        samples: the frames.
+        path: PNG file to write.
+        rows: largest number of rows.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     first = [samples[i] for i in range(min(rows, len(samples)))]
     first = [sample for sample in first if _sizes(sample) == _sizes(first[0])]
     strips = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sgnet_core.data.images import NO_MEASUREMENT
 from sgnet_core.data.images import overlay as draw_overlay
 from sgnet_core.geometry.holes import HolePolicy
 from sgnet_core.geometry.intrinsics import Intrinsics
@@ -67,6 +68,8 @@ class Segmenter:
             fp32.
         backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files: on the CPU, or by TensorRT
             or CUDA on the GPU that ``device`` names); "auto" goes by the suffix of the model file.
+        input_height: rows to which frames are resized before the network, in place of the model
+            file's number; 0 keeps their own size.
 
     Attributes:
         model: the network that runs.
@@ -87,8 +90,10 @@ class Segmenter:
         device: str | torch.device = "auto",
         precision: str = "auto",
         backend: str = "auto",
+        input_height: int | None = None,
     ) -> None:
         path = None if isinstance(model, SGNet) else model or default_model_path()
+        path = None if path is None else os.path.expanduser(path)
         self.backend = _pick_backend(backend, path)
         if self.backend == "onnx" and device == "auto":
             device = "cpu"
@@ -99,6 +104,7 @@ class Segmenter:
             if dtype == torch.bfloat16:
                 raise ValueError("precision bf16 needs a .safetensors model and the torch backend")
             self.model = OnnxNetwork(path, self.device, half=dtype == torch.float16)
+            self._set_input_height(input_height)
             return
         if not isinstance(model, SGNet):
             assert path is not None
@@ -106,8 +112,15 @@ class Segmenter:
         fused = cast(fuse(model), dtype).to(self.device)
         # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
         self.model = fused.to(memory_format=torch.channels_last)
+        self._set_input_height(input_height)
         if self.device.type == "cuda":  # no bound method: it would keep the segmenter alive
             self._graphs = CudaGraphs(partial(_network_and_labels, self.model))
+
+    def _set_input_height(self, rows: int | None) -> None:
+        if rows is not None:
+            if rows < 0:
+                raise ValueError(f"input_height is a number of rows or 0, got {rows}")
+            self.model.info = replace(self.model.info, input_height=rows or None)
 
     @property
     def info(self) -> ModelInfo:
@@ -233,8 +246,10 @@ class Segmenter:
         """Return depth, as `segment` takes it, as (H, W) float32 meters on the device."""
         if isinstance(depth, Tensor):
             return depth
-        metres = to_device(depth, self.device).float()
-        return metres if depth.dtype.kind == "f" else metres * depth_scale
+        numbers = to_device(depth, self.device).float()
+        if depth.dtype.kind == "f":
+            return numbers
+        return torch.where(numbers == NO_MEASUREMENT, 0, numbers * depth_scale)
 
     def resized(
         self,
@@ -351,6 +366,10 @@ def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
 
 def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tuple[int, int]:
     """Return (H, W) of a frame; raise ValueError if the arrays are not a frame."""
+    for name, array in (("rgb", rgb), ("depth", depth)):
+        if not isinstance(array, np.ndarray | Tensor):
+            kind = type(array).__name__
+            raise ValueError(f"{name} must be an array, got {kind}: convert it with np.asarray")
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise ValueError(f"rgb must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
     if isinstance(depth, Tensor):

@@ -65,18 +65,6 @@ def at_input_height(batch: Batch, input_height: int | None) -> Batch:
     return replace(batch, rgb=rgb, depth=depth, intrinsics=torch.stack(moved, dim=1))
 
 
-def mirrored(batch: Batch) -> Batch:
-    """The mirror images, left to right: those of scenes mirrored in X (as `Intrinsics.flipped`)."""
-    fx, fy, cx, cy = batch.intrinsics.unbind(1)
-    return replace(
-        batch,
-        rgb=batch.rgb.flip(3),
-        depth=batch.depth.flip(3),
-        labels=batch.labels.flip(2),
-        intrinsics=torch.stack((fx, fy, batch.rgb.shape[3] - 1 - cx, cy), dim=1),
-    )
-
-
 def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tensor, Tensor | None]:
     """(B, 3, h, w) and (B, c', h, w) network inputs resized by ``scale``, corners aligned.
 

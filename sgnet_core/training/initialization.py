@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from urllib.error import URLError
 
 import torch
+from torch import Tensor
 
-from sgnet_core.convert import read_checkpoint
+from sgnet_core.models.checkpoints import read_checkpoint
 from sgnet_core.models.labels import LabelSet
 from sgnet_core.models.model_file import default_model_path, load_model
 from sgnet_core.models.resnet import load_imagenet, torchvision_weights
@@ -39,7 +41,10 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
     elif config.weights == "imagenet":
         drawn = _load_imagenet(model, config)
     else:
-        drawn = load_imagenet(model.trunk, read_checkpoint(config.weights)[0])
+        path = Path(config.weights).expanduser()
+        state = read_checkpoint(path)[0]
+        _check_depth(path, state, model.config.depth)
+        drawn = load_imagenet(model.trunk, state)
         drawn = [f"trunk.{name}" for name in drawn] + _outside_trunk(model)
     note = f"start from {config.weights}; drawn at random: {summarize(model, drawn) or 'nothing'}"
     if any(name.startswith("trunk.stem.") for name in drawn):
@@ -48,6 +53,23 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
             "which costs accuracy on small data sets: architecture.stem=torchvision has one"
         )
     return model, note
+
+
+def _check_depth(path: Path, state: Mapping[str, Tensor], depth: int) -> None:
+    """Raise ValueError unless a state dict is that of torchvision's ResNet of that depth."""
+    bottleneck = "layer1.0.conv3.weight" in state
+    blocks = len({key.split(".")[1] for key in state if key.startswith("layer3.")})
+    depths = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
+    found = depths.get((blocks, bottleneck))
+    if found is None:
+        raise ValueError(
+            f"{path} holds no torchvision ResNet; its first entries are {', '.join([*state][:3])}"
+        )
+    if found != depth:
+        raise ValueError(
+            f"{path} holds a ResNet-{found}, the model has a ResNet-{depth}: name weights of that "
+            "depth, or another model"
+        )
 
 
 def _load_imagenet(model: SGNet, config: TrainConfig) -> list[str]:
@@ -71,7 +93,9 @@ def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
 
     Returns the names of the other parameters.
     """
-    path = default_model_path() if config.weights == "default" else config.weights
+    path = default_model_path()
+    if config.weights != "default":
+        path = Path(config.weights).expanduser()
     source = load_model(path)
     if source.config.depth != model.config.depth:
         raise ValueError(

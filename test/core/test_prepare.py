@@ -110,7 +110,8 @@ def test_nyuv2_in_full_size_has_the_cameras_own_numbers(tmp_path: Path) -> None:
         file["depths"] = np.ones((1, 640, 480), np.float32)
         file["labels"] = np.zeros((1, 640, 480), np.uint16)
     sample = NyuFile(path, np.array([1]), np.zeros(895, np.uint8))[0]
-    expected = Intrinsics(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
+    # MATLAB counts pixels from 1.
+    expected = Intrinsics(518.857901, 519.469611, 324.582449, 252.736166, 640, 480)
     assert sample.intrinsics == expected and sample.rgb.shape == (480, 640, 3)
 
 
@@ -134,6 +135,33 @@ def test_nyuv2_files_that_are_not_in_order_are_named(
     (nyu / "splits.mat").write_bytes(b"MATLAB 5.0 nothing more")
     assert "cannot read the MATLAB file" in error_of(capsys, "nyuv2", mat, "--out", out)
     assert not out.exists()
+
+
+def test_splits_in_the_format_of_matlab_7_3_are_read(nyu: Path, tmp_path: Path) -> None:
+    (nyu / "splits.mat").unlink()
+    with h5py.File(nyu / "splits.mat", "w", userblock_size=512) as file:
+        file["trainNdxs"], file["testNdxs"] = np.array([[3.0, 5, 1]]), np.array([[2.0, 4]])
+    out = tmp_path / "out"
+    assert main(["nyuv2", str(nyu), "--out", str(out)]) == 0
+    assert (out / "splits" / "train.txt").read_text() == "0003\n0005\n0001\n"
+    assert (out / "splits" / "test.txt").read_text() == "0002\n0004\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n" * 200 + b"<!DOCTYPE html><html>sign in", "is a web page, not a MATLAB file"),
+        (b"PK\x03\x04zip", "is a compressed archive: unpack it first"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nyu_depth_v2_labeled.mat", "splits.mat", "classMapping40.mat"])
+def test_what_was_saved_in_place_of_a_matlab_file_is_named(
+    nyu: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, words: str
+) -> None:
+    (nyu / name).write_bytes(content)
+    message = error_of(capsys, "nyuv2", nyu, "--out", nyu / "out")
+    assert name in message and words in message
 
 
 def test_a_truncated_or_foreign_nyuv2_file_is_named(nyu: Path) -> None:
@@ -216,7 +244,7 @@ def assert_sun(sample: Sample, seed: int) -> None:
     _, millimetres, ids = sun_frame(seed)
     np.testing.assert_allclose(sample.depth, millimetres / 1000, rtol=1e-6)
     np.testing.assert_array_equal(sample.labels, np.where(ids == 0, 255, ids - 1))
-    assert sample.intrinsics == Intrinsics(70.5 + seed, 70.75 + seed, 3.25, 2.5, W, H)
+    assert sample.intrinsics == Intrinsics(70.5 + seed, 70.75 + seed, 2.25, 1.5, W, H)
 
 
 def test_sun_rgbd_is_read_from_its_tree_and_prepared(sun: Path, tmp_path: Path) -> None:

@@ -21,12 +21,16 @@ from sgnet_core.data.datasets.folder import (
 )
 from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb
+from sgnet_core.models.labels import IGNORE_ID
 
 DEPTH_EDGES = (0, 0.01, 0.1, 0.3, 0.5, 1, 2, 4, 8, 16, 32, 65, 300, 1000, np.inf)
 """Metres; the bins of the histogram."""
 
 PLAUSIBLE_MEDIAN = (0.1, 100.0)
 """Metres: between a camera at its closest and a street. A wrong unit is off by 1000."""
+
+LONE_PEAK_SHARE = 0.002
+"""Share of the measured pixels at one largest depth, far from others, that is reported."""
 
 KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
 """Metres per unit in use: millimetres, 1/5 mm, 1/10 mm, centimetres, 1/4 mm, metres."""
@@ -103,6 +107,7 @@ def check_folder(folder: Path) -> FolderCheck:
     for name in tqdm(listing.rgb, "check", unit="frame", leave=False):
         check.problems += listing.problems(name)
         _check_frame(check, listing, name, cameras)
+    _check_ids(check, folder)
     _check_orphans(check, listing)
     _check_splits(check, listing)
     return check
@@ -183,11 +188,29 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
             f"{path}: the median depth is {median:.4g} m: is the unit right? "
             + _unit_hint(median / scale if integers else median, integers)
         )
+    elif lone := _lone_peak(measured):
+        value, share = lone
+        unit = f" ({value / scale:.0f} in the file)" if integers else ""
+        check.problems.append(
+            f"{path}: {share:.1%} of the measured pixels are {value:.4g} m{unit}, far beyond all "
+            "others: does that number mean no measurement? Store 0 there"
+        )
     elif integers and measured.max() <= 255.5 * scale:
         check.problems.append(
             f"{path}: no value is above 255: is it an 8-bit picture of the depth?"
         )
     return depth.shape
+
+
+def _lone_peak(measured: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return the largest depth and its share where many pixels have it and none comes near it."""
+    values, counts = np.unique(measured, return_counts=True)
+    share = float(counts[-1] / measured.size)
+    if len(values) < 2 or share < LONE_PEAK_SHARE:
+        return None
+    if values[-1] < max(1.5 * values[-2], 3 * np.median(measured)):
+        return None
+    return float(values[-1]), share
 
 
 def _unit_hint(median: float, integers: bool) -> str:
@@ -213,6 +236,22 @@ def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:
         listed = ", ".join(f"{i} ({counts[i]} pixels)" for i in strange)
         check.problems.append(f"{path}: ids that classes.json does not name: {listed}")
     return ids.shape
+
+
+def _check_ids(check: FolderCheck, folder: Path) -> None:
+    """Collect problems of the ids in all label files together."""
+    if check.classes is None or not check.id_counts.any():
+        return
+    used = np.flatnonzero(check.id_counts)
+    table, names = check.classes.table, check.classes.label_set.names
+    if (table[used] == IGNORE_ID).all():
+        listed = ", ".join(map(str, used))
+        check.problems.append(f"{folder / 'labels'}: no pixel is labelled; all ids are {listed}")
+    elif used.tolist() == [0, 255] and len(names) == 2 and table[255] == IGNORE_ID:
+        check.problems.append(
+            f"{folder / 'labels'}: the only ids are 0 and 255, and 255 is ignored, so {names[1]} "
+            'never occurs; for masks of 0 and 255 write "ids": [0, 255] into classes.json'
+        )
 
 
 def _check_orphans(check: FolderCheck, listing: FolderListing) -> None:

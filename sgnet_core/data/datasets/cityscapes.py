@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from sgnet_core.data.datasets.frame_files import (
     FramePaths,
     chosen_splits,
     existing,
+    read_json,
 )
 from sgnet_core.data.images import read_depth
 from sgnet_core.geometry.intrinsics import Intrinsics
@@ -106,7 +106,9 @@ def _camera(frame: FramePaths) -> Mapping[str, Mapping[str, float]]:
     assert frame.camera is not None
     wanted = {"intrinsic": ("fx", "fy", "u0", "v0"), "extrinsic": ("baseline",)}
     try:
-        values = json.loads(frame.camera.read_text(encoding="utf-8"))
+        values = read_json(frame.camera)
         return {part: {k: float(values[part][k]) for k in keys} for part, keys in wanted.items()}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except DatasetError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
         raise DatasetError(f"cannot read the camera {frame.camera}: {error!r}") from error

@@ -31,9 +31,10 @@ from sgnet_core.data.datasets.frame_files import (
     IdTable,
     chosen_splits,
     id_table,
+    read_json,
     read_lines,
 )
-from sgnet_core.data.images import read_depth, write_png
+from sgnet_core.data.images import NO_MEASUREMENT, read_depth, write_png
 from sgnet_core.data.sample import Sample
 from sgnet_core.files import atomic_write
 from sgnet_core.geometry.intrinsics import Intrinsics
@@ -42,6 +43,7 @@ from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, LabelSet, bit_palett
 RGB_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".png", ".npy")
 MILLIMETRES = 0.001
+MAX_CLASSES = 255
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def read_camera(path: Path) -> Camera:
     Raises:
         DatasetError: not JSON, or a value is missing, unknown or out of range; it names the file.
     """
-    values = _read_json(path)
+    values = read_json(path)
     known = ("width", "height", "fx", "fy", "cx", "cy")
     if not isinstance(values, dict):
         raise DatasetError(f"{path} must hold an object with {', '.join(known)}, depth_scale")
@@ -215,12 +217,12 @@ def read_classes(path: Path) -> Classes:
 
     ``"nyu40"`` stands for ids 0..39 and 255 = ignore. An object holds ``names`` and, where the
     defaults do not fit, ``ids`` (0, 1, …), ``colors`` ([r, g, b] each), ``ignore`` (an id or a
-    list of ids; 255 always is ignored) and ``name``.
+    list of ids; 255 is ignored too unless it is among ``ids``) and ``name``.
 
     Raises:
         DatasetError: not JSON, or not of that form; it names the file.
     """
-    values = _read_json(path)
+    values = read_json(path)
     if isinstance(values, str):
         if values not in LABEL_SETS:
             raise DatasetError(
@@ -241,12 +243,16 @@ def read_classes(path: Path) -> Classes:
 
 def _classes(values: Mapping[str, Any], default_name: str) -> Classes:
     names = values["names"]
+    if not isinstance(names, list) or not 1 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f"names must be a list of 1 to {MAX_CLASSES} classes")
     colors = values.get("colors", bit_palette(len(names)))
     name = values.get("name", default_name)
     label_set = LabelSet.from_dict({"name": name, "names": names, "colors": colors})
     ids = [int(i) for i in values.get("ids", range(len(names)))]
-    ignore = values.get("ignore", IGNORE_ID)
-    ignored = {IGNORE_ID, *(ignore if isinstance(ignore, list) else [ignore])}
+    ignore = values.get("ignore", [])
+    ignored = set(ignore if isinstance(ignore, list) else [ignore])
+    if IGNORE_ID not in ids:
+        ignored.add(IGNORE_ID)
     if len(ids) != len(names) or len(set(ids)) != len(ids):
         raise ValueError(f"{len(names)} names need as many different ids, got {ids}")
     if not all(isinstance(i, int) and 0 <= i <= 255 for i in (*ids, *ignored)):
@@ -254,15 +260,6 @@ def _classes(values: Mapping[str, Any], default_name: str) -> Classes:
     if ignored & set(ids):
         raise ValueError(f"{sorted(ignored & set(ids))} cannot be both a class and ignored")
     return Classes(label_set, id_table(ids, ignored))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from error
 
 
 class NamedSamples(Protocol):
@@ -333,7 +330,7 @@ def _write_rgb(stem: Path, rgb: NDArray[np.uint8], source: Path | None) -> None:
 
 def _quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
     units = np.rint(depth / scale)
-    units[units > np.iinfo(np.uint16).max] = 0
+    units[units >= NO_MEASUREMENT] = 0
     return units.astype(np.uint16)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,15 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.images import read_depth, read_labels, read_rgb
 from sgnet_core.data.sample import Sample
+from sgnet_core.files import read_limited
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
+
+MAX_JSON_BYTES = 1 << 24
+"""Largest JSON file that is read."""
+
+MAX_LIST_BYTES = 1 << 28
+"""Largest list of frames that is read."""
 
 IdTable = NDArray[np.int16]
 """(256,) class of every id of a label file; -1 = an id that it must not hold."""
@@ -134,14 +142,32 @@ def read_lines(path: Path) -> list[str]:
         DatasetError: missing, not text, or empty.
     """
     try:
-        # Some editors begin a file with a byte-order mark.
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        data = read_limited(path, MAX_LIST_BYTES)
+        # Some editors begin a file with a byte-order mark, or write UTF-16.
+        text = data.decode(json.detect_encoding(data))
+        lines = [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the list {path}: {error}") from error
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise DatasetError(f"the list {path} is empty: it names one frame per line")
     return lines
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, in UTF-8 or UTF-16, with or without a byte-order mark.
+
+    Raises:
+        DatasetError: missing, no JSON, nested too deeply, or larger than `MAX_JSON_BYTES`.
+    """
+    try:
+        return json.loads(read_limited(path, MAX_JSON_BYTES))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist") from error
+    except RecursionError as error:
+        raise DatasetError(f"cannot read {path}: its values are nested too deeply") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from error
 
 
 def existing(frames: Sequence[FramePaths]) -> Sequence[FramePaths]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.datasets import nyuv2
 from sgnet_core.data.datasets.cityscapes import MAX_DEPTH
+from sgnet_core.data.datasets.folder import Classes, read_classes
 from sgnet_core.data.datasets.frame_files import (
     DatasetError,
     FrameFiles,
@@ -162,12 +163,14 @@ class EsanetCityscapes(_CountedFromOne):
 
 
 class DFormerFolder(_CountedFromOne):
-    """DFormer's NYUv2 and SUN RGB-D: ``{train,test}.txt`` of ``RGB/NAME.jpg``, ``RGB/``,
+    """DFormer's data sets: ``{train,test}.txt`` of ``RGB/NAME.jpg``, ``RGB/``,
     ``Depth/NAME.png``, ``Label/NAME.png`` (``labels/`` in SUN).
 
     Its depth is an 8-bit picture, stretched over each frame's own range, so the metres are lost;
     gray 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimetres.
-    It keeps no intrinsics: NYUv2's camera stands in for those of SUN RGB-D too.
+    It keeps no intrinsics: NYUv2's camera stands in for those of the others too. The classes are
+    those of the folder's ``classes.json``; without it, folders whose names contain "nyu" or "sun"
+    have `NYU40` or `SUN37`, counted from 1.
     """
 
     FARTHEST = 10.0
@@ -183,8 +186,9 @@ class DFormerFolder(_CountedFromOne):
                 frames.append(
                     FramePaths(name, rgb, folder / "Depth" / f"{name}.png", labels / f"{name}.png")
                 )
-        # The two sets differ in where they keep their labels.
-        super().__init__(frames, NYU40 if labels.name == "Label" else SUN37)
+        classes = _dformer_classes(folder)
+        super().__init__(frames, classes.label_set)
+        self.id_table = classes.table
         self.relative_depth = _is_8_bit(self.frames[0].depth)
         if self.relative_depth:
             warnings.warn(
@@ -209,6 +213,19 @@ class DFormerFolder(_CountedFromOne):
 
 def _dformer_labels(folder: Path) -> Path:
     return folder / "Label" if (folder / "Label").is_dir() else folder / "labels"
+
+
+def _dformer_classes(folder: Path) -> Classes:
+    if (folder / "classes.json").is_file():
+        return read_classes(folder / "classes.json")
+    for word, label_set in (("nyu", NYU40), ("sun", SUN37)):
+        if word in folder.absolute().name.lower():
+            return Classes(label_set, from_one(len(label_set)))
+    raise DatasetError(
+        f"{folder} is in DFormer's layout, but its name tells no classes: write {folder}/"
+        'classes.json, e.g. {"names": ["road", "car"], "ids": [1, 2], "ignore": [0]}, or name the '
+        "folder NYUDepthv2 or SUNRGBD"
+    )
 
 
 def _is_8_bit(path: Path) -> bool:

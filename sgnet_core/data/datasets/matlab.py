@@ -7,23 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sgnet_core.data.datasets.frame_files import DatasetError
 
 EXTRA = "pip install 'sgnet_ros[data]'"
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """Read the variables of a v5 file; structs and cells with one element are unwrapped.
+    """Read the variables of a MATLAB file.
+
+    Structs and cells with one element are unwrapped. Of v7.3 files, arrays of numbers are read,
+    with MATLAB's axes.
 
     Raises:
-        DatasetError: missing, damaged, or SciPy is not installed.
+        DatasetError: missing, damaged, no MATLAB file, or SciPy or h5py is not installed.
     """
+    if _kind(path) == "hdf5":
+        with open_hdf5(path) as file:
+            arrays = {k: v for k, v in file.items() if getattr(v, "dtype", None) is not None}
+            return {k: np.asarray(v).T for k, v in arrays.items() if v.dtype.kind in "uifb"}
     try:
         import scipy.io  # type: ignore[import-untyped]
     except ImportError as error:
         raise DatasetError(f"reading {path} needs SciPy: {EXTRA}") from error
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist")
     try:
         content: dict[str, Any] = scipy.io.loadmat(
             path, squeeze_me=True, struct_as_record=False, chars_as_strings=True
@@ -33,8 +40,34 @@ def read_mat(path: Path) -> dict[str, Any]:
     return content
 
 
+def _kind(path: Path) -> str:
+    """Return "hdf5" for a v7.3 file, else "mat".
+
+    Raises:
+        DatasetError: the file is missing, or evidently something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1024)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} does not exist") from error
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise DatasetError(
+            f"{path} is a web page, not a MATLAB file: open the link in a browser and save the "
+            "file behind it"
+        )
+    if start.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"Rar!", b"7z\xbc\xaf")):
+        raise DatasetError(f"{path} is a compressed archive: unpack it first")
+    if start.startswith(b"version https://git-lfs"):
+        raise DatasetError(f"{path} is a Git LFS pointer: run git lfs pull")
+    hdf5 = b"\x89HDF\r\n\x1a\n"
+    return "hdf5" if start.startswith(hdf5) or start[512:].startswith(hdf5) else "mat"
+
+
 def variable(path: Path, name: str) -> Any:
-    """Read one variable of a v5 file.
+    """Read one variable of a MATLAB file.
 
     Raises:
         DatasetError: the file cannot be read or holds no such variable.
@@ -57,8 +90,8 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         import h5py  # type: ignore[import-untyped]
     except ImportError as error:
         raise DatasetError(f"reading {path} needs h5py: {EXTRA}") from error
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist")
+    if _kind(path) != "hdf5":
+        raise DatasetError(f"{path} is no MATLAB file of v7.3 (HDF5): is the download complete?")
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -19,8 +19,10 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, NYU13, NYU40, LabelSet
 
-CAMERA = Intrinsics(518.857901, 519.469611, 325.582449, 253.736166, 640, 480)
-"""Color camera, to which depth is registered, as the data set's toolbox gives it."""
+CAMERA = Intrinsics(518.857901, 519.469611, 325.582449 - 1, 253.736166 - 1, 640, 480)
+"""Color camera, to which depth is registered.
+
+The numbers are those of the data set's toolbox, where MATLAB counts pixels from 1."""
 
 SPLIT_VARIABLES = {"train": "trainNdxs", "test": "testNdxs"}
 
@@ -92,7 +94,7 @@ class NyuFile:
 
 def read_split(path: Path, split: str) -> NDArray[np.int64]:
     """Read the frames of "train" or "test" in ``splits.mat``, counted from 1."""
-    return np.atleast_1d(variable(path, SPLIT_VARIABLES[split])).astype(np.int64)
+    return np.ravel(variable(path, SPLIT_VARIABLES[split])).astype(np.int64)
 
 
 def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.uint8]:
@@ -116,7 +118,7 @@ def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.ui
 
 
 def _checked(path: Path, values: Any, classes: int) -> NDArray[np.int64]:
-    array = np.atleast_1d(values)
+    array = np.squeeze(np.atleast_1d(values))
     if array.ndim != 1 or not array.size or array.min() < 1 or array.max() > classes:
         raise DatasetError(f"{path}: classes must be numbers 1..{classes}")
     return array.astype(np.int64)

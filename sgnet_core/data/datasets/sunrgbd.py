@@ -109,12 +109,16 @@ def read_rotated_depth(path: Path) -> NDArray[np.float32]:
 
 
 def read_matrix(path: Path, width: int, height: int) -> Intrinsics:
-    """Read ``intrinsics.txt``: the nine numbers of K, row by row, on one line or three."""
+    """Read ``intrinsics.txt``: the nine numbers of K, row by row, on one line or three.
+
+    The data set's toolbox counts pixels from 1, as MATLAB does; `Intrinsics` counts from 0.
+    """
     try:
         numbers = [float(word) for word in path.read_text().split()]
         if len(numbers) != 9:
             raise ValueError(f"{len(numbers)} numbers instead of the 9 of a camera matrix")
-        return Intrinsics.from_matrix(numbers, width, height)
+        camera = Intrinsics.from_matrix(numbers, width, height)
+        return replace(camera, cx=camera.cx - 1, cy=camera.cy - 1)
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the intrinsics {path}: {error}") from error
 

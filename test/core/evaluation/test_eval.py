@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,13 +26,14 @@ from sgnet_core.data.transforms import flip
 from sgnet_core.eval import check_classes, main
 from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.evaluation.predict import predict_masks, prediction_sheet, run_batch
+from sgnet_core.evaluation.segmenter_masks import segmenter_masks
 from sgnet_core.evaluation.training_curve import training_curve
-from sgnet_core.geometry.spatial import spatial_input
+from sgnet_core.export import export
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import NYU40, SUN37, LabelSet, bit_palette
-from sgnet_core.models.model_file import save_model
-from sgnet_core.models.views import at_input_height, mirrored
+from sgnet_core.models.model_file import load_model, save_model
+from sgnet_core.models.views import at_input_height
 from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.validation import score
 
@@ -75,7 +77,8 @@ def frame(seed: int, height: int = 48, width: int = 66, classes: int = 6) -> Sam
 
 
 def masks(model: SGNet, samples: Sequence[Sample], **options: object) -> list[np.ndarray]:
-    return [mask for _, mask in predict_masks(model, samples, **options)]  # type: ignore[arg-type]
+    segmenter = Segmenter(model, "cpu")
+    return [mask for _, mask in segmenter_masks(segmenter, samples, **options)]  # type: ignore[arg-type]
 
 
 def different(a: np.ndarray, b: np.ndarray) -> float:
@@ -84,16 +87,14 @@ def different(a: np.ndarray, b: np.ndarray) -> float:
     return float((a != b).mean())
 
 
-@pytest.mark.parametrize("scales", [(1.0,), (0.8, 1.0, 2.0)], ids=["single", "multi"])
 @pytest.mark.parametrize("height", [None, 40], ids=["own size", "input height"])
-def test_masks_are_those_of_the_segmenter(scales: tuple[float, ...], height: int | None) -> None:
+def test_masks_while_training_are_those_of_the_segmenter(height: int | None) -> None:
     model = make(height=height)
     samples = [frame(seed) for seed in range(3)]
-    segmenter = Segmenter(model, "cpu")
-    for sample, mask in zip(samples, masks(model, samples, batch=2, scales=scales), strict=True):
-        expected = segmenter.segment(sample.rgb, sample.depth, sample.intrinsics, scales=scales)
+    expected = masks(model, samples)
+    for (_, mask), other in zip(predict_masks(model, samples, batch=2), expected, strict=True):
         assert len(np.unique(mask)) > 1
-        assert different(mask, expected.labels) < 0.002
+        assert different(mask, other) < 0.002
 
 
 def test_scales_and_flip_change_the_masks() -> None:
@@ -113,22 +114,6 @@ def test_the_mean_with_the_mirror_image_is_the_same_for_the_mirror_image(spatial
     [alone] = masks(model, [sample])
     [other] = masks(model, [flip(sample)])
     assert different(alone, other[:, ::-1]) > 0.01, "without it, the network is not symmetric"
-
-
-def test_a_mirrored_batch_shows_the_points_mirrored_in_x() -> None:
-    sample = frame(5)
-    batch = collate([sample])
-    points = spatial_input("points", batch.depth, batch.intrinsics)
-    other = mirrored(batch)
-    reflected = spatial_input("points", other.depth, other.intrinsics)
-    assert points is not None
-    assert reflected is not None
-    assert points[:, 0].abs().max() > 1
-    sign = torch.tensor([-1.0, 1.0, 1.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(reflected, points.flip(3) * sign)
-    transformed = collate([flip(sample)])
-    for name, value in vars(other).items():
-        torch.testing.assert_close(value, getattr(transformed, name))
 
 
 def test_a_batch_at_the_input_height_has_the_camera_of_its_size() -> None:
@@ -160,7 +145,7 @@ def test_evaluation_is_at_the_size_of_the_labels() -> None:
 
 def test_batches_give_what_single_frames_give() -> None:
     model, samples = make(height=40), [frame(seed) for seed in range(3)]
-    together, apart = masks(model, samples, batch=8), masks(model, samples, batch=1)
+    together, apart = ([m for _, m in predict_masks(model, samples, batch=n)] for n in (8, 1))
     assert all(different(a, b) < 0.002 for a, b in zip(together, apart, strict=True))
 
 
@@ -276,6 +261,9 @@ def test_the_command_prints_and_writes_the_scores(
     assert sum(band["pixels"] for band in figures["by_distance"].values()) == found.sum()
     assert figures["classes"] == list(NYU40.names)
     assert (figures["scales"], figures["flip"]) == ([0.8, 1.0], True)
+    assert [figures[k] for k in ("backend", "precision", "device", "input_height")] == [
+        *("torch", "float32", "cpu", 32)
+    ]
 
     table = capsys.readouterr().out
     for name, value in zip(NYU40.names, figures["per_class_iou"], strict=True):
@@ -311,7 +299,8 @@ def test_what_cannot_be_evaluated_is_explained(
         (["--scales", "1", "0"], "argument --scales: must be a positive number, got 0"),
         (["--size", "64"], "argument --size: must be WxH, as in 640x480, got 64"),
         (["--size", "64x0"], "argument --size: must be WxH, as in 640x480, got 64x0"),
-        (["--batch", "0"], "argument --batch: must be a whole number from 1, got 0"),
+        (["--input-height", "-1"], "argument --input-height: "),
+        (["--precision", "fp8"], "argument --precision: invalid choice: 'fp8'"),
     ],
 )
 def test_options_out_of_range_are_explained(
@@ -321,6 +310,45 @@ def test_options_out_of_range_are_explained(
         main(["--data", "rooms:1:1", *options])
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def figures_of(tmp_path: Path, *options: str) -> dict[str, Any]:
+    path = tmp_path / "figures.json"
+    arguments = ["--data", "rooms:3:2", "--size", "64x48", "--device", "cpu", "--json", str(path)]
+    assert main([*arguments, *options]) == 0
+    figures: dict[str, Any] = json.loads(path.read_text())
+    return figures
+
+
+def test_precision_and_input_height_are_those_of_the_segmenter(
+    model_file: Path, tmp_path: Path
+) -> None:
+    options = ("--precision", "bf16", "--input-height", "24")
+    figures = figures_of(tmp_path, "--model", str(model_file), *options)
+    assert (figures["precision"], figures["input_height"]) == ("bfloat16", 24)
+    segmenter = Segmenter(model_file, "cpu", "bf16", input_height=24)
+    confusion = ConfusionMatrix(40)
+    for room in Rooms(seed=3, length=2, size=(48, 64)):
+        frame = room.rgb, room.depth, room.intrinsics
+        assert segmenter.resized(*frame)[0].shape[2:] == (24, 32)
+        confusion.update(room.labels, segmenter.segment(*frame).labels)
+    assert figures["confusion"] == confusion.counts.tolist()
+    other = figures_of(tmp_path, "--model", str(model_file))
+    assert other["confusion"] != figures["confusion"]
+
+
+def test_an_exported_model_is_scored_by_onnx_runtime(model_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx")
+    exported = tmp_path / "m.onnx"
+    export(load_model(model_file), exported)
+    figures = figures_of(tmp_path, "--model", str(exported), "--backend", "onnx")
+    assert figures["backend"] == "onnx"
+    confusion = ConfusionMatrix(40)
+    for room, mask in segmenter_masks(Segmenter(exported, "cpu"), Rooms(3, 2, (48, 64))):
+        confusion.update(room.labels, mask)
+    assert figures["confusion"] == confusion.counts.tolist()
+    found = figures_of(tmp_path, "--model", str(model_file))["confusion"]
+    assert np.abs(np.array(found) - confusion.counts).sum() < 0.01 * confusion.pixels
 
 
 def test_a_model_of_other_classes_is_refused_before_anything_runs(
@@ -342,7 +370,7 @@ def test_a_result_that_cannot_be_written_stops_the_command_before_the_work(
     def never(*_: object, **__: object) -> None:
         pytest.fail("the work has begun")
 
-    monkeypatch.setattr(eval_module, "predict_masks", never)
+    monkeypatch.setattr(eval_module, "segmenter_masks", never)
     (tmp_path / "file").touch()
     arguments = ["--data", "rooms:1:1", "--model", str(model_file)]
     for option, path, words in (
@@ -366,7 +394,7 @@ def test_ctrl_c_ends_the_command_without_scores(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(eval_module, "predict_masks", interrupted)
+    monkeypatch.setattr(eval_module, "segmenter_masks", interrupted)
     assert main(["--data", "rooms:1:1", "--model", str(model_file)]) == 130
     captured = capsys.readouterr()
     assert "interrupted" in captured.err and "mIoU" not in captured.out

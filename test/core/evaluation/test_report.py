@@ -213,7 +213,7 @@ def test_a_missing_jinja2_is_named_before_the_evaluation(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     started = []
-    monkeypatch.setattr("sgnet_core.eval.predict_masks", lambda *a, **k: started.append(1))
+    monkeypatch.setattr("sgnet_core.eval.segmenter_masks", lambda *a, **k: started.append(1))
     assert main(["--data", "rooms:1:1", "--report", str(tmp_path / "r.html")]) == 2
     assert "the report needs jinja2: pip install 'sgnet_ros[train]'" in capsys.readouterr().err
     assert not started

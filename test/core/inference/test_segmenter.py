@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,12 +159,12 @@ def test_a_given_up_reaches_the_network() -> None:
 
 
 def test_large_uint16_depth_keeps_its_sign() -> None:
-    depth = np.array([[65_535, 40_000]], np.uint16)
+    depth = np.array([[65_534, 40_000]], np.uint16)
     spatial = Segmenter(make(), "cpu").preprocess(
         np.zeros((1, 2, 3), np.uint8), depth, depth_scale=1e-4
     )[1]
     assert spatial is not None
-    np.testing.assert_allclose(spatial.numpy(), [[[[6.5535, 4]]]], rtol=1e-6)
+    np.testing.assert_allclose(spatial.numpy(), [[[[6.5534, 4]]]], rtol=1e-6)
 
 
 def test_frames_are_resized_to_the_models_height_with_their_intrinsics() -> None:
@@ -353,3 +354,30 @@ def test_holes_are_filled_before_the_network_sees_them(
     expected = segmenter.segment(rgb, depth, holes=policy, scores=True).scores
     assert expected is not None
     assert not np.array_equal(expected, segmenter.segment(rgb, depth, scores=True).scores)
+
+
+def test_65535_in_integer_depth_is_no_measurement() -> None:
+    segmenter = Segmenter(make(), "cpu")
+    depth = np.array([[0, 1000, 65535]], np.uint16)
+    np.testing.assert_allclose(segmenter.metres(depth).numpy(), [[0, 1, 0]])
+    metres = np.array([[65535.0]], np.float32)
+    assert segmenter.metres(metres).tolist() == [[65535.0]], "floating-point numbers are meters"
+
+
+def test_an_input_height_takes_the_place_of_the_models() -> None:
+    model = make(input_height=24)
+    rgb, depth = frame(40, 56)
+    for rows, size in ((None, (24, 34)), (20, (20, 28)), (0, (40, 56))):
+        segmenter = Segmenter(model, "cpu", input_height=rows)
+        assert tuple(segmenter.resized(rgb, depth)[0].shape[2:]) == size
+    assert model.info.input_height == 24, "the caller's network stays as it is"
+    with pytest.raises(ValueError, match="input_height is a number of rows or 0, got -1"):
+        Segmenter(model, "cpu", input_height=-1)
+
+
+def test_a_path_in_the_home_folder_is_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_model(make(), tmp_path / "m.safetensors")
+    assert Segmenter("~/m.safetensors", "cpu").info.name == make().info.name

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sgnet_core import Intrinsics
 from sgnet_core.inference.segmenter import Segmenter
@@ -31,6 +32,10 @@ def test_an_up_that_is_no_direction_is_refused(up: tuple[float, ...]) -> None:
         (RGB[:0], DEPTH[:0], "rgb must be"),
         (RGB, DEPTH[..., None], "depth must be"),
         (RGB, DEPTH > 0, "depth must be .* bool"),
+        (RGB.tolist(), DEPTH, "rgb must be an array, got list: convert it with np.asarray"),
+        (None, DEPTH, "rgb must be an array, got NoneType"),
+        (Image.fromarray(RGB), DEPTH, "rgb must be an array, got Image"),
+        (RGB, None, "depth must be an array, got NoneType"),
     ],
 )
 def test_what_is_no_frame_is_refused(rgb: Any, depth: Any, words: str) -> None:

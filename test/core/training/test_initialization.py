@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 
 from sgnet_core.models.info import RELEASED, ModelInfo
 from sgnet_core.models.labels import NYU40, LabelSet, bit_palette
-from sgnet_core.models.model_file import default_model_path, load_model, save_model
+from sgnet_core.models.model_file import ModelFileError, default_model_path, load_model, save_model
 from sgnet_core.models.sgnet import create_model
 from sgnet_core.training import initialization as starting_weights
 from sgnet_core.training.config import TrainConfig
@@ -118,3 +119,35 @@ def test_the_model_keeps_what_its_depth_was_trained_as() -> None:
         TrainConfig(holes="inpaint")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="depth_range is"):
         TrainConfig(depth_range=(8.0, 0.3))
+
+
+def test_weights_of_another_depth_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r50.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), path)
+    with pytest.raises(ValueError, match=r"r50\.pth holds a ResNet-50, the model has a ResNet-18"):
+        build_model(TrainConfig(model="sgnet_lite", weights=str(path)), LAB)
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="holds no torchvision ResNet; its first entries are a"):
+        build_model(TrainConfig(model="sgnet_lite", weights=str(path)), LAB)
+
+
+def test_prefixes_wrappers_and_the_home_folder_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state = torchvision.models.resnet18().state_dict()
+    prefixed = {f"module.{key}": value for key, value in state.items()}
+    for name, content in (("a", {"model": prefixed, "epoch": 3}), ("b", prefixed)):
+        torch.save(content, tmp_path / f"{name}.pth")
+        model, _ = build_model(TrainConfig(model="sgnet_lite", weights=f"~/{name}.pth"), LAB)
+        assert torch.equal(model.trunk.layers[1][1].conv1.weight, state["layer2.1.conv1.weight"])  # type: ignore[index]
+
+
+def test_a_numpy_scalar_in_a_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "best.pth"
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "miou": np.float64(0.5)}, path)
+    with pytest.raises(ModelFileError) as refused:
+        build_model(TrainConfig(weights=str(path)), LAB)
+    message = str(refused.value)
+    assert "multiarray.scalar" in message and "model.state_dict()" in message
+    assert "\x1b" not in message and "\n" not in message

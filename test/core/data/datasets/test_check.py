@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sgnet_core.data.datasets.check import check_folder
+from sgnet_core.data.datasets.folder import PlainFolder
 from sgnet_core.prepare import main
 from write_files import save, write_json
 
@@ -238,3 +239,46 @@ def test_a_folder_of_pictures_alone_is_told_what_else_it_takes(tmp_path: Path) -
     problems = "\n".join(check_folder(tmp_path).problems)
     for missing in ("depth/a(.png|.npy)", "labels/a.png", "classes.json", "camera.json"):
         assert missing in problems
+
+
+def test_65535_is_no_measurement_and_no_problem(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    depth = np.full((H, W), 2000, np.uint16)
+    depth[:10] = 65535
+    save(folder / "depth" / "b.png", depth)
+    assert main(["check", str(folder)]) == 0
+    assert "65" not in capsys.readouterr().out
+    np.testing.assert_array_equal(PlainFolder(folder)[1].depth[::10, 0], [0, 2])
+
+
+def test_another_number_for_no_measurement_is_reported(folder: Path) -> None:
+    depth = np.random.default_rng(0).integers(900, 4000, (H, W)).astype(np.uint16)
+    depth[0, :6] = 32001
+    save(folder / "depth" / "b.png", depth)
+    [problem] = check_folder(folder).problems
+    assert "depth/b.png: 1.0% of the measured pixels are 32 m (32001 in the file)" in problem
+
+
+def masks(folder: Path, names: list[str], low: int) -> None:
+    for name in "abc":
+        labels = np.full((H, W), 255, np.uint8)
+        labels[:10] = low
+        save(folder / "labels" / f"{name}.png", labels)
+    write_json(folder / "classes.json", {"names": names})
+
+
+def test_masks_of_0_and_255_are_reported_with_the_entry_that_is_meant(folder: Path) -> None:
+    masks(folder, ["background", "object"], low=0)
+    [problem] = check_folder(folder).problems
+    assert "object never occurs" in problem
+    assert problem.endswith('write "ids": [0, 255] into classes.json')
+    write_json(folder / "classes.json", {"names": ["background", "object"], "ids": [0, 255]})
+    assert check_folder(folder).problems == []
+    assert PlainFolder(folder)[0].labels[::10, 0].tolist() == [0, 1]
+
+
+def test_labels_without_a_class_are_reported(folder: Path) -> None:
+    masks(folder, ["background", "object"], low=255)
+    [problem] = check_folder(folder).problems
+    assert problem.endswith("labels: no pixel is labelled; all ids are 255")

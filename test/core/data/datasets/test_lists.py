@@ -14,7 +14,7 @@ from sgnet_core.data.datasets.nyuv2 import CAMERA as NYU_CAMERA
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
-from write_files import save
+from write_files import save, write_json
 
 SIZE = (1, 1)  # of rooms; means nothing to frames in files
 H, W = 6, 8
@@ -130,7 +130,7 @@ def test_esanets_sun_rgbd(tmp_path: Path) -> None:
     assert len(samples) == 1 and classes is SUN37
     np.testing.assert_allclose(samples[0].depth, millimetres / 1000, rtol=1e-6)
     np.testing.assert_array_equal(samples[0].labels, counted_from_zero(ids))
-    assert samples[0].intrinsics == Intrinsics(7.1, 7.3, 3.2, 2.6, W, H)
+    assert samples[0].intrinsics == Intrinsics(7.1, 7.3, 3.2 - 1, 2.6 - 1, W, H)
     (tmp_path / "train_label.txt").write_text("a\nb\n")
     with pytest.raises(DatasetError, match=r"train_label.txt differ in length"):
         open_dataset(f"{tmp_path}:train", SIZE)
@@ -176,7 +176,8 @@ def dformer(root: Path, labels: str, classes: int) -> Path:
     ("labels", "classes", "label_set"), [("Label", 40, NYU40), ("labels", 37, SUN37)]
 )
 def test_dformers_folder(tmp_path: Path, labels: str, classes: int, label_set: LabelSet) -> None:
-    folder = dformer(tmp_path, labels, classes)
+    name = {NYU40: "NYUDepthv2", SUN37: "SUNRGBD"}[label_set]
+    folder = dformer(tmp_path / name, labels, classes)
     with pytest.warns(UserWarning, match="8-bit pictures of depth"):
         samples, found = open_dataset(f"{folder}:test", SIZE)
     assert len(samples) == 1 and found is label_set
@@ -186,10 +187,22 @@ def test_dformers_folder(tmp_path: Path, labels: str, classes: int, label_set: L
 
 
 def test_dformers_folder_with_16_bit_depth_is_in_millimetres(tmp_path: Path) -> None:
-    folder = dformer(tmp_path, "Label", 40)
+    folder = dformer(tmp_path / "nyu", "Label", 40)
     for seed in (3, 4):
         save(folder / "Depth" / f"{seed}.png", random_frame(seed, 40)[1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         samples, _ = open_dataset(f"{folder}:train", SIZE)
     assert_values(samples[0], 3, 40)
+
+
+def test_dformers_folder_of_another_set_needs_its_classes(tmp_path: Path) -> None:
+    folder = dformer(tmp_path / "MFNet", "Label", 3)
+    with pytest.raises(DatasetError, match=r"tells no classes: write .*MFNet/classes\.json"):
+        open_dataset(str(folder), SIZE)
+    classes = {"names": ["car", "person", "bike"], "ids": [1, 2, 3], "ignore": [0]}
+    write_json(folder / "classes.json", classes)
+    with pytest.warns(UserWarning, match="8-bit"):
+        samples, found = open_dataset(f"{folder}:test", SIZE)
+    assert found.names == ("car", "person", "bike")
+    np.testing.assert_array_equal(samples[0].labels, counted_from_zero(random_frame(4, 3)[2]))

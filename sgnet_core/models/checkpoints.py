@@ -1,0 +1,56 @@
+"""Reading of PyTorch checkpoints as data only."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgnet_core.models.model_file import ModelFileError
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a PyTorch checkpoint: its state dict, and the plain values beside it.
+
+    Wrappers such as ``{"state_dict": …}`` and prefixes ``module.`` are removed.
+
+    Raises:
+        ModelFileError: missing, damaged, or holding anything but tensors and plain values.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        entry = found[1] if found else "other objects"
+        raise ModelFileError(
+            f"{path}: not opened, since it holds {entry} beside tensors and plain values, which "
+            "could run code: save the weights alone, torch.save(model.state_dict(), FILE)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{path}: truncated or not a checkpoint: {error}") from error
+    record: dict[str, Any] = {}
+    while isinstance(checkpoint, dict) and (inner := _wrapped(checkpoint)) is not None:
+        record |= {k: v for k, v in checkpoint.items() if isinstance(v, int | float | str)}
+        checkpoint = inner
+    if not isinstance(checkpoint, dict) or not checkpoint:
+        raise ModelFileError(f"{path}: holds no state dict")
+    for key, value in checkpoint.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ModelFileError(f"{path}: its entry {key!r} is no tensor")
+    return {re.sub(r"^(module\.)+", "", k): v for k, v in checkpoint.items()}, record
+
+
+def _wrapped(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the state dict inside a checkpoint of several entries, under its usual names."""
+    for name in ("state_dict", "model_state_dict", "model", "net", "network", "weights"):
+        if isinstance(checkpoint.get(name), dict):
+            inner: dict[str, Any] = checkpoint[name]
+            return inner
+    return None

@@ -1,0 +1,113 @@
+"""Files that announce or hold too much are refused, with the limit, in bounded time and memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgnet_core.data import images
+from sgnet_core.data.datasets.folder import read_camera, read_classes
+from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
+from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb, write_png
+
+
+def png_of(width: int, height: int, path: Path) -> Path:
+    """A PNG that announces that size and has no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
+
+
+def array_of(shape: tuple[int, ...]) -> bytes:
+    """A .npy file that announces that shape and has no numbers."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(60000, 60000), (9000, 9000)])
+def test_an_image_that_announces_too_many_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = png_of(*size, tmp_path / "large.png")
+    for read in (read_rgb, read_labels):
+        with pytest.raises(
+            ImageFileError, match=r"large\.png.*(at most 67108864|limit of \d+) pixels"
+        ):
+            read(path)
+
+
+def test_the_limit_of_pixels_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_png(tmp_path / "a.png", np.zeros((4, 5), np.uint8))
+    monkeypatch.setattr(images, "MAX_PIXELS", 19)
+    with pytest.raises(ImageFileError, match="5x4; at most 19 pixels"):
+        read_labels(tmp_path / "a.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 20)
+    assert read_labels(tmp_path / "a.png").shape == (4, 5)
+
+
+def test_an_array_that_announces_too_many_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(array_of((60000, 60000)))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("depth.npy", array_of((1 << 40, 2)))
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ImageFileError, match=rf"{name} holds \d+ numbers; at most 67108864"):
+            read_depth(tmp_path / name)
+
+
+def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[{}]], object), allow_pickle=True)
+    np.savez(tmp_path / "a.npz", depth=np.array([[{}]], object))
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ImageFileError, match="holds Python objects, which are not loaded"):
+            read_depth(tmp_path / name)
+
+
+def test_a_device_is_no_file(tmp_path: Path) -> None:
+    for name in ("a.png", "a.npy", "classes.json", "train.txt"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    for read, name in ((read_labels, "a.png"), (read_rgb, "a.png"), (read_depth, "a.npy")):
+        with pytest.raises(ImageFileError, match=f"{name}.*not a regular file"):
+            read(tmp_path / name)
+    with pytest.raises(DatasetError, match=r"classes\.json.*not a regular file"):
+        read_classes(tmp_path / "classes.json")
+    with pytest.raises(DatasetError, match=r"train\.txt.*not a regular file"):
+        read_lines(tmp_path / "train.txt")
+
+
+def test_json_that_is_nested_too_deeply_or_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "camera.json"
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(DatasetError, match=r"camera\.json: its values are nested too deeply"):
+        read_camera(path)
+    monkeypatch.setattr("sgnet_core.data.datasets.frame_files.MAX_JSON_BYTES", 1000)
+    with pytest.raises(DatasetError, match="it has 200000 bytes; at most 1000 are read"):
+        read_camera(path)
+
+
+@pytest.mark.parametrize("names", [["a"] * 1_000_000, [], "abc", {"a": 1}])
+def test_a_list_of_classes_has_1_to_255_names(tmp_path: Path, names: object) -> None:
+    (tmp_path / "classes.json").write_text(json.dumps({"names": names}))
+    with pytest.raises(DatasetError, match=r"classes\.json: names must be a list of 1 to 255"):
+        read_classes(tmp_path / "classes.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-8"])
+def test_text_of_windows_editors_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "classes.json").write_text('{"names": ["sofá", "b"]}', encoding=encoding)
+    assert read_classes(tmp_path / "classes.json").label_set.names == ("sofá", "b")
+    (tmp_path / "train.txt").write_text("# frames\r\n0001\r\n\r\n0002\r\n", encoding=encoding)
+    assert read_lines(tmp_path / "train.txt") == ["0001", "0002"]
