@@ -106,6 +106,13 @@ class Robot(Node):
             self._executor.spin_once(timeout_sec=0.05)
         return value
 
+    def drain(self) -> None:
+        """Receive what is still under way."""
+        before = -1
+        while (count := sum(map(len, self._received.values()))) > before:
+            before = count
+            self.spin_for(0.02)
+
     def spin_for(self, seconds: float) -> None:
         """Spins for a while."""
         end = time.monotonic() + seconds
@@ -153,6 +160,13 @@ class Robot(Node):
             self.spin_for(0.2)
         return value
 
+    def connect(self, messages: tuple[Image, Image]) -> None:
+        """Send pairs until the node answers, wait until none is under way, and forget all."""
+        self.send_until(lambda: self.labels and self.stats, messages)
+        self.segment(*messages)
+        self.drain()
+        self.forget()
+
     def segment(self, rgb: Image, depth: Image, **kwargs: int) -> tuple[Image, FrameStats]:
         """Sends a pair and returns its label image and its statistics."""
         stamp = self.send(rgb, depth, **kwargs).header.stamp
@@ -174,7 +188,8 @@ def shared_robot() -> Iterator[Robot]:
 
 @pytest.fixture
 def robot(shared_robot: Robot) -> Robot:
-    """The module's robot, without memory of the test before."""
+    """Return the module's robot without messages of the test before."""
+    shared_robot.drain()
     shared_robot.forget()
     return shared_robot
 

@@ -107,7 +107,7 @@ def test_a_frame_that_does_not_fit_into_memory_is_lost_and_the_next_is_not(
     run_node: Any, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = run_node("depth")
-    robot.send_until(lambda: robot.labels, scene.messages())
+    robot.connect(scene.messages())
     freed = []
     monkeypatch.setattr(recovery, "free_cached_memory", lambda: freed.append(True))
     with monkeypatch.context() as patch:
@@ -129,8 +129,7 @@ def test_a_gpu_that_fails_for_good_is_replaced_by_the_cpu(
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")
     running = run_node(model)
-    robot.send_until(lambda: robot.labels, scene.messages())
-    robot.forget()
+    robot.connect(scene.messages())
     running.node._segmenter = BrokenGpu(running.node._segmenter, RuntimeError(DEAD))
     robot.send_until(lambda: robot.labels, scene.messages())
     assert isinstance(running.node._segmenter, Segmenter)
@@ -153,8 +152,7 @@ def test_a_gpu_that_fails_where_depth_is_registered_is_replaced_too(
     run_node: Any, robot: Any, scene: Any, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = run_node(model)
-    robot.send_until(lambda: robot.labels, scene.messages())
-    robot.forget()
+    robot.connect(scene.messages())
 
     def align(_: Any, frame: Any, size: Any, depth: Any, rgb_camera: Any, segmenter: Any) -> Any:
         if segmenter.device.type == "cuda":
@@ -165,7 +163,7 @@ def test_a_gpu_that_fails_where_depth_is_registered_is_replaced_too(
     monkeypatch.setattr(type(running.node._active.processor._aligner), "align", align)
     gpu = running.node._segmenter = BrokenGpu(running.node._segmenter, RuntimeError(DEAD))
     gpu.error = None
-    robot.send_until(lambda: robot.labels, scene.messages())
+    robot.send_until(lambda: robot.labels and robot.stats, scene.messages())
     assert running.node._segmenter.device.type == "cpu"
     stats = robot.stats[-1]
     assert dict(zip(stats.drop_causes, stats.drops, strict=True))["inference_error"] >= 3
@@ -177,8 +175,7 @@ def test_without_a_way_out_the_node_reports_and_goes_on_trying(
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")
     running = run_node(model)
-    robot.send_until(lambda: robot.labels, scene.messages())
-    robot.forget()
+    robot.connect(scene.messages())
     gpu = running.node._segmenter = BrokenGpu(running.node._segmenter, RuntimeError(DEAD))
     model.unlink()
     (line,) = robot.send_until(
@@ -202,7 +199,7 @@ def test_a_model_file_that_is_gone_leaves_the_old_model_running(
     run_node: Any, robot: Any, scene: Any, model: Path
 ) -> None:
     running = run_node(model)
-    robot.send_until(lambda: robot.labels, scene.messages())
+    robot.connect(scene.messages())
     model.unlink()
     response = robot.call(Trigger, "/sgnet/reload", Trigger.Request())
     assert not response.success

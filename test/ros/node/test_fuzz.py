@@ -169,7 +169,7 @@ def test_bytes_that_are_no_message_do_not_stop_the_node(
 ) -> None:
     rng = random.Random(4)
     running = run_node("depth")
-    robot.send_until(lambda: robot.labels, scene.messages())
+    robot.connect(scene.messages())
     for message, publisher in zip(
         (*scene.messages(), scene.camera_info()), (robot.rgb, robot.depth, robot.info), strict=True
     ):

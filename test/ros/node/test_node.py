@@ -328,9 +328,14 @@ def test_the_nodes_own_cost_per_vga_pair_is_small(
     scene = make_scene(480, 640)
     bgr = scene.message(scene.rgb[..., ::-1], "bgr8")  # the encoding that costs a copy
     depth = scene.message(scene.depth, "16UC1")
+    copies = []
     for _ in range(25):
         robot.segment(bgr, depth)
-    assert np.median([stats.overhead_ms for stats in robot.stats]) <= 8
+        start = time.perf_counter()
+        scene.rgb[..., ::-1].copy()
+        copies.append(1000 * (time.perf_counter() - start))
+    # The best of many: other processes only ever add to it.
+    assert min(stats.overhead_ms for stats in robot.stats) <= 20 * min(copies)
 
 
 def test_enable_pauses_and_resumes(before: Before, robot: Any, scene: Any) -> None:
