@@ -1,4 +1,7 @@
-"""Imports point one way: from commands to folders, and from each folder to the ones below it."""
+"""Imports never come back to where they started, and launch files load little.
+
+The layers are in tools/architecture_layout.py; test/tools/test_docs.py checks them.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
-# From the bottom up: a module imports from its own folder and from lower layers.
-LAYERS = {
-    "sgnet_core": (
-        {"arguments", "files", "plugins"},
-        {"geometry"},
-        {"ops"},
-        {"models"},
-        {"data"},
-        {"inference"},
-        {"evaluation"},
-        {"training"},
-        {"benchmark", "convert", "eval", "export", "predict", "prepare", "train"},
-    ),
-    "sgnet_ros": (
-        {"system"},
-        {"messages"},
-        {"recordings"},
-        {"node"},
-        {"bag_export", "bag_write", "camera", "demo", "replay_eval", "soak", "view"},
-    ),
-}
-# Where the code is not there yet
-EXCEPTIONS = {
-    "sgnet_core": {
-        ("benchmark", "export"),
-        ("inference", "evaluation"),
-        ("training", "convert"),
-    },
-    "sgnet_ros": {
-        ("bag_write", "camera"),
-        ("demo", "camera"),
-        ("node", "demo"),
-        ("replay_eval", "camera"),
-        ("replay_eval", "demo"),
-        ("soak", "demo"),
-    },
-}
+PACKAGES = ("sgnet_core", "sgnet_ros")
 
 
 @cache
 def modules() -> dict[str, ast.Module]:
     """Return the syntax tree of every module of both packages by its dotted name."""
-    paths = [path for name in LAYERS for path in (ROOT / name).rglob("*.py")]
+    paths = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
             path.read_text(encoding="utf-8")
@@ -86,42 +51,8 @@ def imports(tree: ast.AST, lazy: bool = True) -> Iterator[str]:
             yield from imports(node, lazy)
 
 
-def imported_by(name: str) -> set[str]:
-    """Return the modules of both packages that a module imports."""
-    return {other for other in imports(modules()[name]) if other in modules()} - {name}
-
-
-def folder(name: str) -> str:
-    """Return the entry of the package's top level that a module belongs to."""
-    return name.split(".")[1]
-
-
-@pytest.mark.parametrize("package", LAYERS)
-def test_every_entry_of_a_package_has_a_layer(package: str) -> None:
-    found = {folder(name) for name in modules() if name.startswith(f"{package}.")}
-
-    assert found == set().union(*LAYERS[package])
-
-
-@pytest.mark.parametrize("package", LAYERS)
-def test_imports_lead_to_the_own_folder_or_to_lower_layers(package: str) -> None:
-    rank = {entry: i for i, layer in enumerate(LAYERS[package]) for entry in layer}
-    wrong = {
-        f"{name} imports {other}"
-        for name in modules()
-        if name.startswith(f"{package}.")
-        for other in imported_by(name)
-        if other.startswith(f"{package}.")
-        if folder(name) != folder(other) and rank[folder(name)] <= rank[folder(other)]
-        if (folder(name), folder(other)) not in EXCEPTIONS[package]
-    }
-
-    assert wrong == set()
-
-
 def test_no_module_imports_itself_through_others() -> None:
-    below = {name: imported_by(name) for name in modules()}
-    below["sgnet_core.ops.triton_deform"] -= {"sgnet_core.ops.deform"}  # not there yet
+    below = {name: set(imports(tree)) - {name} for name, tree in modules().items()}
 
     graphlib.TopologicalSorter(below).prepare()  # raises a CycleError that names the modules
 
