@@ -64,6 +64,8 @@ bench: setup ## Measure how fast everything is beside its references; takes SUIT
 docs: setup ## Build the pages and the API reference as HTML in out/docs/
 	@$(call pip_install,--no-build-isolation --editable '.[docs]')
 	$(PY) tools/parameters_page.py
+	$(PY) tools/inputs_page.py
+	$(PY) tools/architecture.py
 	$(PY) -m sphinx -q --fail-on-warning --keep-going docs out/docs
 
 docs-check: setup ## Run every command of README and docs on small inputs
