@@ -27,7 +27,6 @@ from sgnet_core.data.datasets.folder import (
 from sgnet_core.data.images import write_png
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import ModelFileError
-from sgnet_ros.recordings.bag_geometry import Overrides
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.frames import CameraFrame, name_of
@@ -174,8 +173,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         segmenter = None
         if args.labels is not None:
             segmenter = Segmenter(args.labels or None, args.device)
-        given = Overrides(args.intrinsics and tuple(args.intrinsics), args.depth_scale)
-        source = BagSource(args.bag, args.rgb_topic, args.depth_topic, args.labels_topic, given)
+        source = BagSource(
+            args.bag,
+            args.rgb_topic,
+            args.depth_topic,
+            args.labels_topic,
+            intrinsics=args.intrinsics and tuple(args.intrinsics),
+            depth_scale=args.depth_scale,
+        )
         count = export(source, args.folder, segmenter, progress=True)
     except NoPairsError as error:
         print(f"bag_export: {error}", file=sys.stderr)

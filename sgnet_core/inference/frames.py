@@ -23,13 +23,18 @@ from sgnet_core.inference.image_names import (
     image_key,
     kind_of,
 )
+from sgnet_core.plugins import PluginError, load_plugin
 
 # Some of them name files that a bag reader refuses with the command that makes them readable.
 _BAG_ENDINGS = (".bag", ".bag.active", ".mcap", ".mcap.zstd", ".mcap.zst", ".db3", ".db3.zstd")
 
 RECORDINGS = "sgnet.recordings"
-"""Entry-point group of readers of recordings: classes that take a path, and give frames with
-``rgb``, ``depth`` (millimeters) and ``intrinsics`` when iterated."""
+"""Entry-point group of readers of recordings.
+
+A reader is called as ``(path, rgb_topic, depth_topic, intrinsics=…, depth_scale=…)``, each but the
+path may be None. Its ``count`` is the number of frames, and its ``attempts()`` yields frames with
+``rgb``, ``depth`` (millimeters) and ``intrinsics``, or the ValueError of one that cannot be read.
+"""
 
 
 @dataclass(frozen=True)
@@ -258,14 +263,16 @@ def _bag(path: Path, calibration: Calibration) -> Input:
         InputError: the recording cannot be read, or no reader is installed.
     """
     try:
-        from sgnet_ros.recordings.bag_geometry import Overrides
-        from sgnet_ros.recordings.bag_source import BagSource
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"{path}: bags need {error.name}: pip install 'sgnet_ros[bags]'"
-        ) from error
-    given = Overrides(calibration.matrix, calibration.depth_scale)
-    source = BagSource(path, calibration.rgb_topic, calibration.depth_topic, given=given)
+        reader = load_plugin(RECORDINGS, "bags")
+    except PluginError as error:
+        raise InputError(f"{path}: {error}: pip install 'sgnet_ros[bags]'") from error
+    source = reader(
+        path,
+        calibration.rgb_topic,
+        calibration.depth_topic,
+        intrinsics=calibration.matrix,
+        depth_scale=calibration.depth_scale,
+    )
 
     def read(recorded: Any) -> RgbdFrame:
         if isinstance(recorded, ValueError):

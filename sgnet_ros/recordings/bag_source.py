@@ -10,7 +10,7 @@ from typing import Any
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import ImageError
-from sgnet_ros.recordings.bag_geometry import NOTHING_GIVEN, BagGeometry, Overrides, beside
+from sgnet_ros.recordings.bag_geometry import BagGeometry, Overrides, PinholeValues, beside
 from sgnet_ros.recordings.bag_topics import find_topics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
@@ -34,7 +34,8 @@ class BagSource(Source):
         path: the bag.
         rgb_topic, depth_topic: needed where the bag holds several.
         labels_topic: ground truth, where the bag holds several label images.
-        given: calibration that goes before the recorded one.
+        intrinsics: fx, fy, cx, cy of the color image in pixels, instead of the recorded ones.
+        depth_scale: meters per unit of the depth images, instead of the recorded one.
 
     Attributes:
         path: of the bag.
@@ -55,12 +56,14 @@ class BagSource(Source):
         rgb_topic: str | None = None,
         depth_topic: str | None = None,
         labels_topic: str | None = None,
-        given: Overrides = NOTHING_GIVEN,
+        intrinsics: PinholeValues | None = None,
+        depth_scale: float | None = None,
     ) -> None:
         self.path = path
         self.left_out = 0
         with Bag(path) as bag:
             self.topics = find_topics(bag, rgb_topic, depth_topic, labels_topic)
+            given = Overrides(intrinsics, depth_scale)
             self.geometry = BagGeometry.of(bag, self.topics, given)
             self.classes = _classes(bag, self.topics.labels)
             self.complete = bag.complete

@@ -10,7 +10,6 @@ import pytest
 
 from bag_messages import HEIGHT, MS, WIDTH, Maker, Messages, colors, depths
 from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_ros.recordings.bag_geometry import Overrides
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.matching import NoPairsError
@@ -110,7 +109,7 @@ def test_intrinsics_are_optional_and_given_ones_win(tmp_path: Path) -> None:
     assert frame.intrinsics is None
     np.testing.assert_array_equal(frame.depth, depths(0))
     for path in (with_info, without):
-        (frame,) = BagSource(path, given=Overrides(intrinsics=(20.0, 21.0, 6.0, 4.0)))
+        (frame,) = BagSource(path, intrinsics=(20.0, 21.0, 6.0, 4.0))
         assert frame.intrinsics == Intrinsics(20, 21, 6, 4, WIDTH, HEIGHT)
 
 
@@ -157,7 +156,7 @@ def test_float_depth_in_millimetres_is_refused_until_its_scale_is_given(tmp_path
     expected = r"have a median of 1953,.* in millimetres: give --depth-scale 0\.001"
     with pytest.raises(BagError, match=f"/cam/depth/image {expected}"):
         BagSource(path)
-    (frame,) = BagSource(path, given=Overrides(depth_scale=0.001))
+    (frame,) = BagSource(path, depth_scale=0.001)
     assert frame.depth[0, 0] == 0
     assert (frame.depth.ravel()[1:] == 1953).all()
 
