@@ -16,6 +16,7 @@ INSTALL_REQUIRES = [
     "opencv-python-headless>=4.5,<6",
     "pillow>=9,<14",
     "safetensors>=0.4,<1",
+    "fsspec>=2023.5",
     "tqdm>=4.60,<5",
 ]
 
@@ -56,6 +57,8 @@ EXTRAS_REQUIRE = {
         # earlier ones have no DeformConv, and there is no later one for Python 3.10
         "onnxruntime>=1.25,<2; python_version >= '3.11'",
     ],
+    # recordings shared out among the cores, GPUs and machines that Ray has
+    "fleet": ["ray>=2.40,<3"],
     "viz": ["rerun-sdk>=0.30,<1"],
     "docs": ["sphinx>=8,<10", "myst-parser>=4,<6", "furo>=2025.7,<2027"],
     "dev": [

@@ -27,6 +27,14 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return value
+
+
 def image_size(text: str) -> tuple[int, int]:
     """Parse WxH, as in 640x480; return (H, W)."""
     try:

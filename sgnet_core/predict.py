@@ -6,11 +6,10 @@ python -m sgnet_core.predict recording.bag --out out/predict
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
-import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -18,18 +17,25 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sgnet_core.arguments import add_scales, positive
-from sgnet_core.data.images import write_png
-from sgnet_core.data.ply import write_ply
+from sgnet_core.arguments import add_scales, count, positive, share
 from sgnet_core.files import atomic_write
+from sgnet_core.fleet.labeling import (
+    LabelingJob,
+    LabelingTotal,
+    finished_before,
+    label_recording,
+    read_model,
+    recordings_fingerprint,
+)
+from sgnet_core.fleet.manifest import FILE, Manifest
+from sgnet_core.fleet.ray_workers import LOCAL, Workers, run_on_ray
+from sgnet_core.fleet.storage import Destination, Source, find_sources, is_url, local_copy
 from sgnet_core.geometry.holes import HolePolicy
-from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
-from sgnet_core.inference.frames import Calibration, Input, RgbdFrame, open_inputs, open_pairs
-from sgnet_core.inference.segmenter import Prediction, Segmenter
+from sgnet_core.inference.frames import Calibration, RgbdFrame, open_inputs, open_pairs
+from sgnet_core.inference.labeling import Labeler, LabelingOptions
+from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.labels import LabelSet
 from sgnet_core.models.precision import PRECISIONS
-
-OVERLAY_ALPHA = 0.5
 
 EXAMPLES = """\
 examples:
@@ -42,6 +48,9 @@ examples:
     python -m sgnet_core.predict data/mine --ply --out out/mine
   a recording, rosbag1 or rosbag2, without ROS:
     python -m sgnet_core.predict kitchen.mcap --ply --out out/kitchen
+  the recordings of a fleet, on all cores and GPUs of this machine, or of a cluster (docs/fleet.md):
+    python -m sgnet_core.predict 'bags/*/*.mcap' --ray --out out/fleet
+    python -m sgnet_core.predict 's3://robots/*.mcap' --ray head:6379 --out s3://robots/labels
   depth in units of 0.1 mm, as in YCB-Video, with the camera's intrinsics:
     python -m sgnet_core.predict --rgb a.png --depth b.png --depth-scale 0.0001 \\
         --intrinsics 1067 1068 313 241 --ply --out out/a
@@ -62,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give INPUT, or --rgb and --depth")
     if args.scores and not _is_pair(args):
         parser.error("--scores keeps those of one frame: give --rgb and --depth, a file each")
+    if args.ray is not None and not args.inputs:
+        parser.error("--ray shares out recordings: give INPUT")
+    if args.ray is not None and args.device.startswith("cuda:"):
+        parser.error("--ray gives each worker its GPU: --device is auto, cuda or cpu")
     try:
         return predict(args)
     except (ValueError, RuntimeError) as error:
@@ -137,6 +150,29 @@ def _parser() -> argparse.ArgumentParser:
         choices=PRECISIONS,
         help="default: auto (fp16 on a GPU, else fp32)",
     )
+    add(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="label recordings at the same time, each into OUT/NAME, by Ray: of this machine, or "
+        "of the cluster at HOST:PORT; what an earlier run has done is not done again",
+    )
+    add(
+        "--ray-cores",
+        type=count,
+        default=1,
+        metavar="N",
+        help="CPU cores of each of Ray's workers (default: 1)",
+    )
+    add(
+        "--max-failed",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="with --ray: exit status 0 if up to this share of the recordings failed or lacks "
+        "frames (default: 0)",
+    )
     return parser
 
 
@@ -150,7 +186,7 @@ def _is_pair(args: argparse.Namespace) -> bool:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Reads, labels, writes and reports as the command's arguments say; returns the exit status.
+    """Read, label, write and report as the command's arguments say; return the exit status.
 
     Raises:
         ValueError: an input cannot be used; the message names it.
@@ -158,135 +194,97 @@ def predict(args: argparse.Namespace) -> int:
     """
     matrix = tuple(args.intrinsics) if args.intrinsics else None
     calibration = Calibration(matrix, args.depth_scale, args.rgb_topic, args.depth_topic)
+    options = LabelingOptions(args.scales, args.ply, args.holes)
     if _is_pair(args):
         frame = calibration.read(Path(args.rgb), Path(args.depth))
-        _label_pair(_labeller(args), frame, args.scores)
+        segmenter = Segmenter(args.model, args.device, args.precision)
+        _label_pair(Labeler(segmenter, options), frame, Path(args.out), args.scores)
         return 0
-    if args.inputs:
-        inputs = open_inputs(args.inputs, calibration)
-    else:
-        inputs = [open_pairs(args.rgb, args.depth, calibration)]
-    return _label_all(_labeller(args), inputs)
+    path, model = read_model(args.model)
+    job = LabelingJob(args.out, path, model, args.device, args.precision, calibration, options)
+    if args.ray is not None:
+        return _label_on_ray(job, args)
+    return _label_here(job, args)
 
 
-def _labeller(args: argparse.Namespace) -> Labeller:
-    segmenter = Segmenter(args.model, args.device, args.precision)
-    return Labeller(segmenter, Path(args.out), args.scales, args.ply, args.holes)
-
-
-@dataclass
-class Labeller:
-    """Labels frames, writes what it finds, and counts the classes.
-
-    Attributes:
-        segmenter: the model.
-        out: folder of the results.
-        scales: factors of the input size whose scores are averaged.
-        ply: whether point clouds are written too.
-        holes: how pixels without depth are filled; None does as the model was trained.
-        counts: (256,) pixels of every class so far.
-    """
-
-    segmenter: Segmenter
-    out: Path
-    scales: Sequence[float]
-    ply: bool
-    holes: HolePolicy | None = None
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-
-    def require_intrinsics(self, frame: RgbdFrame) -> None:
-        """Raises ValueError where the frame's intrinsics are needed and not known."""
-        spatial = self.segmenter.model.config.spatial
-        if frame.intrinsics is not None or not (self.ply or spatial in NEEDS_INTRINSICS):
-            return
-        reason = f"{self.segmenter.info.name} is steered by {spatial}" if not self.ply else "--ply"
-        raise ValueError(
-            f"{reason}, computed from the camera's intrinsics: give --intrinsics FX FY CX CY"
-        )
-
-    def label(self, frame: RgbdFrame, scores: bool = False) -> Prediction:
-        """The prediction for a frame, with its overlay."""
-        prediction = self.segmenter.segment(
-            frame.rgb,
-            frame.depth,
-            frame.intrinsics,
-            scores=scores,
-            overlay=OVERLAY_ALPHA,
-            scales=self.scales,
-            holes=self.holes,
-        )
-        self.counts += np.bincount(prediction.labels.ravel(), minlength=256)
-        return prediction
-
-    def write(self, frame: RgbdFrame, prediction: Prediction, name: str | None) -> list[Path]:
-        """The files written: ``out/labels.png`` …, or ``out/labels/NAME.png`` … with a name."""
-
-        def path(kind: str, suffix: str) -> Path:
-            file = f"{kind}{suffix}" if name is None else f"{kind}/{name}{suffix}"
-            (self.out / file).parent.mkdir(parents=True, exist_ok=True)
-            return self.out / file
-
-        written = [path("labels", ".png"), path("overlay", ".png")]
-        assert prediction.overlay is not None
-        write_png(written[0], prediction.labels)
-        write_png(written[1], prediction.overlay)
-        if self.ply and frame.intrinsics is not None:
-            written.append(path("points", ".ply"))
-            colors, names = prediction.overlay, self.segmenter.labels.names
-            write_ply(written[2], frame.depth, frame.intrinsics, colors, prediction.labels, names)
-        return written
-
-
-def _label_pair(labeller: Labeller, frame: RgbdFrame, scores: str | None) -> None:
-    """Labels and reports one pair; ``scores`` names the file for them."""
-    labeller.require_intrinsics(frame)
-    prediction = labeller.label(frame, scores is not None)
-    written = labeller.write(frame, prediction, None)
+def _label_pair(labeler: Labeler, frame: RgbdFrame, out: Path, scores: str | None) -> None:
+    """Label and report one pair; ``scores`` names the file for them."""
+    labeler.require_intrinsics(frame)
+    prediction = labeler.label(frame, scores is not None)
+    written = labeler.write(out, frame, prediction, None)
     if scores is not None and prediction.scores is not None:
         written.append(Path(scores))
         written[-1].parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(scores) as file:
             np.save(file, prediction.scores)
-    segmenter = labeller.segmenter
+    segmenter = labeler.segmenter
     height, width = prediction.labels.shape
     stages = ", ".join(f"{name} {ms:.0f}" for name, ms in prediction.stages_ms.items())
     print(f"{segmenter.info.name} on {segmenter.device}, {width}x{height}, ms: {stages}")
-    print(shares(labeller.counts, segmenter.labels))
+    counts = np.bincount(prediction.labels.ravel(), minlength=256)
+    print(shares(counts, segmenter.labels))
     print(f"written: {', '.join(map(str, written))}")
 
 
-def _label_all(labeller: Labeller, inputs: Sequence[Input]) -> int:
-    """Labels and reports many frames; 1 when some of them had to be left out."""
-    done: set[str] = set()
-    left_out = 0
-    with tqdm(total=sum(one.count for one in inputs), unit="frame") as bar:
-        for unread in itertools.chain.from_iterable(one.frames for one in inputs):
+def _label_here(job: LabelingJob, args: argparse.Namespace) -> int:
+    """Label all inputs into one folder; return 1 when frames had to be left out."""
+
+    def warn(text: str) -> None:
+        tqdm.write(f"predict: {text}", sys.stderr)
+
+    destination = Destination(job.destination)
+    with contextlib.ExitStack() as stack:
+        if args.rgb:
+            recipe = job.recipe(None)
+            sources = {args.rgb: args.rgb, args.depth: args.depth}
+            inputs = [open_pairs(args.rgb, args.depth, job.calibration)]
+        else:
+            sources = {}
+            for name in args.inputs:
+                for source in find_sources([name]) if is_url(name) else [Source(name, "")]:
+                    path = stack.enter_context(local_copy(source.path))
+                    sources[str(path)] = source.path
+            recipe = job.recipe(recordings_fingerprint(sources.values()))
+            if manifest := finished_before(recipe, destination, ""):
+                print(f"{destination.path(FILE)} says that all is done: remove it to start again")
+                return _report_here(manifest, destination)
+            inputs = open_inputs(list(sources), job.calibration)
+        labeler = job.labeler()
+        bar = stack.enter_context(tqdm(total=sum(one.count for one in inputs), unit="frame"))
+        manifest = label_recording(
+            labeler, inputs, sources, recipe, destination, "", bar.update, warn
+        )
+    return _report_here(manifest, destination)
+
+
+def _report_here(manifest: Manifest, destination: Destination) -> int:
+    print(f"{manifest.model_name} on {manifest.device}: {manifest.frames} frames")
+    print(shares(manifest.counts, manifest.label_set))
+    print(f"written: {', '.join(destination.path(kind) for kind in manifest.kinds)}")
+    if manifest.left_out:
+        print(f"predict: {len(manifest.left_out)} frames were left out", file=sys.stderr)
+    return 1 if manifest.left_out else 0
+
+
+def _label_on_ray(job: LabelingJob, args: argparse.Namespace) -> int:
+    """Label each recording into a folder of its own; return 1 when too many are incomplete."""
+    sources = find_sources(args.inputs)
+    workers = Workers(args.ray, args.ray_cores, gpus=args.device != "cpu")
+    total = LabelingTotal()
+    with (
+        contextlib.closing(run_on_ray(job, sources, workers)) as outcomes,
+        tqdm(total=len(sources), unit="recording") as bar,
+    ):
+        for source, outcome in outcomes:
+            if line := total.add(source, outcome):
+                tqdm.write(f"predict: {line}", sys.stderr)
+            bar.set_postfix(frames=total.frames, incomplete=total.incomplete, refresh=False)
             bar.update()
-            try:
-                frame = unread.read()
-                if unread.name in done:
-                    raise ValueError(f"there are two frames {unread.name}: label one elsewhere")
-            except ValueError as error:
-                left_out += 1
-                tqdm.write(f"predict: left out: {error}", sys.stderr)
-                continue
-            labeller.require_intrinsics(frame)
-            try:
-                prediction = labeller.label(frame)
-            except ValueError as error:
-                left_out += 1
-                tqdm.write(f"predict: left out: {unread.name}: {error}", sys.stderr)
-                continue
-            labeller.write(frame, prediction, unread.name)
-            done.add(unread.name)
-    segmenter = labeller.segmenter
-    print(f"{segmenter.info.name} on {segmenter.device}: {len(done)} frames")
-    print(shares(labeller.counts, segmenter.labels))
-    kinds = ("labels", "overlay", "points")[: 3 if labeller.ply else 2]
-    print(f"written: {', '.join(str(labeller.out / kind) for kind in kinds)}")
-    if left_out:
-        print(f"predict: {left_out} frames were left out", file=sys.stderr)
-    return 1 if left_out else 0
+    print(total.summary())
+    if total.label_set:
+        print(shares(total.counts, total.label_set))
+    print(f"written: {job.destination}")
+    return 1 if total.incomplete > args.max_failed * len(sources) else 0
 
 
 def shares(counts: npt.NDArray[np.int64], label_set: LabelSet) -> str:

@@ -248,6 +248,11 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
         yield from (file for file in inside if file.is_file() and not file.name.startswith("."))
 
 
+def is_recording(path: Path) -> bool:
+    """Tell recordings, which are bags and folders of frames, from single images."""
+    return path.is_dir() or _is_bag(path)
+
+
 def _is_bag(path: Path) -> bool:
     """By suffix; folders of rosbag2 by what is in them."""
     if path.is_dir():

@@ -243,7 +243,7 @@ def test_many_frames_get_the_labels_that_each_gets_alone(
         drawn = read_rgb(out / "overlay" / f"{index}.png")
         assert np.array_equal(drawn, overlay(rgb, masks[-1], LABELS, 0.5))
     assert not np.array_equal(masks[0], masks[1])
-    assert sorted(path.name for path in out.iterdir()) == ["labels", "overlay"]
+    assert sorted(path.name for path in out.iterdir()) == ["labels", "manifest.json", "overlay"]
     captured = capsys.readouterr()
     assert "tiny on cpu: 3 frames" in captured.out
     assert shares(counted(*masks), LABELS) in captured.out

@@ -1,0 +1,108 @@
+"""The record of what was done with a recording, written last, beside the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnet_core.fleet.storage import Destination
+from sgnet_core.models.labels import LabelSet
+
+FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the results of a recording depend on.
+
+    Attributes:
+        fingerprint: of the sources, as `storage.fingerprint` gives it; None where they cannot be
+            told to be unchanged, so that their results are never up to date.
+        model: SHA-256 of the model file.
+        options: command-line options that change results, name → JSON value.
+    """
+
+    fingerprint: str | None
+    model: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was done with a recording.
+
+    Attributes:
+        sources: paths or URLs.
+        recipe: what the results depend on.
+        kinds: the folders of results, each with a file per frame.
+        frames: number of frames labeled.
+        left_out: reasons, one line for each frame that was not.
+        pixels: class id → pixels of that class.
+        model_name, classes: the model's, ``classes`` as `LabelSet.to_dict` gives them.
+        device: where it ran.
+        started, finished: UTC, ISO 8601.
+    """
+
+    sources: Sequence[str]
+    recipe: Recipe
+    kinds: Sequence[str]
+    frames: int
+    left_out: Sequence[str]
+    pixels: Mapping[str, int]
+    model_name: str
+    classes: Mapping[str, Any]
+    device: str
+    started: str
+    finished: str
+    fresh: bool = field(default=True, compare=False)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(256,) pixels of every class."""
+        counts = np.zeros(256, np.int64)
+        for index, pixels in self.pixels.items():
+            counts[int(index)] = pixels
+        return counts
+
+    @property
+    def label_set(self) -> LabelSet:
+        return LabelSet.from_dict(dict(self.classes))
+
+    def write(self, destination: Destination, folder: str) -> None:
+        """Write it into a folder of results, whose files are all there."""
+        values = asdict(self)
+        del values["fresh"]
+        destination.write_json(_file(folder), values)
+
+
+def read_manifest(destination: Destination, folder: str) -> Manifest | None:
+    """Return the manifest of a folder of results; None if there is none, or of another form."""
+    values = destination.read_json(_file(folder))
+    try:
+        recipe = Recipe(**values.pop("recipe"))
+        return Manifest(**values, recipe=recipe, fresh=False)
+    except (AttributeError, KeyError, TypeError):
+        return None
+
+
+def up_to_date(manifest: Manifest, recipe: Recipe, destination: Destination, folder: str) -> bool:
+    """Tell whether results are those of the recipe, and all there."""
+    if recipe.fingerprint is None or manifest.recipe != recipe:
+        return False
+    counts = (
+        destination.count_files(f"{folder}/{kind}" if folder else kind) for kind in manifest.kinds
+    )
+    return all(count >= manifest.frames for count in counts)
+
+
+def remove_manifest(destination: Destination, folder: str) -> None:
+    """Remove it before results change: what is half done must not look complete."""
+    destination.remove(_file(folder))
+
+
+def _file(folder: str) -> str:
+    return f"{folder}/{FILE}" if folder else FILE

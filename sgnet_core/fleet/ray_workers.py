@@ -1,0 +1,182 @@
+"""Jobs on Ray: one actor per GPU, or per some cores, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import torch
+
+from sgnet_core.fleet.jobs import Failure, Job, Result, Task, attempt
+
+LOCAL = "local"
+"""The address of a Ray that is started on this machine for the run, and stopped with it."""
+
+ATTEMPTS = 2
+"""Times that a task is tried whose worker dies."""
+
+LOST = f"its worker died {ATTEMPTS} times: a crash, no memory left, or a lost machine"
+
+_MIB = 1 << 20
+
+
+class WorkersError(ValueError):
+    """Ray is not installed or not reachable, or no worker can be kept running."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Workers to be had from Ray.
+
+    Attributes:
+        address: `LOCAL`, or a cluster's: ``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``.
+        cores: CPU cores of each worker.
+        gpus: whether each worker gets a GPU, if the cluster has any.
+    """
+
+    address: str = LOCAL
+    cores: int = 1
+    gpus: bool = True
+
+
+class _Worker:
+    """The actor: does one task at a time."""
+
+    def __init__(self, job: Job[Any, Any], cores: int) -> None:
+        self._job, self._cores = job, cores
+        self._run: Callable[[Any], Any]
+
+    def start(self) -> Failure | None:
+        """Prepare the process; a Failure says why it cannot do the work."""
+        torch.set_num_threads(self._cores)
+        started = attempt(lambda job: job.start(), self._job)
+        if isinstance(started, Failure):
+            return started
+        self._run = started
+        return None
+
+    def run(self, task: Any) -> Any:
+        return attempt(self._run, task)
+
+
+def run_on_ray(
+    job: Job[Task, Result], tasks: Sequence[Task], workers: Workers
+) -> Generator[tuple[Task, Result | Failure], None, None]:
+    """Run the tasks on Ray's workers.
+
+    A task whose worker dies (a crash, a lost machine, no memory) runs again once. Close the
+    generator, or run it to its end: both stop the workers, and a Ray that was started for them.
+
+    Yields:
+        Each task with its result, in the order in which they are done.
+
+    Raises:
+        WorkersError: Ray is not installed or not reachable, or no worker is left.
+    """
+    with _connected(workers) as ray:
+        crew = _Crew(ray, job, workers, len(tasks))
+        yield from crew.run(tasks)
+
+
+class _Crew(Generic[Task, Result]):
+    """The actors of a run, and what each is doing.
+
+    An actor gets a task only once it has started. So one that waits for resources, as in place of
+    one that was lost with its machine, keeps no task from being done by others.
+    """
+
+    def __init__(self, ray: Any, job: Job[Task, Result], workers: Workers, tasks: int) -> None:
+        self._ray = ray
+        self._job = ray.put(job)  # once, however many workers: it may hold a model
+        self._cores = workers.cores
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if workers.gpus else 0
+        self._actor = ray.remote(num_cpus=workers.cores, num_gpus=1 if gpus else 0)(_Worker)
+        self._starting: dict[Any, Any] = {}
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, Task, int]] = {}
+        self._last_problem = ""
+        for _ in range(min(tasks, gpus or self._places())):
+            self._hire()
+
+    def _places(self) -> int:
+        """Return how many workers fit on the cores of the machines."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        places = sum(int(node.get("CPU", 0) // self._cores) for node in nodes)
+        if not places:
+            raise WorkersError(f"no machine of the Ray cluster has {self._cores} cores")
+        return places
+
+    def _hire(self) -> None:
+        actor = self._actor.remote(self._job, self._cores)
+        self._starting[actor.start.remote()] = actor
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result | Failure]]:
+        waiting = deque((task, 1) for task in tasks)
+        while waiting or self._busy:
+            while waiting and self._idle:
+                actor, (task, attempts) = self._idle.pop(), waiting.popleft()
+                self._busy[actor.run.remote(task)] = (actor, task, attempts)
+            if not (self._starting or self._busy):
+                raise WorkersError(f"no worker could be started: {self._last_problem}")
+            [ready], _ = self._ray.wait([*self._busy, *self._starting])
+            if ready in self._starting:
+                self._started(ready)
+                continue
+            actor, task, attempts = self._busy.pop(ready)
+            try:
+                answer = self._ray.get(ready)
+            except self._ray.exceptions.RayActorError:
+                self._hire()
+                if attempts < ATTEMPTS:
+                    waiting.appendleft((task, attempts + 1))
+                else:
+                    yield task, Failure(LOST)
+                continue
+            except self._ray.exceptions.RayError as error:  # a bug, of this task alone
+                answer = Failure(_last_line(error))
+            self._idle.append(actor)
+            yield task, answer
+
+    def _started(self, ready: Any) -> None:
+        """Take on an actor that is prepared; one that cannot do the work is not replaced."""
+        actor = self._starting.pop(ready)
+        try:
+            problem = self._ray.get(ready)
+        except self._ray.exceptions.RayError as error:
+            problem = Failure(_last_line(error))
+        if problem is None:
+            self._idle.append(actor)
+        else:
+            self._last_problem = problem.reason
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
+
+
+@contextlib.contextmanager
+def _connected(workers: Workers) -> Iterator[Any]:
+    """Give the module ``ray``, connected to a cluster or to a Ray of its own."""
+    # Neither statistics for Ray's makers nor a CPU worker's view of the GPUs.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise WorkersError(f"--ray needs {error.name}: pip install 'sgnet_ros[fleet]'") from error
+    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    try:
+        if workers.address == LOCAL:
+            ray.init(LOCAL, include_dashboard=False, object_store_memory=512 * _MIB, **quiet)
+        else:
+            ray.init(workers.address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise WorkersError(f"--ray {workers.address}: {_last_line(error)}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

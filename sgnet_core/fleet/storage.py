@@ -1,0 +1,204 @@
+"""Recordings and results in folders or in object stores (``s3://``, ``gs://``, …), by fsspec."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from sgnet_core.files import atomic_write
+
+_CHANGED_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
+"""Names under which file systems keep what changes with a file, the most exact first."""
+
+
+class StorageError(ValueError):
+    """A place that cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording: a file or a folder.
+
+    Attributes:
+        path: local path or URL.
+        name: of its results' folder: its path below the fixed part of the pattern that found it,
+            without suffix.
+    """
+
+    path: str
+    name: str
+
+
+def find_sources(patterns: Sequence[str]) -> list[Source]:
+    """Return the recordings that paths, URLs and globs name, each once, in order.
+
+    Raises:
+        StorageError: a pattern matches nothing, or two recordings have one name.
+    """
+    found: dict[str, Source] = {}
+    for pattern in patterns:
+        for source in _matches(pattern):
+            other = found.setdefault(source.name, source)
+            if other.path != source.path:
+                raise StorageError(
+                    f"{other.path} and {source.path} would both be named {source.name}: quote the "
+                    "glob, as in 'ROBOTS/*/*.mcap', so that the folders' names tell them apart"
+                )
+    return list(found.values())
+
+
+def is_url(name: str) -> bool:
+    """Tell URLs from local paths."""
+    return "://" in name
+
+
+def _matches(pattern: str) -> list[Source]:
+    system, path = _open(pattern)
+    if system.exists(path):
+        return [Source(_named(system, path), PurePosixPath(path.rstrip("/")).stem)]
+    paths = sorted(system.glob(path)) if glob.has_magic(path) else []
+    if not paths:
+        raise StorageError(
+            f"{pattern} matches no file" if glob.has_magic(path) else f"{pattern} does not exist"
+        )
+    fixed = 0
+    parts = PurePosixPath(path).parts
+    while not glob.has_magic(parts[fixed]):
+        fixed += 1
+    sources = []
+    for match in paths:
+        below = PurePosixPath(*PurePosixPath(match).parts[fixed:])
+        sources.append(Source(_named(system, match), str(below.with_suffix(""))))
+    return sources
+
+
+def _named(system: Any, path: str) -> str:
+    """Return the local path, or the URL."""
+    return str(path) if isinstance(system, LocalFileSystem) else system.unstrip_protocol(path)
+
+
+def _open(place: str) -> tuple[Any, str]:
+    try:
+        system, path = fsspec.core.url_to_fs(
+            place if is_url(place) else str(Path(place).expanduser())
+        )
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"{place}: {error}") from error
+    return system, path
+
+
+def fingerprint(place: str) -> str:
+    """Return a hash of names, sizes and times (or checksums) of a file or of a folder's files."""
+    system, path = _open(place)
+    digest = hashlib.sha256()
+    found = system.find(path, detail=True)
+    for name in sorted(found):
+        info = found[name]
+        changed = next((info[key] for key in _CHANGED_KEYS if info.get(key)), None)
+        digest.update(repr((name[len(path) :], info["size"], str(changed))).encode())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def local_copy(place: str) -> Iterator[Path]:
+    """Give a local path of a file or folder; of a remote one, a copy that goes with the block.
+
+    Raises:
+        StorageError: it cannot be copied.
+    """
+    system, path = _open(place)
+    if isinstance(system, LocalFileSystem):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="sgnet_source_") as scratch:
+        copy = Path(scratch, PurePosixPath(path).name)
+        try:
+            system.get(path, str(copy), recursive=True)
+        except OSError as error:
+            raise StorageError(f"{place} cannot be copied: {error}") from error
+        yield copy
+
+
+class Destination:
+    """A folder for results, local or remote; names in it are relative paths with slashes.
+
+    Args:
+        place: local path or URL.
+
+    Raises:
+        StorageError: there is no such kind of place, or its driver is not installed.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self._system, self._root = _open(place)
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._system, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """Return the path or URL of a name, as people know it."""
+        return f"{self.place.rstrip('/')}/{name}" if name else self.place
+
+    def _inside(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    @contextlib.contextmanager
+    def folder(self, name: str) -> Iterator[Path]:
+        """Give a local folder, not made yet, whose files belong in folder ``name``.
+
+        A local one is that folder; files in it are there as soon as they are written. Those of a
+        remote one are uploaded when the block ends without an error.
+
+        Raises:
+            OSError: a file cannot be written; it names the place.
+        """
+        if self.is_local:
+            yield Path(self._inside(name))
+            return
+        with tempfile.TemporaryDirectory(prefix="sgnet_results_") as scratch:
+            yield Path(scratch)
+            for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
+                below = file.relative_to(scratch).as_posix()
+                self._system.put_file(str(file), f"{self._inside(name)}/{below}")
+
+    def count_files(self, name: str) -> int:
+        """Return the number of entries of a folder; 0 if there is none."""
+        try:
+            return len(self._system.ls(self._inside(name), detail=False))
+        except FileNotFoundError:
+            return 0
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of a file; None if there is none or it is not JSON."""
+        try:
+            return json.loads(self._system.cat_file(self._inside(name)))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Write a file, complete or not at all."""
+        content = (json.dumps(values, indent=1) + "\n").encode()
+        path = self._inside(name)
+        if self.is_local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                file.write(content)
+        else:
+            self._system.pipe_file(path, content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._system.rm_file(self._inside(name))

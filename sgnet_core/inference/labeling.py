@@ -1,0 +1,166 @@
+"""Frames → label images, overlays and point clouds in a folder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sgnet_core.data.images import write_png
+from sgnet_core.data.ply import write_ply
+from sgnet_core.geometry.holes import HolePolicy
+from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
+from sgnet_core.inference.frames import Input, RgbdFrame
+from sgnet_core.inference.segmenter import Prediction, Segmenter
+
+OVERLAY_ALPHA = 0.5
+
+
+@dataclass(frozen=True)
+class LabelingOptions:
+    """What is computed and written of a frame, beside its labels.
+
+    Attributes:
+        scales: factors of the input size whose scores are averaged.
+        ply: whether point clouds are written too.
+        holes: how pixels without depth are filled; None does as the model was trained.
+    """
+
+    scales: Sequence[float] = (1.0,)
+    ply: bool = False
+    holes: HolePolicy | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the result folders, one file per frame in each."""
+        return ("labels", "overlay", "points")[: 3 if self.ply else 2]
+
+
+@dataclass
+class Labeled:
+    """What became of some frames.
+
+    Attributes:
+        frames: number of frames labeled.
+        left_out: reasons, one for each frame that was not.
+        counts: (256,) pixels of every class.
+    """
+
+    frames: int = 0
+    left_out: list[str] = field(default_factory=list)
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+
+
+@dataclass(frozen=True)
+class Labeler:
+    """Labels frames and writes the results.
+
+    Attributes:
+        segmenter: the model.
+        options: what is written.
+    """
+
+    segmenter: Segmenter
+    options: LabelingOptions
+
+    def require_intrinsics(self, frame: RgbdFrame) -> None:
+        """Raise ValueError where the frame's intrinsics are needed and not known."""
+        spatial = self.segmenter.model.config.spatial
+        ply = self.options.ply
+        if frame.intrinsics is not None or not (ply or spatial in NEEDS_INTRINSICS):
+            return
+        reason = "--ply" if ply else f"{self.segmenter.info.name} is steered by {spatial}"
+        raise ValueError(
+            f"{reason}, computed from the camera's intrinsics: give --intrinsics FX FY CX CY"
+        )
+
+    def label(self, frame: RgbdFrame, scores: bool = False) -> Prediction:
+        """Return the prediction for a frame, with its overlay."""
+        return self.segmenter.segment(
+            frame.rgb,
+            frame.depth,
+            frame.intrinsics,
+            scores=scores,
+            overlay=OVERLAY_ALPHA,
+            scales=self.options.scales,
+            holes=self.options.holes,
+        )
+
+    def write(
+        self, folder: Path, frame: RgbdFrame, prediction: Prediction, name: str | None
+    ) -> list[Path]:
+        """Write the results of a frame, each complete or not at all.
+
+        Returns:
+            ``folder/labels.png`` …, or ``folder/labels/NAME.png`` … with a name.
+
+        Raises:
+            OSError: a file cannot be written; it names the file.
+        """
+
+        def path(kind: str, suffix: str) -> Path:
+            file = folder / (f"{kind}{suffix}" if name is None else f"{kind}/{name}{suffix}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return file
+
+        written = [path("labels", ".png"), path("overlay", ".png")]
+        assert prediction.overlay is not None
+        write_png(written[0], prediction.labels)
+        write_png(written[1], prediction.overlay)
+        if self.options.ply and frame.intrinsics is not None:
+            written.append(path("points", ".ply"))
+            colors, names = prediction.overlay, self.segmenter.labels.names
+            write_ply(written[2], frame.depth, frame.intrinsics, colors, prediction.labels, names)
+        return written
+
+    def label_all(
+        self,
+        inputs: Sequence[Input],
+        folder: Path,
+        progress: Callable[[], object] = lambda: None,
+        warn: Callable[[str], object] = lambda text: None,
+    ) -> Labeled:
+        """Label every frame of the inputs; those that cannot be are left out.
+
+        Args:
+            inputs: their frames need different names.
+            folder: gets ``labels/NAME.png`` and so on; made when there is something to write.
+            progress: called once per frame.
+            warn: gets a line for each frame that is left out.
+
+        Raises:
+            ValueError: the camera's intrinsics are needed and not known.
+            OSError: a result cannot be written.
+        """
+        labeled = Labeled()
+        done: set[str] = set()
+
+        def leave_out(reason: str) -> None:
+            labeled.left_out.append(reason)
+            warn(f"left out: {reason}")
+
+        for unread in itertools.chain.from_iterable(one.frames for one in inputs):
+            progress()
+            name = unread.name
+            try:
+                frame = unread.read()
+                if name in done:
+                    raise ValueError(f"there are two frames {name}: label one elsewhere")
+            except ValueError as error:
+                leave_out(str(error))
+                continue
+            self.require_intrinsics(frame)
+            try:
+                prediction = self.label(frame)
+            except ValueError as error:
+                leave_out(f"{name}: {error}")
+                continue
+            self.write(folder, frame, prediction, name)
+            labeled.counts += np.bincount(prediction.labels.ravel(), minlength=256)
+            done.add(name)
+        labeled.frames = len(done)
+        return labeled
