@@ -8,11 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch.utils.data import Subset
 
 from sgnet_core.arguments import add_scales, image_size, whole
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.loading import ENDLESS
+from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.evaluation.metrics import Scores
 from sgnet_core.evaluation.report import (
     Extremes,
@@ -29,6 +34,7 @@ from sgnet_core.inference.segmenter import BACKENDS, Segmenter
 from sgnet_core.models.labels import LabelSet, class_difference
 from sgnet_core.models.model_file import default_model_path
 from sgnet_core.models.precision import PRECISIONS, pick_precision
+from sgnet_core.training.distributed import World, join_world
 
 EXAMPLES = """\
 examples:
@@ -40,6 +46,8 @@ examples:
   as published results are made: scores averaged over three scales and the mirror images:
     python -m sgnet_core.eval --data data/nyuv2:test --model sgnet_r101.safetensors \\
         --scales 0.8 1 2 --flip
+  on four GPUs, or with --device cpu in four processes:
+    torchrun --nproc-per-node 4 -m sgnet_core.eval --data data/nyuv2:test
 
 How the figures are computed: docs/evaluation.md.
 """
@@ -49,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = _parser().parse_args(argv)
     try:
-        _run(args)
+        with join_world(args.device) as (world, device):
+            _run(args, world, device)
     except (ValueError, ModuleNotFoundError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -97,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
     """Evaluate, print and write as the arguments say.
 
     Raises:
@@ -109,20 +118,18 @@ def _run(args: argparse.Namespace) -> None:
     if len(samples) == ENDLESS:
         raise ValueError(f"{args.data} has no end: give a number of frames, as in {args.data}:200")
     path = args.model or default_model_path()
-    segmenter = Segmenter(path, args.device, args.precision, args.backend, args.input_height)
+    own_device = args.device if world.size == 1 else device
+    segmenter = Segmenter(path, own_device, args.precision, args.backend, args.input_height)
     check_classes(segmenter.labels, labels)
     # Whatever would stop the writing stops the command now, not after an hour of work.
     for output in filter(None, (args.json, args.report)):
         check_writable(output)
     if args.report:
         page_template()
-    scores, extremes = Scores(len(labels)), Extremes()
-    names = getattr(samples, "names", None)
-    masks = segmenter_masks(segmenter, samples, args.scales, args.flip)
-    for index, (sample, mask) in enumerate(masks):
-        miou = scores.add(sample.labels, mask, sample.depth).miou
-        name = names[index] if names else f"frame {index}"
-        extremes.add(ScoredFrame(name, miou, sample.rgb, sample.labels, mask))
+    parts = world.gather(_score(segmenter, samples, args, world))
+    if not world.is_main:
+        return
+    scores, extremes = _merged(parts)
     print(text_table(scores, labels.names))
     runs = _runs_as(args, segmenter)
     print(f"{segmenter.info.name} runs as {', '.join(runs.values())}")
@@ -142,6 +149,35 @@ def _run(args: argparse.Namespace) -> None:
             iteration=info.training.get("iteration"),
         )
         _write(args.report, html_page(report))
+
+
+def _score(
+    segmenter: Segmenter, samples: Samples, args: argparse.Namespace, world: World
+) -> tuple[Scores, Extremes]:
+    """Return scores and extremes of this process's share: every n-th frame."""
+    share = range(world.rank, len(samples), world.size)
+    part = cast(Samples, Subset(cast(Any, samples), share))
+    masks = segmenter_masks(segmenter, part, args.scales, args.flip, progress=world.is_main)
+    names = getattr(samples, "names", None)
+    scores, extremes = Scores(len(segmenter.labels)), Extremes()
+    for index, (sample, mask) in zip(share, masks, strict=True):
+        miou = scores.add(sample.labels, mask, sample.depth).miou
+        name = names[index] if names else f"frame {index}"
+        extremes.add(ScoredFrame(name, miou, sample.rgb, sample.labels, mask, index))
+    return scores, extremes
+
+
+def _merged(parts: Sequence[tuple[Scores, Extremes]]) -> tuple[Scores, Extremes]:
+    """Return scores and extremes of a data set from those of its parts."""
+    scores = Scores(len(parts[0][0].total.counts))
+    frames: dict[int, ScoredFrame] = {}
+    for part, extremes in parts:
+        scores += part
+        frames.update({frame.index: frame for frame in (*extremes.best, *extremes.worst)})
+    total = Extremes()
+    for index in sorted(frames):
+        total.add(frames[index])
+    return scores, total
 
 
 def _runs_as(args: argparse.Namespace, segmenter: Segmenter) -> dict[str, str]:

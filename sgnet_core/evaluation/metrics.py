@@ -136,6 +136,14 @@ class Scores:
         self.frames += 1
         return frame
 
+    def __iadd__(self, other: Scores) -> Scores:
+        """Add the frames of another set."""
+        self.total += other.total
+        for name, confusion in other.by_distance.items():
+            self.by_distance[name] += confusion
+        self.frames += other.frames
+        return self
+
     def figures(self) -> dict[str, Any]:
         """Return the scores as JSON types; scores without a value (an absent class) are None.
 

@@ -34,6 +34,7 @@ class ScoredFrame:
         miou: of this frame alone, over the classes in its truth; NaN without a labelled pixel.
         rgb: (h, w, 3) uint8.
         truth, predicted: (H, W) uint8 class ids of the same view, 255 = ignore.
+        index: position in the data set.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ScoredFrame:
     rgb: Rgb
     truth: Mask
     predicted: Mask
+    index: int = 0
 
 
 @dataclass

@@ -17,17 +17,22 @@ Mask = npt.NDArray[np.uint8]
 
 
 def segmenter_masks(
-    segmenter: Segmenter, samples: Samples, scales: Sequence[float] = (1.0,), flip: bool = False
+    segmenter: Segmenter,
+    samples: Samples,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    progress: bool = True,
 ) -> Iterator[tuple[Sample, Mask]]:
-    """Yield every sample with the (H, W) uint8 mask of a segmenter; show a bar on stderr.
+    """Yield every sample with the (H, W) uint8 mask of a segmenter.
 
     Args:
         segmenter: the segmenter.
         samples: the frames.
         scales: factors of the network's input size; the scores of several are averaged.
         flip: also average with the scores of the mirror images.
+        progress: show a bar on stderr.
     """
-    for index in tqdm(range(len(samples)), unit="frame"):
+    for index in tqdm(range(len(samples)), unit="frame", disable=not progress):
         sample = samples[index]
         yield sample, _segment(segmenter, sample, scales, flip)
 

@@ -50,6 +50,14 @@ class World:
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
+    def gather(self, content: Any) -> list[Any]:
+        """Return the ``content`` of all processes, by rank, on rank 0; on others nothing."""
+        if self.size == 1:
+            return [content]
+        contents = [None] * self.size if self.is_main else None
+        dist.gather_object(content, contents)
+        return contents or []
+
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
         """Run the block on rank 0 before the others, so that it can fill a cache for them."""

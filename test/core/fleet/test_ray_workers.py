@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+import fleet_jobs
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'sgnet_ros[fleet]'")
 
@@ -13,6 +16,13 @@ from sgnet_core.fleet.jobs import Failure
 from sgnet_core.fleet.ray_workers import LOST, Workers, WorkersError, run_on_ray
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers find the jobs' module."""
+    places = [str(Path(fleet_jobs.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
 
 
 def test_mishaps_stay_with_their_task_and_a_killed_one_runs_again_once(tmp_path: Path) -> None:
