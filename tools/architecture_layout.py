@@ -95,13 +95,14 @@ PACKAGES = (
                 ),
             ),
             Floor(
-                "training",
+                "jobs",
                 (
                     Room(
                         "training/",
                         "configuration, run, loss, optimizer, several processes, checkpoints "
                         "and resuming, log",
                     ),
+                    Room("fleet/", "recordings labeled by Ray on many cores, GPUs and machines"),
                 ),
             ),
             Floor(

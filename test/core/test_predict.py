@@ -390,9 +390,6 @@ def test_a_bag_without_its_reader_names_what_to_install(
     with pytest.raises(SystemExit):
         predict(model_file, tmp_path / "out", tmp_path / "a.mcap")
     assert "pip install 'sgnet_ros[bags]'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        predict(model_file, tmp_path / "out", tmp_path / "a.mcap", "--depth-scale", "0.001")
-    assert "--depth-scale is for images" in capsys.readouterr().err
 
 
 def test_the_library_is_loaded_without_ros_and_without_the_package_for_it() -> None:
