@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -29,7 +28,7 @@ from sgnet_ros.replay_eval.recorded import Item, readable, recorded_items, recor
 from sgnet_ros.system.qos import latched
 from sgnet_ros.system.spinning import spin_for, spin_until
 
-_CONNECT_S, _ANSWER_S, _QUIET_S = 180.0, 120.0, 60.0  # patience
+_CONNECT_S, _ANSWER_S = 180.0, 120.0  # patience
 _RESEND_S, _RESENDS = 3.0, 3
 _ATTEMPTS = 40  # frames to warm up with, at most
 _KEPT = 200
@@ -43,17 +42,21 @@ class ReplayError(RuntimeError):
 
 
 class Totals(NamedTuple):
-    """The node's counters since its activation, as /diagnostics has them."""
+    """The node's counters since its activation.
+
+    ``dropped`` has the pairs that did not become a label image, by cause.
+    """
 
     rgb: int
     pairs: int
-    labels: int
     dropped: dict[str, int]
 
-    @property
-    def settled(self) -> bool:
-        """True where the node has nothing left to do."""
-        return self.pairs == self.labels + sum(self.dropped.values())
+    @classmethod
+    def of(cls, stats: FrameStats) -> Totals:
+        """Take the counters out of FrameStats."""
+        drops = zip(stats.drop_causes, map(int, stats.drops), strict=True)
+        dropped = {cause: n for cause, n in drops if not cause.startswith("unmatched")}
+        return cls(int(stats.rgb_received), int(stats.pairs), dropped)
 
 
 @dataclass
@@ -117,8 +120,13 @@ class Player(Node):
         self._look_after, self._progress = look_after, progress
         self._sent_at: dict[str, dict[int, float]] = {"rgb": {}, "depth": {}}  # by kind, stamp
         self._arrived_at: dict[int, float] = {}
+        self._first: tuple[Item, Item]  # a frame that the node can answer
+        self._shown_again: set[int] = set()  # stamps of that frame
+        self._sent_again: dict[int, int] = {}  # new stamp → the bag's, of frames that got lost
+        self._last_ns = 0  # stamp of the last image sent
         self._totals: Totals | None = None
-        self._ticked = False
+        self._totals_shown: list[Totals] = []  # of the frames shown again
+        self._inference_s = 0.0
         qos = qos_profile_sensor_data
         self._images = {
             "rgb": self.create_publisher(Image, "rgb/image_raw", qos),
@@ -131,7 +139,6 @@ class Player(Node):
         ):
             self.create_subscription(kind, topic, callback, _KEPT, raw=True)
         self.create_subscription(ClassMap, "sgnet/class_map", self._on_class_map, latched())
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
@@ -153,25 +160,23 @@ class Player(Node):
         frame = next((f for f in recorded_pairs(self._source) if readable(f)), None)
         if frame is None:
             raise ReplayError(f"{self._source.name} holds no readable color image with depth")
+        self._first = frame
         # Stamps before all others, and not near the first: halves that get lost leave no trace.
         first = frame[0].stamp_ns
         begin = max(0, first - 10 * 10**9)
         step = (first - begin) // (2 * _ATTEMPTS)
         for attempt in range(_ATTEMPTS):
-            stamp = begin + attempt * step
-            for item in frame:
-                self._publish(item._replace(stamp_ns=stamp), counts=False)
+            self._show(begin + attempt * step)
             # Large models take a while for their first frame; lost halves are sent anew.
-            self._spin_until(lambda: self._arrived_at, 0.5 + 0.1 * attempt)
-            if self._arrived_at:
+            self._spin_until(lambda: self._totals_shown, 0.5 + 0.1 * attempt)
+            if self._totals_shown:
                 break
-            if self._totals and self._totals.dropped:
-                raise ReplayError(f"the node drops the first frame: {self._totals.dropped}")
         else:
-            raise ReplayError("the node answers none of the frames that it is shown")
-        self._baseline = self._settle(at_once=attempt == 0)
-        self.answers = Answers()
-        for stamps in (self._arrived_at, *self._sent_at.values()):
+            raise ReplayError(
+                "the node answers none of the frames that it is shown; its log says why"
+            )
+        self._baseline = self._counters()
+        for stamps in self._sent_at.values():
             stamps.clear()
 
     def play_recorded(self, factor: float) -> None:
@@ -201,28 +206,54 @@ class Player(Node):
             if not readable(frame):
                 self._leave_out(frame[0])
                 continue
-            dropped = self._totals.dropped if self._totals else {}
             for item in frame:
                 self._publish(item)
-            self._wait_for_answer(frame, dropped)
+            self._wait_for_answer(frame)
         self._finish(start, paired_here=True)
 
-    def _wait_for_answer(self, frame: tuple[Item, Item], dropped: Mapping[str, int]) -> None:
+    def _wait_for_answer(self, frame: tuple[Item, Item]) -> None:
         """Wait until the frame is answered, dropped by the node, or has got lost several times."""
-        stamp, deadline, sent = frame[0].stamp_ns, time.monotonic() + _ANSWER_S, 1
-        while True:
-            self._spin_until(lambda: stamp in self._arrived_at, _RESEND_S)
-            now = self._totals
-            if stamp in self._arrived_at or now is None or now.dropped != dropped:
+        stamp = frame[0].stamp_ns
+        assert self._totals is not None  # the node is connected
+        for _ in range(1 + _RESENDS):
+            self._spin_until(lambda: stamp in self._arrived_at, self._patience_s)
+            if stamp in self._arrived_at:
                 return
-            if now.settled and sent > _RESENDS:
+            before = _judged(self._totals)
+            after = _judged(self._counters())
+            if stamp in self._arrived_at or before != after:
                 return
-            if now.settled:  # and has sent no answer: a half got lost on the way
-                sent += 1
-                for item in frame:
-                    self._publish(item, counts=False)
-            elif time.monotonic() > deadline:
-                raise ReplayError(f"the node takes over {_ANSWER_S:.0f} s for the frame {stamp}")
+            new = self._last_ns + 1  # a half got lost: the node takes it if it is newer than all
+            self._sent_again[new] = stamp
+            for item in frame:
+                self._publish(item._replace(stamp_ns=new), counts=False)
+
+    @property
+    def _patience_s(self) -> float:
+        return max(_RESEND_S, 5 * self._inference_s)
+
+    def _counters(self) -> Totals:
+        """Return the node's counters once all that was sent so far is answered or dropped.
+
+        They come with the answer to a frame that is shown again.
+
+        Raises:
+            ReplayError: there is no answer for too long.
+        """
+        deadline = time.monotonic() + _ANSWER_S
+        self._totals_shown.clear()
+        while not self._totals_shown:
+            if time.monotonic() > deadline:
+                raise ReplayError(f"the node has not answered for {_ANSWER_S:.0f} s")
+            self._show(self._last_ns + 1)
+            self._spin_until(lambda: self._totals_shown, self._patience_s)
+        return self._totals_shown[-1]
+
+    def _show(self, stamp: int) -> None:
+        """Publish the first frame under another stamp; its answer gives the counters alone."""
+        self._shown_again.add(stamp)
+        for item in self._first:
+            self._publish(item._replace(stamp_ns=stamp), counts=False)
 
     # What goes to the node, and what comes back
 
@@ -243,62 +274,54 @@ class Player(Node):
                 self.answers.sent.append(item.stamp_ns)
                 self._progress(len(self.answers.sent))
         self._images[item.kind].publish(item.message)
-        self._sent_at[item.kind][item.stamp_ns] = time.monotonic()
+        stamp = self._sent_again.get(item.stamp_ns, item.stamp_ns)
+        self._sent_at[item.kind][stamp] = time.monotonic()
+        self._last_ns = item.stamp_ns
 
     def _on_labels(self, data: bytes) -> None:
         stamp, _ = parse_header(data)
+        if stamp in self._shown_again:
+            return
+        stamp = self._sent_again.get(stamp, stamp)
         self._arrived_at.setdefault(stamp, time.monotonic())
         self.answers.keep(stamp, data)
 
     def _on_stats(self, data: bytes) -> None:
-        self.answers.stats[parse_header(data)[0]] = deserialize_message(data, FrameStats)
+        stamp, _ = parse_header(data)
+        stats = deserialize_message(data, FrameStats)
+        self._totals, self._inference_s = Totals.of(stats), stats.inference_ms / 1000
+        if stamp in self._shown_again:
+            self._totals_shown.append(self._totals)
+        else:
+            self.answers.stats[self._sent_again.get(stamp, stamp)] = stats
 
     def _on_class_map(self, message: ClassMap) -> None:
         self.class_map = message
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            values = {v.key: v.value for v in status.values}
-            if "pairs total" in values:
-                self._ticked = True
-                rgb, pairs, labels = (int(values[f"{n} total"]) for n in ("rgb", "pairs", "labels"))
-                drops = {
-                    key.removeprefix("dropped: "): int(value)
-                    for key, value in values.items()
-                    if key.startswith("dropped: ")
-                }
-                self._totals = Totals(rgb, pairs, labels, drops)
-
-    def _settle(self, at_once: bool = False) -> Totals:
-        """Return the node's counters once it has nothing left to do and hears nothing new.
-
-        Args:
-            at_once: nothing can be on its way any more.
-        """
-        last: Totals | None = None
-        deadline = time.monotonic() + _QUIET_S
-        while time.monotonic() < deadline:
-            self._ticked = False
-            self._spin_until(lambda: self._ticked, 10.0, "the node's report")
-            now = self._totals
-            if now is not None and now.settled and (at_once or now == last):
-                return now
-            last = self._totals
-        raise ReplayError(f"the node came to no rest in {_QUIET_S:.0f} s")
 
     def _finish(self, start: float, paired_here: bool) -> None:
         """Wait for the last answer and draw up what became of the frames."""
         answers = self.answers
         before, after = self._baseline, self._baseline
+        wanted = set(answers.sent)
+        deadline = self._patience_s  # a frame shown again could replace one that waits
+
+        def complete() -> bool:
+            return len(wanted) - answers.dropped[UNREADABLE] <= len(self._arrived_at)
+
         spin_for(self._executor, 0.1)
-        if len(set(answers.sent)) - answers.dropped[UNREADABLE] > len(self._arrived_at):
-            after = self._settle()
+        while not complete():
+            count = len(self._arrived_at)
+            self._spin_until(complete, deadline)
+            if len(self._arrived_at) == count:
+                after = self._counters()
+                break
         answers.seconds = max(self._arrived_at.values(), default=start) - start
         answers.latency_ms = {s: self._latency_ms(s) for s in sorted(self._arrived_at)}
         lost = len(set(answers.sent)) - len(answers.latency_ms) - answers.dropped[UNREADABLE]
         if not lost:
             return
-        causes = {c: n - before.dropped.get(c, 0) for c, n in after.dropped.items()}
+        counted = _judged if paired_here else lambda totals: totals.dropped
+        causes = {c: n - counted(before).get(c, 0) for c, n in counted(after).items()}
         if not paired_here:
             causes["unmatched_rgb"] = after.rgb - before.rgb - (after.pairs - before.pairs)
         causes["transport"] = lost - sum(causes.values())
@@ -321,3 +344,8 @@ class Player(Node):
         done = spin_until(self._executor, condition, patience_s, self._look_after)
         if not done and what is not None:
             raise ReplayError(f"{what} took longer than {patience_s:.0f} s")
+
+
+def _judged(totals: Totals) -> dict[str, int]:
+    """Return the drops of frames that come one by one: only those shown again can be replaced."""
+    return {cause: n for cause, n in totals.dropped.items() if cause != "overload"}

@@ -201,7 +201,8 @@ def problems(summary: dict[str, Any]) -> list[str]:
 
 def table(summary: dict[str, Any]) -> str:
     """Format the summary for people."""
-    slowest = max(summary["recovery_s"], key=summary["recovery_s"].__getitem__)
+    recovery_s = summary["recovery_s"]
+    slowest = max(recovery_s, key=recovery_s.__getitem__, default=None)
     lines = [
         ("frames", f"{summary['frames']} in {summary['seconds']:.0f} s"),
         ("label images", summary["labels"]),
@@ -211,8 +212,9 @@ def table(summary: dict[str, Any]) -> str:
         ("wrong labels", summary["label_mismatches"]),
         ("unaccounted for", summary["unaccounted"]),
         ("lost while connecting", summary["undelivered"]),
-        ("slowest recovery", f"{summary['recovery_s'][slowest]:.2f} s, after {slowest}"),
     ]
+    if slowest is not None:
+        lines.append(("slowest recovery", f"{recovery_s[slowest]:.2f} s, after {slowest}"))
     if rss := summary["rss_mb"]:
         growth = 100 * (rss["max"] / rss["first"] - 1)
         text = f"{rss['first']:.1f} first, {rss['last']:.1f} last, {rss['max']:.1f} max"

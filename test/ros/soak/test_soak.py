@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from sgnet_ros.demo.__main__ import free_domain
 from sgnet_ros.soak import __main__ as soak
 from sgnet_ros.soak.faults import FAULTS
+from sgnet_ros.system.domains import free_domain
 
 
 @pytest.fixture(scope="module")
