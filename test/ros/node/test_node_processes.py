@@ -74,7 +74,8 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
         return bool(robot.stats and robot.labels and colors)
 
     robot.send_until(connected, scenes[0].messages(), timeout_s=300)
-    robot.spin_for(0.3)
+    labels, _ = robot.segment(*scenes[0].messages())
+    robot.spin_until(lambda: colors[-1].header.stamp == labels.header.stamp)
     robot.forget()
     camera = intrinsics_of(scenes[0].camera_info(), 160, 120)
     palette = np.array(segmenter.labels.colors, np.uint8)
