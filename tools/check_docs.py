@@ -1,7 +1,7 @@
-"""Runs every command of README and docs, made small, in a scratch folder: `make docs-check`.
+"""Run every command of README and docs on small inputs in a scratch folder: `make docs-check`.
 
-A command that no rule below knows is an error, so that new ones come under the check. What a
-machine lacks (the `ros2` command, a second machine) is named in the output, not passed over.
+A command without a rule below is an error, so that no new command escapes. A command that needs
+what this machine lacks, such as `ros2` or a second machine, is printed with the reason.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ TINY = (
 
 @dataclass(frozen=True)
 class Rule:
-    """How to try the commands that a pattern matches.
+    """Instructions to try the commands that match a pattern.
 
     Attributes:
-        pattern: found anywhere in the command.
-        add: appended to it.
-        replace: pairs of texts.
-        seconds: it is ended after that long, and has passed if it was still running; 0 waits.
-        skip: why it isn't run at all.
+        pattern: Regular expression that is searched in the command.
+        add: Text to append to the command.
+        replace: Pairs of a text in the command and its replacement.
+        seconds: Time after which the command is ended and has passed; 0 waits for its end.
+        skip: Reason not to run the command.
     """
 
     pattern: str
@@ -75,7 +75,7 @@ RULES = (
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """(page, command) of every line in the pages' shell blocks, continued lines joined."""
+    """Yield the page and the command of each line in shell blocks, with continued lines joined."""
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             text = page.read_text(encoding="utf-8")
@@ -87,12 +87,12 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def rule_for(command: str) -> Rule | None:
-    """The first rule whose pattern is found."""
+    """Return the first rule whose pattern is found."""
     return next((rule for rule in RULES if re.search(rule.pattern, command)), None)
 
 
 def main() -> int:
-    """Exit status 1 if a command failed or has no rule."""
+    """Try all commands and return the exit status, 1 if one failed or has no rule."""
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def furnish(scratch: Path) -> None:
-    """The files that the commands speak of."""
+    """Make the files that the commands name."""
     for name in ("config", "tools", "Makefile", "setup.py", "msg", "launch"):
         (scratch / name).symlink_to(ROOT / name)
     run = "import sys; from sgnet_core.{0} import main; sys.exit(main({1!r}))"
@@ -131,7 +131,7 @@ def furnish(scratch: Path) -> None:
     shutil.copy(ROOT / "sgnet_core" / "models" / "weights" / "default.safetensors", best)
     shutil.copy(best, scratch / "my.safetensors")
     recorded = shutil.copytree(scratch / "my_data", scratch / "recorded")
-    shutil.rmtree(recorded / "cameras")  # a recording is of one camera, and has no labels
+    shutil.rmtree(recorded / "cameras")  # A recording is of one camera and has no labels.
     shutil.rmtree(recorded / "labels")
     _python(
         "from sgnet_ros.bag_write import main; import sys; "
@@ -145,7 +145,7 @@ def _python(code: str, scratch: Path) -> None:
 
 
 def attempt(command: str, scratch: Path) -> str:
-    """Runs one command; what came of it."""
+    """Run one command and return the outcome."""
     rule = rule_for(command)
     if rule is None:
         return "FAILED: no rule in tools/check_docs.py says how to try this"

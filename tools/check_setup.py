@@ -1,6 +1,6 @@
-"""Tells in one line what has to be installed before `make setup` can run.
+"""Name in one line what has to be installed before `make setup` can run.
 
-Runs with whatever Python is at hand, so it keeps to syntax and modules that old ones have too.
+Any Python may run this, so it keeps to syntax and modules that old versions have too.
 """
 
 import os
@@ -11,14 +11,14 @@ import sysconfig
 
 
 def allowed_versions():
-    """The lower (included) and upper (excluded) Python version of setup.py, as tuples."""
+    """Return the lower (included) and upper (excluded) Python version of setup.py as tuples."""
     with open(os.path.join(os.path.dirname(__file__), "..", "setup.py")) as file:
         low, high = re.search(r'python_requires=">=([\d.]+),<([\d.]+)"', file.read()).groups()
     return tuple(map(int, low.split("."))), tuple(map(int, high.split(".")))
 
 
 def missing_packages():
-    """Names of the Debian or Ubuntu packages that have what is not there."""
+    """Return the Debian or Ubuntu packages that provide what is missing."""
     packages = []
     if not shutil.which("cmake"):
         packages.append("cmake")
@@ -36,6 +36,7 @@ def missing_packages():
 
 
 def main():
+    """Exit with a message if this machine cannot run `make setup`."""
     low, high = allowed_versions()
     if not low <= sys.version_info[:2] < high:
         sys.exit(
@@ -44,7 +45,7 @@ def main():
         )
     packages = missing_packages()
     if packages:
-        sys.exit("Something to build with is missing: sudo apt install " + " ".join(packages))
+        sys.exit("Build tools are missing: sudo apt install " + " ".join(packages))
     if os.environ.get("ROS_DISTRO"):
         try:
             import rclpy  # noqa: F401

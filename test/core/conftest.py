@@ -15,9 +15,9 @@ CLASSES = ("floor", "table", "robot")
 
 
 def write_frames(folder: Path, count: int, height: int = 40, width: int = 56) -> None:
-    """A plain folder of boxes on a floor: what is near is a table or a robot, told by its color.
+    """Write a plain folder of boxes on a floor. A near box is a table or a robot by its color.
 
-    The split "train" is all but the last two frames, "val" those.
+    The split "val" is the last two frames, "train" the others.
     """
     for kind in ("rgb", "depth", "labels", "splits"):
         (folder / kind).mkdir(parents=True)
@@ -44,7 +44,7 @@ def write_frames(folder: Path, count: int, height: int = 40, width: int = 56) ->
 
 @pytest.fixture(scope="session")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A plain folder of 8 + 2 frames in three classes, 56x40."""
+    """Return a plain folder of 8 + 2 frames of 56x40 pixels in three classes."""
     folder = tmp_path_factory.mktemp("frames") / "boxes"
     write_frames(folder, 10)
     return folder
@@ -52,7 +52,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(frames: Path) -> dict[str, Any]:
-    """The values of a configuration: 6 iterations on `frames`."""
+    """Return the values of a configuration for 6 iterations on `frames`."""
     return {
         "model": "sgnet_lite",
         "weights": "none",
@@ -71,7 +71,7 @@ def tiny(frames: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def tiny_file(tmp_path: Path, tiny: dict[str, Any]) -> Path:
-    """`tiny` as a YAML file."""
+    """Write `tiny` to a YAML file and return its path."""
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(tiny))
     return path
@@ -79,5 +79,5 @@ def tiny_file(tmp_path: Path, tiny: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trunks of an eighth of the width: a checkpoint of 5 MB in place of 190."""
+    """Build trunks of an eighth of the width, with checkpoints of 5 MB instead of 190 MB."""
     monkeypatch.setattr("sgnet_core.models.resnet.WIDTHS", (8, 16, 32, 64))

@@ -1,13 +1,13 @@
-"""Time for tests."""
+"""Clocks that tests control."""
 
 from __future__ import annotations
 
 
 class StandingClock:
-    """Nanoseconds of a clock that stands still unless it is moved.
+    """A clock in nanoseconds that stands still unless a test moves it.
 
     Attributes:
-        ms: what it shows, in milliseconds.
+        ms: The time in milliseconds.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Depth of rooms and of planes, whose normals and gravity are known."""
+"""Depth of rooms and planes with known normals and gravity."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def tensors(sample: Sample, exact: bool = True) -> tuple[Tensor, Tensor, Tensor]
 
 
 def normals_of(depth: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """`surface_normals` of metres, 0 where there is no measurement."""
+    """Return the `surface_normals` of depth in meters that is 0 where nothing was measured."""
     valid = (depth > 0).to(depth)
     inverse = valid / torch.where(depth > 0, depth, 1.0)
     return surface_normals(valid, inverse, intrinsics, cell_size(depth.shape[2]))
 
 
 def plane_depth(camera: Intrinsics, normal: Array, distance: float) -> Array:
-    """(H, W) metres of the plane n·P = −distance, n towards the camera; inf behind it."""
+    """Return the depth of the plane n·P = −distance, (H, W) meters; inf behind the camera."""
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     slope = normal[0] * (u - camera.cx) / camera.fx + normal[1] * (v - camera.cy) / camera.fy
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""Small networks and frames for tests of what labels frames."""
+"""Small networks and frames for tests of segmenters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RGB, DEPTH = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)
 
 
 def make(spatial: str = "depth", **info: Any) -> SGNet:
-    """A small seeded network, its statistics off their defaults, whose labels vary."""
+    """Return a small seeded network with random statistics, whose labels vary."""
     torch.manual_seed(1)
     model = create_model("sgnet_lite", num_classes=6, spatial=spatial)
     for module in model.modules():
@@ -34,7 +34,7 @@ def make(spatial: str = "depth", **info: Any) -> SGNet:
 
 
 class Fixed(nn.Module):
-    """A head that answers the same scores to every image."""
+    """A head that gives every image the same scores."""
 
     def __init__(self, scores: Any) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def fixed(scores: Any) -> Segmenter:
 
 
 def frame(height: int, width: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """A smooth random picture and depth with holes, the same for the same size."""
+    """Return a smooth random picture and depth with holes, always the same for one size."""
     rng = np.random.default_rng((height, width))
     rgb = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     rgb = np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Files of a data set, written as a person would have them; the product's writers are not asked."""
+"""Write the files of a data set without the writers of the product."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def save(path: Path, array: np.ndarray) -> None:
-    """An image, or an array as ``.npy``; folders are made."""
+    """Write an image, or an array as ``.npy``, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, array)
@@ -19,6 +19,6 @@ def save(path: Path, array: np.ndarray) -> None:
 
 
 def write_json(path: Path, values: object) -> None:
-    """JSON; folders are made."""
+    """Write JSON and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values))

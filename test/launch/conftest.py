@@ -1,4 +1,4 @@
-"""Launch files started as `ros2 launch` starts them, without the command-line tools."""
+"""Start launch files as `ros2 launch` does, without the command-line tools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ sys.exit(service.run())
 
 @pytest.fixture
 def start_launch() -> Callable[..., subprocess.Popen[str]]:
-    """Starts a launch file by name with NAME:=VALUE arguments, in a session of its own."""
+    """Return a function that starts a launch file by name in a session of its own."""
 
     def start_launch(name: str, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

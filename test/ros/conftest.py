@@ -1,4 +1,4 @@
-"""Small real models, a node that runs in this process, and a robot that talks to it over DDS."""
+"""Small real models, a node in this process, and a robot that talks to it over DDS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sgnet_ros.node.lifecycle import SGNetNode
 
 
 def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:
-    """A quick model with random weights whose masks hold several classes."""
+    """Save a quick model with random weights whose masks hold several classes."""
     torch.manual_seed(seed)
     model = create_model("sgnet_lite", num_classes=num_classes, spatial=spatial)
     model.info = replace(model.info, name=f"tiny_{spatial}", input_height=48)
@@ -41,7 +41,7 @@ def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Model files by spatial input; ``other`` has another label set."""
+    """Return model files by spatial input; ``other`` has another label set."""
     folder = tmp_path_factory.mktemp("models")
     return {
         "depth": make_model(folder / "depth.safetensors", "depth", 13, 1),
@@ -53,7 +53,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def segmenters(models: dict[str, Path]) -> dict[str, Segmenter]:
-    """What the node runs, for comparison with what it publishes."""
+    """Return segmenters of the same models, whose labels the node must publish."""
     return {name: Segmenter(path, "cpu") for name, path in models.items()}
 
 
@@ -61,7 +61,7 @@ class Robot(Node):
     """Publishes camera frames and collects what comes back.
 
     Attributes:
-        labels, stats, log: what was received on ~/labels, ~/stats and /rosout since `forget`.
+        labels, stats, log: messages received on ~/labels, ~/stats and /rosout since `forget`.
     """
 
     def __init__(self, context: rclpy.Context) -> None:
@@ -75,30 +75,30 @@ class Robot(Node):
         self.info = self.create_publisher(CameraInfo, "rgb/camera_info", 10)
         self.labels = self.listen(Image, "/sgnet/labels")
         self.stats = self.listen(FrameStats, "/sgnet/stats")
-        # as it is published: what a node says before the robot has found it is not lost
+        # Latched, as it is published, so that lines from before the discovery arrive.
         latched = QoSProfile(depth=1000, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self.log = self.listen(Log, "/rosout", latched)
 
     def listen(self, kind: type, topic: str, qos: Any = 100) -> list[Any]:
-        """Subscribes; the list that comes back fills while the robot spins."""
+        """Subscribe and return a list that fills while the robot spins."""
         messages: list[Any] = []
         self._received[topic] = messages
         self.create_subscription(kind, topic, messages.append, qos)
         return messages
 
     def stop_listening(self, *topics: str) -> None:
-        """Takes subscriptions back."""
+        """Destroy the subscriptions to topics."""
         for subscription in list(self.subscriptions):
             if subscription.topic_name in topics:
                 self.destroy_subscription(subscription)
 
     def forget(self) -> None:
-        """Empties all lists."""
+        """Empty all lists."""
         for messages in self._received.values():
             messages.clear()
 
     def spin_until(self, done: Callable[[], Any], timeout_s: float = 120) -> Any:
-        """Spins until ``done`` is true and returns its value; fails after the time."""
+        """Spin until ``done`` is true and return its value; fail after ``timeout_s``."""
         end = time.monotonic() + timeout_s
         while not (value := done()):
             received = {topic: len(messages) for topic, messages in self._received.items()}
@@ -114,16 +114,16 @@ class Robot(Node):
             self.spin_for(0.02)
 
     def spin_for(self, seconds: float) -> None:
-        """Spins for a while."""
+        """Spin for a number of seconds."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
     def call(self, kind: type, service: str, request: Any) -> Any:
-        """Calls a service and returns the response."""
+        """Call a service and return the response."""
         client = self.create_client(kind, service)
         self.spin_until(client.service_is_ready)
-        # The server has to find the client, too, or the request or its answer is lost.
+        # The server has to find the client too, or the request or its answer is lost.
         self.spin_until(lambda: all(each.knows_client(service) for each in RunningNode.spinning))
         self.spin_for(0.1)
         future = client.call_async(request)
@@ -132,14 +132,14 @@ class Robot(Node):
         return future.result()
 
     def next_stamp(self) -> int:
-        """Nanoseconds, 0.1 s after the last."""
+        """Return a stamp in nanoseconds, 0.1 s after the last one."""
         self._stamp_ns += 100_000_000
         return self._stamp_ns
 
     def send(
         self, rgb: Image, depth: Image, stamp_ns: int | None = None, skew_ns: int = 0
     ) -> Image:
-        """Publishes a pair under a new stamp, the depth's ``skew_ns`` later; returns the RGB."""
+        """Publish a pair with a new stamp, the depth's ``skew_ns`` later, and return the RGB."""
         stamp_ns = self.next_stamp() if stamp_ns is None else stamp_ns
         for message, publisher, at in (
             (rgb, self.rgb, stamp_ns),
@@ -152,7 +152,7 @@ class Robot(Node):
     def send_until(
         self, done: Callable[[], Any], messages: tuple[Image, Image], timeout_s: float = 120
     ) -> Any:
-        """Sends pairs until ``done`` is true: discovery takes its time, in both directions."""
+        """Send pairs until ``done`` is true, since discovery takes time in both directions."""
         end = time.monotonic() + timeout_s
         while not (value := done()):
             assert time.monotonic() < end, f"nothing came of the pairs in {timeout_s} s"
@@ -168,7 +168,7 @@ class Robot(Node):
         self.forget()
 
     def segment(self, rgb: Image, depth: Image, **kwargs: int) -> tuple[Image, FrameStats]:
-        """Sends a pair and returns its label image and its statistics."""
+        """Send a pair and return its label image and its statistics."""
         stamp = self.send(rgb, depth, **kwargs).header.stamp
         both = (self.labels, self.stats)
         self.spin_until(lambda: all(m and m[-1].header.stamp == stamp for m in both))
@@ -177,7 +177,7 @@ class Robot(Node):
 
 @pytest.fixture(scope="module")
 def shared_robot() -> Iterator[Robot]:
-    """One robot for all tests of a module."""
+    """Yield one robot for all tests of a module."""
     context = rclpy.Context()
     rclpy.init(context=context)
     robot = Robot(context)
@@ -214,7 +214,7 @@ class RunningNode:
         self.spinning.append(self)
 
     def knows_client(self, service: str) -> bool:
-        """Whether it has found a client of that service; true too if it has no such service."""
+        """Return whether the node has found a client of a service, or has no such service."""
         count = getattr(self.node, "count_clients", None)  # not in Humble
         if count is None or not service.startswith(f"{self.node.get_fully_qualified_name()}/"):
             return True
@@ -231,14 +231,14 @@ class RunningNode:
         assert not self._thread.is_alive()
         self.node.destroy_node()
         del self.node, self._executor
-        gc.collect()  # the last of a lifecycle node, its log's publisher, goes with the object
+        gc.collect()  # The publisher of a lifecycle node's log is destroyed with the object.
         self.context.try_shutdown()
-        time.sleep(0.2)  # until others know: a call would go to this node in place of the next
+        time.sleep(0.2)  # Until others know, or a call would go to this node and not the next.
 
 
 @pytest.fixture(scope="module")
 def run_node(models: dict[str, Path]) -> Iterator[Callable[..., RunningNode]]:
-    """Starts nodes on the CPU; they end with the module, or by ``stop()``."""
+    """Yield a function that starts nodes on the CPU; they end with the module or by `stop`."""
     running: list[RunningNode] = []
 
     def run_node(model: str | Path, **parameters: Any) -> RunningNode:
@@ -253,7 +253,7 @@ def run_node(models: dict[str, Path]) -> Iterator[Callable[..., RunningNode]]:
 
 
 class Scene:
-    """Random but repeatable frames, and their messages."""
+    """A random but repeatable frame and its messages."""
 
     frame_id = "camera_color_optical_frame"
 
@@ -267,15 +267,15 @@ class Scene:
 
     @property
     def metres(self) -> np.ndarray:
-        """(H, W) float32, invalid pixels as NaN."""
+        """Return the depth in meters, (H, W) float32, with NaN at invalid pixels."""
         return np.where(self.depth > 0, self.depth / 1000, np.nan).astype(np.float32)
 
     def messages(self) -> tuple[Image, Image]:
-        """rgb8 and 16UC1."""
+        """Return the frame as rgb8 and 16UC1 messages."""
         return self.message(self.rgb, "rgb8"), self.message(self.depth, "16UC1")
 
     def message(self, pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
-        """An image message, with ``padding`` bytes behind each row."""
+        """Return an image message with ``padding`` bytes behind each row."""
         rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(pixels.shape[0], -1)
         rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xEE)
         message = Image(
@@ -289,7 +289,7 @@ class Scene:
         return message
 
     def camera_info(self) -> CameraInfo:
-        """Of a camera with a field of view of about 60°."""
+        """Return the CameraInfo of a camera with a field of view of about 60°."""
         height, width = self.depth.shape
         f = 0.9 * width
         info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
@@ -305,13 +305,13 @@ def scene() -> Scene:
 
 @pytest.fixture(scope="session")
 def make_scene() -> type[Scene]:
-    """`Scene` itself, for several."""
+    """Return the class `Scene`, for tests that need several."""
     return Scene
 
 
 @pytest.fixture(scope="session")
 def pixels() -> Callable[..., np.ndarray]:
-    """A function for the pixels of an unpadded 8-bit image message."""
+    """Return a function that reads the pixels of an unpadded 8-bit image message."""
 
     def pixels(message: Image, channels: int = 1) -> np.ndarray:
         assert message.step == message.width * channels

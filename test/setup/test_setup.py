@@ -1,4 +1,4 @@
-"""package.xml, setup.py and the imports of the code say the same."""
+"""package.xml, setup.py and the imports of the code agree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import setuptools
 ROOT = Path(__file__).resolve().parents[2]
 OWN = {"sgnet_core", "sgnet_ros"}
 TEST_MODULES = {"check_docs", *(path.stem for path in (ROOT / "test" / "helpers").glob("*.py"))}
-# Where a distribution's name is not that of its module
+# Distributions that are named otherwise than their module
 MODULES = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
@@ -26,12 +26,12 @@ MODULES = {
     "rerun-sdk": "rerun",
     "scikit-learn": "sklearn",
 }
-# Tools that are run, and libraries that others import for us
+# Tools that are run, and libraries that other libraries import
 NOT_IMPORTED = {
     *("furo", "mypy", "myst-parser", "ruff", "sphinx", "tensorboard"),
     *("pre-commit", "pytest-cov", "pytest-timeout", "pytest-xdist"),
 }
-COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; not needed
+COMES_WITH_TORCH = {"triton"}  # with its CUDA builds; optional
 ROSDEP_KEYS = {
     "numpy": "python3-numpy",
     "opencv-python-headless": "python3-opencv",
@@ -49,7 +49,7 @@ NO_ROSDEP_KEY = {"safetensors"}
 
 @pytest.fixture(scope="module")
 def setup_arguments() -> dict[str, Any]:
-    """What setup.py passes to setuptools."""
+    """Return the arguments that setup.py passes to setuptools."""
     with pytest.MonkeyPatch.context() as patch:
         arguments: dict[str, Any] = {}
         patch.chdir(ROOT)
@@ -59,7 +59,7 @@ def setup_arguments() -> dict[str, Any]:
 
 
 def distribution(requirement: str) -> str:
-    """Name of the distribution in a requirement: "torch>=2.11,<2.16" is "torch"."""
+    """Return the distribution that a requirement names: "torch" for "torch>=2.11,<2.16"."""
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
@@ -98,13 +98,13 @@ def imported_by(folder: str) -> frozenset[str]:
 
 
 def ros_wheels(arguments: dict[str, Any]) -> set[str]:
-    """ROS packages that the extra `ros` brings."""
+    """Return the ROS packages that the extra `ros` installs."""
     names = distributions(arguments["extras_require"]["ros"])
     return {name.removeprefix("ros-jazzy-").replace("-", "_") for name in names if "jazzy" in name}
 
 
 def python_modules(arguments: dict[str, Any]) -> dict[str, str]:
-    """Module of every distribution from outside ROS, by the distribution's name."""
+    """Return the module of each distribution that does not come from ROS, by distribution."""
     groups = [arguments["install_requires"]]
     groups += [group for name, group in arguments["extras_require"].items() if name != "ros"]
     names = set().union(*map(distributions, groups))
@@ -167,7 +167,7 @@ def test_the_library_knows_nothing_of_ros(setup_arguments) -> None:
     assert imported("sgnet_core") & ros == set()
 
 
-def test_both_packages_and_setup_py_have_one_version_and_licence(setup_arguments) -> None:
+def test_both_packages_and_setup_py_have_one_version_and_license(setup_arguments) -> None:
     packages = [package_xml(), package_xml("msg/package.xml")]
 
     assert {p.findtext("version") for p in packages} == {setup_arguments["version"]}

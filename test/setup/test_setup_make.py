@@ -1,6 +1,6 @@
-"""The make targets: what they install, in which order, and that they do it once.
+"""The make targets install the right packages in the right order, and only once.
 
-Python and CMake are replaced by scripts that write down how they were called.
+Scripts that record how they are called replace Python and CMake.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def script(path: Path, text: str) -> Path:
 
 
 class Project:
-    """A copy of the project's set-up files, with stand-ins for Python and CMake."""
+    """A copy of the project's setup files, with stand-ins for Python and CMake."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "clone"
@@ -241,7 +241,7 @@ def test_a_missing_tool_gets_one_line_that_says_what_to_install(tmp_path) -> Non
     )
 
     assert result.returncode == 1
-    assert result.stderr == ("Something to build with is missing: sudo apt install cmake g++\n")
+    assert result.stderr == ("Build tools are missing: sudo apt install cmake g++\n")
 
 
 def test_a_python_that_is_too_old_is_named_with_the_remedy(tmp_path) -> None:

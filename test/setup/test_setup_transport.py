@@ -1,6 +1,6 @@
-"""With the shipped profile no image is lost between the processes of one machine.
+"""The shipped profile loses no image between the processes of one machine.
 
-Run as a program this file is the camera process of its test: `test_setup_transport.py N HZ WxH`.
+Run as a program, this file is the camera process of its test: `test_setup_transport.py N HZ WxH`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from sensor_msgs.msg import Image
 
 FRAMES, RATE_HZ = 120, 30.0
 BYTES_PER_PIXEL = {"rgb8": 3, "16UC1": 2}
-# Deep enough that a busy machine's scheduler is not what gets measured.
+# Deep enough to keep the scheduler of a busy machine out of the result.
 BEST_EFFORT = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)
 SEGMENTS = 2 * 34  # MiB of /dev/shm: one segment of the profile for each process, and a little
-BUSY_S = 0.25  # the receiver's pauses may fill the camera's segment from then on
+BUSY_S = 0.25  # From here on, a pause may fill the camera's segment.
 
 
 def image(encoding: str, size: tuple[int, int]) -> Image:
@@ -44,9 +44,9 @@ def image(encoding: str, size: tuple[int, int]) -> Image:
 
 
 def publish(frames: int, rate_hz: float, size: tuple[int, int]) -> None:
-    """Publishes RGB-D pairs; the pair's number is in the stamp and in the first byte.
+    """Publish RGB-D pairs with the number of the pair in the stamp and in the first byte.
 
-    Prints the longest time that a pair was late.
+    Print the longest time by which a pair was late.
     """
     rclpy.init()
     node = rclpy.create_node("transport_camera")
@@ -74,12 +74,12 @@ def publish(frames: int, rate_hz: float, size: tuple[int, int]) -> None:
 
 
 class Receiver:
-    """Receives what a camera process sends.
+    """A receiver of the images that a camera process sends.
 
     Attributes:
-        received: numbers of the images, by encoding, in the order of their arrival.
+        received: Numbers of the images by encoding, in the order of arrival.
         damaged: images whose bytes aren't those that were sent.
-        busy_s: the longest that camera or receiver were kept from their work.
+        busy_s: The longest pause of the camera or the receiver.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -116,7 +116,7 @@ class Receiver:
 
     @property
     def complete(self) -> bool:
-        """Whether every image came, once, in order and as it was sent."""
+        """Return whether every image came once, in order and as it was sent."""
         everything = {encoding: list(range(FRAMES)) for encoding in BYTES_PER_PIXEL}
         return self.received == everything and not self.damaged
 
@@ -130,7 +130,7 @@ class Receiver:
 
 
 def shared_memory_mib() -> float:
-    """Free MiB in /dev/shm; more than enough where there is none to look at."""
+    """Return the free MiB in /dev/shm, or plenty where there is no such folder."""
     shm = Path("/dev/shm")
     return shutil.disk_usage(shm).free / 2**20 if shm.exists() else 1e9
 
@@ -143,7 +143,7 @@ def test_every_pair_at_30_hz_arrives_best_effort_from_another_process(
     if shared_memory_mib() < SEGMENTS:
         pytest.skip(f"/dev/shm has {shared_memory_mib():.0f} MiB free, needs {SEGMENTS}")
     result: Any = None
-    for _ in range(2):  # once more where the machine was busy
+    for _ in range(2):  # Once more if the machine was busy.
         result = Receiver(size)
         assert result.damaged == []
         if result.complete:
