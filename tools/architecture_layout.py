@@ -155,6 +155,7 @@ PACKAGES = (
                 (
                     Room("files", "files that are complete or absent"),
                     Room("arguments", "command-line text to values"),
+                    Room("plugins", "extensions of other packages by entry point"),
                     Room("plugins", "extensions that other packages offer"),
                 ),
             ),
@@ -163,7 +164,6 @@ PACKAGES = (
 )
 
 ARROWS = (
-    ("sgnet_core.benchmark", "sgnet_core.export"),
     ("sgnet_core.evaluation", "sgnet_core.inference"),
     ("sgnet_ros.bag_write", "sgnet_ros.camera"),
     ("sgnet_ros.demo", "sgnet_ros.camera"),

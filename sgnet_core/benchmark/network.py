@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.benchmark.operator import TORCHVISION
 from sgnet_core.benchmark.runners import random_model
-from sgnet_core.export import ExportError, export
 from sgnet_core.inference.onnx_backend import OnnxNetwork
+from sgnet_core.inference.onnx_export import ExportError, export
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.precision import cast, multiplies_bf16
 from sgnet_core.models.sgnet import SGNet

@@ -20,8 +20,8 @@ from sgnet_core.benchmark.network import SIZES
 from sgnet_core.benchmark.process import Subprocess
 from sgnet_core.benchmark.runners import Frame, segment, segment_eagerly
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.export import ExportError, export
 from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.inference.onnx_export import ExportError, export
 from sgnet_core.inference.quantization import quantize
 from sgnet_core.models.model_file import default_model_path, load_model
 from sgnet_core.models.precision import multiplies_bf16

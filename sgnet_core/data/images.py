@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sgnet_core.files import atomic_write, check_regular
-from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 PathLike = str | os.PathLike[str]
 
@@ -127,7 +127,7 @@ def overlay(
     mixed += tint.take(labels, axis=0)
     mixed //= 255
     blend = mixed.astype(np.uint8)
-    ignored = labels == label_set.ignore_id
+    ignored = labels == IGNORE_ID
     if ignored.any():
         blend[ignored] = rgb[ignored]
     return blend

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from sgnet_core.data.images import overlay, write_png
 from sgnet_core.data.loading import Batch, Samples, collate
 from sgnet_core.data.sample import Sample
+from sgnet_core.evaluation.batch_views import at_input_height
 from sgnet_core.inference.upsampling import best_labels
 from sgnet_core.models.preprocess import network_input
 from sgnet_core.models.sgnet import Output, SGNet
-from sgnet_core.models.views import at_input_height
 
 Mask = npt.NDArray[np.uint8]
 

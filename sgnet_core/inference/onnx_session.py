@@ -26,7 +26,7 @@ def open_session(
     """A session that computes a model's logits, and the model's metadata.
 
     Args:
-        path: of an ``.onnx`` file of `sgnet_core.export`.
+        path: ``.onnx`` file written by `sgnet_core.export`.
         device: a GPU takes an ONNX Runtime that is built for it. TensorRT compiles the network
             for every new size of the input, which takes minutes, and keeps the result in
             `engine_folder`.

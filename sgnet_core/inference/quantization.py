@@ -1,8 +1,8 @@
-"""INT8 for CPUs: an exported model with its convolutions in eight bits.
+"""Quantize an exported model to INT8 for CPUs: its convolutions in eight bits.
 
-Static quantisation by ONNX Runtime: the ranges of the activations come from frames that the model
-sees beforehand. What decides where S-Conv samples, the first and the last convolution, and the sums
-of residual blocks stay in float32: they hardly cost time, and make most of the error.
+Static quantization by ONNX Runtime: the ranges of the activations come from calibration frames. The
+generators of S-Conv, the first and the last convolution, and the sums of residual blocks stay in
+float32: they cost little time and would make most of the error.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.preprocess import usable_depth
 
 FLOAT = ("stem.0.", "offset_generator", "weight_generator")
-"""In the names of weights that are not quantised."""
+"""Parts of the names of weights that are not quantized."""
 
 
 def quantize(
     source: str | os.PathLike[str], target: str | os.PathLike[str], frames: Samples
 ) -> None:
-    """Writes an INT8 version of an exported model, complete or not at all.
+    """Write an INT8 version of an exported model, complete or not at all.
 
     Args:
-        source: an ``.onnx`` file of `sgnet_core.export`.
-        target: the new file.
-        frames: to calibrate with: some tens of frames of the kind that the model is for.
+        source: ``.onnx`` file written by `sgnet_core.export`.
+        target: path of the new file.
+        frames: calibration frames: some tens, like those that the model is used on.
 
     Raises:
         ModelFileError: the source is no exported model, or ONNX Runtime is missing.
@@ -77,10 +77,10 @@ def quantize(
 
 
 def split(frames: Samples) -> tuple[Samples, Samples]:
-    """At most 64 frames: the first three quarters, and the others.
+    """Split at most 64 frames into the first three quarters and the rest.
 
     Raises:
-        ValueError: there are less than 4.
+        ValueError: there are fewer than 4.
     """
     count = min(len(frames), 64)
     if count < 4:
@@ -92,7 +92,7 @@ def split(frames: Samples) -> tuple[Samples, Samples]:
 
 
 class Calibration:
-    """Frames as ONNX Runtime's calibration asks for them."""
+    """Reader of calibration frames, with the interface that ONNX Runtime calls."""
 
     def __init__(self, segmenter: Segmenter, frames: Samples) -> None:
         self._inputs = self._read(segmenter, frames)
@@ -107,5 +107,5 @@ class Calibration:
             yield network.inputs(image, metres, camera)
 
     def get_next(self) -> Mapping[str, Any] | None:
-        """The next frame's inputs; None at the end."""
+        """Return the next frame's inputs; None at the end."""
         return next(self._inputs, None)

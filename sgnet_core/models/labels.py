@@ -1,4 +1,4 @@
-"""Label sets: what class 7 is called, and which colour it has."""
+"""Label sets: names and colors of the classes."""
 
 from __future__ import annotations
 
@@ -18,62 +18,65 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Classes 0..C-1 with their names and RGB colours (0..255).
+    """Classes 0..C-1 with their names and RGB colors (0..255).
+
+    Attributes:
+        name: name of the set, e.g. "nyu40".
+        names: one name per class.
+        colors: one RGB color per class.
 
     Raises:
-        ValueError: names and colours differ in number, a colour is out of range, there is no
-            class, or there are more than 255 (255 is the ignore id, and masks are one byte).
+        ValueError: names and colors differ in number, a color is out of range, there is no class,
+            or there are more than 255 (255 is `IGNORE_ID`, and masks are uint8).
     """
 
     name: str
     names: tuple[str, ...]
     colors: tuple[Color, ...]
-    ignore_id: int = IGNORE_ID
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= IGNORE_ID:
             raise ValueError(f"label set {self.name!r}: 1 to 255 classes, got {len(self.names)}")
         if len(self.names) != len(self.colors):
             raise ValueError(
-                f"label set {self.name!r}: {len(self.names)} names, {len(self.colors)} colours"
+                f"label set {self.name!r}: {len(self.names)} names, {len(self.colors)} colors"
             )
         for name, color in zip(self.names, self.colors, strict=True):
             if len(color) != 3 or not all(0 <= c <= 255 for c in color):
-                raise ValueError(f"label set {self.name!r}: {name} has no RGB colour: {color}")
+                raise ValueError(f"label set {self.name!r}: {name} has no RGB color: {color}")
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def ids(self) -> range:
-        """The ids that a mask can hold, beside ``ignore_id``."""
+        """The ids that a mask can hold beside `IGNORE_ID`."""
         return range(len(self.names))
 
     @functools.cached_property
     def palette(self) -> npt.NDArray[np.uint8]:
-        """(256, 3) uint8 RGB look-up table; ids that are no class, the ignore id too, are black."""
+        """(256, 3) uint8 RGB lookup table; `IGNORE_ID` and other ids without a class are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colors
         table.setflags(write=False)
         return table
 
     def colorize(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """(H, W) ids → (H, W, 3) uint8 RGB in the exact palette colours."""
+        """Return the exact palette colors of (H, W) ids, (H, W, 3) uint8 RGB."""
         colors: npt.NDArray[np.uint8] = self.palette.take(labels, axis=0)
         return colors
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` reads them back."""
+        """Return plain JSON types, which `from_dict` reads back."""
         return {
             "name": self.name,
             "names": list(self.names),
             "colors": [list(c) for c in self.colors],
-            "ignore_id": self.ignore_id,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LabelSet:
-        """The inverse of `to_dict`.
+        """Read the result of `to_dict`, or that of earlier versions, which have an ``ignore_id``.
 
         Raises:
             ValueError: a field is missing or holds the wrong thing.
@@ -81,19 +84,19 @@ class LabelSet:
         try:
             colors = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])
             names = tuple(str(n) for n in data["names"])
-            ignore_id = int(data.get("ignore_id", IGNORE_ID))
-            return cls(str(data["name"]), names, colors, ignore_id)
+            return cls(str(data["name"]), names, colors)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a label set: {error!r}") from error
 
 
 def class_difference(first: LabelSet, second: LabelSet, names: tuple[str, str]) -> str | None:
-    """What differs between the classes of two sets, in words; None if they are the same in order.
+    """Describe how the classes of two sets differ; None if their names are equal and in order.
 
-    Colours and the names of the sets may differ.
+    Colors and the names of the sets may differ.
 
     Args:
-        names: what the text calls the two.
+        first, second: the sets.
+        names: names of the two in the description, e.g. "the model" and "the data".
     """
     if first.names == second.names:
         return None
@@ -112,10 +115,10 @@ def class_difference(first: LabelSet, second: LabelSet, names: tuple[str, str]) 
 
 
 def bit_palette(count: int, first: int = 1) -> tuple[Color, ...]:
-    """The PASCAL VOC colour rule: bits 0, 1, 2 of the id go to R, G, B from the top bit down.
+    """Return ``count`` colors by the PASCAL VOC rule, in which NYUDv2 results are usually drawn.
 
-    It is the palette in which NYUDv2 results are usually drawn; id 0 is black, so classes that
-    count from 0 start at ``first`` = 1.
+    Bits 0, 1, 2 of an id go to R, G, B from the top bit down, bits 3, 4, 5 to the next lower bit,
+    and so on. Id 0 would be black, so class 0 takes the color of id ``first`` = 1.
     """
     colors = []
     for index in range(first, first + count):
@@ -170,10 +173,7 @@ LABEL_SETS = {s.name: s for s in (NYU40, NYU13, SUN37, CITYSCAPES19)}
 """The built-in sets by name."""
 
 
-def default_label_set(num_classes: int) -> LabelSet:
-    """The built-in set of that size, or one with the names class_0, class_1, …"""
-    for label_set in LABEL_SETS.values():
-        if len(label_set) == num_classes:
-            return label_set
+def generic_label_set(num_classes: int) -> LabelSet:
+    """Return a label set with the names class_0, class_1, …"""
     names = tuple(f"class_{i}" for i in range(num_classes))
     return LabelSet(f"generic{num_classes}", names, bit_palette(num_classes))

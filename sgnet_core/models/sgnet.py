@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sgnet_core.geometry.spatial import SPATIAL_CHANNELS
 from sgnet_core.models.heads import ASPPHead, FCNHead, FPNHead
 from sgnet_core.models.info import ModelInfo
-from sgnet_core.models.labels import default_label_set
+from sgnet_core.models.labels import LABEL_SETS, LabelSet, generic_label_set
 from sgnet_core.models.resnet import BLOCKS, ResNet, SConvOptions, downsampled
 from sgnet_core.models.sconv import PROJECTED_CHANNELS, Guidance, Projector, SConv2d
 from sgnet_core.ops.resize import resize_maps
@@ -161,7 +161,7 @@ class SGNet(nn.Module):
     def __init__(self, config: SGNetConfig, info: ModelInfo | None = None) -> None:
         super().__init__()
         self.config = config
-        self.info = info or ModelInfo("sgnet", default_label_set(config.num_classes))
+        self.info = info or ModelInfo("sgnet", generic_label_set(config.num_classes))
         if len(self.info.labels) != config.num_classes:
             raise ValueError(
                 f"label set {self.info.labels.name!r} has {len(self.info.labels)} classes, "
@@ -289,19 +289,34 @@ MODELS = _variants()
 """The variants: name → the configuration entries that differ from `SGNetConfig`'s defaults."""
 
 
-def create_model(name: str, num_classes: int = 40, **overrides: Any) -> SGNet:
-    """A network with random weights, by variant name.
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    *,
+    labels: str | LabelSet | None = None,
+    **overrides: Any,
+) -> SGNet:
+    """Create a network with random weights by variant name.
 
     Args:
         name: one of `MODELS`: ``sgnet_r18``, ``sgnet_r34``, ``sgnet_r50``, ``sgnet_r101``,
             ``sgnet_r101_aspp``, ``sgnet_lite`` or their ``plain_`` baselines.
-        num_classes: 1..255.
+        num_classes: 1..255; None takes the number of ``labels``, or 40 without them.
+        labels: the classes: a label set, or the name of a built-in one (``nyu40``, ``nyu13``,
+            ``sun37``, ``cityscapes19``); None names them class_0, class_1, …
         overrides: entries of `SGNetConfig`, e.g. ``spatial="points"``, ``output_stride=8``.
 
     Raises:
-        ValueError: an unknown variant, or an entry that is unknown or out of range.
+        ValueError: an unknown variant or label set, another number of classes than the label set
+            has, or an entry that is unknown or out of range.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(MODELS)}")
+    if isinstance(labels, str):
+        if labels not in LABEL_SETS:
+            raise ValueError(f"unknown label set {labels!r}; choose from {', '.join(LABEL_SETS)}")
+        labels = LABEL_SETS[labels]
+    if num_classes is None:
+        num_classes = SGNetConfig.num_classes if labels is None else len(labels)
     config = SGNetConfig.from_dict({**MODELS[name], "num_classes": num_classes, **overrides})
-    return SGNet(config, ModelInfo(name, default_label_set(num_classes)))
+    return SGNet(config, ModelInfo(name, labels or generic_label_set(config.num_classes)))

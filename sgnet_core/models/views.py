@@ -1,32 +1,27 @@
-"""Test-time views of a frame: other sizes and the mirror image, whose scores are averaged."""
+"""Resize frames to a network's input, at one scale or several, and average the scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sgnet_core.ops.resize import resize_maps
 
-if TYPE_CHECKING:  # inference does not load what training needs
-    from sgnet_core.data.loading import Batch
-
 MAX_PIXELS = 1 << 24
-"""Of the network's input (4096x4096): more is a mistake, such as a 1x10000 image enlarged."""
+"""Largest input of a network (4096x4096): more is a mistake, such as a 1x10000 image enlarged."""
 
 
 def input_size(height: int, width: int, input_height: int | None) -> tuple[int, int]:
-    """(h, w) of the network's input for an image of that size, its aspect kept.
+    """Return (h, w) of the network's input for an image, with the image's aspect ratio.
 
     Args:
-        input_height: at which the model wants its frames; None: at their own.
+        height, width: of the image.
+        input_height: rows of the model's input; None takes those of the image.
 
     Raises:
-        ValueError: more than `MAX_PIXELS`.
+        ValueError: the input would have more than `MAX_PIXELS`.
     """
     size = (height, width)
     if input_height is not None:
@@ -37,10 +32,10 @@ def input_size(height: int, width: int, input_height: int | None) -> tuple[int, 
 
 
 def resize_images(image: Tensor, depth: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(B, 3, H, W) RGB 0..255 and (B, 1, H, W) metres at ``size``.
+    """Resize (B, 3, H, W) RGB 0..255 and (B, 1, H, W) meters to ``size``.
 
-    Colours are averaged where the image shrinks; depth takes the nearest pixel, so that holes
-    never mix with measurements.
+    Colors are averaged where the image shrinks; depth takes the nearest pixel, so that holes never
+    mix with measurements.
     """
     if size == tuple(image.shape[2:]):
         return image, depth
@@ -52,21 +47,8 @@ def resize_images(image: Tensor, depth: Tensor, size: tuple[int, int]) -> tuple[
     )
 
 
-def at_input_height(batch: Batch, input_height: int | None) -> Batch:
-    """The batch as the model wants it, intrinsics too; the labels stay as they are."""
-    height, width = batch.rgb.shape[2:]
-    size = input_size(height, width, input_height)
-    if size == (height, width):
-        return batch
-    rgb, depth = resize_images(batch.rgb, batch.depth, size)
-    sy, sx = size[0] / height, size[1] / width
-    fx, fy, cx, cy = batch.intrinsics.unbind(1)  # as `Intrinsics.resized`
-    moved = (fx * sx, fy * sy, (cx + 0.5) * sx - 0.5, (cy + 0.5) * sy - 0.5)
-    return replace(batch, rgb=rgb, depth=depth, intrinsics=torch.stack(moved, dim=1))
-
-
 def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tensor, Tensor | None]:
-    """(B, 3, h, w) and (B, c', h, w) network inputs resized by ``scale``, corners aligned.
+    """Resize (B, 3, h, w) and (B, c', h, w) network inputs by ``scale``, corners aligned.
 
     As in the published multi-scale evaluation, depth values are not divided by the scale.
 
@@ -85,7 +67,7 @@ def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tenso
 
 
 def mean_scores(logits: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """The (C, h, w) logits of several views of one frame → their mean (C, H, W) at ``size``."""
+    """Return the mean (C, H, W) at ``size`` of the (C, h, w) logits of several views."""
     mean = resize_maps(logits[0][None], size)[0]
     for one in logits[1:]:
         mean += resize_maps(one[None], size)[0]

@@ -15,7 +15,7 @@ from std_msgs.msg import ColorRGBA, Header
 
 from sgnet_core.inference.segmenter import Prediction
 from sgnet_core.models.info import ModelInfo
-from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.labels import IGNORE_ID, LabelSet
 from sgnet_ros.messages.images import ImageArray, image_message
 from sgnet_ros.system.names import OUTPUTS
 from sgnet_ros.system.qos import latched, overridable, reliable
@@ -145,7 +145,7 @@ def class_map(info: ModelInfo, stamp: object) -> ClassMap:
         ids=list(labels.ids),
         names=list(labels.names),
         colors=[ColorRGBA(r=r / 255, g=g / 255, b=b / 255, a=1.0) for r, g, b in labels.colors],
-        ignore_id=labels.ignore_id,
+        ignore_id=IGNORE_ID,
     )
     message.header.stamp = stamp
     return message

@@ -13,7 +13,7 @@ from sgnet_core.data.datasets.frame_files import DatasetError, IdTable, to_class
 from sgnet_core.data.images import ImageFileError, overlay, read_labels
 from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.evaluation.report import image_uri, mask_uri
-from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.labels import IGNORE_ID, LabelSet
 from sgnet_ros.recordings.frames import CameraFrame, stamp_of
 from sgnet_ros.replay_eval.play import Answers, ReplayError
 from sgnet_ros.replay_eval.scores import Mask, Stability, Tally, stability
@@ -166,7 +166,7 @@ class Judge:
         }
         if truth is not None:
             pictures["truth"] = mask_uri(truth, self._classes)
-            wrong = (truth != labels) & (truth != self._classes.ignore_id)
+            wrong = (truth != labels) & (truth != IGNORE_ID)
             pictures["errors"] = image_uri(_marked(frame.rgb, wrong))
         heapq.heappush(self.worst, Shown(badness, frame.stamp_ns, note, pictures))
         if len(self.worst) > KEPT_PICTURES:

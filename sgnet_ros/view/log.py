@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 _JPEG_QUALITY = 90
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one of them is set where there is one
@@ -99,7 +99,7 @@ class ViewLog:
         info = self._rerun.AnnotationInfo
         known = zip(labels.ids, labels.names, labels.colors, strict=True)
         context = [info(number, name, color) for number, name, color in known]
-        context.append(info(labels.ignore_id, "unlabeled", (0, 0, 0)))
+        context.append(info(IGNORE_ID, "unlabeled", (0, 0, 0)))
         self._recording.log("/", self._rerun.AnnotationContext(context), static=True)
 
     def camera(self, intrinsics: Intrinsics) -> None:

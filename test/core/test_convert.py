@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from sgnet_core import SGNet, SGNetConfig
-from sgnet_core.convert import convert_state_dict, main, read_checkpoint, recognize
+from sgnet_core.convert import main
 from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.checkpoints import read_checkpoint
 from sgnet_core.models.labels import NYU40, SUN37
 from sgnet_core.models.model_file import ModelFileError, load_model
+from sgnet_core.models.released import convert_state_dict, recognize
 
 ORACLE = Path(__file__).parents[3] / "shared" / "data" / "oracle"
 needs_oracle = pytest.mark.skipif(

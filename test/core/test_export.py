@@ -14,9 +14,15 @@ import torch
 from torch import nn
 
 from sgnet_core import Intrinsics, ModelFileError, Segmenter, create_model, load_model, save_model
-from sgnet_core import export as export_module
-from sgnet_core.export import Difference, ExportError, as_numpy, export, main, random_inputs
+from sgnet_core.export import main
 from sgnet_core.inference.onnx_backend import OnnxNetwork
+from sgnet_core.inference.onnx_export import (
+    Difference,
+    ExportError,
+    as_numpy,
+    export,
+    random_inputs,
+)
 from sgnet_core.models.sgnet import SGNet
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -158,7 +164,7 @@ def test_a_graph_that_differs_is_not_written(
     with pytest.raises(ExportError, match=r"other\.onnx not written: it differs from PyTorch by"):
         export(other, tmp_path / "other.onnx")
     difference = Difference(0.0, 1.0, 0.99)
-    monkeypatch.setattr(export_module, "compare", lambda *args: difference)
+    monkeypatch.setattr("sgnet_core.inference.onnx_export.compare", lambda *args: difference)
     with pytest.raises(ExportError, match=r"99\.00% of the labels agree"):
         export(make(), tmp_path / "other.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["same.onnx"]

@@ -318,7 +318,7 @@ def test_the_benchmark_loads_no_ros_and_its_processes_no_more_than_inference_nee
         "import sgnet_core.benchmark.__main__, sgnet_core.benchmark.process\n"
         "import sgnet_core.benchmark.runners\n"
         "more = set(sys.modules) - needed\n"
-        "assert not more & {'torchvision', 'torch._dynamo', 'sgnet_core.export'}, more\n"
+        "assert not more & {'torchvision', 'torch._dynamo', 'onnxscript'}, more\n"
         "import sgnet_core.benchmark.segmenter\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"
         "assert not loaded & {'sgnet_ros', 'rclpy', 'onnxruntime', 'yaml'}, loaded"

@@ -24,16 +24,16 @@ from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import flip
 from sgnet_core.eval import check_classes, main
+from sgnet_core.evaluation.batch_views import at_input_height
 from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.evaluation.predict import predict_masks, prediction_sheet, run_batch
 from sgnet_core.evaluation.segmenter_masks import segmenter_masks
 from sgnet_core.evaluation.training_curve import training_curve
-from sgnet_core.export import export
+from sgnet_core.inference.onnx_export import export
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import NYU40, SUN37, LabelSet, bit_palette
 from sgnet_core.models.model_file import load_model, save_model
-from sgnet_core.models.views import at_input_height
 from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.validation import score
 

@@ -137,7 +137,6 @@ def test_metadata_says_everything_in_json(small: dict[str, Any], model: SGNet) -
             "name": "three",
             "names": ["wall", "floor", "cup"],
             "colors": [[1, 2, 3], [40, 50, 60], [255, 0, 7]],
-            "ignore_id": 255,
         },
         "normalization": {"mean": [1.5, 2.5, 3.5], "std": [4.0, 5.0, 6.0], "order": "bgr"},
         "input_height": 96,
@@ -334,3 +333,9 @@ def test_a_renamed_model_keeps_its_new_name(model: SGNet, tmp_path: Path) -> Non
     loaded = load_model(tmp_path / "k.safetensors")
     assert loaded.info.name == "kitchen"
     assert loaded.config.spatial == "none"
+
+
+def test_label_sets_of_earlier_files_which_name_an_ignore_id_are_read() -> None:
+    labels = LabelSet("two", ("robot", "rest"), ((9, 9, 9), (0, 0, 0)))
+    assert "ignore_id" not in labels.to_dict()
+    assert LabelSet.from_dict({**labels.to_dict(), "ignore_id": 0}) == labels

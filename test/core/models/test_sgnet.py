@@ -7,6 +7,7 @@ import torch
 
 from sgnet_core import MODELS, SGNetConfig, create_model
 from sgnet_core.models.dcn import DCNv2
+from sgnet_core.models.labels import LABEL_SETS, LabelSet
 from sgnet_core.models.resnet import load_imagenet
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.ops.deform import deform_conv2d
@@ -169,3 +170,18 @@ def test_imagenet_weights_start_the_kernels_that_sconv_replaces(name: str) -> No
     assert stem_left == (model.config.stem == "deep")
     with pytest.raises(ValueError, match="not a torchvision ResNet"):
         load_imagenet(model.trunk, {"fc.weight": torch.zeros(3)})
+
+
+def test_classes_have_the_names_of_the_label_set_and_else_numbers() -> None:
+    with torch.device("meta"):
+        assert create_model("plain_lite", 13).info.labels.names == (
+            *(f"class_{i}" for i in range(13)),
+        )
+        named = create_model("plain_lite", labels="nyu13")
+        assert (named.info.labels, named.config.num_classes) == (LABEL_SETS["nyu13"], 13)
+        own = LabelSet("two", ("robot", "rest"), ((9, 9, 9), (0, 0, 0)))
+        assert create_model("plain_lite", 2, labels=own).info.labels == own
+        with pytest.raises(ValueError, match="'nyu13' has 13 classes, the network 12"):
+            create_model("plain_lite", 12, labels="nyu13")
+        with pytest.raises(ValueError, match="unknown label set 'nyu14'; choose from nyu40"):
+            create_model("plain_lite", labels="nyu14")

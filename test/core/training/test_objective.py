@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from sgnet_core.data.loading import Batch
-from sgnet_core.models.labels import default_label_set
+from sgnet_core.models.labels import generic_label_set
 from sgnet_core.models.sgnet import SGNet
 from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.config import TrainConfig
@@ -44,7 +44,7 @@ def pieces(batch: Batch, sizes: tuple[int, ...]) -> list[Batch]:
 
 def network(config: TrainConfig) -> SGNet:
     torch.manual_seed(0)
-    return build_model(config, default_label_set(3))[0].eval()
+    return build_model(config, generic_label_set(3))[0].eval()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -21,6 +21,7 @@ from std_msgs.msg import Header
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera
+from sgnet_core.models.labels import IGNORE_ID
 from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.view import __main__ as view
 from sgnet_ros.view.log import ViewError, ViewLog
@@ -127,7 +128,7 @@ def test_what_is_shown_is_what_was_published(
     (context,) = shown["/"]["AnnotationContext:context"][0]
     described = [entry["class_description"]["info"] for entry in context]
     assert [d["label"] for d in described] == [*labels.names, "unlabelled"]
-    assert [d["id"] for d in described] == [*labels.ids, labels.ignore_id]
+    assert [d["id"] for d in described] == [*labels.ids, IGNORE_ID]
     assert [d["color"] >> 8 for d in described[:-1]] == [
         r << 16 | g << 8 | b for r, g, b in labels.colors
     ]
