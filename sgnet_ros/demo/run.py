@@ -27,7 +27,7 @@ from sgnet_ros.demo.observer import Observer
 from sgnet_ros.demo.pictures import Picture
 from sgnet_ros.demo.report import DemoRecord, summarize
 from sgnet_ros.messages.definitions import message_definitions
-from sgnet_ros.node.diagnostics import NO_PAIR
+from sgnet_ros.node.diagnostics import NO_PAIR, NOT_CONFIGURED
 from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.frames import Size
 from sgnet_ros.system.environment import share_file
@@ -313,6 +313,8 @@ class Demo:
             stamps = self._observer.rgb_headers
             began_s = min(stamps) / 1e9 if stamps and self._camera.running else math.inf
             for line in child.new_warnings():
+                if NOT_CONFIGURED in line:
+                    raise DemoError(f"{child.module}: {line}; see {child.log}")
                 if not is_expected(line, began_s):
                     tqdm.write(line, file=sys.stderr)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,34 +12,41 @@ Pose = npt.NDArray[np.float64]
 
 
 class StaticTransforms:
-    """Tree of frames; one thread adds, any thread reads."""
+    """Tree of frames, each with one parent; one thread adds, any thread reads."""
 
     def __init__(self) -> None:
-        self._edges: dict[str, dict[str, Pose]] = {}
+        self._parents: dict[str, tuple[str, Pose]] = {}  # child → parent and pose in it
 
     def add(self, transforms: Iterable[Any]) -> None:
-        """Take geometry_msgs/TransformStamped messages; newer ones replace older ones."""
-        edges = {frame: dict(neighbors) for frame, neighbors in self._edges.items()}
+        """Take geometry_msgs/TransformStamped messages; a child leaves its older parent."""
+        parents = dict(self._parents)
         for stamped in transforms:
             parent, child = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
             pose = matrix_of(stamped.transform)
             if np.isfinite(pose).all():
-                edges.setdefault(parent, {})[child] = pose
-                edges.setdefault(child, {})[parent] = np.asarray(np.linalg.inv(pose))
-        self._edges = edges
+                parents[child] = (parent, pose)
+        self._parents = parents  # replaced as a whole: readers see the old tree or the new one
 
     def between(self, source: str, target: str) -> Pose | None:
         """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None."""
-        edges, target = self._edges, target.lstrip("/")
-        poses: dict[str, Pose] = {target: np.eye(4)}
-        queue = deque([target])
-        while queue:
-            frame = queue.popleft()
-            for neighbor, pose in edges.get(frame, {}).items():
-                if neighbor not in poses:
-                    poses[neighbor] = poses[frame] @ pose
-                    queue.append(neighbor)
-        return poses.get(source.lstrip("/"))
+        parents = self._parents
+        up, down = _ancestors(parents, source.lstrip("/")), _ancestors(parents, target.lstrip("/"))
+        common = next((frame for frame in up if frame in down), None)
+        if common is None:
+            return None
+        return np.asarray(np.linalg.inv(down[common]) @ up[common])
+
+
+def _ancestors(parents: dict[str, tuple[str, Pose]], frame: str) -> dict[str, Pose]:
+    """Return a frame and its ancestors in ascending order, with the frame's pose in each."""
+    poses, pose = {frame: np.eye(4)}, np.eye(4)
+    while frame in parents:
+        frame, in_parent = parents[frame]
+        if frame in poses:  # a loop
+            break
+        pose = in_parent @ pose
+        poses[frame] = pose
+    return poses
 
 
 def matrix_of(transform: Any) -> Pose:

@@ -20,9 +20,6 @@ from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Turns
 from sgnet_ros.node.worker import Worker
 
-_PATIENCE_S = 10.0
-"""Longest wait for the frame in work when a node is stopped; inference takes far less."""
-
 
 class Activation:
     """Subscriptions, processor and worker of an active node, until `stop`.
@@ -83,14 +80,17 @@ class Activation:
             self.processor.process, self._on_error, "segmentation", self._patience_s, turns
         )
 
-    def stop(self) -> bool:
+    def stop(self, patience_s: float) -> bool:
         """Unsubscribe and wait for the frame in work.
+
+        Args:
+            patience_s: longest wait.
 
         Returns:
             False if that frame does not come back: its thread and its result are abandoned.
         """
         self.inputs.close()
-        if self._worker.stop(_PATIENCE_S):
+        if self._worker.stop(patience_s):
             self.processor.counters.drop("deactivated")
         self._abandoned = self._worker.consuming
         if self._abandoned:

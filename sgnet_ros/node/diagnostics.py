@@ -33,6 +33,8 @@ _SILENT_AFTER_S = 3.0
 _HANGS_AFTER_S = 10.0
 _NO_PUBLISHER = "no publisher"
 NO_PAIR = "no RGB-D pair"
+NOT_CONFIGURED = "not configured: "
+"""Start of the log line of a node that could not load its model."""
 _BACK = {"camera": "a camera is there", "pairs": "pairs come again", "labels": "labels come again"}
 _HARMLESS = {"overload", "disabled"}
 """Causes for which frames are dropped on purpose."""
@@ -111,6 +113,7 @@ class Diagnostics:
         model: name of the model that is loaded.
         hardware_id: the device that it runs on.
         degraded: why the node runs with a limitation; empty if it has none.
+        failure: why the node could not be configured; empty if it could.
     """
 
     def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,6 +121,7 @@ class Diagnostics:
         self.model = ""
         self.hardware_id = ""
         self.degraded = ""
+        self.failure = ""
         self._node = node
         self._clock = clock
         self._publisher = node.create_publisher(
@@ -163,6 +167,9 @@ class Diagnostics:
             status.level, status.message = level, message
             values.update(run_values)
             self._log(self._run)
+        if self.failure:
+            status.level = DiagnosticStatus.ERROR
+            status.message += f"; {self.failure}"
         if self.degraded:
             status.level = max(status.level, DiagnosticStatus.WARN)
             status.message += f"; {self.degraded}"

@@ -6,8 +6,10 @@ python -m sgnet_ros.node --ros-args --params-file config/sgnet.yaml -r rgb/image
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import threading
+import time
 from dataclasses import astuple, replace
 from types import FrameType
 from typing import Any
@@ -27,7 +29,7 @@ from sgnet_core.models.precision import multiplies_bf16
 from sgnet_ros.node.activation import Activation
 from sgnet_ros.node.declaration import Parameters, descriptor
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
-from sgnet_ros.node.diagnostics import Diagnostics
+from sgnet_ros.node.diagnostics import NOT_CONFIGURED, Diagnostics
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
@@ -36,6 +38,10 @@ from sgnet_ros.system.names import camera_names
 from sgnet_ros.system.throttle import Throttle
 
 _WARM_UP_SIZE = (480, 640)
+_PATIENCE_S = 10.0
+"""Longest wait for the frame in work when a node is stopped; inference takes far less."""
+_INSIST_S = 2.0
+"""Signals within this time after the first (Ctrl-C reaches launcher and node) belong to it."""
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -84,8 +90,9 @@ class SGNetNode(LifecycleNode):
             settings = self.parameters.settings
             self._use(self._load(settings), Publishers(self, settings.outputs), settings)
         except Exception as error:
-            self.get_logger().error(f"not configured: {error}")
             self._release()
+            self._diagnostics.failure = f"{NOT_CONFIGURED}{error}"
+            self.get_logger().error(self._diagnostics.failure)
             return _FAILURE
         return _SUCCESS
 
@@ -138,11 +145,17 @@ class SGNetNode(LifecycleNode):
         return _SUCCESS
 
     def destroy_node(self) -> None:
-        """Stop worker and loader before the node goes."""
-        if self._loader is not None:
-            self._loader.join()
+        """Stop worker and loader before the node goes; wait for each no longer than a while."""
+        self.stop(_PATIENCE_S)
         self._release()
         super().destroy_node()
+
+    def stop(self, patience_s: float) -> None:
+        """Deactivate and wait for a model that is being loaded, together at most ``patience_s``."""
+        end = time.monotonic() + patience_s
+        self._deactivate(patience_s)
+        if self._loader is not None:  # a daemon: it does not keep the process
+            self._loader.join(max(0.0, end - time.monotonic()))
 
     async def _replace_model(self, settings: Settings) -> None:
         """Load another model in a thread of its own, while the present one goes on.
@@ -199,7 +212,7 @@ class SGNetNode(LifecycleNode):
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
         """Take a loaded model into use; the worker picks it up with its next frame."""
         self._segmenter, self._outputs, self._in_use = segmenter, publishers, settings
-        self._diagnostics.degraded = ""
+        self._diagnostics.degraded = self._diagnostics.failure = ""
         publishers.publish_class_map(segmenter.info)
         self._diagnostics.model = segmenter.info.name
         self._diagnostics.hardware_id = str(segmenter.device)
@@ -211,12 +224,12 @@ class SGNetNode(LifecycleNode):
         )
         free_cached_memory()  # of loading, and of the model before
 
-    def _deactivate(self) -> bool:
+    def _deactivate(self, patience_s: float | None = None) -> bool:
         """Deactivate; return False if the frame in work does not come back."""
         active = self._active
         if active is None:
             return True
-        came_back = active.stop()
+        came_back = active.stop(_PATIENCE_S if patience_s is None else patience_s)
         self._active = None
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"
@@ -228,6 +241,8 @@ class SGNetNode(LifecycleNode):
             + (f", dropped: {drops}" if drops else "")
         )
         if not came_back:
+            if self._models is not None and self._segmenter is not None:
+                self._models.forget(self._segmenter)
             self.get_logger().error(
                 f"inference on {self._diagnostics.hardware_id} does not come back: its thread is "
                 "left behind and the model given up; configure the node again, or restart it"
@@ -319,9 +334,15 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the node at the first signal; further ones must not disturb its clean-up."""
+    """End the node at the first signal; a later one during its clean-up ends it at once."""
+    first = time.monotonic()
+
+    def insist(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - first > _INSIST_S:
+            os._exit(128 + number)
+
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, insist)
     raise KeyboardInterrupt
 
 
@@ -340,10 +361,10 @@ def _run() -> int:
             return 1
         executor = SingleThreadedExecutor()
         for node in nodes:
-            if node.parameters.settings.autostart and not (
-                node.trigger_configure() == _SUCCESS and node.trigger_activate() == _SUCCESS
-            ):
-                return 1
+            # A node whose model cannot be loaded stays unconfigured, says so on /diagnostics, and
+            # can be configured later.
+            if node.parameters.settings.autostart and node.trigger_configure() == _SUCCESS:
+                node.trigger_activate()
             executor.add_node(node)
         # What imports and model made is here to stay; each full collection that looks through it
         # would hold up all threads for 0.1 s.
@@ -351,6 +372,9 @@ def _run() -> int:
         executor.spin()
         return 0
     finally:
+        end = time.monotonic() + _PATIENCE_S  # for all cameras together
+        for node in nodes:
+            node.stop(max(0.0, end - time.monotonic()))
         for node in nodes:
             node.destroy_node()
 

@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import default_model_path
@@ -41,6 +40,12 @@ class Models:
                 segmenter = self._loaded[key] = load()
             return segmenter
 
+    def forget(self, segmenter: Segmenter) -> None:
+        """Have the next node that asks load the model anew: this one's inference hangs."""
+        with self._lock:
+            for key in [key for key, loaded in self._loaded.items() if loaded is segmenter]:
+                del self._loaded[key]
+
 
 def _identity(path: str) -> tuple[object, ...]:
     """Return the file and its state; its name alone where there is no such file."""
@@ -52,27 +57,42 @@ def _identity(path: str) -> tuple[object, ...]:
 
 
 class Turns:
-    """A lock that threads get in the order in which they asked for it.
+    """Order in which threads that share something get their turn: first come, first served.
 
-    Each camera's worker asks again only after its turn, so the cameras take turns.
+    Each camera's worker asks again only after its turn, so the cameras take turns. A thread whose
+    turn never ends can be given up, so that the others go on.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._queue: deque[int] = deque()
+        self._queue: deque[object] = deque()
 
-    def __enter__(self) -> None:
-        me = threading.get_ident()
-        with self._changed:
-            self._queue.append(me)
-            self._changed.wait_for(lambda: self._queue[0] == me)
+    def wait(self, who: object, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """Queue up and wait for the turn, which ends with `leave`.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+        Args:
+            who: identifies the thread.
+            cancelled: returns whether to stop waiting; asked when the queue changes or at `wake`.
+
+        Returns:
+            False if it was cancelled: then there is no turn, and the place is given up.
+        """
         with self._changed:
-            self._queue.popleft()
+            self._queue.append(who)
+            self._changed.wait_for(lambda: self._queue[0] is who or cancelled())
+        if cancelled():
+            self.leave(who)
+            return False
+        return True
+
+    def leave(self, who: object) -> None:
+        """End the turn of ``who``, or give up its place; no effect if it has none."""
+        with self._changed:
+            if who in self._queue:
+                self._queue.remove(who)
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Have all that wait ask again whether they are cancelled."""
+        with self._changed:
             self._changed.notify_all()

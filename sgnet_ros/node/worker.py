@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from sgnet_ros.node.sharing import Turns
 
 Item = TypeVar("Item")
 
@@ -22,8 +23,7 @@ class Worker(Generic[Item]):
         name: name of the thread.
         patience_s: seconds that an item may wait for a newer one to replace it, asked once, when
             it would be consumed.
-        turn: entered before an item is taken and left when it is consumed, for workers that share
-            something.
+        turns: order in which workers that share something take an item.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Worker(Generic[Item]):
         on_error: Callable[[Exception], None],
         name: str = "worker",
         patience_s: Callable[[Item], float] = lambda item: 0.0,
-        turn: AbstractContextManager[Any] | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._consume = consume
         self._on_error = on_error
         self._patience_s = patience_s
-        self._turn = nullcontext() if turn is None else turn
+        self._turns = turns
         self._slot: list[Item] = []  # empty or one item
         self._stopping = False
         self._consuming = False
@@ -82,19 +82,31 @@ class Worker(Generic[Item]):
             waiting = bool(self._slot)
             self._slot.clear()
             self._changed.notify()
+        if self._turns is not None:
+            self._turns.wake()
         self._thread.join(timeout_s)
+        if self._turns is not None:
+            self._turns.leave(self)  # a call that does not return must not hold up the others
         return waiting
 
     def _run(self) -> None:
         while self._wait():
-            with self._turn:
-                for item in self._take():
-                    try:
-                        self._consume(item)
-                    except Exception as error:
-                        self._on_error(error)
-                    finally:
-                        self._consuming = False
+            if self._turns is None:
+                self._work()
+            elif self._turns.wait(self, lambda: self._stopping):
+                try:
+                    self._work()
+                finally:
+                    self._turns.leave(self)
+
+    def _work(self) -> None:
+        for item in self._take():
+            try:
+                self._consume(item)
+            except Exception as error:
+                self._on_error(error)
+            finally:
+                self._consuming = False
 
     def _wait(self) -> bool:
         """Wait for an item to take; return False when the worker is to end."""

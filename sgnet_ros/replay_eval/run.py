@@ -13,6 +13,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from sgnet_core.files import atomic_write
 from sgnet_ros.messages.class_map import label_set_of
+from sgnet_ros.node.diagnostics import NOT_CONFIGURED
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bag_topics import label_topics
 from sgnet_ros.recordings.bags import Bag
@@ -79,6 +80,8 @@ def _answers(
     def look_after() -> None:
         for line in node.new_warnings():
             print(line, flush=True)
+            if NOT_CONFIGURED in line:
+                raise ReplayError(f"the node is {line[line.index(NOT_CONFIGURED) :]}")
         if not node.running:
             raise ReplayError(f"the node ended (status {node.process.returncode})")
 

@@ -282,11 +282,13 @@ def test_a_viewer_that_cannot_start_is_shown_with_its_reason(folder: Path, tmp_p
     assert not processes_about(folder)
 
 
-def test_a_node_that_dies_is_shown_with_the_end_of_its_log(folder: Path, tmp_path: Path) -> None:
+def test_a_node_that_cannot_load_its_model_ends_the_demo_with_the_reason(
+    folder: Path, tmp_path: Path
+) -> None:
     missing = tmp_path / "missing.safetensors"
     process = demo_process("--source", folder, "--out", tmp_path, "--model", missing)
     text, _ = process.communicate(timeout=600)
     assert process.returncode == 1
-    assert "sgnet_ros.node ended (status 1)" in text
+    assert "not configured: " in text
     assert str(missing) in text and "node.log" in text
     assert not processes_about(folder)

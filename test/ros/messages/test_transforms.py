@@ -1,4 +1,4 @@
-"""Static transforms as a graph of frames; poses from text."""
+"""Static transforms as a tree of frames; poses from text."""
 
 from __future__ import annotations
 
@@ -46,6 +46,22 @@ def test_a_newer_transform_replaces_the_older() -> None:
     for x in (1.0, 2.0):
         transforms.add([edge("a", "b", (x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))])
     assert moved(transforms.between("b", "a"), 0, 0, 0) == [2, 0, 0]
+
+
+def test_a_child_that_changes_its_parent_leaves_the_old_one() -> None:
+    transforms = StaticTransforms()
+    for parent, x in (("arm", 1.0), ("base", 5.0)):
+        transforms.add([edge(parent, "camera", (x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))])
+    assert transforms.between("camera", "arm") is None
+    assert moved(transforms.between("camera", "base"), 0, 0, 0) == [5, 0, 0]
+
+
+def test_transforms_in_a_loop_end() -> None:
+    transforms = StaticTransforms()
+    for parent, child in (("a", "b"), ("b", "a")):
+        transforms.add([edge(parent, child, (1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0))])
+    assert transforms.between("a", "elsewhere") is None
+    assert transforms.between("a", "b") is not None
 
 
 def test_a_transform_that_is_none_is_left_out() -> None:

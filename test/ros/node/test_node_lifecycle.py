@@ -6,12 +6,13 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.parameter import Parameter
@@ -179,7 +180,7 @@ def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
 def test_inference_that_hangs_does_not_hold_the_node(
     run_node: Any, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgnet_ros.node.activation._PATIENCE_S", 0.2)
+    monkeypatch.setattr("sgnet_ros.node.lifecycle._PATIENCE_S", 0.2)
     running = run_node("depth")
     robot.connect(scene.messages())
     hanging, goes_on = threading.Event(), threading.Event()
@@ -276,6 +277,44 @@ def test_a_model_that_comes_after_the_cleanup_is_not_taken(
     assert running.node._segmenter is None
     assert state(robot) == "unconfigured"
     robot.destroy_client(client)
+    running.stop()
+
+
+def test_a_loader_that_hangs_does_not_keep_the_node(
+    run_node: Any, robot: Any, scene: Any, loader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgnet_ros.node.lifecycle._PATIENCE_S", 0.2)
+    running = run_node("depth")
+    held = loader()
+    client = robot.create_client(Trigger, "/sgnet/reload")
+    robot.spin_until(client.service_is_ready)
+    client.call_async(Trigger.Request())
+    robot.spin_until(held.begun.is_set)
+    running.stop()
+    held.release.set()
+    robot.destroy_client(client)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_on_diagnostics_until_one_is(
+    run_node: Any, robot: Any, models: dict[str, Path]
+) -> None:
+    arrays = robot.listen(DiagnosticArray, "/diagnostics")
+    running = run_node("/nowhere.safetensors", autostart=False)
+    assert not change(robot, Transition.TRANSITION_CONFIGURE)
+
+    def status() -> Any:
+        return arrays and arrays[-1].status[0]
+
+    robot.spin_until(lambda: status() and "not configured: " in status().message)
+    assert status().level == DiagnosticStatus.ERROR
+    assert "/nowhere.safetensors" in status().message
+    running.node.set_parameters([Parameter("model", value=str(models["depth"]))])
+    robot.spin_for(0.2)
+    running.node.parameters.settings = replace(
+        running.node.parameters.settings, model=str(models["depth"])
+    )
+    assert change(robot, Transition.TRANSITION_CONFIGURE)
+    robot.spin_until(lambda: status().level == DiagnosticStatus.OK)
     running.stop()
 
 

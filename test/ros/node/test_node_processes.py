@@ -112,14 +112,13 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
 HANGING = """
 import sys, threading
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_ros.node import activation
 from sgnet_ros.node import lifecycle as node
 
 def hang(*args, **kwargs):
     print("hanging", flush=True)
     threading.Event().wait()
 
-activation._PATIENCE_S = 1.0
+node._PATIENCE_S = 1.0
 Segmenter.segment = hang
 Segmenter.warm_up = lambda *size: None
 sys.exit(node.main())
@@ -160,7 +159,9 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
     )
     without_model = start("-p", "model:=/nowhere/model.safetensors")
     out_of_range = start("-p", "slop:=3.0")
-    assert without_model.process.wait(300) == 1
+    without_model.wait_for("not configured: ")
+    without_model.process.send_signal(signal.SIGINT)
+    assert without_model.process.wait(30) == 0
     assert "/nowhere/model.safetensors" in without_model.log.read_text()
     assert out_of_range.process.wait(300) == 1
     assert "slop" in out_of_range.log.read_text()

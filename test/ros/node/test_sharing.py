@@ -92,7 +92,7 @@ def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
         return consume
 
     workers = {
-        name: Worker(consumer(name), lambda error: None, name, turn=turns) for name in counters
+        name: Worker(consumer(name), lambda error: None, name, turns=turns) for name in counters
     }
     end = time.monotonic() + 0.6
     while time.monotonic() < end:
@@ -111,12 +111,63 @@ def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
     assert np.median([newest - number for _, number, newest in served]) <= 1
 
 
-def test_a_turn_that_fails_passes_on() -> None:
+def test_a_turn_that_is_given_up_passes_on() -> None:
     turns = Turns()
-    with pytest.raises(RuntimeError), turns:
-        raise RuntimeError
-    with turns:
-        pass
+    assert turns.wait("hanging")
+    assert not turns.wait("impatient", lambda: True)
+    got: list[bool] = []
+    thread = threading.Thread(target=lambda: got.append(turns.wait("next")))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    turns.leave("hanging")
+    thread.join(10)
+    assert got == [True]
+    turns.leave("hanging")  # when it comes back after all, the turn of the next one stays
+    assert turns._queue[0] == "next"
+
+
+def test_a_camera_whose_inference_hangs_does_not_hold_up_the_others() -> None:
+    turns, goes_on, served = Turns(), threading.Event(), threading.Event()
+    entered = threading.Event()
+
+    def hang(item: int) -> None:
+        entered.set()
+        assert goes_on.wait(60)
+
+    hanging = Worker(hang, lambda error: None, "hanging", turns=turns)
+    other = Worker(lambda item: served.set(), lambda error: None, "other", turns=turns)
+    hanging.offer(1)
+    assert entered.wait(10)
+    other.offer(1)
+    assert not served.wait(0.05)
+    hanging.stop(0.05)
+    assert hanging.consuming
+    assert served.wait(10)
+    goes_on.set()
+    served.clear()
+    other.offer(2)
+    assert served.wait(10)
+    other.stop(10)
+
+
+def test_a_worker_that_waits_for_its_turn_stops_at_once() -> None:
+    turns = Turns()
+    assert turns.wait("another")
+    worker = Worker(lambda item: None, lambda error: None, "waiting", turns=turns)
+    worker.offer(1)
+    worker.stop(60)
+    assert "waiting" not in {thread.name for thread in threading.enumerate()}
+    assert list(turns._queue) == ["another"]
+
+
+def test_a_model_that_hangs_is_loaded_anew(tmp_path: Path) -> None:
+    models = Models()
+    asked = (str(tmp_path / "model"), "cpu", "auto", "auto", Model)
+    hanging: Any = models.get(*asked)
+    assert models.get(*asked) is hanging
+    models.forget(hanging)
+    assert models.get(*asked) is not hanging
 
 
 @pytest.mark.parametrize(
