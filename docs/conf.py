@@ -22,6 +22,7 @@ html_title = f"sgnet_ros {release}"
 exclude_patterns = ["_build"]
 
 myst_heading_anchors = 3
+highlight_language = "none"  # of blocks without one
 autosummary_generate = True
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
