@@ -16,7 +16,7 @@ INSTALL_REQUIRES = [
     "opencv-python-headless>=4.5,<6",
     "pillow>=9,<14",
     "safetensors>=0.4,<1",
-    "fsspec>=2023.5",
+    "fsspec>=2023.5,<2028",
     "tqdm>=4.60,<5",
 ]
 

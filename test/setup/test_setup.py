@@ -44,7 +44,7 @@ ROSDEP_KEYS = {
     "pytest": "python3-pytest",
     "pytest-timeout": "python3-pytest-timeout",
 }
-NO_ROSDEP_KEY = {"safetensors"}
+NO_ROSDEP_KEY = {"fsspec", "safetensors"}  # fsspec comes with PyTorch
 
 
 @pytest.fixture(scope="module")
