@@ -15,8 +15,9 @@ from typing import Any, cast
 import torch
 from torch.utils.data import Subset
 
-from sgnet_core.arguments import add_scales, image_size, whole
+from sgnet_core.arguments import add_scales, image_size, not_negative, whole
 from sgnet_core.data.catalog import open_dataset
+from sgnet_core.data.depth_sensor import Sensed
 from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.evaluation.metrics import Scores
 from sgnet_core.evaluation.report import (
@@ -101,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="rows to which frames are resized; 0: their own size (default: the model file's)",
     )
+    add(
+        "--depth-sensor",
+        type=not_negative,
+        metavar="STEP",
+        help="measure the depth anew with a simulated sensor: noise, steps, holes; STEP is the "
+        "distance of the stored values in meters (NYUDv2 in 8 bits: 0.0392; fine depth: 0)",
+    )
     add("--json", type=Path, metavar="F", help="also write the figures to this file")
     add("--report", type=Path, metavar="F", help="also write a page with everything in it (HTML)")
     return parser
@@ -117,6 +125,8 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
     samples, labels = open_dataset(args.data, args.size)
     if len(samples) == ENDLESS:
         raise ValueError(f"{args.data} has no end: give a number of frames, as in {args.data}:200")
+    if args.depth_sensor is not None:
+        samples = Sensed(samples, args.depth_sensor)
     path = args.model or default_model_path()
     own_device = args.device if world.size == 1 else device
     segmenter = Segmenter(path, own_device, args.precision, args.backend, args.input_height)
@@ -134,6 +144,7 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
     runs = _runs_as(args, segmenter)
     print(f"{segmenter.info.name} runs as {', '.join(runs.values())}")
     settings = {"data": args.data, "model": str(path), "scales": args.scales, "flip": args.flip}
+    settings |= {"depth_sensor": args.depth_sensor}
     settings |= {**runs, "input_height": segmenter.info.input_height}
     if args.json:
         _write(args.json, json.dumps({**scores.figures(), "classes": labels.names, **settings}))
@@ -201,6 +212,7 @@ def _facts(args: argparse.Namespace, path: Path, segmenter: Segmenter) -> dict[s
         "runs as": ", ".join(_runs_as(args, segmenter).values()),
         "scales": ", ".join(f"{scale:g}" for scale in args.scales),
         "mirror images": "averaged" if args.flip else "no",
+        "depth": "as stored" if args.depth_sensor is None else "measured by a simulated sensor",
     }
     iteration = info.training.get("iteration")
     return {**facts, "iterations": str(iteration)} if iteration else facts

@@ -6,6 +6,10 @@ noise and holes. Training on the simulation lets a network accept both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import torch
@@ -14,6 +18,11 @@ from numpy.typing import NDArray
 from sgnet_core.data.rooms.sensor import measure_depth
 from sgnet_core.data.sample import Sample
 from sgnet_core.models.labels import IGNORE_ID
+
+if TYPE_CHECKING:  # loading imports the transforms, which import this module
+    from sgnet_core.data.loading import Samples
+
+SENSED_SEED = 0
 
 OBJECT_LOSS = 0.12
 """Probability that a class of an image returns no depth at all, as glass and black surfaces do."""
@@ -65,3 +74,29 @@ def _facing(depth: NDArray[np.float32], fx: float, fy: float) -> NDArray[np.floa
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8) * fy
     facing = smooth / np.sqrt(across**2 + down**2 + smooth**2)
     return facing.astype(np.float32)
+
+
+class Sensed:
+    """A data set whose depth has been measured anew, the same way at every reading.
+
+    Args:
+        samples: the data set.
+        step: meters between the values in which the set stores depth; 0 where they are fine.
+    """
+
+    def __init__(self, samples: Samples, step: float = 0.0) -> None:
+        self.samples, self.step = samples, step
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Names of the frames, where the data set has them."""
+        return getattr(self.samples, "names", None)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample, rng = self.samples[index], np.random.default_rng((SENSED_SEED, index))
+        if self.step:
+            sample = replace(sample, depth=dithered(sample.depth, self.step, rng))
+        return replace(sample, depth=sense(sample, rng))

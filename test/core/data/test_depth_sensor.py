@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgnet_core.data.depth_sensor import dithered, sense
+from sgnet_core.data.depth_sensor import Sensed, dithered, sense
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation
 from sgnet_core.geometry.intrinsics import Intrinsics
@@ -55,3 +55,13 @@ def test_depth_with_known_truth_is_not_measured_twice() -> None:
     size = sample.labels.shape
     assert (always(rooms, size, np.random.default_rng(0)).depth == sample.depth).all()
     assert (always(sample, size, np.random.default_rng(0)).depth != sample.depth).any()
+
+
+def test_a_sensed_data_set_gives_the_same_depth_at_every_reading() -> None:
+    sample = stepped_wall()
+    sensed = Sensed([sample] * 3, STEP)
+    assert len(sensed) == 3
+    first, second = sensed[0].depth, sensed[1].depth
+    assert (sensed[0].depth == first).all() and (first != second).any()
+    assert (first != sample.depth).any() and (first[:, 10] == 0).all()
+    assert (sensed[0].labels == sample.labels).all()

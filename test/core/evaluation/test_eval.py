@@ -337,6 +337,21 @@ def test_precision_and_input_height_are_those_of_the_segmenter(
     assert other["confusion"] != figures["confusion"]
 
 
+def test_a_simulated_sensor_changes_the_depth_that_is_scored(
+    model_file: Path, tmp_path: Path
+) -> None:
+    figures = {}
+    for name, options in {"stored": [], "sensed": ["--depth-sensor", "0.02"]}.items():
+        out = tmp_path / f"{name}.json"
+        arguments = ["--data", "rooms:5:2", "--size", "64x48", "--model", str(model_file)]
+        assert main([*arguments, "--json", str(out), *options]) == 0
+        figures[name] = json.loads(out.read_text())
+    assert figures["stored"]["depth_sensor"] is None
+    assert figures["sensed"]["depth_sensor"] == 0.02
+    bands = [figures[name]["by_distance"] for name in ("stored", "sensed")]
+    assert bands[0] != bands[1]
+
+
 def test_an_exported_model_is_scored_by_onnx_runtime(model_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx")
     exported = tmp_path / "m.onnx"
