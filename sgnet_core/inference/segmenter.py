@@ -364,7 +364,7 @@ def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
     return made_for
 
 
-def _check_frame(rgb: npt.NDArray[Any], depth: npt.NDArray[Any] | Tensor) -> tuple[int, int]:
+def _check_frame(rgb: Any, depth: Any) -> tuple[int, int]:
     """Return (H, W) of a frame; raise ValueError if the arrays are not a frame."""
     for name, array in (("rgb", rgb), ("depth", depth)):
         if not isinstance(array, np.ndarray | Tensor):
