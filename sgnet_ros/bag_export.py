@@ -53,7 +53,7 @@ def export(
 ) -> int:
     """Write the frames of a bag into a plain folder; return how many there are.
 
-    Color and labels are exact, depth is in whole millimetres. Where only some frames have labels,
+    Color and labels are exact, depth is in whole millimeters. Where only some frames have labels,
     ``splits/labelled.txt`` names them. Without known intrinsics there is no ``camera.json``.
 
     Args:
@@ -152,7 +152,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of the color images, in pixels (default: the bag's)",
     )
     parser.add_argument(
-        "--depth-scale", type=positive, metavar="S", help="metres per unit (default: the bag's)"
+        "--depth-scale", type=positive, metavar="S", help="meters per unit (default: the bag's)"
     )
     parser.add_argument(
         "--labels",

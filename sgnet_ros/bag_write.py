@@ -1,6 +1,6 @@
 """A folder of frames as a recording: `python -m sgnet_ros.bag_write data/drive drive.mcap`.
 
-The reverse of bag_export: color (rgb8), depth (16UC1, millimetres), CameraInfo and, where there
+The reverse of bag_export: color (rgb8), depth (16UC1, millimeters), CameraInfo and, where there
 are labels, those (mono8) with a ClassMap, on the topics that `sgnet.launch.py` listens to. Frames
 named after stamps get those; others are `1 / --rate` apart.
 """

@@ -1,7 +1,7 @@
 """A camera that plays rooms, images or a bag: `python -m sgnet_ros.camera --source rooms`.
 
 Publishes, best effort and with one stamp per frame, `rgb/image_raw` (rgb8), `depth/image_raw`
-(16UC1, millimetres), `rgb/camera_info`, and `rgb/labels` (mono8 ground truth) where the source has
+(16UC1, millimeters), `rgb/camera_info`, and `rgb/labels` (mono8 ground truth) where the source has
 labels. Ends with the source, or never with `--loop` and with rooms. The standard output gets a line
 of JSON about the source before, and one about what was sent after.
 

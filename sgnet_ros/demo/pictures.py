@@ -36,7 +36,7 @@ class Picture:
     Attributes:
         stamp_ns: of its header.
         rgb: (H, W, 3) uint8.
-        depth: (H, W) uint16 millimetres, 0 = invalid.
+        depth: (H, W) uint16 millimeters, 0 = invalid.
         labels: (H, W) uint8, the node's answer.
         overlay: (H, W, 3) uint8, as the node drew it.
         truth: (H, W) uint8 ground truth, or None.

@@ -22,7 +22,7 @@ from sgnet_ros.messages.transforms import Pose, StaticTransforms, matrix_of
 from sgnet_ros.recordings.bag_topics import BagTopics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
-from sgnet_ros.recordings.frames import Size, millimetres
+from sgnet_ros.recordings.frames import Size, in_millimeters
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ PinholeValues = tuple[float, float, float, float]
 """fx, fy, cx, cy in pixels."""
 
 FARTHEST_M = 100.0
-"""Median of a depth image in metres above which the numbers must be of another unit."""
+"""Median of a depth image in meters above which the numbers must be of another unit."""
 
 _ALIGN_HINT = "the driver's registered depth (realsense2_camera: align_depth.enable:=true)"
 _INFOS_LOOKED_AT = 300
@@ -43,7 +43,7 @@ class Overrides:
 
     Attributes:
         intrinsics: of the color image.
-        depth_scale: metres per unit of the depth images, whether integers or floats.
+        depth_scale: meters per unit of the depth images, whether integers or floats.
     """
 
     intrinsics: PinholeValues | None = None
@@ -63,8 +63,8 @@ class BagGeometry:
             none and needs none.
         depth: intrinsics of the depth image; None where depth is registered to color.
         registration: of depth to color, where it is needed.
-        depth_scale: metres per unit of an integer depth image.
-        float_scale: metres per unit of a floating-point depth image.
+        depth_scale: meters per unit of an integer depth image.
+        float_scale: meters per unit of a floating-point depth image.
         info_topic: CameraInfo of the color image; None where it is missing or not to be used.
         rectified: whether the color image is.
         measures: False where the first depth images hold no measurement at all.
@@ -85,7 +85,7 @@ class BagGeometry:
         """Read calibration and transforms.
 
         Raises:
-            BagError: depth needs registration and can't have it, or is not in metres.
+            BagError: depth needs registration and can't have it, or is not in meters.
         """
         units = beside(bag, topics.depth, "std_msgs/msg/Float32", "/option/Depth Units/value")
         recorded_scale = float(bag.first(units).data) if units else 0.001
@@ -143,15 +143,15 @@ class BagGeometry:
         return _checked(decoded(message, "depth"), size)
 
     def registered(self, message: Any) -> npt.NDArray[np.uint16]:
-        """Return a depth message as (H, W) millimetres of the color image, 0 = no measurement.
+        """Return a depth message as (H, W) millimeters of the color image, 0 = no measurement.
 
         Raises:
             ImageError: as `color` does.
         """
-        metres = in_metres(self.recorded_depth(message), self.depth_scale, self.float_scale)
+        meters = in_meters(self.recorded_depth(message), self.depth_scale, self.float_scale)
         if self.registration is not None:
-            metres = self.registration(torch.from_numpy(metres.astype(np.float32))).numpy()
-        return millimetres(metres)
+            meters = self.registration(torch.from_numpy(meters.astype(np.float32))).numpy()
+        return in_millimeters(meters)
 
     @property
     def as_recorded(self) -> bool:
@@ -159,14 +159,14 @@ class BagGeometry:
         return self.depth is None and (self.depth_scale, self.float_scale) == (0.001, 1.0)
 
 
-def in_metres(
+def in_meters(
     depth: npt.NDArray[Any], integer_scale: float, float_scale: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Return depth in metres, 0 where there is no measurement: 0, 65535, NaN or infinite.
+    """Return depth in meters, 0 where there is no measurement: 0, 65535, NaN or infinite.
 
     Args:
         depth: (H, W) uint16 or floating point.
-        integer_scale, float_scale: metres per unit of either.
+        integer_scale, float_scale: meters per unit of either.
     """
     if depth.dtype.kind == "f":
         return np.nan_to_num(depth.astype(np.float64), posinf=0, neginf=0) * float_scale
@@ -219,20 +219,20 @@ def _median_depth(bag: Bag, topic: str, given: Overrides) -> float | None:
     """Return the median of what is measured in the first depth images; None without any.
 
     Raises:
-        BagError: floating-point depth is not in metres.
+        BagError: floating-point depth is not in meters.
     """
     for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
         with suppress(ImageError):
             image = decoded(message, "depth")
-            depth = in_metres(image, 0.001, given.depth_scale or 1.0)
+            depth = in_meters(image, 0.001, given.depth_scale or 1.0)
             if not (depth > 0).any():
                 continue
             median = float(np.median(depth[depth > 0]))
             if image.dtype.kind == "f" and median > FARTHEST_M:
                 raise BagError(
                     f"{bag.path}: the 32FC1 images on {topic} have a median of {median:.0f}, which "
-                    "is no depth in metres but most likely in millimetres: give --depth-scale "
-                    "0.001, and have the driver publish metres (REP 118) or 16UC1"
+                    "is no depth in meters but most likely in millimeters: give --depth-scale "
+                    "0.001, and have the driver publish meters (REP 118) or 16UC1"
                 )
             return median
     return None

@@ -98,6 +98,8 @@ def _encoding(bag: Bag, topic: str) -> tuple[str, str]:
     for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
         if len(message.data):
             break
+    if message is None:
+        raise BagError(f"{bag.path} is damaged: no message on {topic} can be read")
     if hasattr(message, "encoding"):
         return message.encoding, "raw"
     # CompressedImage: "rgb8; jpeg compressed bgr8", "16UC1; compressedDepth", or just "jpeg"

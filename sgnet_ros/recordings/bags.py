@@ -27,6 +27,13 @@ _REPAIR = {
     ".db3": "`sqlite3 FILE .recover`, then `ros2 bag reindex`,",
     "": "`ros2 bag reindex`",
 }
+_READ_TYPES = {
+    *("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"),
+    *("sensor_msgs/msg/RegionOfInterest", "std_msgs/msg/Header", "std_msgs/msg/Float32"),
+    *("builtin_interfaces/msg/Time", "tf2_msgs/msg/TFMessage", "geometry_msgs/msg/Transform"),
+    *("geometry_msgs/msg/TransformStamped", "geometry_msgs/msg/Vector3"),
+    "geometry_msgs/msg/Quaternion",
+}
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
 _warned: set[Path] = set()  # damaged bags, each of which is warned of once
@@ -145,7 +152,20 @@ class Bag(AbstractContextManager["Bag"]):
                 cast(ConnectionExtRosbag2, c.ext).serialization_format for c in reader.connections
             }
             reader.is2 = encodings != {"ros1"}
+        self._check_definitions(reader)
         return reader
+
+    def _check_definitions(self, reader: AnyReader) -> None:
+        """Raise BagError where the bag defines a message that is read without one of its fields."""
+        standard = get_typestore(Stores.ROS2_JAZZY if reader.is2 else Stores.ROS1_NOETIC).fielddefs
+        recorded = reader.typestore.fielddefs
+        for name in _READ_TYPES & recorded.keys():
+            fields = {field for field, _ in recorded[name][1]}
+            missing = [field for field, _ in standard[name][1] if field not in fields]
+            if missing:
+                raise BagError(
+                    f"{self.path} is damaged: its definition of {name} has no field {missing[0]}"
+                )
 
     def of_type(self, *types: str) -> list[str]:
         """Return the topics of these message types that hold messages, sorted by name."""

@@ -22,7 +22,7 @@ class CameraFrame:
 
     Attributes:
         rgb: (H, W, 3) uint8 RGB.
-        depth: (H, W) uint16 millimetres, 0 = no return.
+        depth: (H, W) uint16 millimeters, 0 = no return.
         labels: (H, W) uint8 ground truth, 255 = unlabeled; None where there is none.
         intrinsics: of the color image; None where they are not known.
         stamp_ns: when it was taken, in ns; None where that isn't known.
@@ -73,9 +73,9 @@ class Source:
         raise NotImplementedError
 
 
-def millimetres(metres: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint16]:
-    """Return depth in metres (H, W) as uint16 millimetres; 0 for NaN, ±Inf, < 0 and ≥ 65.535 m."""
-    scaled = np.rint(np.nan_to_num(metres.astype(np.float64), posinf=0, neginf=0) * 1000)
+def in_millimeters(meters: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint16]:
+    """Return depth in meters (H, W) as uint16 millimeters; 0 for NaN, ±Inf, < 0 and ≥ 65.535 m."""
+    scaled = np.rint(np.nan_to_num(meters.astype(np.float64), posinf=0, neginf=0) * 1000)
     scaled[(scaled < 0) | (scaled >= np.iinfo(np.uint16).max)] = 0  # 65535 marks no measurement
     return scaled.astype(np.uint16)
 

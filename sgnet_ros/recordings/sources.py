@@ -21,7 +21,7 @@ from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, NYU40
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bags import is_bag
 from sgnet_ros.recordings.errors import SourceError
-from sgnet_ros.recordings.frames import CameraFrame, Size, Source, millimetres, stamp_of
+from sgnet_ros.recordings.frames import CameraFrame, Size, Source, in_millimeters, stamp_of
 
 _SECONDS_PER_ROOM = 4.0  # so that a short look shows several
 
@@ -43,7 +43,7 @@ class RoomsSource(Source):
     def __iter__(self) -> Iterator[CameraFrame]:
         for sample in self._tour:
             yield CameraFrame(
-                sample.rgb, millimetres(sample.depth), sample.labels, sample.intrinsics
+                sample.rgb, in_millimeters(sample.depth), sample.labels, sample.intrinsics
             )
 
 
@@ -85,8 +85,8 @@ LAYOUTS_HELP = (
 class FolderSource(Source):
     """A folder of images in one of three layouts (`LAYOUTS_HELP`), played by name.
 
-    ``K.txt`` holds the 3x3 matrix of the color camera; depth is then in millimetres.
-    ``camera.json`` holds an object with ``K`` (3x3), ``depth_scale`` (metres per unit, 0.001 if
+    ``K.txt`` holds the 3x3 matrix of the color camera; depth is then in millimeters.
+    ``camera.json`` holds an object with ``K`` (3x3), ``depth_scale`` (meters per unit, 0.001 if
     absent) and ``label_set`` (name of the label set of the label images, if known).
 
     Raises:
@@ -137,7 +137,7 @@ class FolderSource(Source):
                 f"{self._layout.calibration} names as label_set: correct one of them"
             )
         intrinsics = Intrinsics.from_matrix(self._matrix, rgb.shape[1], rgb.shape[0])
-        return CameraFrame(rgb, millimetres(depth), labels, intrinsics)
+        return CameraFrame(rgb, in_millimeters(depth), labels, intrinsics)
 
 
 class PlainSource(Source):
@@ -208,7 +208,7 @@ class PlainSource(Source):
                     f"{listing.folder / kind / name} is {image.shape[1]}x{image.shape[0]}, "
                     f"{self._camera_file(name)} says {size[1]}x{size[0]}"
                 )
-        return CameraFrame(rgb, millimetres(depth), labels, camera.intrinsics, stamp_of(name))
+        return CameraFrame(rgb, in_millimeters(depth), labels, camera.intrinsics, stamp_of(name))
 
 
 def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str | None]:

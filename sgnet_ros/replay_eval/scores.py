@@ -45,7 +45,7 @@ def stability(depths: tuple[Depth, Depth], labels: tuple[Mask, Mask]) -> Stabili
     changed either.
 
     Args:
-        depths: (H, W) uint16 millimetres, 0 = no return.
+        depths: (H, W) uint16 millimeters, 0 = no return.
         labels: (H, W) ids, 255 = unlabeled.
     """
     a, b = (depth.astype(np.int32) for depth in depths)

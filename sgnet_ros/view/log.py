@@ -16,7 +16,7 @@ from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 _JPEG_QUALITY = 90
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one of them is set where there is one
-_MILLIMETRES, _METRES = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one metre
+_MILLIMETRES, _METRES = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one meter
 
 
 class ViewError(RuntimeError):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bag_messages import HEIGHT, MS, WIDTH, Maker, Messages, colors, depths
+from bag_messages import HEIGHT, MS, WIDTH, Maker, Messages, colors, depths, recording
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.errors import BagError
@@ -153,7 +153,7 @@ def test_float_depth_in_millimetres_is_refused_until_its_scale_is_given(tmp_path
     depth[0, 0] = np.nan
     image = make.image(depth, "32FC1", 10**9)
     path = make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image))
-    expected = r"have a median of 1953,.* in millimetres: give --depth-scale 0\.001"
+    expected = r"have a median of 1953,.* in millimeters: give --depth-scale 0\.001"
     with pytest.raises(BagError, match=f"/cam/depth/image {expected}"):
         BagSource(path)
     (frame,) = BagSource(path, depth_scale=0.001)
@@ -183,3 +183,21 @@ def test_without_a_pair_the_numbers_and_the_gap_are_named(tmp_path: Path) -> Non
         r"and the first depth image is 0\.700 s after",
     ):
         list(source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ros, name", [(1, "a.bag"), (2, "a.db3"), (2, "a.mcap")])
+def test_mutated_bytes_give_an_error_or_frames(tmp_path: Path, ros: int, name: str) -> None:
+    make, rng = Maker(ros), np.random.default_rng(0)
+    path = make.write(tmp_path / name, recording(make))
+    file = path if path.is_file() else path / name
+    whole = np.frombuffer(file.read_bytes(), np.uint8)
+    for _ in range(1000):
+        damaged = whole.copy()
+        places = rng.integers(0, whole.size, rng.integers(1, 20))
+        damaged[places] = rng.integers(0, 256, places.size)
+        file.write_bytes(damaged.tobytes())
+        try:
+            assert len(list(BagSource(file))) <= 3
+        except BagError as error:
+            assert str(file) in str(error)

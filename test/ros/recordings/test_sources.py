@@ -14,7 +14,7 @@ from PIL import Image
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.recordings.errors import SourceError
-from sgnet_ros.recordings.frames import CameraFrame, millimetres
+from sgnet_ros.recordings.frames import CameraFrame, in_millimeters
 from sgnet_ros.recordings.sources import open_source
 
 K = [[50.0, 0, 8.5], [0, 52.0, 6.0], [0, 0, 1]]
@@ -88,11 +88,11 @@ def test_a_chosen_size_moves_intrinsics_and_keeps_labels_and_depth_unmixed(tmp_p
     np.testing.assert_array_equal(odd.depth[2], full.depth[6][columns])
 
 
-def test_metres_become_millimetres() -> None:
+def test_meters_become_millimetres() -> None:
     # 65535 is how drivers mark that there is no measurement
     metres = np.array([0, 0.0004, 0.0006, 1.2345678, 65.535, 65.536, -1, np.nan, np.inf, -np.inf])
     expected = [0, 0, 1, 1235, 0, 0, 0, 0, 0, 0]
-    np.testing.assert_array_equal(millimetres(metres), expected)
+    np.testing.assert_array_equal(in_millimeters(metres), expected)
 
 
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
