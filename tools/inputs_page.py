@@ -13,15 +13,18 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from sgnet_core.data import images
 from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.datasets.check import KNOWN_SCALES, PLAUSIBLE_MEDIAN
 from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETRES, RGB_SUFFIXES
+from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
+from sgnet_core.data.images import NO_MEASUREMENT
 from sgnet_core.geometry.lens import COEFFICIENTS
 from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
+from sgnet_ros.messages import rvl
 from sgnet_ros.messages.images import COLOR_ENCODINGS, DEPTH_ENCODINGS
-from sgnet_ros.messages.rvl import MAX_PIXELS
 from sgnet_ros.recordings.bags import BAG_SUFFIXES
 from sgnet_ros.recordings.matching import MAX_SKEW_S
 from sgnet_ros.recordings.mcap_storage import MAX_CHUNK_BYTES
@@ -80,9 +83,13 @@ def number_rows() -> Rows:
         ("depth that counts as a measurement by default", f"{near:g} to {far:g} m"),
         ("median depth that `prepare check` accepts", f"{low:g} to {high:g} m"),
         ("units that `prepare check` suggests", f"{scales} m"),
+        ("integers without a measurement", f"0 and {NO_MEASUREMENT}"),
         ("largest time between color and depth in bags", f"{MAX_SKEW_S:g} s"),
         ("largest chunk of an mcap file, unpacked", f"{MAX_CHUNK_BYTES >> 20} MiB"),
-        ("largest RVL depth image", f"{MAX_PIXELS:,} pixels"),
+        ("largest RVL depth image", f"{rvl.MAX_PIXELS:,} pixels"),
+        ("largest image or array in a file", f"{images.MAX_PIXELS:,} pixels"),
+        ("largest JSON file", f"{MAX_JSON_BYTES >> 20} MiB"),
+        ("largest list of frames", f"{MAX_LIST_BYTES >> 20} MiB"),
         ("id of unlabeled pixels", f"{IGNORE_ID}"),
     ]
 
