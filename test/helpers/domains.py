@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
+import socket
 
 # The product's commands choose from 1 to 100; the ports of these lie above the ephemeral ones.
-_DOMAINS = range(215, 233)
+_DOMAINS = range(215, 232)
+_reservations: list[socket.socket] = []
 
 
 def reserve_domain() -> int:
     """Return a DDS domain that no other test process on this machine has reserved.
 
-    The reservation is a locked file, which stays open until the process ends.
+    The last of the 250 ports of a domain, which a participant needs only after some hundred others,
+    stays bound until the process ends.
 
     Raises:
         RuntimeError: every domain is taken.
     """
     for domain in _DOMAINS:
-        path = os.path.join(tempfile.gettempdir(), f"sgnet_ros_test_domain_{domain}")
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            reservation.bind(("127.0.0.1", 7400 + 250 * domain + 249))
         except OSError:
-            os.close(file)
+            reservation.close()
             continue
+        _reservations.append(reservation)
         return domain
     raise RuntimeError(f"{len(_DOMAINS)} test processes have taken all DDS domains for tests")
