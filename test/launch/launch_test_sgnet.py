@@ -95,7 +95,7 @@ def pixels(message: Image, channels: int) -> np.ndarray:
 
 
 class TestTheLaunchedNode(unittest.TestCase):
-    """Runs while the launch file runs."""
+    """Checks while the launch file runs."""
 
     def setUp(self) -> None:
         rclpy.init()
@@ -171,7 +171,7 @@ class TestTheLaunchedNode(unittest.TestCase):
 
 @launch_testing.post_shutdown_test()
 class TestAfterShutdown(unittest.TestCase):
-    """Runs when the launch file has been shut down."""
+    """Checks after the launch file has shut down."""
 
     def test_the_node_has_exited_cleanly(self, proc_info: Any) -> None:
         self.assertEqual(len(proc_info.process_names()), 1)

@@ -52,7 +52,7 @@ def arguments(name: str) -> dict[str, DeclareLaunchArgument]:
 
 
 def context(name: str, **given: str) -> LaunchContext:
-    """As it is when the launch file's arguments have been declared."""
+    """Return a context in which the launch file's arguments are declared."""
     made = LaunchContext()
     made.launch_configurations.update(given)
     for argument in arguments(name).values():

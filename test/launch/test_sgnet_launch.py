@@ -43,7 +43,7 @@ def processes_of_session(session: int) -> list[str]:
 
 
 def state_of(node_name: str, timeout_s: float) -> int:
-    """Asks a lifecycle node for its state, once it is there."""
+    """Ask a lifecycle node for its state once it is there."""
     context = Context()
     rclpy.init(context=context)
     executor = SingleThreadedExecutor(context=context)

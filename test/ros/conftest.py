@@ -58,7 +58,7 @@ def segmenters(models: dict[str, Path]) -> dict[str, Segmenter]:
 
 
 class Robot(Node):
-    """Publishes camera frames and collects what comes back.
+    """A camera that publishes frames and collects the answers.
 
     Attributes:
         labels, stats, log: messages received on ~/labels, ~/stats and /rosout since `forget`.

@@ -60,7 +60,7 @@ def frame_files(i: int) -> dict[str, Any]:
 
 
 class Viewer:
-    """Subscribes to all that a camera publishes, in arrival order."""
+    """A subscriber to everything that a camera publishes, in the order of arrival."""
 
     def __init__(self) -> None:
         self.context = Context()
@@ -99,7 +99,7 @@ def viewer() -> Iterator[Viewer]:
 
 @pytest.fixture
 def start() -> Iterator[Any]:
-    """Starts cameras, and makes sure that none is left."""
+    """Yield a function that starts cameras, and end those that are left."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -197,7 +197,7 @@ def test_a_pair_that_is_interrupted_is_sent_whole_and_counted(
 
 
 def tell(camera: subprocess.Popen[str], answered: bool = True, **command: Any) -> str:
-    """Writes a command; returns the answer."""
+    """Write a command and return the answer."""
     assert camera.stdin is not None and camera.stdout is not None
     camera.stdin.write(json.dumps(command) + "\n")
     camera.stdin.flush()

@@ -1,4 +1,4 @@
-"""Missing depth: left, filled from the nearest measurement, or guided by colour."""
+"""Missing depth: left, filled from the nearest measurement, or guided by color."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_nearest_is_the_nearest(seed: int, height: int, width: int, holes: float
             assert ((found - (v, u)) ** 2).sum() == least
 
 
-def test_bilateral_filling_stops_at_the_edge_in_colour() -> None:
+def test_bilateral_filling_stops_at_the_edge_in_color() -> None:
     """A dark box at 1 m before a bright wall at 3 m; the hole covers the border of both."""
     depth = torch.full((1, 1, 40, 60), 3.0)
     depth[..., :30] = 1.0
@@ -60,7 +60,7 @@ def test_bilateral_filling_stops_at_the_edge_in_colour() -> None:
     assert (nearest[..., 12:29, 29] == 3).all()
 
 
-def test_bilateral_filling_without_colour_edges_averages_what_is_around() -> None:
+def test_bilateral_filling_without_color_edges_averages_what_is_around() -> None:
     depth = torch.full((1, 1, 1, 5), 2.0)
     depth[..., 3:] = 4.0
     depth[..., 2] = 0
@@ -150,7 +150,7 @@ def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
         fill_holes(torch.ones(1, 1, 2, 2), "telea")  # type: ignore[arg-type]
 
 
-def test_colour_is_needed_where_it_guides() -> None:
+def test_color_is_needed_where_it_guides() -> None:
     with pytest.raises(ValueError, match="colour image"):
         fill_holes(torch.ones(1, 1, 2, 2), "joint_bilateral")
     with pytest.raises(ValueError, match=r"got \(1, 3, 4, 4\)"):

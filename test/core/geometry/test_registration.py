@@ -1,4 +1,4 @@
-"""Depth registered to colour, against the rule in plain Python and in float64 NumPy."""
+"""Depth registered to color, against the rule in plain Python and in float64 NumPy."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def slow_registration(depth: Array, camera: Intrinsics, target: Intrinsics, pose
 def nearest_pixel_rule(
     depth: Array, camera: Intrinsics, target: Intrinsics, pose: Array, fill: bool = False
 ) -> Array:
-    """What `depth_image_proc/register` computes, float64; ``fill`` is its fill_upsampling_holes."""
+    """Compute `depth_image_proc/register` in float64; ``fill`` is its fill_upsampling_holes."""
     v, u = np.nonzero(depth > 0)
     z = depth[v, u].astype(np.float64)
     out = np.full((target.height, target.width), np.inf)
@@ -153,7 +153,7 @@ def test_it_is_the_register_nodes_rule_where_nothing_is_upsampled(scale: float) 
     target = camera.resized(round(120 * scale), round(90 * scale))
     pose = turned(shift=(0.0501, 0.0007, -0.0003))
     depth = scene(camera)
-    # Surfaces nearer to the colour camera grow: there the square takes what it covers.
+    # Surfaces nearer to the color camera grow: there the square takes what it covers.
     flat = np.where((depth > 1.9) | (depth == 0), depth, 0)
     got = register(flat, camera, target, turned(shift=(0.0501, 0.0007, 0.0)))
     expected = nearest_pixel_rule(flat, camera, target, turned(shift=(0.0501, 0.0007, 0.0)))
@@ -192,7 +192,7 @@ def test_registration_onto_itself_changes_nothing() -> None:
 
 
 def test_registration_leaves_no_grid_of_holes_in_a_finer_image() -> None:
-    """A wall seen by a coarse depth camera, a little turned, fills the colour image."""
+    """A wall seen by a coarse depth camera, a little turned, fills the color image."""
     camera = Intrinsics.from_fov(40, 30, 90)
     target = Intrinsics.from_fov(160, 120, 60)
     wall = register(np.full((30, 40), 2.0), camera, target, turned(0, 0, 0.02))

@@ -1,4 +1,4 @@
-"""What can be held without a GPU is held by a recording that stands in for the device's."""
+"""CUDA graphs, checked without a GPU by a recording that stands in for the device's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class Replay:
-    """Does the function's work on the recorded tensors, as a graph's replay does."""
+    """Do the function's work on the recorded tensors, as a graph's replay does."""
 
     def __init__(self, run: Callable[[], None]) -> None:
         self.replay = run

@@ -1,4 +1,4 @@
-"""Which files are colour, which depth, and which belong together."""
+"""File names tell color from depth images and which of them belong together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sgnet_core.inference.image_names import DepthFinder, InputError, image_key,
         ("plain.jpg", "plain_depth.tiff", "plain"),
     ],
 )
-def test_the_depth_image_of_a_colour_image_is_found(
+def test_the_depth_image_of_a_color_image_is_found(
     tmp_path: Path, color: str, depth: str, key: str
 ) -> None:
     for name in (color, depth, "other.rgb.png", "other.depth.png"):

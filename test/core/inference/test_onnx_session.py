@@ -1,4 +1,4 @@
-"""What ONNX Runtime is asked to run a model on, and what is said where it cannot."""
+"""Devices that ONNX Runtime runs a model on, and errors where it cannot."""
 
 from __future__ import annotations
 

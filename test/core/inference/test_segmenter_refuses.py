@@ -1,4 +1,4 @@
-"""What a segmenter refuses, and what it says then."""
+"""Frames and models that a segmenter refuses, and its reasons."""
 
 from __future__ import annotations
 

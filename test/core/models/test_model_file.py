@@ -49,7 +49,7 @@ def saved(model: SGNet, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def small(saved: bytes) -> dict[str, Any]:
-    """Tensors and metadata of a saved file, to be spoilt and saved again."""
+    """Return tensors and metadata of a saved file for a test to damage."""
     tensors = safetensors.torch.load(saved)
     length = int.from_bytes(saved[:8], "little")
     return {"tensors": tensors, "metadata": json.loads(saved[8 : 8 + length])["__metadata__"]}
@@ -108,7 +108,7 @@ def test_what_float16_cannot_hold_is_not_written(tmp_path: Path) -> None:
 def test_files_without_a_depth_policy_take_depth_as_it_comes(
     small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """As files of earlier versions are, and the weights that come along."""
+    """Write a file as earlier versions did; the shipped weights are such a file."""
     metadata = {k: v for k, v in small["metadata"].items() if k not in ("holes", "depth_range")}
     path = tmp_path / "old.safetensors"
     safetensors.torch.save_file(small["tensors"], path, metadata)
@@ -174,7 +174,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 class Bomb:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -252,7 +252,7 @@ SPOILT = [
     ("config", '{"num_classes": 1000000000000}', "num_classes"),
     ("config", '{"num_classes": 40}', "3 classes"),
     ("config", "[" * 100_000, "config is not JSON"),
-    ("labels", '{"name": "x", "names": ["a"], "colors": []}', "0 colours"),
+    ("labels", '{"name": "x", "names": ["a"], "colors": []}', "0 colors"),
     ("labels", "7", "not a label set"),
     ("normalization", '{"mean": [0, 0, 0], "std": [0, 1, 1], "order": "rgb"}', "std"),
     ("normalization", '{"mean": [0, NaN, 0], "std": [1, 1, 1], "order": "rgb"}', "NaN"),

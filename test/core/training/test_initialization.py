@@ -1,4 +1,4 @@
-"""What a network starts from: what fits is kept, what does not is drawn and named."""
+"""Training starts from the weights that fit; the others are drawn anew and named."""
 
 from __future__ import annotations
 

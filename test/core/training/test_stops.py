@@ -1,4 +1,4 @@
-"""How a training run ends before its last iteration, and what it refuses to begin with."""
+"""Training runs that end before their last iteration, or refuse to begin."""
 
 from __future__ import annotations
 

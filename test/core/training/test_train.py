@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("small_network")
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
+    """A stand-in for SIGKILL, which nothing catches."""
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -50,7 +50,7 @@ def test_the_camera_info_of_another_image_is_refused() -> None:
 
 
 def test_p_alone_is_the_camera_of_a_rectified_image_and_of_no_other() -> None:
-    """As the OAK driver sends it beside image_rect: K = 0, P valid."""
+    """Accept K = 0 and a valid P, as the OAK driver sends them beside image_rect."""
     message = CameraInfo(width=640, height=480, p=P)
     expected = Intrinsics(480, 490, 310.5, 230.5, 640, 480)
     assert intrinsics_of(message, 640, 480, rectified=True) == expected

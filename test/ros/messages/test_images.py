@@ -16,7 +16,7 @@ from sgnet_ros.messages import images
 from sgnet_ros.messages.images import ImageError, depth_view, image_message, rgb_view
 
 RED, GREEN, BLUE = 10, 20, 30
-"""What the three channels of the test images differ by."""
+"""Difference between the three channels of the test images."""
 
 
 def message(
@@ -245,7 +245,7 @@ def test_without_cv_bridge_the_error_names_the_remedy(monkeypatch: pytest.Monkey
 
 
 def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the bridge is given has neither padding nor bytes in the other order."""
+    """The bridge is given neither padding nor bytes in the other order."""
     deep = rgb_pixels().astype(np.uint16) * 257
 
     def convert(source: Image, encoding: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What Nav2's semantic segmentation layer checks and reads of mask, confidence, cloud and names.
+"""Nav2's semantic segmentation layer accepts mask, confidence, cloud and names.
 
 `layer_objections` is that layer's reading (github.com/kiwicampus/semantic_segmentation_layer:
 its synchroniser, size checks, iterators and class look-up) in Python; the node's messages pass it,
@@ -73,7 +73,7 @@ def layer_objections(
 
 
 def class_names(message: Any) -> dict[int, str]:
-    """Of a LabelInfo or a ClassMap."""
+    """Return the names of a LabelInfo or a ClassMap."""
     if hasattr(message, "class_map"):
         return {c.class_id: c.class_name for c in message.class_map}
     return dict(zip(message.ids, message.names, strict=True))

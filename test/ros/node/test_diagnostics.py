@@ -276,7 +276,7 @@ def test_a_degraded_node_warns_for_as_long_as_it_is(watched: Watched) -> None:
 
 
 class _Node:
-    """As much of a node as the diagnostics use."""
+    """The part of a node that the diagnostics use."""
 
     topic_type = IMAGE
     publishers = 1

@@ -40,7 +40,7 @@ def count(request: pytest.FixtureRequest) -> int:
 
 
 def rows(message: Image, pixel_bytes: int) -> list[bytes] | None:
-    """The bytes of each row's pixels; None if the message doesn't hold them."""
+    """Return the bytes of each row's pixels, or None if the message does not hold them."""
     data, row = message.data.tobytes(), message.width * pixel_bytes
     if not (message.width and message.height) or message.step < row:
         return None
@@ -50,7 +50,7 @@ def rows(message: Image, pixel_bytes: int) -> list[bytes] | None:
 
 
 def reference_rgb(message: Image) -> np.ndarray | None:
-    """What a colour image holds, read slowly; None if it is broken."""
+    """Read a color image slowly; return None if it is broken."""
     pixel_bytes, order = COLORS.get(message.encoding, (0, ()))
     found = rows(message, pixel_bytes) if pixel_bytes else None
     if found is None:
@@ -62,7 +62,7 @@ def reference_rgb(message: Image) -> np.ndarray | None:
 
 
 def reference_depth(message: Image) -> np.ndarray | None:
-    """What a depth image holds, row by row; None if it is broken."""
+    """Read a depth image row by row; return None if it is broken."""
     code = DEPTHS.get(message.encoding)
     found = rows(message, int(code[1])) if code else None
     if found is None:

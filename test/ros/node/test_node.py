@@ -46,7 +46,7 @@ class Before:
 
 @pytest.fixture
 def before(shared_node: SGNetNode, robot: Any, scene: Any) -> Before:
-    """Of the shared node, which runs the model "depth"; with it every test sees its warnings."""
+    """Return counts of the shared node, whose throttle is reset so that no warning is missing."""
     shared_node._active.processor._throttle.reset()
     before = Before(robot.segment(*scene.messages())[1])
     robot.forget()

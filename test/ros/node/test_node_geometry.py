@@ -49,7 +49,7 @@ def node(run_node: Any, shared_robot: Any, make_scene: Any) -> Any:
 
 @pytest.fixture
 def depth_image(make_scene: Any) -> tuple[np.ndarray, Image]:
-    """Of the depth camera: a slope in millimetres with holes, and its message."""
+    """Return a slope in millimeters with holes as the depth camera sees it, and its message."""
     scene = make_scene(70, 100, seed=4)
     message = scene.message(scene.depth, "16UC1")
     message.header.frame_id = DEPTH_FRAME
@@ -62,7 +62,7 @@ def forget(*histories: CameraInfos) -> None:
 
 
 def announce(robot: Any, node: Any, rgb: CameraInfo, depth: CameraInfo) -> None:
-    """Has the node know both calibrations."""
+    """Make the node know both calibrations."""
     inputs = node._active.inputs
     forget(inputs.rgb_infos, inputs.depth_infos)
     robot.info.publish(rgb)
@@ -218,7 +218,7 @@ def test_holes_are_filled_as_the_parameter_says(
 
 @pytest.fixture
 def points(node: Any, robot: Any) -> Any:
-    """What comes on ~/points while the test runs."""
+    """Return a list that fills with the clouds on ~/points."""
     received = robot.listen(PointCloud2, "/sgnet/points")
     robot.spin_until(lambda: node._outputs.wants_points)
     yield received
@@ -268,7 +268,7 @@ BAG = os.environ.get("SGNET_TEST_BAG", "")
 
 @pytest.mark.skipif(not BAG, reason="SGNET_TEST_BAG names no recording with unregistered depth")
 def test_a_real_cameras_depth_is_registered() -> None:
-    """Edges of depth and colour coincide better than before, and values equal a slow reference."""
+    """Edges of depth and color coincide better than before, and values equal a slow reference."""
     source = BagSource(Path(BAG))
     geometry = source.geometry
     assert geometry.registration is not None, "its depth is registered already"
@@ -295,7 +295,7 @@ def test_a_real_cameras_depth_is_registered() -> None:
     assert (got[hit] <= nearest[hit] + 1e-3).all(), "the nearer surface wins"
     same = np.abs(got - nearest)[hit] < 1e-3
     assert same.mean() > 0.9
-    assert (got > 0).sum() > 1.3 * hit.sum(), "colour is finer: the grid between is filled"
+    assert (got > 0).sum() > 1.3 * hit.sum(), "color is finer: the grid between is filled"
 
 
 def test_absurd_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmenter]) -> None:

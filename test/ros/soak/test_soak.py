@@ -93,7 +93,7 @@ def test_a_run_fails_for_what_should_not_be(change: dict[str, Any], words: str) 
 
 
 class Message:
-    """As much of a message as the ledger need."""
+    """The part of a message that the ledger needs."""
 
     def __init__(self, stamp_ns: int, frame: str = "", **values: Any) -> None:
         self.header = type("Header", (), {"frame_id": frame, "stamp": type("Stamp", (), {})})

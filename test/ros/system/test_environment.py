@@ -1,4 +1,4 @@
-"""What a process finds in its environment before its first node."""
+"""The environment of a process before its first node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAST_DDS_2, FAST_DDS_3 = "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROF
 
 @pytest.fixture
 def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """That of a ROS 2 distribution, which is all that there is."""
+    """Set AMENT_PREFIX_PATH to a ROS 2 distribution alone."""
     for variable in (FAST_DDS_2, FAST_DDS_3):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What the node may do, and what a model file may not."""
+"""The node has the rights that it needs, and a model file has none."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_esanets_nyuv2(tmp_path: Path, classes: int, label_set: LabelSet) -> Non
 
 
 def rotated(millimetres: np.ndarray) -> np.ndarray:
-    """As SUN RGB-D stores them: 16 bits rotated left by three."""
+    """Return 16-bit depth rotated left by three bits, as SUN RGB-D stores it."""
     return ((millimetres << 3) | (millimetres >> 13)).astype(np.uint16)
 
 

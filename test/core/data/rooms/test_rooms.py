@@ -54,7 +54,7 @@ def one_thread() -> None:
 
 
 def room(index: int, seed: int = 7) -> tuple[Scene, Intrinsics, Pose]:
-    """What `Rooms(seed, ...)[index]` renders."""
+    """Return the frame that `Rooms(seed, ...)[index]` renders."""
     rng = np.random.default_rng((seed, index))
     scene = compose(rng)
     camera = random_intrinsics(rng, *SIZE)
