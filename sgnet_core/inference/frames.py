@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sgnet_core.inference.image_names import (
     image_key,
     kind_of,
 )
+from sgnet_core.inference.tum import DEPTH_SCALE, is_tum_folder, tum_pairs
 from sgnet_core.plugins import PluginError, load_plugin
 
 # Some of them name files that a bag reader refuses with the command that makes them readable.
@@ -121,7 +122,8 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     """Bags, folders, images and globs, as they are named on the command line.
 
     A folder with ``rgb`` and ``depth`` in it is a plain folder
-    (`sgnet_core.data.datasets.folder`), of which labels and classes are not needed.
+    (`sgnet_core.data.datasets.folder`), of which labels and classes are not needed; one with
+    ``rgb.txt`` and ``depth.txt`` is in TUM's layout (`sgnet_core.inference.tum`).
     Other folders, images and globs are colour images whose depth
     images lie beside them, or in a folder beside theirs: `DepthFinder`.
 
@@ -133,6 +135,8 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     for path in [path for name in names for path in expanded(name)]:
         if _is_bag(path):
             inputs.append(_bag(path, calibration))
+        elif path.is_dir() and is_tum_folder(path):
+            inputs.append(_tum_folder(path, calibration))
         elif path.is_dir() and all((path / kind).is_dir() for kind in ("rgb", "depth")):
             inputs.append(_plain_folder(path, calibration))
         elif path.is_dir():
@@ -224,6 +228,12 @@ def _plain_folder(folder: Path, calibration: Calibration) -> Input:
     listing = FolderListing.of(folder)
     if not listing.rgb:
         raise InputError(f"{folder / 'rgb'} holds no images")
+    if not listing.rgb.keys() & listing.depth.keys():
+        raise InputError(
+            f"{folder}: none of the {len(listing.rgb)} color images in rgb/ has the name of one of "
+            f"the {len(listing.depth)} depth images in depth/; images with times of their own "
+            "need the lists rgb.txt and depth.txt of lines `timestamp filename`"
+        )
 
     def reader(name: str) -> Callable[[], RgbdFrame]:
         def read() -> RgbdFrame:
@@ -239,6 +249,17 @@ def _plain_folder(folder: Path, calibration: Calibration) -> Input:
         return read
 
     return Input(str(folder), len(listing.rgb), [Unread(n, reader(n)) for n in listing.rgb])
+
+
+def _tum_folder(folder: Path, calibration: Calibration) -> Input:
+    camera = folder / "camera.json" if (folder / "camera.json").is_file() else None
+    if camera is None and calibration.depth_scale is None:
+        calibration = replace(calibration, depth_scale=DEPTH_SCALE)
+    frames = [
+        Unread(color.stem, functools.partial(calibration.read, color, depth, camera))
+        for color, depth in tum_pairs(folder)
+    ]
+    return Input(str(folder), len(frames), frames)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from typing import Any, cast
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from sgnet_core.data.loading import Samples
+from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.files import atomic_write
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.segmenter import Segmenter
@@ -77,17 +77,19 @@ def quantize(
 
 
 def split(frames: Samples) -> tuple[Samples, Samples]:
-    """Split at most 64 frames into the first three quarters and the rest.
+    """Divide up to 64 frames, spread evenly over the set, into three quarters and a quarter.
 
     Raises:
-        ValueError: there are fewer than 4.
+        ValueError: there are less than 4 frames.
     """
     count = min(len(frames), 64)
     if count < 4:
         raise ValueError(f"calibration needs at least 4 frames, got {len(frames)}")
     border = count * 3 // 4
+    length = len(frames) if len(frames) < ENDLESS else count
+    chosen = [i * length // count for i in range(count)]  # neighbors often show one scene
     dataset = cast(Any, frames)  # torch asks for its own base class, and uses none of it
-    seen, unseen = Subset(dataset, range(border)), Subset(dataset, range(border, count))
+    seen, unseen = Subset(dataset, chosen[:border]), Subset(dataset, chosen[border:])
     return cast(Samples, seen), cast(Samples, unseen)
 
 
