@@ -31,7 +31,7 @@ LIMIT_S = 15.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
+    """Run the command and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.benchmark",
         description=__doc__,
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list[Record]) -> int:
-    """Adds the records of the suites, and keeps them as they come; returns the exit status.
+    """Add the records of the suites, save them as they come, and return the exit status.
 
     Raises:
         SuiteError: the only suite cannot run; one of several is left out, with a note.
@@ -84,7 +84,7 @@ def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list
 
 
 def _measured(suite: str, machine: Machine, quick: bool) -> Iterator[list[Record]]:
-    """Group by group; one that a GPU has no room for is left out, with a note."""
+    """Measure group by group; leave out one that does not fit the GPU's memory, with a note."""
     rounds = (3, 1) if quick else (30, 3)
     with contextlib.closing(groups(suite, machine.device, quick)) as found:
         for group in found:
@@ -104,7 +104,7 @@ def _save(records: Sequence[Record], path: str) -> None:
 
 
 def load(path: str) -> list[Record]:
-    """The records in a file that ``--json`` has written.
+    """Read the records in a file that ``--json`` has written.
 
     Raises:
         OSError: it cannot be read.
@@ -117,7 +117,7 @@ def load(path: str) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """The records as aligned text, a line each, under a line about machine and date."""
+    """Format records as aligned text, a line each, under a line about machine and date."""
     rows = [("suite", "shape", "name", "p50 ms", "p95 ms", "floor ms", "MB", "ratio", "to")]
     for r in records:
         floor = "" if r.floor_ms is None else f"{r.floor_ms:.2f}"

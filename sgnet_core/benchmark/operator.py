@@ -35,14 +35,14 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def operator_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Deformable convolution and weight generator at every shape of SGNet-R101."""
+    """Make groups of deformable convolution and weight generator at the shapes of SGNet-R101."""
     for channels, height, width, stride in QUICK_SHAPES if quick else SCONV_SHAPES:
         yield _deformable(channels, height, width, stride, device)
     yield _weight_generator(*((15, 20) if quick else (120, 160)), device)
 
 
 def _deformable(channels: int, height: int, width: int, stride: int, device: torch.device) -> Group:
-    """On a GPU in float16, with torchvision's operator in float32 beside it."""
+    """Make the group of one shape; on a GPU in float16, with torchvision's float32 beside it."""
     cuda = device.type == "cuda"
     dtypes = (torch.float16, torch.float32) if cuda else (torch.float32,)
     kernel = torch.randn(channels, channels, 3, 3, device=device)
@@ -108,7 +108,7 @@ def _weight_generator(height: int, width: int, device: torch.device) -> Group:
 
 
 def spatial_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Depth, 3D coordinates and HHA beside a plain 3x3 convolution of 64 channels at stride 4."""
+    """Make the group of all spatial inputs, beside a 3x3 convolution of 64 channels at stride 4."""
     height, width = (120, 160) if quick else (480, 640)
     weight = torch.randn(64, 64, 3, 3, device=device)
     camera = torch.tensor([[width, width, width / 2, height / 2]], device=device).float()

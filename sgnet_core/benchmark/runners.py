@@ -1,6 +1,6 @@
-"""What the suite ``segmenter`` runs in processes of their own.
+"""Functions that the suite ``segmenter`` runs in processes of their own.
 
-Nothing is imported here that inference does without: it would count as its memory.
+This module imports nothing beyond what inference needs: it would count as memory of inference.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
 
 
 def segment(model: str, device: torch.device, precision: str = "auto") -> Callable[[Frame], Any]:
-    """A `Segmenter` of a model file, or of a variant with random weights: frame → labels."""
+    """Make a function frame → labels: a `Segmenter` of a model file, or of random weights."""
     network = random_model(model, device) if model in MODELS else model
     segmenter = Segmenter(network, device, precision)
     return lambda frame: segmenter.segment(*frame).labels
 
 
 def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
-    """The same with the network as it trains, and operation by operation on a GPU."""
+    """Make the function of `segment` without fusion and CUDA graphs, as the network trains."""
     segmenter = Segmenter(model, device)
     assert isinstance(segmenter.model, SGNet)
     network = load_model(model).requires_grad_(False)
@@ -42,7 +42,7 @@ def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
 
 
 def random_model(name: str, device: torch.device) -> SGNet:
-    """A variant with random weights, its offsets not 0, as after training."""
+    """Create a variant with random weights whose offsets are not 0, as after training."""
     model = create_model(name).eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, SConv2d) and module.offset_generator is not None:

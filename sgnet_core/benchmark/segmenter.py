@@ -27,11 +27,11 @@ from sgnet_core.models.model_file import default_model_path, load_model
 from sgnet_core.models.precision import multiplies_bf16
 
 CALIBRATION = "rooms:1:8"
-"""Few frames: the ranges that they show do not change the time."""
+"""Few frames are enough: the ranges of values do not change the time."""
 
 
 def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """The weights that come with the package; on a GPU also SGNet-R101 and its plain twin."""
+    """Make groups of the weights in the package; on a GPU also of SGNet-R101 and its baseline."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         files = {} if quick or device.type != "cpu" else exported(folder)
@@ -64,7 +64,7 @@ def _group(
 
 
 def random_frame(height: int, width: int) -> Frame:
-    """A smooth image and depth in metres, as cameras give them."""
+    """Make a smooth random image and depth in meters, as from a camera."""
     coarse = torch.rand(1, 4, max(1, height // 16), max(1, width // 16))
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]
     rgb = (smooth[:3].permute(1, 2, 0) * 255).to(torch.uint8).contiguous().numpy()
@@ -72,7 +72,7 @@ def random_frame(height: int, width: int) -> Frame:
 
 
 def exported(folder: Path) -> dict[str, Path]:
-    """The default model for ONNX Runtime, "onnx" and "int8"; or nothing, and why."""
+    """Export the default model as "onnx" and "int8"; return nothing, and print why, if it fails."""
     single, int8 = folder / "default.onnx", folder / "int8.onnx"
     try:
         export(load_model(default_model_path()), single)

@@ -1,4 +1,4 @@
-"""The direction of gravity, from the surfaces that a camera sees.
+"""Estimate the direction of gravity from the surfaces that a camera sees.
 
 Gupta, Arbelaez, Malik, "Perceptual Organization and Recognition of Indoor Scenes from RGB-D
 Images", CVPR 2013, section 3: floors and table tops are level, walls upright.
@@ -21,11 +21,11 @@ heads and robots look down far more often."""
 
 @torch.no_grad()
 def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
-    """The direction that most normals are parallel or orthogonal to, by alternation.
+    """Find the direction that most normals are parallel or orthogonal to, by alternation.
 
     Each round takes the normals within a threshold of the present direction (or its opposite) as
     level surfaces, those within a threshold of orthogonal to it as walls, and moves to the
-    direction y that minimises Σ_walls (n·y)² − Σ_level (n·y)². The true direction must lie within
+    direction y that minimizes Σ_walls (n·y)² − Σ_level (n·y)². The true direction must lie within
     45° of the start: a camera that does not roll may look from 60° down to 30° up. The selection
     has no useful gradient: none is kept.
 

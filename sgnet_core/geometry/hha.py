@@ -17,11 +17,11 @@ from sgnet_core.geometry.gravity import estimate_up
 from sgnet_core.geometry.normals import cell_size, surface_normals
 from sgnet_core.geometry.points import point_map
 
-DISPARITY_SCALE = 310.0  # metres: 31000 / depth in centimetres
-NEAREST = 1.0  # metres; nearer surfaces count as this near
+DISPARITY_SCALE = 310.0  # meters: 31000 / depth in centimeters
+NEAREST = 1.0  # meters; nearer surfaces count as this near
 ANGLE_OFFSET = 38.0  # 128 − 90: an upright wall is at 128
-LEAST_CAMERA_HEIGHT = 0.9  # metres; with nothing lower in view, the ground is not in the picture
-USUAL_CAMERA_HEIGHT = 1.3  # metres, assumed then
+LEAST_CAMERA_HEIGHT = 0.9  # meters; with nothing lower in view, the ground is not in the picture
+USUAL_CAMERA_HEIGHT = 1.3  # meters, assumed then
 GROUND_PERCENTILE = 1.0
 
 SPARSE = 2  # cells: gravity and ground take every second one of each row and column
@@ -35,12 +35,12 @@ def hha(
     *,
     up_may_be_zero: bool = False,
 ) -> Tensor:
-    """Horizontal disparity, height above ground and angle with gravity, in 0..255.
+    """Compute horizontal disparity, height above ground and angle with gravity, in 0..255.
 
     Channels and units are those of the published image files, not rounded:
 
-    - disparity: 310 / z in metres, so 255 at 1.2 m and nearer;
-    - height: centimetres above the ground, the 1st percentile of the points; 255 at 2.55 m and
+    - disparity: 310 / z in meters, so 255 at 1.2 m and nearer;
+    - height: centimeters above the ground, the 1st percentile of the points; 255 at 2.55 m and
       higher. A percentile less than 0.9 m below the camera is no ground: that is taken to be
       1.3 m below it;
     - angle: degrees between the surface's normal and up, plus 38: floor 38, wall 128, ceiling 218.
@@ -48,7 +48,7 @@ def hha(
     Gradients flow to the depth through all three, not through the choice of up and ground.
 
     Args:
-        depth: (B, 1, H, W) metres.
+        depth: (B, 1, H, W) meters.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image.
         up: (B, 3) or (1, 3) vectors against gravity in the camera frame (x right, y down,
             z forward), of an IMU for instance; estimated from the depth if None.
@@ -76,7 +76,7 @@ def estimated_up(depth: Tensor, intrinsics: Tensor) -> Tensor:
     """Estimate the direction against gravity from depth alone.
 
     Args:
-        depth: (B, 1, H, W) metres.
+        depth: (B, 1, H, W) meters.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image.
 
     Returns:
@@ -88,7 +88,7 @@ def estimated_up(depth: Tensor, intrinsics: Tensor) -> Tensor:
 
 
 def _points_and_inverse(depth: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, 3, H, W) metres and (B, 1, H, W) 1/m, 0 where there is no measurement."""
+    """Return (B, 3, H, W) points in m and (B, 1, H, W) inverse depth; 0 without measurement."""
     points = point_map(depth if depth.dtype == torch.float64 else depth.float(), intrinsics)
     z = points[:, 2:]
     valid = z > 0
@@ -101,7 +101,7 @@ def _estimate_up(normals: Tensor, measured: Tensor) -> Tensor:
 
 
 def _encode(points: Tensor, inverse: Tensor, normals: Tensor, up: Tensor, cell: int) -> Tensor:
-    """(B, 3, H, W) HHA of points, with the normals of their cells."""
+    """Encode points, with the normals of their cells, as (B, 3, H, W) HHA."""
     rows, columns = inverse.shape[2:]
     valid = inverse > 0
     up = F.normalize(up.to(points), dim=1)[..., None, None]
@@ -120,7 +120,7 @@ def _encode(points: Tensor, inverse: Tensor, normals: Tensor, up: Tensor, cell: 
 
 
 def _ground(height: Tensor, valid: Tensor) -> Tensor:
-    """(B, 1, 1, 1) metres: height of the ground relative to the camera."""
+    """Return the height of the ground relative to the camera, (B, 1, 1, 1) meters."""
     height, valid = height.flatten(1), valid.flatten(1)
     ordered = torch.where(valid, height, torch.inf).sort(dim=1).values
     rank = (valid.sum(1, keepdim=True) * (GROUND_PERCENTILE / 100)).long()

@@ -1,4 +1,4 @@
-"""Missing depth filled in, on the device: from the nearest measurement, or guided by colour."""
+"""Fill missing depth, on the device: from the nearest measurement, or guided by color."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HolePolicy = Literal["none", "nearest", "joint_bilateral"]
 
 BILATERAL_RADIUS = 4  # pixels
 BILATERAL_SPACE = 2.0  # pixels, deviation
-BILATERAL_COLOR = 12.0  # of 255, deviation of the colour difference's length
+BILATERAL_COLOR = 12.0  # of 255, deviation of the color difference's length
 _CHUNK = 1 << 15  # holes at a time, so that memory stays small
 _FAR = 1 << 14  # pixels; its square fits int32
 
@@ -30,17 +30,17 @@ def fill_holes(
     - "none": they get 0;
     - "nearest": that of the nearest measured pixel (Euclidean distance in the image);
     - "joint_bilateral": the mean of the pixels around, weighted by nearness in the image and in
-      colour (after Petschnigg et al. and Eisemann and Durand, SIGGRAPH 2004), from the holes'
-      borders inwards, so that filled surfaces tend to end where the colour changes.
+      color (after Petschnigg et al. and Eisemann and Durand, SIGGRAPH 2004), from the holes'
+      borders inwards, so that filled surfaces tend to end where the color changes.
 
     Measured pixels keep their values, and images without any measurement stay 0. Gradients flow
     from a filled pixel to the measurements it came from.
 
     Args:
-        depth: (B, 1, H, W) metres.
+        depth: (B, 1, H, W) meters.
         policy: see above.
         rgb: (B, 3, H, W) in 0..255, uint8 or float; needed by "joint_bilateral".
-        limits: (nearest, farthest) metres that count as a measurement.
+        limits: (nearest, farthest) meters that count as a measurement.
 
     Raises:
         ValueError: an unknown policy; rgb missing where it is needed, or of another size.
@@ -53,17 +53,17 @@ def fill_holes(
     if policy != "joint_bilateral":
         raise ValueError(f"hole policy is one of {', '.join(get_args(HolePolicy))}; got {policy!r}")
     if rgb is None:
-        raise ValueError("hole policy 'joint_bilateral' needs the colour image")
+        raise ValueError("hole policy 'joint_bilateral' needs the color image")
     if rgb.shape != (len(depth), 3, *depth.shape[2:]):
         raise ValueError(
-            f"the colour image must be (B, 3, H, W) of the depth's size {tuple(depth.shape)}, "
+            f"the color image must be (B, 3, H, W) of the depth's size {tuple(depth.shape)}, "
             f"got {tuple(rgb.shape)}"
         )
     return _fill_joint_bilateral(depth, rgb.to(depth))
 
 
 def _fill_nearest(depth: Tensor) -> Tensor:
-    """The exact nearest measurement, in two passes: along columns, then rows."""
+    """Fill with the exact nearest measurement, in two passes: along columns, then rows."""
     plane = depth[:, 0]
     valid = plane > 0
     row = _nearest_along(valid, 1)
@@ -89,7 +89,7 @@ def _fill_nearest(depth: Tensor) -> Tensor:
 
 
 def _nearest_along(valid: Tensor, dim: int) -> Tensor:
-    """Index along `dim` of the nearest true pixel, int32; −`_FAR` or less where there is none."""
+    """Return the int32 index along `dim` of the nearest true pixel; −`_FAR` or less without one."""
     size = [1, 1, 1]
     size[dim] = -1
     index = torch.arange(valid.shape[dim], device=valid.device, dtype=torch.int32).view(size)
@@ -100,7 +100,7 @@ def _nearest_along(valid: Tensor, dim: int) -> Tensor:
 
 
 def _fill_joint_bilateral(depth: Tensor, rgb: Tensor) -> Tensor:
-    """Layer by layer: each round fills every hole that has a known pixel within the radius."""
+    """Fill in rounds: each fills every hole that has a known pixel within the radius."""
     r = BILATERAL_RADIUS
     height, width = depth.shape[2:]
     steps = torch.arange(-r, r + 1, device=depth.device)

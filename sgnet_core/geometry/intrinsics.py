@@ -16,7 +16,7 @@ from torch import Tensor
 class Intrinsics:
     """A pinhole camera in pixels: u = fx·X/Z + cx, v = fy·Y/Z + cy (REP 103 optical frame).
 
-    Pixel centres lie at integer coordinates: the centre of the top-left pixel is (0, 0), as in
+    Pixel centers lie at integer coordinates: the center of the top-left pixel is (0, 0), as in
     ``sensor_msgs/CameraInfo``. ``width`` and ``height`` are those of the image it belongs to.
 
     Raises:
@@ -44,7 +44,7 @@ class Intrinsics:
 
     @classmethod
     def from_fov(cls, width: int, height: int, fov_x_deg: float) -> Intrinsics:
-        """Square pixels, centred principal point, horizontal field of view in degrees (0, 180)."""
+        """Square pixels, centered principal point, horizontal field of view in degrees (0, 180)."""
         focal = width / (2 * math.tan(math.radians(fov_x_deg) / 2))
         return cls(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
 
@@ -52,7 +52,7 @@ class Intrinsics:
     def from_matrix(
         cls, matrix: Sequence[float] | npt.NDArray[np.floating], width: int, height: int
     ) -> Intrinsics:
-        """From a row-major 3x3 K, given as 9 numbers (``CameraInfo.k``) or a (3, 3) array."""
+        """Create from a row-major K, given as 9 numbers (``CameraInfo.k``) or a (3, 3) array."""
         k = np.asarray(matrix, dtype=np.float64).reshape(3, 3)
         return cls(k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height)
 
@@ -61,10 +61,10 @@ class Intrinsics:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
 
     def resized(self, width: int, height: int) -> Intrinsics:
-        """The same camera after its image is resampled to ``width`` x ``height``.
+        """Return the camera of the image resampled to ``width`` x ``height``.
 
         Image edges stay on image edges (the convention of OpenCV and of ``align_corners=False``),
-        so a pixel centre u moves to (u + 0.5)·s − 0.5.
+        so a pixel center u moves to (u + 0.5)·s − 0.5.
         """
         sx, sy = width / self.width, height / self.height
         return Intrinsics(
@@ -77,11 +77,11 @@ class Intrinsics:
         )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> Intrinsics:
-        """The camera of the window whose top-left pixel is (left, top); it may reach outside."""
+        """Return the camera of the window at (left, top), which may reach outside the image."""
         return replace(self, cx=self.cx - left, cy=self.cy - top, width=width, height=height)
 
     def flipped(self) -> Intrinsics:
-        """The camera of the image mirrored left to right (X changes sign, so does the scene)."""
+        """Return the camera of the image mirrored left to right; X of the scene changes sign."""
         return replace(self, cx=self.width - 1 - self.cx)
 
     def parameters(self, device: torch.device | str = "cpu") -> Tensor:

@@ -1,4 +1,4 @@
-"""Cameras whose lens bends the picture: pixels to rays and back.
+"""Cameras with lens distortion: pixels to rays and back.
 
 Models and coefficients are those of ``sensor_msgs/CameraInfo`` (REP 104), which are OpenCV's:
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from sgnet_core.geometry.intrinsics import Intrinsics
 
 COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
-"""How many coefficients each model has at most."""
+"""Largest number of coefficients of each model."""
 
 _WIDEST = math.radians(89)  # rays beyond do not cross the image plane usefully
 _ROUNDS = 3  # of Newton's method, from a start that is right but for the tangential part
@@ -28,7 +28,7 @@ _ROUNDS = 3  # of Newton's method, from a start that is right but for the tangen
 
 @dataclass(frozen=True)
 class Lens:
-    """A distortion model; without coefficients, or with zeros alone, there is none.
+    """Distortion model of a lens; without coefficients, or with zeros alone, it is a pinhole.
 
     Raises:
         ValueError: an unknown model, more coefficients than it has, or one that isn't finite.
@@ -55,11 +55,11 @@ class Lens:
 
     @property
     def distorts(self) -> bool:
-        """Whether pixels and rays differ from the pinhole camera's."""
+        """True if pixels and rays differ from the pinhole camera's."""
         return any(self.coefficients)
 
     def distort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a ray (x, y, 1) meets the image plane at distance 1.
+        """Project a ray (x, y, 1) to the image plane at distance 1.
 
         NaN beyond the widest ray that the model can depict: there, polynomials turn round and lead
         back into the image.
@@ -76,7 +76,7 @@ class Lens:
         )
 
     def undistort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The inverse of `distort`, float64, by Newton's method; NaN where there is no such ray."""
+        """Invert `distort` in float64 by Newton's method; NaN where there is no such ray."""
         if not self.distorts:
             return x, y
         x, y = x.double(), y.double()
@@ -102,7 +102,7 @@ class Lens:
         return (*self.coefficients, *(0.0,) * 8)[:8]
 
     def _radial(self, squared: Tensor) -> Tensor:
-        """Distorted radius over radius, of the squared radius."""
+        """Return the distorted radius over the radius, from the squared radius."""
         if self.model == "equidistant":
             k1, k2, k3, k4 = self._padded[:4]
             radius = squared.sqrt()
@@ -116,7 +116,7 @@ class Lens:
 
     @functools.cached_property
     def _table(self) -> tuple[Tensor, Tensor]:
-        """Radii, and distorted radii as long as they grow."""
+        """Radii and their distorted radii, up to where the latter stop growing."""
         radius = torch.linspace(0, _WIDEST, 8192, dtype=torch.float64).tan()
         bent = radius * self._radial(radius * radius)
         falls = (bent.diff() <= 0).nonzero()
@@ -124,7 +124,7 @@ class Lens:
         return radius[:count], bent[:count]
 
     def _inverse_radius(self, bent: Tensor) -> Tensor:
-        """The radius of a distorted one, but for the tangential part; clamped to the widest."""
+        """Invert the radial part of the distortion, clamped to the widest radius."""
         radii, table = self._table
         after = torch.searchsorted(table, bent.contiguous()).clamp(1, len(table) - 1)
         low, high = table[after - 1], table[after]
@@ -134,13 +134,13 @@ class Lens:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole and the lens before it."""
+    """A pinhole camera with a lens."""
 
     pinhole: Intrinsics
     lens: Lens = field(default_factory=Lens)
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (3, ...) of the optical frame → column and row, (...) each.
+        """Project (3, ...) points of the optical frame to columns and rows, (...) each.
 
         NaN behind the camera and outside the field of its lens.
         """
@@ -149,16 +149,18 @@ class Camera:
         return x * self.pinhole.fx + self.pinhole.cx, y * self.pinhole.fy + self.pinhole.cy
 
     def rays(self) -> Tensor:
-        """(2, H, W) float64: x and y of each pixel's ray (x, y, 1); NaN where the lens has none."""
+        """Return x and y of the pixels' rays (x, y, 1), (2, H, W) float64; NaN without a ray."""
         return self._rays(0.0, self.pinhole.width, self.pinhole.height)
 
     def corner_rays(self) -> Tensor:
-        """(2, H + 1, W + 1) float64: the rays of the pixels' corners."""
+        """Return the rays of the pixels' corners, (2, H + 1, W + 1) float64."""
         return self._rays(-0.5, self.pinhole.width + 1, self.pinhole.height + 1)
 
     def bend_px(self) -> float:
-        """How far the lens moves a pixel of the image at most, in pixels; infinite where one has no
-        ray. Of a grid of pixels."""
+        """Return the largest shift of a pixel by the lens, in pixels, on a grid of 64x48 pixels.
+
+        Infinite if a pixel has no ray.
+        """
         if not self.lens.distorts:
             return 0.0
         grid = self.pinhole.resized(min(self.pinhole.width, 64), min(self.pinhole.height, 48))

@@ -1,4 +1,4 @@
-"""Surface normals of a depth image: planes through the widest windows that hold one surface."""
+"""Compute surface normals by planes through the widest windows that hold one surface."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROWS = 240
 """Rows, about, of the grid that normals are computed on: more of them would follow the noise."""
 
 WINDOWS = ((2, 4), (2, 2), (1, 2))
-"""(spacing, radius) of every grid of windows, coarse to fine: the spacing of their centres in
+"""(spacing, radius) of every grid of windows, coarse to fine: the spacing of their centers in
 cells, their radius in spacings. They are 18, 10 and 5 cells wide: at 480 rows 36, 20 and 10 pixels,
 where the published ones are 21 for gravity and 7 for the angle."""
 
@@ -30,7 +30,7 @@ def cell_size(height: int) -> int:
 def surface_normals(
     weight: Tensor, disparity: Tensor, intrinsics: Tensor, cell: int
 ) -> tuple[Tensor, Tensor]:
-    """Unit normals, towards the camera, on a grid of cells.
+    """Compute unit normals, towards the camera, on a grid of cells.
 
     A plane's inverse depth is linear in the pixel coordinates, and the noise of a structured-light
     or stereo camera is even in it: a plane is a linear regression, from windowed moments. Small
@@ -75,7 +75,7 @@ def surface_normals(
 
 
 def _cell_moments(weight: Tensor, disparity: Tensor, cell: int) -> Tensor:
-    """(B, 10, h, w) sums of 1, u, v, u², uv, v², d, du, dv, d² over the pixels of every cell.
+    """Sum 1, u, v, u², uv, v², d, du, dv, d² over the pixels of every cell, (B, 10, h, w).
 
     u and v are in cells from the image's middle, d is the disparity.
     """
@@ -96,7 +96,7 @@ def _cell_moments(weight: Tensor, disparity: Tensor, cell: int) -> Tensor:
 
 
 def _binned(planes: Tensor, dim: int, size: int) -> Tensor:
-    """Sums of that many neighbours along a dimension. Much faster than `avg_pool2d` on the CPU."""
+    """Sum ``size`` neighbors along a dimension. Much faster than `avg_pool2d` on the CPU."""
     bins = planes.unflatten(dim, (planes.shape[dim] // size, size)).unbind(dim + 1)
     total = bins[0]
     for k in range(1, size):
@@ -105,14 +105,14 @@ def _binned(planes: Tensor, dim: int, size: int) -> Tensor:
 
 
 def _doubled(planes: Tensor) -> Tensor:
-    """(..., 2h, 2w): every value four times."""
+    """Repeat every value in both directions, (..., 2h, 2w)."""
     height, width = planes.shape[2:]
     squares = planes[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
     return squares.reshape(*planes.shape[:2], 2 * height, 2 * width)
 
 
 def _windowed(planes: Tensor, radius: int) -> Tensor:
-    """Sums over the (2·radius + 1)² window around every cell; nothing lies beyond the border.
+    """Sum over the (2·radius + 1)² window around every cell; zeros lie beyond the border.
 
     Shifted sums: on the CPU as fast as a convolution, and never rounded to TF32 or half.
     """
@@ -125,7 +125,7 @@ def _windowed(planes: Tensor, radius: int) -> Tensor:
 
 
 def _fit(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares planes of windows, from their moments.
+    """Fit least-squares planes to windows, from their moments.
 
     Returns:
         (B, 3, h, w) disparity's slope along u and v per cell and value in the image's middle; 0, 0

@@ -1,6 +1,6 @@
-"""Depth images as metres and as 3D points, on the device.
+"""Convert depth images to clean meters and to 3D points, on the device.
 
-All functions are batched, keep gradients, and take depth as (B, 1, H, W) metres.
+All functions are batched, keep gradients, and take depth as (B, 1, H, W) meters.
 """
 
 from __future__ import annotations
@@ -9,41 +9,41 @@ import torch
 from torch import Tensor
 
 DEPTH_RANGE = (1e-3, 1e3)
-"""Metres that count as a measurement, both ends included: wider than any depth camera's range, so
+"""Meters that count as a measurement, both ends included: wider than any depth camera's range, so
 that only 0, NaN, infinities, negative values and the huge numbers that stand for "nothing" fall
 outside. A sensor's own, narrower limits are an argument of `valid_depth` and `depth_map`, and part
 of a model (`sgnet_core.models.info.ModelInfo.depth_range`)."""
 
 
 def valid_depth(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:
-    """Boolean mask of the pixels that hold a measurement, of the depth's shape.
+    """Return a boolean mask of the pixels that hold a measurement, of the depth's shape.
 
     NaN, infinite, zero, negative and out-of-range values all mean "no measurement".
 
     Args:
-        depth: metres, any shape.
-        limits: (nearest, farthest) metres the sensor can measure.
+        depth: meters, any shape.
+        limits: (nearest, farthest) meters the sensor can measure.
     """
     return (depth >= limits[0]) & (depth <= limits[1])
 
 
 def depth_map(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:
-    """(B, 1, H, W) metres with every kind of missing value set to 0."""
+    """Set every kind of missing value in (B, 1, H, W) meters to 0."""
     return torch.where(valid_depth(depth, limits), depth, torch.zeros_like(depth))
 
 
 def point_map(depth: Tensor, intrinsics: Tensor, released: bool = False) -> Tensor:
-    """Back-projection: x = (u − cx)·z/fx, y = (v − cy)·z/fy, z in the optical frame (REP 103).
+    """Back-project: x = (u − cx)·z/fx, y = (v − cy)·z/fy, z in the optical frame (REP 103).
 
     Args:
-        depth: (B, 1, H, W) metres.
-        intrinsics: (B, 4) or (1, 4): fx, fy, cx, cy in pixels of this depth image, the centre of
+        depth: (B, 1, H, W) meters.
+        intrinsics: (B, 4) or (1, 4): fx, fy, cx, cy in pixels of this depth image, the center of
             the top-left pixel being (0, 0).
         released: the convention of the released SGNet code, for networks trained with it: the
             principal point is (W/2, H/2) and pixels count from 1; cx and cy are ignored.
 
     Returns:
-        (B, 3, H, W) x, y, z in metres; all three are 0 where there is no measurement.
+        (B, 3, H, W) x, y, z in meters; all three are 0 where there is no measurement.
     """
     z = depth_map(depth)
     height, width = z.shape[2:]

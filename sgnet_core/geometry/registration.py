@@ -1,4 +1,4 @@
-"""Depth of one camera seen from another: re-projection onto the colour image, on the device."""
+"""Register depth to another camera: re-projection onto the color image, on the device."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.points import DEPTH_RANGE, valid_depth
 
 _MAX_FOOTPRINT = 32
-"""A depth pixel that would cover more target pixels than this, per axis, lies nearly at the colour
-camera's centre: no surface that the camera can depict."""
+"""A depth pixel that would cover more target pixels than this, per axis, lies nearly at the color
+camera's center: no surface that the camera can depict."""
 _CHUNK = 1 << 22  # covered pixels at a time, so that memory stays small
 
 
 class DepthRegistration:
-    """Registers depth images to a colour camera; made once per calibration.
+    """Registers depth images to a color camera; made once per calibration.
 
     The rule is that of ROS's ``depth_image_proc/register``: each measured pixel is projected into
-    the colour camera, takes the pixel nearest to where it arrives, and the smaller z wins.
+    the color camera, takes the pixel nearest to where it arrives, and the smaller z wins.
     Up-sampling leaves no grid of holes: a depth pixel is a small square facing its camera, and also
-    takes the pixels of the colour image whose centres lie in the bounding box of the square's
+    takes the pixels of the color image whose centers lie in the bounding box of the square's
     projection. (``fill_upsampling_holes`` rounds the box outwards instead, which makes everything
     near up to a pixel wider.) All rays, of both cameras, go through their lens models.
 
     Args:
-        depth_camera: of the depth images, w x h.
-        rgb_camera: of the colour image, W x H.
-        depth_to_rgb: (4, 4) float64, takes points of the depth camera's optical frame to the colour
-            camera's, metres.
-        device: on which depth images come.
+        depth_camera: camera of the depth images, w x h.
+        rgb_camera: camera of the color image, W x H.
+        depth_to_rgb: (4, 4) float64, takes points of the depth camera's optical frame to the color
+            camera's, meters.
+        device: device of the depth images.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class DepthRegistration:
 
     @torch.no_grad()
     def __call__(self, depth: Tensor) -> Tensor:
-        """Depth as the colour camera sees it.
+        """Register one depth image.
 
         Args:
-            depth: (h, w) float32 metres on the device; 0, negative, NaN and infinite = invalid.
+            depth: (h, w) float32 meters on the device; 0, negative, NaN and infinite = invalid.
 
         Returns:
-            (H, W) float32 metres along the colour camera's axis, 0 where nothing was projected.
+            (H, W) float32 meters along the color camera's axis, 0 where nothing was projected.
 
         Raises:
             ValueError: ``depth`` isn't of the depth camera's size.
@@ -96,7 +96,7 @@ class DepthRegistration:
 
 
 def _rasterize(first: Tensor, last: Tensor, z: Tensor, width: int, height: int) -> Tensor:
-    """Boxes (2, N) of columns and rows, half open, at depth z (N,) → the nearest depth, (H, W)."""
+    """Draw half-open boxes (2, N) of columns and rows at depth z (N,) → nearest depth, (H, W)."""
     extent = last - first
     area = extent[0] * extent[1]
     ends = area.cumsum(0)

@@ -1,7 +1,7 @@
 """The spatial input of S-Conv: depth, 3D coordinates or HHA, by name.
 
 Computed from depth and intrinsics on the device, batched, with gradients, in training, evaluation
-and use alike. Depth is (B, 1, H, W) metres, in which 0, NaN, infinite, negative and out-of-range
+and use alike. Depth is (B, 1, H, W) meters, in which 0, NaN, infinite, negative and out-of-range
 values all mean "no measurement": there, every channel of every spatial input is 0.
 """
 
@@ -29,22 +29,22 @@ __all__ = [
 SPATIAL_CHANNELS: Mapping[str, int] = MappingProxyType(
     {"none": 0, "depth": 1, "points": 3, "points_released": 3, "hha": 3, "features": 0}
 )
-"""Channels of every spatial input by name; networks of "none" and "features" take none."""
+"""Number of channels by name of the spatial input; "none" and "features" have no input."""
 
 NEEDS_INTRINSICS = frozenset({"points", "points_released", "hha"})
-"""The spatial inputs that are computed from the camera's intrinsics too."""
+"""Spatial inputs that need the camera's intrinsics."""
 
 
 def spatial_input(
     kind: str, depth: Tensor, intrinsics: Tensor | None = None, up: Tensor | None = None
 ) -> Tensor | None:
-    """The spatial input that a network's configuration names.
+    """Compute the spatial input that a network's configuration names.
 
     Args:
-        kind: "depth" (metres), "points" (3D coordinates, metres), "points_released" (the same in
+        kind: "depth" (meters), "points" (3D coordinates, meters), "points_released" (the same in
             the convention of the released SGNet code, see `point_map`), "hha" (0..255), or "none"
             or "features", which need no input.
-        depth: (B, 1, H, W) metres.
+        depth: (B, 1, H, W) meters.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy; needed by `NEEDS_INTRINSICS`.
         up: (B, 3) or (1, 3) vectors against gravity in the camera frame, for "hha"; estimated
             from the depth if None.

@@ -1,4 +1,4 @@
-"""The frames that `sgnet_core.predict` labels: pairs of images, folders of them, and bags."""
+"""Find the frames that `sgnet_core.predict` labels: pairs of images, folders of them, and bags."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ path may be None. Its ``count`` is the number of frames, and its ``attempts()`` 
 
 @dataclass(frozen=True)
 class RgbdFrame:
-    """A frame, depth registered to colour.
+    """An RGB-D frame, depth registered to color.
 
     Attributes:
         rgb: (H, W, 3) uint8 RGB.
@@ -55,7 +55,7 @@ class RgbdFrame:
 
 @dataclass(frozen=True)
 class Unread:
-    """A frame before it is read.
+    """A frame that has not been read yet.
 
     Attributes:
         name: usable as the name of a file.
@@ -83,7 +83,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the user says about the camera; it goes before what is found in files.
+    """Camera data given by the user; it overrides what files say.
 
     Attributes:
         matrix: fx, fy, cx, cy in pixels of the images.
@@ -97,7 +97,7 @@ class Calibration:
     depth_topic: str | None = None
 
     def read(self, rgb: Path, depth: Path, camera: Path | None = None) -> RgbdFrame:
-        """The frame in two files, with the camera in a third if there is one."""
+        """Read a frame from two files, with the camera from a third if there is one."""
         found = read_camera(camera) if camera is not None else None
         scale = self.depth_scale or (found.depth_scale if found else MILLIMETRES)
         image, metres = read_rgb(rgb), read_depth(depth, scale)
@@ -105,7 +105,7 @@ class Calibration:
         if metres.shape != (height, width):
             raise InputError(
                 f"{rgb}, {depth}: rgb is {width}x{height} but depth is "
-                f"{metres.shape[1]}x{metres.shape[0]}: depth must be registered to the colour image"
+                f"{metres.shape[1]}x{metres.shape[0]}: depth must be registered to the color image"
             )
         intrinsics = found.intrinsics if found else None
         if self.matrix is not None:
@@ -119,12 +119,12 @@ class Calibration:
 
 
 def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
-    """Bags, folders, images and globs, as they are named on the command line.
+    """Open bags, folders, images and globs, as they are named on the command line.
 
     A folder with ``rgb`` and ``depth`` in it is a plain folder
     (`sgnet_core.data.datasets.folder`), of which labels and classes are not needed; one with
     ``rgb.txt`` and ``depth.txt`` is in TUM's layout (`sgnet_core.inference.tum`).
-    Other folders, images and globs are colour images whose depth
+    Other folders, images and globs are color images whose depth
     images lie beside them, or in a folder beside theirs: `DepthFinder`.
 
     Raises:
@@ -143,7 +143,7 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
             found = [p for p in sorted(path.iterdir()) if kind_of(p) == "color"]
             if not found:
                 raise InputError(
-                    f"{path} holds neither colour images, nor a bag, nor folders rgb and depth"
+                    f"{path} holds neither color images, nor a bag, nor folders rgb and depth"
                 )
             images += found
         else:
@@ -176,7 +176,7 @@ def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
 
 
 def expanded(name: str) -> list[Path]:
-    """The path of that name, or those that a glob (``*``, ``?``, ``[…]``, ``**``) matches.
+    """Return the path of that name, or those that a glob (``*``, ``?``, ``[…]``, ``**``) matches.
 
     Raises:
         InputError: there is none.
@@ -193,10 +193,10 @@ def expanded(name: str) -> list[Path]:
 
 
 def _images(paths: Sequence[Path], calibration: Calibration) -> Input:
-    """The colour images among the paths, with their depth images."""
+    """Pair the color images among the paths with their depth images."""
     colors = [path for path in dict.fromkeys(paths) if kind_of(path) == "color"]
     if not colors:
-        raise InputError(f"{paths[0]} is no colour image: name that, its depth is found beside it")
+        raise InputError(f"{paths[0]} is no color image: name that, its depth is found beside it")
     finder = DepthFinder()
     pairs = [
         (path, finder.find(path), "NAME.depth.png beside NAME.rgb.png, depth/NAME.png beside rgb/")
@@ -208,7 +208,7 @@ def _images(paths: Sequence[Path], calibration: Calibration) -> Input:
 def _pairs(
     name: str, pairs: Sequence[tuple[Path, Path | None, str]], calibration: Calibration
 ) -> Input:
-    """Colour, depth if there is one, and what was looked for."""
+    """Make an input of triples: color, depth or None, and the depth files that would fit."""
 
     def reader(rgb: Path, depth: Path | None, wanted: str) -> Callable[[], RgbdFrame]:
         def read() -> RgbdFrame:
@@ -263,7 +263,7 @@ def _tum_folder(folder: Path, calibration: Calibration) -> Input:
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files, and those in the folders, among the paths; hidden ones are not looked at."""
+    """Yield the files among the paths and those in the folders; hidden ones are skipped."""
     for path in paths:
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
         yield from (file for file in inside if file.is_file() and not file.name.startswith("."))
@@ -275,7 +275,7 @@ def is_recording(path: Path) -> bool:
 
 
 def _is_bag(path: Path) -> bool:
-    """By suffix; folders of rosbag2 by what is in them."""
+    """Return True for bags, by suffix; for folders of rosbag2, by their files."""
     if path.is_dir():
         names = [entry.name.lower() for entry in path.iterdir()]
         return any(n.endswith(_BAG_ENDINGS) or n == "metadata.yaml" for n in names)

@@ -1,4 +1,4 @@
-"""Which image files show one frame, and which of them is colour and which depth, by their names."""
+"""Tell by their names which image files show one frame, and whether they are color or depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 def image_key(path: Path) -> str:
-    """What the images of one frame have in common: the name without what it says of the kind.
+    """Return the common name of a frame's images: the stem without the words for the kind.
 
     ``7.rgb.jpg`` and ``7.depth.png`` are both "7", ``0001-color.png`` and ``0001-depth.png``
     "0001"; so are ``rgb/0001.jpg`` and ``depth/0001.png``.
@@ -25,7 +25,7 @@ def image_key(path: Path) -> str:
 
 
 def kind_of(path: Path) -> str:
-    """ "color", "depth" or "other", by the file's name and, where that is silent, its folder's."""
+    """Return "color", "depth" or "other", by the file's name or else its folder's."""
     suffix, stem = path.suffix.lower(), path.stem.lower()
     folder = path.absolute().parent.name
     if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES + ARRAY_SUFFIXES:
@@ -39,13 +39,13 @@ def kind_of(path: Path) -> str:
 
 
 class DepthFinder:
-    """Finds the depth images of colour images; every folder is listed once."""
+    """Find the depth images of color images; every folder is listed once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, color: Path) -> Path | None:
-        """The one with the colour image's `image_key`, in its folder or in one for depth
+        """Find the image with the color image's `image_key`, in its folder or in one for depth
         beside that (``depth``, ``aligned_depth``, ``kinect_depth`` …); None where there is none.
 
         Raises:

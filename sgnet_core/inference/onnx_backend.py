@@ -1,4 +1,4 @@
-"""Runs exported models with ONNX Runtime."""
+"""Run exported models with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class OnnxNetwork:
     """An exported model (`sgnet_core.export`): uint8 image and depth in, logits out.
 
     Args:
-        path: of an ``.onnx`` file.
-        device: that it runs on.
-        half: whether TensorRT may compute in fp16.
+        path: ``.onnx`` file.
+        device: device that it runs on.
+        half: let TensorRT compute in fp16.
 
     Attributes:
-        config: the architecture it was exported from.
-        info: label set, normalisation and training record.
+        config: architecture that it was exported from.
+        info: label set, normalization and training record.
 
     Raises:
         ModelFileError: the file is missing, damaged or no SGNet model, or ONNX Runtime is missing,
@@ -51,15 +51,15 @@ class OnnxNetwork:
     def inputs(
         self,
         image: Tensor,
-        metres: Tensor,
+        meters: Tensor,
         intrinsics: Tensor | None = None,
         up: Tensor | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """The graph's inputs for a frame.
+        """Make the graph's inputs for a frame.
 
         Args:
             image: (B, 3, H, W) RGB 0..255, uint8 or float32.
-            metres: (B, 1, H, W) float32 depth, its holes filled as the model wants it
+            meters: (B, 1, H, W) float32 depth, its holes filled as the model wants it
                 (`sgnet_core.models.preprocess.usable_depth`).
             intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is steered by 3D coordinates
                 or HHA.
@@ -77,7 +77,7 @@ class OnnxNetwork:
                 f"spatial input {kind!r} needs the camera's intrinsics (fx, fy, cx, cy)"
             )
         if SPATIAL_CHANNELS[kind]:
-            inputs["depth"] = _numpy(metres[:, 0])
+            inputs["depth"] = _numpy(meters[:, 0])
         if kind in NEEDS_INTRINSICS and intrinsics is not None:
             inputs["intrinsics"] = _numpy(intrinsics.float()).reshape(-1, 4)
         if kind == "hha":
@@ -87,20 +87,20 @@ class OnnxNetwork:
     def logits(
         self,
         image: Tensor,
-        metres: Tensor,
+        meters: Tensor,
         intrinsics: Tensor | None = None,
         up: Tensor | None = None,
     ) -> Tensor:
-        """Class scores of a frame, as `inputs` takes it, at the head's stride.
+        """Compute class scores of a frame, as `inputs` takes it, at the head's stride.
 
         Returns:
             (B, C, h, w) float32, on the network's device.
         """
-        inputs = self.inputs(image, metres, intrinsics, up)
+        inputs = self.inputs(image, meters, intrinsics, up)
         (result,) = self._session.run(["logits"], inputs)
         return torch.from_numpy(np.asarray(result)).to(self._device)
 
 
 def _numpy(tensor: Tensor) -> npt.NDArray[Any]:
-    """As ONNX Runtime takes it."""
+    """Return a contiguous NumPy array on the host."""
     return tensor.contiguous().cpu().numpy()

@@ -102,10 +102,10 @@ class Graph(nn.Module):
         image = self.info.normalization(rgb.permute(0, 3, 1, 2))
         if depth is None:
             return image, None
-        metres = depth_map(depth[:, None], self.info.depth_range)
+        meters = depth_map(depth[:, None], self.info.depth_range)
         if self.kind != "hha" or intrinsics is None or up is None:
-            return image, spatial_input(self.kind, metres, intrinsics)
-        return image, hha(metres, intrinsics, up, self.cell, up_may_be_zero=True)
+            return image, spatial_input(self.kind, meters, intrinsics)
+        return image, hha(meters, intrinsics, up, self.cell, up_may_be_zero=True)
 
 
 def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:

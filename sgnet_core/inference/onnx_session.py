@@ -1,4 +1,4 @@
-"""Opens exported models in ONNX Runtime: on the CPU, or on a GPU by TensorRT or CUDA."""
+"""Open exported models in ONNX Runtime: on the CPU, or on a GPU by TensorRT or CUDA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sgnet_core.models.model_file import ModelFileError
 
 INSTALL = "pip install 'sgnet_ros[onnx]'"
 GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-"""The best first: what one does not know goes to the next, and what is left to the CPU."""
+"""GPU providers, best first: operators that one lacks go to the next, and last to the CPU."""
 
 _CPU = "CPUExecutionProvider"
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 def open_session(
     path: str | os.PathLike[str], device: torch.device, half: bool
 ) -> tuple[Any, Mapping[str, str]]:
-    """A session that computes a model's logits, and the model's metadata.
+    """Open a session that computes a model's logits; return it and the model's metadata.
 
     Args:
         path: ``.onnx`` file written by `sgnet_core.export`.
@@ -79,7 +79,7 @@ def open_session(
 def providers(
     path: str | os.PathLike[str], device: torch.device, half: bool, available: list[str]
 ) -> list[tuple[str, dict[str, object]]]:
-    """What runs a model, in ONNX Runtime's terms.
+    """Choose ONNX Runtime's execution providers for a model, with their settings.
 
     Raises:
         ModelFileError: none of the available ones runs on the device.
@@ -106,6 +106,6 @@ def providers(
 
 
 def engine_folder() -> Path:
-    """Where TensorRT's compiled networks are kept: ``$XDG_CACHE_HOME/sgnet/tensorrt``."""
+    """Return the folder of TensorRT's compiled networks: ``$XDG_CACHE_HOME/sgnet/tensorrt``."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "sgnet", "tensorrt")

@@ -104,9 +104,9 @@ class Calibration:
         assert isinstance(network, OnnxNetwork)
         for index in tqdm(range(len(frames)), "calibration", unit="frame", leave=False):
             sample = frames[index]
-            image, metres, camera = segmenter.resized(sample.rgb, sample.depth, sample.intrinsics)
-            metres = usable_depth(segmenter.info, metres, image)
-            yield network.inputs(image, metres, camera)
+            image, meters, camera = segmenter.resized(sample.rgb, sample.depth, sample.intrinsics)
+            meters = usable_depth(segmenter.info, meters, image)
+            yield network.inputs(image, meters, camera)
 
     def get_next(self) -> Mapping[str, Any] | None:
         """Return the next frame's inputs; None at the end."""

@@ -270,8 +270,8 @@ class Segmenter:
         height, width = rgb.shape[:2]
         size = input_size(height, width, self.info.input_height)
         image = to_device(rgb, self.device).permute(2, 0, 1)[None]
-        metres = self.metres(depth, depth_scale)[None, None]
-        image, metres = resize_images(image, metres, size)
+        meters = self.metres(depth, depth_scale)[None, None]
+        image, meters = resize_images(image, meters, size)
         camera = None
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
             if (intrinsics.height, intrinsics.width) != (height, width):
@@ -280,12 +280,12 @@ class Segmenter:
                     f"the frame is {width}x{height}: use `Intrinsics.resized` or `cropped`"
                 )
             camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
-        return image, metres, camera
+        return image, meters, camera
 
     def _inputs(
         self,
         image: Tensor,
-        metres: Tensor,
+        meters: Tensor,
         camera: Tensor | None,
         up: Tensor | None,
         holes: HolePolicy | None,
@@ -293,9 +293,9 @@ class Segmenter:
     ) -> tuple[Tensor | None, ...]:
         """Return the tensors for `_logits`: a frame for ONNX Runtime, else two for every scale."""
         if isinstance(self.model, OnnxNetwork):
-            return image, usable_depth(self.info, metres, image, holes), camera, up
+            return image, usable_depth(self.info, meters, image, holes), camera, up
         kind = self.model.config.spatial
-        views = network_input(kind, self.info, image, metres, camera, up, holes)
+        views = network_input(kind, self.info, image, meters, camera, up, holes)
         return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
 
 
@@ -309,9 +309,9 @@ def _network_and_labels(
 def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor]:
     """Return (C, h, w) float32 logits of every scale, from `Segmenter._inputs`."""
     if isinstance(network, OnnxNetwork):
-        picture, metres, camera, direction = inputs
-        assert picture is not None and metres is not None
-        return [network.logits(picture, metres, camera, direction)[0]]
+        picture, meters, camera, direction = inputs
+        assert picture is not None and meters is not None
+        return [network.logits(picture, meters, camera, direction)[0]]
     dtype = next(network.head.parameters()).dtype
     logits = []
     for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):

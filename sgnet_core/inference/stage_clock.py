@@ -1,4 +1,4 @@
-"""Milliseconds that the stages of a frame take, on whatever device."""
+"""Measure the stages of a frame in milliseconds, on the CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 
 class StageClock:
-    """Marks the ends of stages, without waiting for a GPU: its own clock is read at the end.
+    """Clock of stages that does not wait for a GPU: the GPU's own clock is read at the end.
 
     Args:
-        device: that does the work. A stage lasts until the device has done what was asked of it
-            before the stage's mark.
+        device: device that does the work. A stage ends when the device has finished all work that
+            was submitted before the stage's mark.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -20,11 +20,11 @@ class StageClock:
         self._marks: list[tuple[str, float | torch.cuda.Event]] = [("", self._now())]
 
     def mark(self, stage: str) -> None:
-        """``stage`` ends here."""
+        """Record the end of ``stage``."""
         self._marks.append((stage, self._now()))
 
     def stages_ms(self) -> dict[str, float]:
-        """Stage → milliseconds; waits for the device."""
+        """Wait for the device and return the milliseconds of every stage."""
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
         pairs = zip(self._marks, self._marks[1:], strict=False)

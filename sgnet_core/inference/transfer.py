@@ -1,4 +1,4 @@
-"""Arrays of the host to a device and back, past page-locked memory where the device is a GPU.
+"""Copy arrays to a device and back, through page-locked memory where the device is a GPU.
 
 Copies to and from ordinary memory stop the program until they are done; these do not. PyTorch keeps
 page-locked blocks for the next use and does not hand one out before its copy has ended.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """The array on the device, uint8, uint16 and float32 as they are, the rest as float32.
+    """Copy an array to the device, as uint8, uint16 or float32; other types become float32.
 
     On the CPU it shares the array's memory where PyTorch can: native bytes, positive strides,
     writable. The array may be changed as soon as this returns only if the device is a GPU.
@@ -32,7 +32,7 @@ def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 
 def to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tensors on the CPU; waits for the device once, for all of them."""
+    """Copy tensors to the CPU, waiting for the device once for all of them."""
     copies: list[Tensor | None] = []
     devices = set()
     for tensor in tensors:

@@ -1,4 +1,4 @@
-"""From class scores at the network's stride to a mask at the image's size.
+"""Turn class scores at the network's stride into a mask at the image's size.
 
 Bilinear with corners aligned, as the published evaluation does it. At 480x640 and 40 classes the
 upsampled scores are 49 MB, of which a mask keeps 0.3: on the CPU the mask is found cell by cell
@@ -22,10 +22,10 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
 
 NEGLIGIBLE = 12.0
-"""A score that far below the best adds less than 1e-5 to the softmax's denominator."""
+"""Scores this far below the best add less than 1e-5 to the denominator of the softmax."""
 
 PIXELS_AT_ONCE = 1 << 16
-"""Pixels whose scores are held together on the CPU: they stay in the cache."""
+"""Number of pixels processed together on the CPU, whose scores stay in the cache."""
 
 VALUES_AT_ONCE = 1 << 26
 """Upsampled scores held together on other devices (256 MiB)."""
@@ -34,7 +34,7 @@ VALUES_AT_ONCE = 1 << 26
 def best_labels(
     scores: Tensor, size: tuple[int, int], confidence: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """The winning class of every pixel of the upsampled scores.
+    """Return the class with the best score at every pixel of the upsampled scores.
 
     Args:
         scores: (C, h, w) float32 logits, C ≤ 255, on any device.
@@ -62,7 +62,7 @@ def best_labels(
 def best_by_rows(
     scores: Tensor, size: tuple[int, int], confidence: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """`best_labels` from all classes at every pixel, some rows at a time."""
+    """Compute `best_labels` from all classes at every pixel, some rows at a time."""
     height, width = size
     last = scores.shape[1] - 1
     wide = resize_maps(scores[None], (last + 1, width))[0]  # (C, h, W)
@@ -83,9 +83,9 @@ def best_by_rows(
 def best_by_cell(
     scores: Tensor, size: tuple[int, int], confidence: bool
 ) -> tuple[Mask, Mask | None]:
-    """`best_labels` on the CPU, as arrays: only the classes that can win between four scores.
+    """Compute `best_labels` on the CPU from the classes that can win between four scores.
 
-    Between neighbours a bilinear value lies between the least and the greatest of the four, so a
+    Between neighbors a bilinear value lies between the least and the greatest of the four, so a
     class whose greatest is below another's least is beaten in the whole cell. One class is left in
     most cells.
     """
@@ -118,7 +118,7 @@ def best_by_cell(
 
 @dataclass(frozen=True)
 class Axis:
-    """The pixels of one image axis, grouped by the pair of scores that they lie between.
+    """Pixels of one image axis, grouped by the pair of scores that they lie between.
 
     Attributes:
         sizes: (n,) pixels of every group, 0 where the image is smaller than the scores.
@@ -132,7 +132,7 @@ class Axis:
 
     @classmethod
     def between(cls, scores: int, pixels: int) -> Axis:
-        """``pixels`` over ``scores`` ≥ 2 with corners aligned: scores − 1 groups."""
+        """Group ``pixels`` over ``scores`` ≥ 2 with corners aligned, in scores − 1 groups."""
         position = np.arange(pixels) * ((scores - 1) / max(pixels - 1, 1))
         group = np.minimum(position.astype(np.intp), scores - 2)
         sizes = np.bincount(group, minlength=scores - 1)
@@ -174,7 +174,7 @@ class Cells:
         self.down, self.right = y.fraction[row, :, None], x.fraction[column, None, :]
 
     def winners(self) -> tuple[Floats, Mask]:
-        """The greatest score and its class at every pixel of the cells, both (N, p, q)."""
+        """Return the greatest score and its class at every pixel of the cells, both (N, p, q)."""
         classes = self.classes.astype(np.uint8)[:, :, None, None]
         best = self._values(0, len(self.row))
         labels = np.empty(best.shape, np.uint8)
@@ -188,7 +188,7 @@ class Cells:
         return best, labels
 
     def exp_sum(self, best: Floats) -> Floats:
-        """Σ exp(score − best) over the classes that count, (N, p, q)."""
+        """Return Σ exp(score − best) over the classes that count, (N, p, q)."""
         total = np.zeros_like(best)
         for rank in range(self.count[0]):
             n = self._with_rank(rank)
@@ -198,11 +198,11 @@ class Cells:
         return total
 
     def _with_rank(self, rank: int) -> int:
-        """How many cells, from the first, have a class of that rank."""
+        """Return the number of cells, from the first, that have a class of that rank."""
         return int(np.searchsorted(-self.count, -rank))
 
     def _values(self, rank: int, n: int) -> Floats:
-        """(n, p, q) bilinear scores of the classes of one rank in the first n cells."""
+        """Interpolate the scores of the classes of one rank in the first n cells, (n, p, q)."""
         c, i, j = self.classes[rank, :n], self.row[:n], self.column[:n]
         right, down = self.right[:n], self.down[:n]
         a, b = (self.corners[c, i + k, j][:, None, None] for k in (0, 1))
@@ -214,7 +214,7 @@ class Cells:
 
 
 def _over_cells(extreme: np.ufunc, corners: Floats) -> Floats:
-    """(C, h, w) → (C, h − 1, w − 1), the extreme of the four corners of every cell."""
+    """Reduce (C, h, w) to (C, h − 1, w − 1): the extreme of the four corners of every cell."""
     rows = extreme(corners[:, 1:], corners[:, :-1])
     result: Floats = extreme(rows[:, :, 1:], rows[:, :, :-1])
     return result

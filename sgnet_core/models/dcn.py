@@ -34,7 +34,7 @@ class DCNv2(nn.Module):
         nn.init.zeros_(self.generator.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, O, H', W')."""
+        """Convolve (B, C, H, W) features → (B, O, H', W')."""
         generated = self.generator(x)
         offset, mask = generated[:, :_OFFSETS], generated[:, _OFFSETS:].sigmoid()
         return deform_conv2d(x, offset, self.weight, mask, self.bias, stride=self.stride)

@@ -1,4 +1,4 @@
-"""A copy of a network for inference: the same scores from fewer operations.
+"""Fuse a network for inference: the same scores from fewer operations.
 
 Batch norm in evaluation is one factor and one summand per channel, which the convolution before it
 can absorb. The weight generator of S-Conv is two linear maps in a row, so it is one.
@@ -113,7 +113,7 @@ def _sample(mapped: Tensor, offset: Tensor, stride: int) -> Tensor:
     tap = torch.arange(POSITIONS, device=offset.device).view(POSITIONS, 1, 1)
     row = torch.arange(h, device=offset.device).view(h, 1) * stride - 1 + tap // KERNEL
     column = torch.arange(w, device=offset.device) * stride - 1 + tap % KERNEL
-    # Pixel centres at half-integers, the edges of the image at ±1.
+    # Pixel centers at half-integers, the edges of the image at ±1.
     y = (delta[:, :, 0] + row) * (2 / height) + (1 / height - 1)
     x = (delta[:, :, 1] + column) * (2 / width) + (1 / width - 1)
     grid = torch.stack((x, y), dim=-1).view(-1, h, w, 2)

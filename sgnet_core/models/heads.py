@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sgnet_core.ops.resize import resize_maps
 
 SLOPE = 0.01
-"""Of the leaky ReLU in the published heads."""
+"""Slope of the leaky ReLU in the published heads."""
 
 
 class FCNHead(nn.Sequential):
@@ -42,7 +42,7 @@ class ASPPHead(nn.Module):
         self.classify = nn.Conv2d(hidden, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) → (B, classes, h, w)."""
+        """Compute (B, classes, h, w) logits from (B, C, h, w) features."""
         pooled = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
         branches = [branch(x) for branch in self.branches]
         y = self.project(torch.cat([pooled, *branches], dim=1))
@@ -65,7 +65,7 @@ class FPNHead(nn.Module):
         self.classify = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Four maps at strides 4, 8, 16, 32 → (B, classes, h, w) at stride 4."""
+        """Compute (B, classes, h, w) logits at stride 4 from four maps at strides 4, 8, 16, 32."""
         y: Tensor | None = None
         for lateral, x in zip(reversed(list(self.laterals)), reversed(features), strict=True):
             z = lateral(x)

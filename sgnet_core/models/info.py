@@ -1,4 +1,4 @@
-"""What the weights do not say: names of the classes, scale of the input, how they were made."""
+"""Description of a model beside its weights: classes, scale of the input, training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgnet_core.models.labels import LabelSet
 
 @dataclass(frozen=True)
 class Normalization:
-    """(value − mean) / std per channel, with values on the 0..255 scale, in the given order."""
+    """Normalization (value − mean) / std per channel, values in 0..255, in the given order."""
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
@@ -29,7 +29,7 @@ class Normalization:
             raise ValueError(f"three means and three positive stds, got {self.mean}, {self.std}")
 
     def __call__(self, rgb: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB, any dtype, 0..255 → float32 network input."""
+        """Normalize (B, 3, H, W) RGB of any type, 0..255, to float32."""
         image = rgb.float() if self.order == "rgb" else rgb.flip(1).float()
         mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
@@ -45,7 +45,7 @@ RELEASED = Normalization((104.008, 116.669, 122.675), (1.0, 1.0, 1.0), "bgr")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """All that is needed to run a model beside its config and its weights.
+    """Description that a model needs to run, beside its config and its weights.
 
     Attributes:
         name: the variant's name (``sgnet_r18``, …) or the name it was saved under.
@@ -55,7 +55,7 @@ class ModelInfo:
             runs every frame at its own size.
         holes: how pixels without a measurement are filled before the network sees them, see
             `sgnet_core.geometry.holes.fill_holes`.
-        depth_range: (nearest, farthest) metres that count as a measurement.
+        depth_range: (nearest, farthest) meters that count as a measurement.
         training: how the weights were made (data, seed, iterations, scores): free-form JSON.
     """
 
@@ -73,7 +73,7 @@ class ModelInfo:
         check_depth(self.holes, self.depth_range)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` reads them back."""
+        """Return plain JSON types, which `from_dict` reads back."""
         return {
             "name": self.name,
             "labels": self.labels.to_dict(),
@@ -86,7 +86,7 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelInfo:
-        """The inverse of `to_dict`; holes and depth_range may be missing, as in older files.
+        """Read the result of `to_dict`; holes and depth_range may be missing, as in older files.
 
         Raises:
             ValueError: a field is missing or holds the wrong thing.
@@ -94,7 +94,7 @@ class ModelInfo:
         try:
             norm = data["normalization"]
             height = data["input_height"]
-            nearest, farthest = (float(metres) for metres in data.get("depth_range", DEPTH_RANGE))
+            nearest, farthest = (float(meters) for meters in data.get("depth_range", DEPTH_RANGE))
             return cls(
                 name=str(data["name"]),
                 labels=LabelSet.from_dict(data["labels"]),
@@ -111,13 +111,13 @@ class ModelInfo:
 
 
 def check_depth(holes: str, depth_range: tuple[float, float]) -> None:
-    """Raises ValueError unless both are what a model can have."""
+    """Raise ValueError unless both are valid for a model."""
     if holes not in get_args(HolePolicy):
         raise ValueError(f"holes is one of {', '.join(get_args(HolePolicy))}; got {holes!r}")
     nearest, farthest = depth_range
     if not DEPTH_RANGE[0] <= nearest < farthest <= DEPTH_RANGE[1]:
         raise ValueError(
-            f"depth_range is (nearest, farthest) metres within {DEPTH_RANGE}, got {depth_range}"
+            f"depth_range is (nearest, farthest) meters within {DEPTH_RANGE}, got {depth_range}"
         )
 
 

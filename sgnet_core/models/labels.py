@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 IGNORE_ID = 255
-"""Unlabelled pixels, everywhere in the project: data sets, losses, metrics, published masks."""
+"""Unlabeled pixels, everywhere in the project: data sets, losses, metrics, published masks."""
 
 Color = tuple[int, int, int]
 

@@ -1,7 +1,7 @@
-"""What a model file says about its model beside the weights: strings, in every file format.
+"""Metadata of a model file: strings, the same in every file format.
 
 ``format`` ("sgnet"), ``format_version``, and as JSON ``config`` (architecture and spatial input),
-``name``, ``labels`` (ids by position, names, colours), ``normalization``, ``input_height``,
+``name``, ``labels`` (ids by position, names, colors), ``normalization``, ``input_height``,
 ``holes``, ``depth_range`` (both may be missing) and ``training``.
 """
 
@@ -21,7 +21,7 @@ _OPTIONAL = ("holes", "depth_range")  # files of earlier versions lack them
 
 
 def to_metadata(model: SGNet) -> dict[str, str]:
-    """The metadata of a model; `from_metadata` reads it back."""
+    """Return the metadata of a model, which `from_metadata` reads back."""
     entries: dict[str, Any] = {"config": model.config.to_dict(), **model.info.to_dict()}
     return {
         "format": FORMAT,
@@ -31,7 +31,7 @@ def to_metadata(model: SGNet) -> dict[str, str]:
 
 
 def check_format(metadata: Mapping[str, str]) -> None:
-    """Raises ValueError unless it is the metadata of an SGNet model that this program reads."""
+    """Raise ValueError unless it is the metadata of an SGNet model that this program reads."""
     if metadata.get("format") != FORMAT:
         raise ValueError("not of an SGNet model")
     version = metadata.get("format_version")
@@ -43,7 +43,7 @@ def check_format(metadata: Mapping[str, str]) -> None:
 
 
 def from_metadata(metadata: Mapping[str, str]) -> tuple[SGNetConfig, ModelInfo]:
-    """Architecture and description.
+    """Read architecture and description.
 
     Raises:
         ValueError: not the metadata of an SGNet model, of another version, incomplete or wrong.
@@ -58,7 +58,7 @@ def from_metadata(metadata: Mapping[str, str]) -> tuple[SGNetConfig, ModelInfo]:
 
 
 def _entry(metadata: Mapping[str, str], key: str) -> Any:
-    """One JSON value of the metadata; ValueError if it is missing or not JSON."""
+    """Read one JSON value of the metadata; raise ValueError if it is missing or not JSON."""
     if key not in metadata:
         raise ValueError(f"{key} is missing")
     try:

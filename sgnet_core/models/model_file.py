@@ -26,12 +26,12 @@ class ModelFileError(ValueError):
 
 
 def default_model_path() -> Path:
-    """Where the weights that come with the package are."""
+    """Return the path of the weights in the package."""
     return Path(__file__).parent / "weights" / "default.safetensors"
 
 
 def save_model(model: SGNet, path: str | os.PathLike[str], *, half: bool = False) -> None:
-    """Writes weights, config and info; complete or not at all.
+    """Write weights, config and info, complete or not at all.
 
     Args:
         model: on any device, in any mode.
@@ -54,7 +54,7 @@ def save_model(model: SGNet, path: str | os.PathLike[str], *, half: bool = False
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> SGNet:
-    """The network of a model file, float32, in evaluation mode, with its ``info``.
+    """Load the network of a model file, float32, in evaluation mode, with its ``info``.
 
     Raises:
         ModelFileError: the file is missing, damaged, not a model file, of another version, or its
@@ -73,7 +73,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors, floating-point ones as float32."""
+    """Read metadata and tensors, floating-point ones as float32."""
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -98,7 +98,7 @@ def _float32(tensor: Tensor) -> Tensor:
 
 
 def _reject(path: str | os.PathLike[str], error: Exception) -> NoReturn:
-    """Says what a file that safetensors refuses probably is."""
+    """Raise ModelFileError with what a file that safetensors refuses probably is."""
     with open(path, "rb") as file:
         start = file.read(2)
     if start == b"PK" or start[:1] == b"\x80":
@@ -112,7 +112,7 @@ def _reject(path: str | os.PathLike[str], error: Exception) -> NoReturn:
 def _check(
     path: str | os.PathLike[str], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> None:
-    """Raises ModelFileError unless the tensors are those that the config asks for, and finite."""
+    """Raise ModelFileError unless the tensors are those that the config asks for, and finite."""
     problems = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],

@@ -1,4 +1,4 @@
-"""From camera images to what a network takes: the same in training, evaluation and use."""
+"""Turn camera images into a network's inputs: the same in training, evaluation and use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from sgnet_core.models.info import ModelInfo
 def usable_depth(
     info: ModelInfo, depth: Tensor, rgb: Tensor, holes: HolePolicy | None = None
 ) -> Tensor:
-    """(B, 1, H, W) metres as a model wants them: its range, its holes filled, 0 for the others.
+    """Limit depth to a model's range and fill its holes as the model needs it.
 
     Args:
-        info: of the model.
-        depth: (B, 1, H, W) metres, "no measurement" in any form.
+        info: description of the model.
+        depth: (B, 1, H, W) meters, "no measurement" in any form.
         rgb: (B, 3, H, W) in 0..255.
-        holes: a policy in place of the model's.
+        holes: policy to use instead of the model's.
+
+    Returns:
+        (B, 1, H, W) meters; 0 where there is no measurement and the policy fills nothing.
     """
     return fill_holes(depth, holes or info.holes, rgb, info.depth_range)
 
@@ -32,19 +35,19 @@ def network_input(
     up: Tensor | None = None,
     holes: HolePolicy | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """The two inputs of a network.
+    """Compute the two inputs of a network.
 
     Args:
-        kind: of the spatial input, ``SGNetConfig.spatial``.
-        info: of the model.
+        kind: name of the spatial input, ``SGNetConfig.spatial``.
+        info: description of the model.
         rgb: (B, 3, H, W) RGB, 0..255.
-        depth: (B, 1, H, W) metres, "no measurement" in any form.
+        depth: (B, 1, H, W) meters, "no measurement" in any form.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy; see `spatial_input`.
         up: (B, 3) or (1, 3) against gravity in the camera frame; see `spatial_input`.
-        holes: a policy in place of the model's.
+        holes: policy to use instead of the model's.
 
     Returns:
-        (B, 3, H, W) normalised image, and (B, c', H, W), or None where the kind needs no input.
+        (B, 3, H, W) normalized image, and (B, c', H, W), or None where the kind needs no input.
 
     Raises:
         ValueError: intrinsics are missing where they are needed.

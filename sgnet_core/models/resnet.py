@@ -22,10 +22,10 @@ WIDTHS = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class SConvOptions:
-    """How the S-Convs of a trunk are made; the arguments of `SConv2d`.
+    """Arguments of `SConv2d` for all S-Convs of a trunk.
 
-    Without ``spatial_channels`` each is guided by the features that it convolves; ``dcn`` puts
-    DCNv2 in its place.
+    Without ``spatial_channels`` each is guided by the features that it convolves; with ``dcn``
+    DCNv2 takes its place.
     """
 
     spatial_channels: int | None
@@ -36,7 +36,7 @@ class SConvOptions:
 
 
 class SConvBlock(nn.Module):
-    """Common to both blocks: the residual sum, and the call of a 3x3 that may be an S-Conv."""
+    """Base of both blocks: the shortcut, and the call of a 3x3 that may be an S-Conv."""
 
     downsample: nn.Sequential | None
 
@@ -96,7 +96,7 @@ class BasicBlock(SConvBlock):
 
 
 class Bottleneck(SConvBlock):
-    """1x1, 3x3, 1x1; the 3x3, which carries the stride, may be an S-Conv."""
+    """Bottleneck of 1x1, 3x3, 1x1; the 3x3, which carries the stride, may be an S-Conv."""
 
     expansion = 4
 
@@ -131,7 +131,7 @@ def _downsample(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 
 
 def deep_stem() -> nn.Sequential:
-    """Three 3x3 convolutions to 128 channels, then max-pool: (B, 3, H, W) → stride 4."""
+    """Make a stem of three 3x3 convolutions to 128 channels and max-pool, stride 4."""
     layers: list[nn.Module] = []
     for inputs, outputs, stride in ((3, 64, 2), (64, 64, 1), (64, 128, 1)):
         layers += [
@@ -143,7 +143,7 @@ def deep_stem() -> nn.Sequential:
 
 
 def torchvision_stem() -> nn.Sequential:
-    """One 7x7 convolution to 64 channels, then max-pool, as in torchvision's ResNets."""
+    """Make a stem of one 7x7 convolution to 64 channels and max-pool, as torchvision's."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         nn.BatchNorm2d(64),
@@ -158,8 +158,8 @@ class ResNet(nn.Module):
     Args:
         depth: 18, 34, 50 or 101.
         stem: "deep" or "torchvision".
-        output_stride: 8, 16 or 32 of the last layer. At 8 and 16 plain blocks of layer 3 are
-            dilated by 2 and those of layer 4 by 4, as published; S-Conv blocks never are.
+        output_stride: stride of the last layer: 8, 16 or 32. At 8 and 16 plain blocks of layer 3
+            are dilated by 2 and those of layer 4 by 4, as published; S-Conv blocks never are.
         sconv: how S-Convs are made; None for a plain trunk.
         placement: for each layer, the indices of the blocks that get an S-Conv.
     """
@@ -194,7 +194,7 @@ class ResNet(nn.Module):
         _initialize(self)
 
     def blocks(self) -> Iterator[tuple[int, BasicBlock | Bottleneck]]:
-        """Every block in order, with the index of its layer."""
+        """Yield every block in order, with the index of its layer."""
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, nn.ModuleList)
             for block in layer:
@@ -221,7 +221,7 @@ class ResNet(nn.Module):
 
 
 def _initialize(module: nn.Module) -> None:
-    """He initialisation of the trunk's own convolutions; the others have set their generators."""
+    """Apply He initialization to the trunk's own convolutions, not to the generators of S-Convs."""
     guided = {m for s in module.modules() if isinstance(s, SConv2d | DCNv2) for m in s.modules()}
     for m in module.modules():
         if isinstance(m, nn.Conv2d) and m not in guided:
@@ -229,12 +229,12 @@ def _initialize(module: nn.Module) -> None:
 
 
 def downsampled(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Size after a padded 3x3 (or 7x7) convolution or pooling of that stride."""
+    """Return the size after a padded 3x3 (or 7x7) convolution or pooling of that stride."""
     return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
 
 
 def load_imagenet(trunk: ResNet, state: dict[str, Tensor]) -> list[str]:
-    """Starts the trunk from torchvision's ResNet weights; returns the trunk's keys left as drawn.
+    """Load torchvision's ResNet weights into the trunk; return its keys that stay random.
 
     An S-Conv's kernel starts from the 3x3 it replaces. A deep stem has no counterpart there and
     keeps its random start, as does the first block's 1x1 that reads it.
@@ -259,7 +259,7 @@ def load_imagenet(trunk: ResNet, state: dict[str, Tensor]) -> list[str]:
 
 
 def torchvision_weights(depth: int) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of a ResNet, through its weights API (cached, or fetched)."""
+    """Return torchvision's ImageNet weights of a ResNet, from its cache or the network."""
     import torchvision
 
     api = torchvision.models.get_model_weights(f"resnet{depth}")

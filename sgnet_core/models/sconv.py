@@ -161,7 +161,7 @@ class SConv2d(nn.Module):
 
 
 class WeightGenerator(nn.Module):
-    """f: S' gathered at the displaced positions → one factor in (0, 1) per kernel position.
+    """Weight generator f: S' at the displaced positions → a factor in (0, 1) per kernel position.
 
     A deformable 3x3 (64 → 64, no bias), a 1x1 (64 → 9), a sigmoid. The paper speaks of non-linear
     activations between the layers; the released code, whose weights this loads, has none.

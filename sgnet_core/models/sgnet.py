@@ -286,7 +286,7 @@ def _variants() -> dict[str, dict[str, Any]]:
 
 
 MODELS = _variants()
-"""The variants: name → the configuration entries that differ from `SGNetConfig`'s defaults."""
+"""Variants by name: the configuration entries that differ from `SGNetConfig`'s defaults."""
 
 
 def create_model(

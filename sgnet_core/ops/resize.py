@@ -1,4 +1,4 @@
-"""Feature maps, scores and spatial inputs at another size."""
+"""Resize feature maps, scores and spatial inputs."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) → (B, C, H, W), bilinear, corners aligned, as the published code does it."""
+    """Resize (B, C, h, w) to (B, C, H, W), bilinear, corners aligned, as in the published code."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)

@@ -263,7 +263,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_colour_and_depth_may_lie_apart(recording: Path, model_file: Path) -> None:
+def test_color_and_depth_may_lie_apart(recording: Path, model_file: Path) -> None:
     for path in sorted(recording.glob("*.depth.png")):
         target = recording.parent / "ranges" / path.name.replace(".depth", "")
         target.parent.mkdir(exist_ok=True)
@@ -350,8 +350,8 @@ def test_point_clouds_are_written_beside(recording: Path, files: Path, model_fil
         (("FOLDER",), "tiny is steered by points"),
         (("nowhere/*.png",), "nowhere/*.png matches no file"),
         (("nowhere",), "nowhere does not exist"),
-        (("FOLDER/0.depth.png",), "0.depth.png is no colour image"),
-        (("EMPTY",), "empty holds neither colour images, nor a bag, nor folders rgb and depth"),
+        (("FOLDER/0.depth.png",), "0.depth.png is no color image"),
+        (("EMPTY",), "empty holds neither color images, nor a bag, nor folders rgb and depth"),
         (("BAG",), "broken.bag"),
     ],
 )

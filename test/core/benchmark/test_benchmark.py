@@ -176,7 +176,7 @@ def test_a_training_step_trains_with_the_operator_that_it_names(
 
 
 def test_what_the_segmenter_suite_compares_gives_the_same_labels() -> None:
-    """Those of ONNX Runtime are held by the tests of export and quantisation."""
+    """Those of ONNX Runtime are held by the tests of export and quantization."""
     frame = random_frame(96, 128)
     expected = segment(str(default_model_path()), CPU.device)(frame)
     assert len(np.unique(expected)) > 1

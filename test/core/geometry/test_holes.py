@@ -151,7 +151,7 @@ def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
 
 
 def test_color_is_needed_where_it_guides() -> None:
-    with pytest.raises(ValueError, match="colour image"):
+    with pytest.raises(ValueError, match="color image"):
         fill_holes(torch.ones(1, 1, 2, 2), "joint_bilateral")
     with pytest.raises(ValueError, match=r"got \(1, 3, 4, 4\)"):
         fill_holes(torch.ones(1, 1, 2, 2), "joint_bilateral", torch.ones(1, 3, 4, 4))

@@ -33,7 +33,7 @@ def test_resize_keeps_image_edges_on_image_edges() -> None:
     half = NYU.resized(320, 240)
     assert (half.width, half.height) == (320, 240)
     assert (half.fx, half.fy) == (518.857 / 2, 519.469 / 2)
-    # The left edge lies half a pixel before the centre of pixel 0, at either size.
+    # The left edge lies half a pixel before the center of pixel 0, at either size.
     assert half.cx + 0.5 == pytest.approx((325.582 + 0.5) / 2, abs=1e-12)
     assert half.cy + 0.5 == pytest.approx((253.736 + 0.5) / 2, abs=1e-12)
 

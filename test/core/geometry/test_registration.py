@@ -27,7 +27,7 @@ def register(depth: Array, camera: Any, target: Any, pose: Array) -> Array:
 
 
 def turned(*angles: float, shift: Any = (0.0, 0.0, 0.0)) -> Array:
-    """(4, 4) pose: rotations about x, y, z in turn, and a shift in metres."""
+    """(4, 4) pose: rotations about x, y, z in turn, and a shift in meters."""
     pose = np.eye(4)
     for axis, angle in enumerate(angles):
         turn, (i, j) = np.eye(4), [k for k in range(3) if k != axis]

@@ -27,7 +27,7 @@ MISSING = (0.0, -0.0, -1.5, math.nan, math.inf, -math.inf, 1e-30, 65_535.0, 3.4e
 
 @st.composite
 def cameras(draw: st.DrawFn, largest: int = 24) -> Intrinsics:
-    """Any camera, the principal point off-centre and even outside the image."""
+    """Any camera, the principal point off-center and even outside the image."""
     width, height = draw(st.integers(1, largest)), draw(st.integers(1, largest))
     return Intrinsics(
         fx=draw(st.floats(0.3, 3)) * width,
@@ -47,7 +47,7 @@ def random_depth(camera: Intrinsics, seed: int = 0, holes: float = 0.2) -> Tenso
 
 
 def plane_depth(camera: Intrinsics, normal: tuple[float, float, float], distance: float) -> Tensor:
-    """(1, 1, H, W) float64 metres of the plane n·P = −distance, n towards the camera."""
+    """(1, 1, H, W) float64 meters of the plane n·P = −distance, n towards the camera."""
     n = np.asarray(normal, np.float64) / np.linalg.norm(normal)
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     slope = n[0] * (u - camera.cx) / camera.fx + n[1] * (v - camera.cy) / camera.fy + n[2]

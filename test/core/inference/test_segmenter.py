@@ -242,13 +242,13 @@ def test_any_memory_layout_gives_the_same_labels() -> None:
     padded[:, :50] = depth
     frozen = rgb.copy()
     frozen.setflags(write=False)
-    for colours, metres in (
+    for colors, metres in (
         (backwards, depth),
         (rgb, padded[:, :50]),
         (frozen, depth.astype(">f4")),
         (np.asfortranarray(rgb), depth.astype(np.float64)),
     ):
-        assert np.array_equal(segmenter.segment(colours, metres).labels, expected)
+        assert np.array_equal(segmenter.segment(colors, metres).labels, expected)
 
 
 def test_the_frame_is_left_alone() -> None:

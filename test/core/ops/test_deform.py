@@ -107,7 +107,7 @@ def test_offsets_that_are_not_numbers_give_no_numbers_instead_of_an_error() -> N
 
 
 def test_half_precision_offsets_keep_their_pixels_apart() -> None:
-    # At column 300 neighbouring bfloat16 numbers lie 2 apart.
+    # At column 300 neighboring bfloat16 numbers lie 2 apart.
     x = torch.arange(400.0).expand(1, 1, 3, 400)
     offset = torch.zeros(1, 18, 3, 400, dtype=torch.bfloat16)
     pick_centre = torch.zeros(1, 1, 3, 3)
