@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
+from sgnet_core.data.images import NO_MEASUREMENT
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_ros.messages.images import ImageArray
@@ -17,9 +19,9 @@ from sgnet_ros.messages.images import ImageArray
 _POINT = np.dtype(
     {
         "names": ["x", "y", "z", "rgb", "label", "confidence"],
-        "formats": ["f4", "f4", "f4", "u4", "u1", "u1"],
-        "offsets": [0, 4, 8, 12, 16, 17],
-        "itemsize": 20,
+        "formats": ["f4", "f4", "f4", "u4", "u4", "u1"],
+        "offsets": [0, 4, 8, 12, 16, 20],
+        "itemsize": 24,
     }
 )
 _FIELDS = [
@@ -29,8 +31,8 @@ _FIELDS = [
         ("y", 4, PointField.FLOAT32),
         ("z", 8, PointField.FLOAT32),
         ("rgb", 12, PointField.FLOAT32),  # the bits of 0x00RRGGBB, as PCL and RViz take them
-        ("label", 16, PointField.UINT8),
-        ("confidence", 17, PointField.UINT8),
+        ("label", 16, PointField.UINT32),  # as PCL's PointXYZRGBL
+        ("confidence", 20, PointField.UINT8),  # 0..255
     )
 ]
 
@@ -53,10 +55,12 @@ def point_cloud(
         labels, confidence: (H, W) uint8.
 
     Returns:
-        Points x y z (float32 meters), rgb (float32), label and confidence (uint8), 20 bytes each;
-        x, y and z are NaN where depth holds no measurement or the lens has no ray.
+        Points x y z (float32 meters), rgb (float32), label (uint32) and confidence (uint8, 0..255)
+        of 24 bytes each; x, y and z are NaN where there is no measurement or the lens has no ray.
     """
-    z = depth.astype(np.float32) * np.float32(0.001) if depth.dtype.kind == "u" else depth
+    z = depth
+    if depth.dtype.kind == "u":
+        z = np.where(depth == NO_MEASUREMENT, np.float32(0), depth * np.float32(0.001))
     with np.errstate(invalid="ignore"):
         z = np.where((z >= DEPTH_RANGE[0]) & (z <= DEPTH_RANGE[1]), z, np.float32(np.nan))
     rays = _rays(camera)
@@ -80,6 +84,29 @@ def point_cloud(
     )
     # appending is one memcpy; assigning makes rclpy check byte by byte
     message.data.frombytes(points.view(np.uint8).reshape(-1).data)
+    return message
+
+
+def selected_points(cloud: PointCloud2, ids: Collection[int]) -> PointCloud2:
+    """Return the measured points of some classes as an unorganized cloud of the same layout.
+
+    Args:
+        cloud: made by `point_cloud`.
+        ids: class ids to keep.
+    """
+    points = read_points(cloud)
+    kept = points[np.isin(points["label"], list(ids)) & np.isfinite(points["z"])]
+    message = PointCloud2(
+        header=cloud.header,
+        height=1,
+        width=len(kept),
+        fields=cloud.fields,
+        is_bigendian=cloud.is_bigendian,
+        point_step=cloud.point_step,
+        row_step=cloud.point_step * len(kept),
+        is_dense=True,
+    )
+    message.data.frombytes(kept.tobytes())
     return message
 
 

@@ -6,6 +6,7 @@ import io
 import struct
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -61,6 +62,26 @@ def _png16(message: Any, skip: int) -> ImageArray:
     if not image.mode.startswith("I"):
         raise ImageError("data", f"{message.format}: a PNG of kind {image.mode}, not of 16 bits")
     return np.array(image, np.uint16)
+
+
+def compressed_message(array: ImageArray, header: Any, codec: str) -> Any:
+    """Return an image as a sensor_msgs/CompressedImage, as image_transport's compressed plugin.
+
+    Args:
+        array: (H, W, 3) uint8 RGB or (H, W) uint8.
+        header: header of the image that this one was computed from.
+        codec: "png", lossless, or "jpeg".
+    """
+    from sensor_msgs.msg import CompressedImage
+
+    color = array.ndim == 3
+    pixels = cv2.cvtColor(array, cv2.COLOR_RGB2BGR) if color else array
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1] if codec == "png" else []
+    _, encoded = cv2.imencode(".png" if codec == "png" else ".jpg", pixels, settings)
+    encoding, stored = ("rgb8", "bgr8") if color else ("mono8", "")
+    message = CompressedImage(header=header, format=f"{encoding}; {codec} compressed {stored}")
+    message.data.frombytes(encoded.data)
+    return message
 
 
 def _dequantized(numbers: ImageArray, a: float, b: float) -> ImageArray:

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sgnet_core.models.model_file import default_model_path
-from sgnet_ros.node.parameters import CHANGES, DEFAULTS, PARAMETERS, Settings, typed
+from sgnet_ros.node.parameters import CHANGES, DEFAULTS, DYNAMIC, PARAMETERS, Settings, typed
 
 _MODEL_FILES = (".safetensors", ".onnx")
 
@@ -30,8 +30,8 @@ def descriptor(name: str) -> ParameterDescriptor:
         description=f"{parameter.description} {CHANGES[parameter.changes]}",
         additional_constraints="" if parameter.limits else parameter.values,
         read_only=parameter.changes == "read-only",
-        # Numbers take integers (`-p slop:=0`), cameras a list or a text, rectified a boolean.
-        dynamic_typing=isinstance(default, float) or name in ("cameras", "rectified"),
+        # Numbers take integers, too (`-p slop:=0`).
+        dynamic_typing=isinstance(default, float) or name in DYNAMIC,
     )
     if parameter.limits and isinstance(default, float):
         low, high = parameter.limits

@@ -54,6 +54,7 @@ class Counts:
         busy_s: seconds that inference took, of all of them.
         times_ms: milliseconds of the latest 300, by name (`TIMES`).
         last_error: message of the last drop that had one.
+        doubts: what is doubtful about the input at the moment.
     """
 
     segmented: int
@@ -62,6 +63,7 @@ class Counts:
     busy_s: float
     times_ms: Mapping[str, tuple[float, ...]]
     last_error: str
+    doubts: tuple[str, ...] = ()
 
 
 class FrameCounters:
@@ -75,12 +77,18 @@ class FrameCounters:
         self._busy_s = 0.0
         self._times: deque[tuple[float, ...]] = deque(maxlen=300)
         self._last_error = ""
+        self._doubts: dict[str, str] = {}
 
     def drop(self, cause: str, error: str = "") -> None:
         """Count a pair that does not become a label image; ``error`` says what to do about it."""
         with self._lock:
             self._drops[cause] += 1
             self._last_error = error or self._last_error
+
+    def doubt(self, key: str, text: str) -> None:
+        """Set what is doubtful about one side of the input; an empty text takes it back."""
+        with self._lock:
+            self._doubts[key] = text
 
     def done(self, stats: FrameStats, copies: int) -> None:
         """Count a published label image, what it cost, and the image copies made for it."""
@@ -102,6 +110,7 @@ class FrameCounters:
                 self._busy_s,
                 dict(zip(TIMES, columns, strict=True)),
                 self._last_error,
+                tuple(text for text in self._doubts.values() if text),
             )
 
 
@@ -259,6 +268,8 @@ class _Watch:
             level, message = DiagnosticStatus.WARN, why
             if silence == "labels":
                 level = DiagnosticStatus.ERROR
+        elif counts.doubts:
+            level, message = DiagnosticStatus.WARN, "; ".join(counts.doubts)
         self.news = ""
         if silence != self.silence:
             self.news = why or _BACK[self.silence]
@@ -317,6 +328,7 @@ class _Watch:
         for cause, number in counts.drops.items():
             values[f"dropped: {cause}"] = number
         for name, times in counts.times_ms.items():
+            times = tuple(time for time in times if np.isfinite(time))
             if times:
                 p50, p95 = np.percentile(times, (50, 95))
                 values[f"{name} ms p50"] = f"{p50:.1f}"

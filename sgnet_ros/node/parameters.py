@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from sgnet_ros.messages.transforms import parse_pose
-from sgnet_ros.system.names import OUTPUTS, camera_names, listed
+from sgnet_ros.system.names import OUTPUTS, camera_names, listed, listed_names
 
 if TYPE_CHECKING:  # imports PyTorch
     from sgnet_core.geometry.holes import HolePolicy
@@ -184,6 +184,22 @@ class Settings:
     overlay_alpha: float = _parameter(
         0.5, "live", "Opacity of the labels over the image on ~/overlay.", limits=(0.0, 1.0)
     )
+    obstacle_classes: str | list[str] | None = _parameter(
+        "",
+        "live",
+        "Classes of the points on ~/obstacles, [chair, table] or 'chair, table'. Empty takes all "
+        "but ground, ceiling and sky.",
+        form="names of classes",
+        check=listed_names,
+    )
+    ground_classes: str | list[str] | None = _parameter(
+        "",
+        "live",
+        "Classes of the points on ~/ground. Empty takes floor, floor mat, rug, carpet, ground, "
+        "road, sidewalk and terrain.",
+        form="names of classes",
+        check=listed_names,
+    )
     cameras: str | list[str] | None = _parameter(
         "",
         "read-only",
@@ -199,6 +215,8 @@ class Settings:
     )
 
 
+DYNAMIC = ("rectified", "obstacle_classes", "ground_classes", "cameras")
+"""Parameters that take values of several types: a text, a list of texts or a boolean."""
 PARAMETERS: dict[str, Parameter] = {f.name: f.metadata["parameter"] for f in fields(Settings)}
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in PARAMETERS}
 

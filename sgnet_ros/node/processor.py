@@ -17,10 +17,13 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
 from sgnet_core.inference.segmenter import Prediction, Segmenter
+from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.camera_model import camera_of, intrinsics_of
 from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.messages.images import ImageArray
+from sgnet_ros.node.costmap_classes import ground_ids, obstacle_ids
 from sgnet_ros.node.depth_alignment import DepthAligner
+from sgnet_ros.node.depth_check import depth_problem
 from sgnet_ros.node.device_health import cause_of
 from sgnet_ros.node.diagnostics import FrameCounters
 from sgnet_ros.node.frame import Frame, FrameDropped, InputTopics, read_images
@@ -108,6 +111,7 @@ class FrameProcessor:
         pair, camera_info = frame.pair, frame.camera_info
         rgb, raw_depth, copies = read_images(pair, self._topics)
         size = rgb.shape[:2]
+        self._check_depth(raw_depth)
         with _dropped_on_failure(segmenter):
             depth = self._aligner.align(
                 frame,
@@ -128,13 +132,12 @@ class FrameProcessor:
         header = pair.rgb.header
         copies += self._publishers.publish_frame(header, prediction, segmenter.labels, camera_info)
         if self._publishers.wants_points:
-            self._publish_points(pair, camera_info, rgb, depth, prediction)
+            self._publish_points(pair, camera_info, rgb, depth, prediction, segmenter.labels)
         published = time.perf_counter()
-        age_ns = self._node.get_clock().now().nanoseconds - pair.rgb_ns
         stages = prediction.stages_ms
         stats = FrameStats(
             header=header,
-            age_ms=age_ns / 1e6,
+            age_ms=self._age_ms(pair.rgb_ns),
             skew_ms=pair.skew_ms,
             wait_ms=(taken - frame.complete_s) * 1e3,
             convert_ms=(converted - taken) * 1e3,
@@ -151,6 +154,23 @@ class FrameProcessor:
         self.counters.done(stats, copies)
         self._publish_stats(stats)
         self._stats_ms = (time.perf_counter() - published) * 1e3
+
+    def _check_depth(self, depth: ImageArray) -> None:
+        """Warn of depth in a wrong unit, or without a measurement, here and on /diagnostics."""
+        problem = depth_problem(depth)
+        self.counters.doubt("depth", f"{self._topics.depth}: {problem}" if problem else "")
+        if problem and self._rarely.passes(problem[:20]):
+            self._node.get_logger().warning(f"{self._topics.depth}: {problem}")
+
+    def _age_ms(self, stamp: int) -> float:
+        """Return the age of a stamp in milliseconds; NaN while simulated time has no clock."""
+        now = self._node.get_clock().now().nanoseconds
+        missing = now == 0  # as it is until the first message on /clock
+        text = "use_sim_time is set, but nothing is received on /clock: age_ms is not known"
+        self.counters.doubt("clock", text if missing else "")
+        if missing and self._rarely.passes("clock"):
+            self._node.get_logger().warning(text)
+        return math.nan if missing else (now - stamp) / 1e6
 
     def _up(self, gravity: Gravity) -> tuple[float, float, float] | None:
         """Return the direction against gravity, or None and warn that it is estimated."""
@@ -218,8 +238,9 @@ class FrameProcessor:
         rgb: ImageArray,
         depth: ImageArray | Tensor,
         prediction: Prediction,
+        labels: LabelSet,
     ) -> None:
-        """Publish ~/points, or say what is missing; the labels are out already."""
+        """Publish the clouds, or say what is missing; the labels are out already."""
         try:
             camera = self._camera(info, rgb.shape[:2], "~/points")
         except FrameDropped as missing:
@@ -233,8 +254,10 @@ class FrameProcessor:
         cloud = point_cloud(
             pair.rgb.header, depth, camera, rgb, prediction.labels, prediction.confidence
         )
-        assert self._publishers.points is not None
-        self._publishers.points.publish(cloud)
+        settings = self._settings()
+        ground = ground_ids(labels, settings.ground_classes)
+        obstacles = obstacle_ids(labels, settings.obstacle_classes, ground)
+        self._publishers.publish_clouds(cloud, obstacles, ground)
 
     def _segment(
         self,

@@ -9,13 +9,15 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import ColorRGBA, Header
 
 from sgnet_core.inference.segmenter import Prediction
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
+from sgnet_ros.messages.clouds import selected_points
+from sgnet_ros.messages.compressed import compressed_message
 from sgnet_ros.messages.images import ImageArray, image_message
 from sgnet_ros.system.names import OUTPUTS
 from sgnet_ros.system.qos import latched, overridable, reliable
@@ -38,20 +40,36 @@ class Publishers:
 
         # Each has a profile of its own: rclpy writes the overrides of a topic into it.
         options: dict[str, Any] = {"qos_overriding_options": overridable()}
-        self.labels = self.confidence = self.overlay = self.color = self.points = None
+        self.labels = self.confidence = self.overlay = self.color = None
+        self.points = self.obstacles = self.ground = None
+        self.labels_png = self.overlay_jpeg = None
         if "labels" in offered:
             self.labels = node.create_publisher(Image, "~/labels", reliable(_DEPTH), **options)
+            self.labels_png = node.create_publisher(
+                CompressedImage, "~/labels/compressed", reliable(_DEPTH), **options
+            )
         if "confidence" in offered:
             self.confidence = node.create_publisher(
                 Image, "~/confidence", reliable(_DEPTH), **options
             )
         if "overlay" in offered:
             self.overlay = node.create_publisher(Image, "~/overlay", reliable(_DEPTH), **options)
+            self.overlay_jpeg = node.create_publisher(
+                CompressedImage, "~/overlay/compressed", reliable(_DEPTH), **options
+            )
         if "color" in offered:
             self.color = node.create_publisher(Image, "~/color", reliable(_DEPTH), **options)
         if "points" in offered:
             self.points = node.create_publisher(
                 PointCloud2, "~/points", reliable(_DEPTH), **options
+            )
+        if "obstacles" in offered:
+            self.obstacles = node.create_publisher(
+                PointCloud2, "~/obstacles", reliable(_DEPTH), **options
+            )
+        if "ground" in offered:
+            self.ground = node.create_publisher(
+                PointCloud2, "~/ground", reliable(_DEPTH), **options
             )
         self.camera_info = node.create_publisher(
             CameraInfo, "~/camera_info", reliable(_DEPTH), **options
@@ -66,18 +84,18 @@ class Publishers:
 
     @property
     def wants_confidence(self) -> bool:
-        """True while somebody subscribes to ~/confidence, or to ~/points, which hold it too."""
+        """True while somebody subscribes to ~/confidence, or to a cloud, which holds it too."""
         return _has_listeners(self.confidence) or self.wants_points
 
     @property
     def wants_points(self) -> bool:
-        """True while somebody subscribes to ~/points."""
-        return _has_listeners(self.points)
+        """True while somebody subscribes to ~/points, ~/obstacles or ~/ground."""
+        return any(map(_has_listeners, (self.points, self.obstacles, self.ground)))
 
     @property
     def wants_overlay(self) -> bool:
-        """True while somebody subscribes to ~/overlay."""
-        return _has_listeners(self.overlay)
+        """True while somebody subscribes to ~/overlay or ~/overlay/compressed."""
+        return _has_listeners(self.overlay) or _has_listeners(self.overlay_jpeg)
 
     def publish_frame(
         self,
@@ -109,11 +127,32 @@ class Publishers:
         images = [(p, i) for p, i in candidates if p is not None and i is not None]
         for publisher, image in images:
             publisher.publish(image_message(image, header))
+        if self.labels_png is not None and _has_listeners(self.labels_png):
+            self.labels_png.publish(compressed_message(prediction.labels, header, "png"))
+        overlay = prediction.overlay  # None where the subscriber came during inference
+        jpeg = self.overlay_jpeg
+        if jpeg is not None and overlay is not None and _has_listeners(jpeg):
+            jpeg.publish(compressed_message(overlay, header, "jpeg"))
         if camera_info is not None:
             stamped = copy.copy(camera_info)
             stamped.header = header
             self.camera_info.publish(stamped)
         return len(images)
+
+    def publish_clouds(self, cloud: PointCloud2, obstacles: list[int], ground: list[int]) -> None:
+        """Publish the clouds that have subscribers.
+
+        Args:
+            cloud: one point per pixel.
+            obstacles: class ids of ``~/obstacles``.
+            ground: class ids of ``~/ground``.
+        """
+        if self.points is not None and _has_listeners(self.points):
+            self.points.publish(cloud)
+        if self.obstacles is not None and _has_listeners(self.obstacles):
+            self.obstacles.publish(selected_points(cloud, obstacles))
+        if self.ground is not None and _has_listeners(self.ground):
+            self.ground.publish(selected_points(cloud, ground))
 
     def publish_class_map(self, info: ModelInfo) -> None:
         """Publish, latched, the meaning of the ids in ~/labels."""
@@ -126,6 +165,7 @@ class Publishers:
         """Remove the topics."""
         for publisher in (
             *(self.labels, self.confidence, self.overlay, self.color, self.points),
+            *(self.obstacles, self.ground, self.labels_png, self.overlay_jpeg),
             *(self.camera_info, self.class_map, self.label_info, self.stats),
         ):
             if publisher is not None:

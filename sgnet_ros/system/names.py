@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-OUTPUTS = ("labels", "confidence", "overlay", "color", "points")
+OUTPUTS = ("labels", "confidence", "overlay", "color", "points", "obstacles", "ground")
 """Topics with one message per frame, of which a node offers those that it is told."""
 
 _NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
@@ -18,6 +18,20 @@ def listed(text: str) -> list[str]:
     """Return the words of a text such as "front rear" or "[front, rear]"."""
     words = [word.strip("'\"") for word in re.split(r"[\s,]+", text.strip().strip("[]"))]
     return [word for word in words if word]
+
+
+def listed_names(value: str | Sequence[str] | None) -> list[str]:
+    """Return the names in a list, or in a text such as "chair, floor mat" with commas between.
+
+    ROS parameters give an empty list as None.
+
+    Raises:
+        ValueError: the value is something else.
+    """
+    words = value.strip().strip("[]").split(",") if isinstance(value, str) else value or ()
+    if not (isinstance(words, Sequence) and all(isinstance(word, str) for word in words)):
+        raise ValueError(f"is a list of names, such as [chair, floor mat], not {value}")
+    return [word.strip().strip("'\"") for word in words if word.strip()]
 
 
 def camera_names(value: str | Sequence[str] | None) -> list[str]:

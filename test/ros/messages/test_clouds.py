@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera, Lens
-from sgnet_ros.messages.clouds import point_cloud, read_points
+from sgnet_ros.messages.clouds import point_cloud, read_points, selected_points
 
 HEIGHT, WIDTH = 6, 9
 CAMERA = Camera(Intrinsics(7.0, 8.0, 4.2, 2.4, WIDTH, HEIGHT))
@@ -30,7 +30,9 @@ def cloud(depth: np.ndarray, camera: Camera = CAMERA) -> PointCloud2:
 
 def read(message: PointCloud2, name: str, v: int, u: int) -> float:
     (field,) = [f for f in message.fields if f.name == name]
-    code = {PointField.FLOAT32: "<f", PointField.UINT8: "<B"}[field.datatype]
+    code = {PointField.FLOAT32: "<f", PointField.UINT8: "<B", PointField.UINT32: "<I"}[
+        field.datatype
+    ]
     at = v * message.row_step + u * message.point_step + field.offset
     return struct.unpack_from(code, bytes(message.data), at)[0]
 
@@ -100,3 +102,32 @@ def test_a_lens_bends_the_rays() -> None:
     message = cloud(np.full((HEIGHT, WIDTH), 2, np.float32), narrow)
     assert all(math.isnan(read(message, axis, 0, 0)) for axis in "xyz")
     assert read(message, "z", 2, 4) == 2
+
+
+def test_labels_are_of_the_type_that_pcl_and_rtabmap_read() -> None:
+    types = {field.name: field.datatype for field in cloud(np.ones((HEIGHT, WIDTH))).fields}
+    assert types["label"] == PointField.UINT32
+    assert types["confidence"] == PointField.UINT8
+
+
+def test_65535_is_no_measurement() -> None:
+    depth = np.full((HEIGHT, WIDTH), 1000, np.uint16)
+    depth[2, 3] = 65535
+    points = read_points(cloud(depth))
+    assert np.isnan(points["z"][2, 3]) and np.isnan(points["x"][2, 3])
+    assert np.isfinite(points["z"]).sum() == HEIGHT * WIDTH - 1
+
+
+def test_selected_points_are_the_measured_ones_of_their_classes() -> None:
+    depth = np.full((HEIGHT, WIDTH), 1.5, np.float32)
+    depth[0] = np.nan
+    whole = cloud(depth)
+    points = read_points(whole)
+    selected = selected_points(whole, [2, 7])
+    expected = points[np.isin(LABELS, [2, 7]) & (np.arange(HEIGHT) > 0)[:, None]]
+    assert 0 < len(expected) < HEIGHT * WIDTH
+    assert (selected.height, selected.width) == (1, len(expected))
+    assert selected.is_dense and selected.header == HEADER
+    np.testing.assert_array_equal(read_points(selected)[0], expected)
+    nothing = selected_points(whole, [])
+    assert (nothing.width, len(nothing.data), nothing.row_step) == (0, 0, 0)

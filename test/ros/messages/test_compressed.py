@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
 
-from sgnet_ros.messages.compressed import compressed_depth_view, compressed_rgb_view
+from sgnet_ros.messages.compressed import (
+    compressed_depth_view,
+    compressed_message,
+    compressed_rgb_view,
+)
 from sgnet_ros.messages.images import ImageError
 
 
@@ -162,3 +167,18 @@ def test_damaged_bytes_are_an_image_or_an_error() -> None:
             except ImageError:
                 refused += 1
     assert refused > 200
+
+
+def test_labels_survive_png_and_pictures_jpeg_nearly() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 256, (48, 64), np.uint8)
+    header = Header(frame_id="optical")
+    message = compressed_message(labels, header, "png")
+    assert (message.header, message.format) == (header, "mono8; png compressed ")
+    np.testing.assert_array_equal(compressed_rgb_view(message).array[..., 0], labels)
+    smooth = np.zeros((48, 64, 3), np.uint8)
+    smooth[..., 0], smooth[..., 2] = 200, np.arange(64)
+    message = compressed_message(smooth, header, "jpeg")
+    assert message.format == "rgb8; jpeg compressed bgr8"
+    difference = compressed_rgb_view(message).array.astype(int) - smooth
+    assert np.abs(difference).mean() < 3

@@ -275,6 +275,23 @@ def test_a_degraded_node_warns_for_as_long_as_it_is(watched: Watched) -> None:
     assert watched.tick()[0] == DiagnosticStatus.ERROR
 
 
+def test_a_doubt_about_the_input_warns_until_it_is_gone(watched: Watched) -> None:
+    watched.counters.doubt("depth", "/depth: the median is 1850 m")
+    watched.pairs(1)
+    assert watched.tick()[:2] == (DiagnosticStatus.WARN, "/depth: the median is 1850 m")
+    watched.counters.doubt("depth", "")
+    watched.pairs(1)
+    assert watched.tick()[0] == DiagnosticStatus.OK
+
+
+def test_ages_that_are_not_known_are_left_out(watched: Watched) -> None:
+    watched.counters.done(FrameStats(age_ms=float("nan"), inference_ms=2.0), copies=1)
+    watched.pairs(1)
+    values = watched.tick()[2]
+    assert "age ms p50" not in values
+    assert values["inference ms p50"] == "2.0"
+
+
 class _Node:
     """The part of a node that the diagnostics use."""
 

@@ -13,9 +13,13 @@ from rclpy.qos import QoSDurabilityPolicy, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.geometry.lens import Camera
 from sgnet_core.inference.segmenter import Prediction
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import NYU40, LabelSet
+from sgnet_ros.messages.clouds import point_cloud, read_points
+from sgnet_ros.messages.compressed import compressed_rgb_view
 from sgnet_ros.node.publishers import Publishers, class_map
 
 LABELS = LabelSet("three", ("floor", "wall", "chair"), ((1, 2, 3), (250, 0, 128), (9, 99, 255)))
@@ -45,9 +49,15 @@ class Recorder:
         self.published.append(message)
 
 
+RECORDED = (
+    *("labels", "confidence", "overlay", "color", "camera_info"),
+    *("labels_png", "overlay_jpeg", "points", "obstacles", "ground"),
+)
+
+
 def recording(node: Any, **listeners: int) -> Publishers:
     publishers = Publishers(node)
-    for name in ("labels", "confidence", "overlay", "color", "camera_info"):
+    for name in RECORDED:
         setattr(publishers, name, Recorder(listeners.get(name, 0), []))
     return publishers
 
@@ -149,3 +159,31 @@ def test_the_class_map_names_and_colours_every_id() -> None:
     assert message.header.stamp.sec == 5
     full = class_map(ModelInfo("n", NYU40), Time())
     assert len(full.ids) == len(full.names) == len(full.colors) == 40
+
+
+def test_compressed_images_go_out_to_their_subscribers_alone(node: Any) -> None:
+    publishers = recording(node, labels_png=1, overlay_jpeg=1)
+    assert publishers.wants_overlay
+    overlay = np.full((2, 3, 3), 90, np.uint8)
+    publishers.publish_frame(header(), prediction(overlay=overlay), LABELS, None)
+    (labels,), (picture,) = publishers.labels_png.published, publishers.overlay_jpeg.published
+    np.testing.assert_array_equal(compressed_rgb_view(labels).array[..., 0], prediction().labels)
+    assert np.abs(compressed_rgb_view(picture).array.astype(int) - 90).max() <= 2
+    assert labels.header == picture.header == header()
+    silent = recording(node)
+    silent.publish_frame(header(), prediction(overlay=overlay), LABELS, None)
+    assert silent.labels_png.published == silent.overlay_jpeg.published == []
+
+
+def test_clouds_hold_the_classes_that_they_are_named_after(node: Any) -> None:
+    publishers = recording(node, points=0, obstacles=1, ground=1)
+    assert publishers.wants_points and publishers.wants_confidence
+    labels = prediction().labels
+    camera = Camera(Intrinsics(3.0, 3.0, 1.0, 0.5, 3, 2))
+    cloud = point_cloud(
+        header(), np.ones((2, 3), np.float32), camera, np.zeros((2, 3, 3), np.uint8), labels, labels
+    )
+    publishers.publish_clouds(cloud, obstacles=[2], ground=[0, 1])
+    assert publishers.points.published == []
+    assert read_points(publishers.obstacles.published[0])["label"].tolist() == [[2, 2]]
+    assert read_points(publishers.ground.published[0])["label"].tolist() == [[0, 1, 1]]
