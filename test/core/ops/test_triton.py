@@ -192,6 +192,7 @@ def test_the_self_test_passes() -> None:
     assert self_test(DEVICE) < 2e-3
 
 
+@pytest.mark.usefixtures("small_network")
 @torch.no_grad()
 def test_a_network_scores_alike_with_the_kernels() -> None:
     torch.manual_seed(0)
