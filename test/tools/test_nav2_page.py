@@ -40,7 +40,7 @@ def test_every_block_configures_a_costmap_whose_plugins_it_describes() -> None:
         for name in parameters["plugins"]:
             if name != "inflation_layer":
                 layer = parameters[name]
-                assert layer["plugin"].count("::") == 1
+                assert re.fullmatch(r"\w+(::|/)\w+", layer["plugin"])
                 for source in layer["observation_sources"].split():
                     assert isinstance(layer[source], dict)
 
