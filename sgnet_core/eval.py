@@ -1,4 +1,4 @@
-"""Score a model on labelled frames.
+"""Score a model on labeled frames.
 
 python -m sgnet_core.eval --data rooms:1000:200 --report out/report.html
 """
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.eval",
-        description="Score a model on labelled frames: pixel accuracy, mean accuracy, IoU of "
+        description="Score a model on labeled frames: pixel accuracy, mean accuracy, IoU of "
         "every class and by distance, at the labels' own size.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -228,7 +228,7 @@ def check_classes(model: LabelSet, data: LabelSet) -> None:
     """Raise ValueError, naming the difference, unless both have the same classes in order."""
     if difference := class_difference(model, data, ("the model", "the data")):
         raise ValueError(
-            f"the model knows {model.name} ({len(model)} classes), the data is labelled in "
+            f"the model knows {model.name} ({len(model)} classes), the data is labeled in "
             f"{data.name} ({len(data)} classes): {difference}"
         )
 

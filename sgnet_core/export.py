@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--score",
         metavar="DATASET",
-        help="labelled data set on which the cost of INT8 in mIoU is printed (default: the last "
+        help="labeled data set on which the cost of INT8 in mIoU is printed (default: the last "
         "quarter of the frames of --calibrate)",
     )
     args = parser.parse_args(argv)

@@ -21,7 +21,7 @@ ENDLESS = 1 << 40
 
 
 class Samples(Protocol):
-    """A data set: labelled frames by index."""
+    """A data set: labeled frames by index."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Sample: ...

@@ -1,4 +1,4 @@
-"""Labelled point clouds as PLY files (Turk, "The PLY Polygon File Format", 1994)."""
+"""Labeled point clouds as PLY files (Turk, "The PLY Polygon File Format", 1994)."""
 
 from __future__ import annotations
 

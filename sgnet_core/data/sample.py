@@ -1,4 +1,4 @@
-"""One labelled RGB-D frame."""
+"""One labeled RGB-D frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 
 @dataclass(frozen=True)
 class Sample:
-    """A labelled RGB-D frame, depth registered to color, in numpy arrays.
+    """A labeled RGB-D frame, depth registered to color, in numpy arrays.
 
     Attributes:
         rgb: (H, W, 3) uint8, RGB.

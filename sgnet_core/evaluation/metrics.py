@@ -55,12 +55,12 @@ class ConfusionMatrix:
 
     @property
     def pixels(self) -> int:
-        """Labelled pixels counted."""
+        """Labeled pixels counted."""
         return int(self.counts.sum())
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of labelled pixels that are right; NaN without any."""
+        """Share of labeled pixels that are right; NaN without any."""
         total = self.counts.sum()
         return float(np.trace(self.counts) / total) if total else float("nan")
 
@@ -89,10 +89,10 @@ class ConfusionMatrix:
 
 
 class Scores:
-    """Confusion matrices of a data set: of all labelled pixels, and by distance.
+    """Confusion matrices of a data set: of all labeled pixels, and by distance.
 
     Attributes:
-        total: of all labelled pixels.
+        total: of all labeled pixels.
         by_distance: of those of each of `DISTANCE_BANDS`, and of `NO_DEPTH`; they add up to
             ``total``.
         frames: how many were added.

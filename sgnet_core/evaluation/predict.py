@@ -1,4 +1,4 @@
-"""Batches through a network, and its masks of labelled frames, as training needs them."""
+"""Batches through a network, and its masks of labeled frames, as training needs them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class ScoredFrame:
 
     Attributes:
         name: of the frame.
-        miou: of this frame alone, over the classes in its truth; NaN without a labelled pixel.
+        miou: of this frame alone, over the classes in its truth; NaN without a labeled pixel.
         rgb: (h, w, 3) uint8.
         truth, predicted: (H, W) uint8 class ids of the same view, 255 = ignore.
         index: position in the data set.
@@ -58,7 +58,7 @@ class Extremes:
     worst: list[ScoredFrame] = field(default_factory=list)
 
     def add(self, frame: ScoredFrame) -> None:
-        """Keep the frame if it is among the extremes; ignore one without labelled pixels."""
+        """Keep the frame if it is among the extremes; ignore one without labeled pixels."""
         if math.isnan(frame.miou):
             return
         self.best = sorted([*self.best, frame], key=lambda f: -f.miou)[: self.keep]
@@ -157,7 +157,7 @@ def html_page(report: Report) -> str:
 
 
 def _share(confusion: ConfusionMatrix) -> npt.NDArray[np.float64]:
-    """Return the (C,) share of each class among the labelled pixels."""
+    """Return the (C,) share of each class among the labeled pixels."""
     return np.asarray(confusion.counts.sum(axis=1) / max(1, confusion.pixels))
 
 

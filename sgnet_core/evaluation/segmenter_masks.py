@@ -1,4 +1,4 @@
-"""Masks of labelled frames from a `Segmenter`: the same code that runs in use."""
+"""Masks of labeled frames from a `Segmenter`: the same code that runs in use."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Objective(nn.Module):
             reduction="sum",
             label_smoothing=self.config.label_smoothing,
         )
-        return total / max(weight, 1e-12)  # 0 where no pixel is labelled
+        return total / max(weight, 1e-12)  # 0 where no pixel is labeled
 
 
 def on_grid(labels: Tensor, stride: int) -> Tensor:
@@ -95,7 +95,7 @@ def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
     """Return (C,) weights frequency^−β with mean 1 over the pixels; absent classes weigh 1.
 
     Raises:
-        ValueError: no pixel of the sampled frames is labelled.
+        ValueError: no pixel of the sampled frames is labeled.
     """
     # The sample is spread over the set, whose neighbors may show one scene.
     step = 1 if len(samples) == ENDLESS else max(1, len(samples) // CLASS_SAMPLE)
@@ -105,13 +105,13 @@ def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
     counts = np.zeros(256)
     for i in tqdm(chosen, desc="class frequencies", leave=False):
         counts += np.bincount(samples[i].labels.reshape(-1), minlength=256)
-    labelled = counts[:num_classes].sum()
-    if not labelled:
+    labeled = counts[:num_classes].sum()
+    if not labeled:
         raise ValueError(
-            f"no pixel of the {len(chosen)} training frames looked at is labelled: check the label "
+            f"no pixel of the {len(chosen)} training frames looked at is labeled: check the label "
             "images and the ids that are ignored (classes.json)"
         )
-    frequency = counts[:num_classes] / labelled
+    frequency = counts[:num_classes] / labeled
     present = frequency > 0
     weights = np.where(present, np.where(present, frequency, 1.0) ** -balance, 0.0)
     weights /= (weights * frequency).sum()

@@ -350,7 +350,7 @@ class Run:
             return None
         if math.isnan(confusion.miou):
             raise ValueError(
-                f"{self.config.validation}: none of its pixels is labelled, so it cannot tell "
+                f"{self.config.validation}: none of its pixels is labeled, so it cannot tell "
                 "which model is best; name another validation set"
             )
         scores = scores_of(confusion)

@@ -246,7 +246,7 @@ def _check_ids(check: FolderCheck, folder: Path) -> None:
     table, names = check.classes.table, check.classes.label_set.names
     if (table[used] == IGNORE_ID).all():
         listed = ", ".join(map(str, used))
-        check.problems.append(f"{folder / 'labels'}: no pixel is labelled; all ids are {listed}")
+        check.problems.append(f"{folder / 'labels'}: no pixel is labeled; all ids are {listed}")
     elif used.tolist() == [0, 255] and len(names) == 2 and table[255] == IGNORE_ID:
         check.problems.append(
             f"{folder / 'labels'}: the only ids are 0 and 255, and 255 is ignored, so {names[1]} "

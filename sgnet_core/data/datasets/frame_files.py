@@ -1,4 +1,4 @@
-"""Labelled RGB-D frames in image files: the base of every folder layout."""
+"""Labeled RGB-D frames in image files: the base of every folder layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class FramePaths:
-    """Paths of the files of one labelled frame.
+    """Paths of the files of one labeled frame.
 
     Attributes:
         name: unique in its data set, usable as a file name.
@@ -118,7 +118,7 @@ def id_table(ids: Iterable[int], ignored: Iterable[int] = (IGNORE_ID,)) -> IdTab
 
 
 def from_one(num_classes: int) -> IdTable:
-    """Return the table of files that count classes from 1; 0 and 255 are unlabelled."""
+    """Return the table of files that count classes from 1; 0 and 255 are unlabeled."""
     return id_table(range(1, num_classes + 1), ignored=(0, IGNORE_ID))
 
 

@@ -1,6 +1,6 @@
 """The list-file layouts that other projects prepare: SGNet's release, ESANet, DFormer.
 
-All of them count classes from 1; 0 is unlabelled.
+All of them count classes from 1; 0 is unlabeled.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def read_split(path: Path, split: str) -> NDArray[np.int64]:
 
 
 def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.uint8]:
-    """Return the class of every label, (895,) uint8 counted from 0; unlabelled is 255.
+    """Return the class of every label, (895,) uint8 counted from 0; unlabeled is 255.
 
     Args:
         mapping40: ``classMapping40.mat``: 894 labels → 40 classes.

@@ -1,4 +1,4 @@
-"""Procedural labelled RGB-D frames of furnished rooms."""
+"""Procedural labeled RGB-D frames of furnished rooms."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from sgnet_core.evaluation.metrics import NO_DEPTH, ConfusionMatrix, Scores
 CLASSES = 6
 
 
-def maps(seed: int, classes: list[int], unlabelled: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+def maps(seed: int, classes: list[int], unlabeled: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
     """A truth that holds ``classes`` and 255, a prediction that is right about half the time."""
     rng = np.random.default_rng(seed)
     truth = rng.choice(classes, (24, 31)).astype(np.uint8)
     guess = rng.integers(0, CLASSES, truth.shape).astype(np.uint8)
     predicted = np.where(rng.random(truth.shape) < 0.5, truth, guess)
-    truth[rng.random(truth.shape) < unlabelled] = 255
+    truth[rng.random(truth.shape) < unlabeled] = 255
     return truth, predicted
 
 
@@ -101,7 +101,7 @@ def test_absent_classes_are_absent_not_zero() -> None:
     assert confusion.miou == 0.75
 
 
-def test_unlabelled_pixels_do_not_count() -> None:
+def test_unlabeled_pixels_do_not_count() -> None:
     truth = np.array([[1, 255, 255]], np.uint8)
     assert scored(truth, np.array([[1, 0, 3]], np.uint8)).counts.sum() == 1
 
@@ -115,7 +115,7 @@ def test_updates_add_up() -> None:
     np.testing.assert_array_equal(apart.counts, together.counts)
 
 
-def test_without_a_labelled_pixel_there_is_no_score() -> None:
+def test_without_a_labeled_pixel_there_is_no_score() -> None:
     empty = ConfusionMatrix(CLASSES)
     empty.update(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8))
     assert np.isnan([empty.pixel_accuracy, empty.mean_accuracy, empty.miou]).all()

@@ -84,7 +84,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 def test_classes_and_distances_are_those_of_the_scores() -> None:
     rows = rows_of(page())
-    # IoU, recall, precision, share; one of seven labelled pixels is 14.29 %
+    # IoU, recall, precision, share; one of seven labeled pixels is 14.29 %
     assert rows["wall"] == ["", "75.0", "75.0", "100.0", "57.14"]
     assert rows["cup & <saucer>"] == ["", "33.3", "50.0", "50.0", "28.57"]
     assert rows["floor"] == ["", "100.0", "100.0", "100.0", "14.29"]
@@ -183,7 +183,7 @@ def test_extremes_are_the_highest_and_the_lowest_in_order() -> None:
     assert [f.name for f in extremes.worst] == ["3", "6"]
 
 
-def test_a_set_without_a_labelled_pixel_gives_a_page_without_figures() -> None:
+def test_a_set_without_a_labeled_pixel_gives_a_page_without_figures() -> None:
     empty = Scores(4)
     empty.add(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8), np.ones((2, 2)))
     text = page(scores=empty)

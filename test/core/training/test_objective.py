@@ -145,7 +145,7 @@ def test_class_weights_balance_rare_classes() -> None:
 
         def __getitem__(self, index: int, /):  # type: ignore[no-untyped-def]
             labels = np.zeros((10, 10), np.uint8)
-            labels[0] = 1  # 10 % of the labelled pixels, but for one row that is ignored
+            labels[0] = 1  # 10 % of the labeled pixels, but for one row that is ignored
             labels[1] = 255
             return type("S", (), {"labels": labels})
 
@@ -166,5 +166,5 @@ def test_a_training_set_without_labels_is_refused(balance: float) -> None:
         def __getitem__(self, index: int, /):  # type: ignore[no-untyped-def]
             return type("S", (), {"labels": np.full((4, 4), 255, np.uint8)})
 
-    with pytest.raises(ValueError, match="no pixel of the 3 training frames looked at is labelled"):
+    with pytest.raises(ValueError, match="no pixel of the 3 training frames looked at is labeled"):
         class_weights(Blank(), 3, balance)  # type: ignore[arg-type]

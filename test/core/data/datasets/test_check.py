@@ -281,4 +281,4 @@ def test_masks_of_0_and_255_are_reported_with_the_entry_that_is_meant(folder: Pa
 def test_labels_without_a_class_are_reported(folder: Path) -> None:
     masks(folder, ["background", "object"], low=255)
     [problem] = check_folder(folder).problems
-    assert problem.endswith("labels: no pixel is labelled; all ids are 255")
+    assert problem.endswith("labels: no pixel is labeled; all ids are 255")

@@ -21,7 +21,7 @@ H, W = 6, 8
 
 
 def random_frame(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Color, millimetres, ids 0..classes of which 0 is unlabelled."""
+    """Color, millimetres, ids 0..classes of which 0 is unlabeled."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (H, W, 3), np.uint8)
     millimetres = rng.integers(500, 9000, (H, W)).astype(np.uint16)
