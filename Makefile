@@ -38,7 +38,7 @@ checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo soak bench docs docs-check test test-slow test-all coverage lint clean
+.PHONY: help setup demo soak bench gpu docs docs-check test test-slow test-all coverage lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -60,6 +60,10 @@ soak: setup ## Run the node for many frames while everything goes wrong that can
 
 bench: setup ## Measure how fast everything is beside its references; takes SUITE=
 	$(PY) -m sgnet_core.benchmark $(if $(SUITE),--suite '$(SUITE)') --json out/benchmark.json
+
+gpu: setup ## Check and measure all that runs on a GPU, in minutes; takes DEVICE=cpu MINUTES=
+	$(PY) tools/gpu_report.py $(if $(DEVICE),--device '$(DEVICE)') \
+	  $(if $(MINUTES),--minutes '$(MINUTES)')
 
 docs: setup ## Build the pages and the API reference as HTML in out/docs/
 	@$(call pip_install,--no-build-isolation --editable '.[docs]')

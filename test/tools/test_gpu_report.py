@@ -1,0 +1,81 @@
+"""The report on a GPU keeps what each part gave, and tells what failed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import gpu_report
+from gpu_report import Part, main, parts, run_part, run_parts, save
+
+RECORD = {
+    "suite": "operator",
+    "shape": "1x64x120x160/1",
+    "name": "deform_conv2d",
+    "dtype": "float16",
+    "p50_ms": 0.05,
+    "p95_ms": 0.06,
+    "floor_ms": None,
+    "ratio": 0.2,
+    "reference": "torchvision.ops.deform_conv2d",
+    "machine": "a GPU",
+    "date": "2026-01-02",
+}
+
+
+def write_record(path: Path) -> str:
+    return f"import json; json.dump([{RECORD!r}], open({os.fspath(path)!r}, 'w'))"
+
+
+def test_every_part_is_reported_whatever_happens_to_the_others(tmp_path: Path) -> None:
+    chosen = [
+        Part("device", ("-c", "print('a GPU')"), 60),
+        Part("tests", ("-c", "print('1 failed'); raise SystemExit(3)"), 60),
+        Part("operator", ("-c", write_record(tmp_path / "operator.json")), 60),
+    ]
+    for count, results in enumerate(run_parts(chosen, tmp_path, 5, os.environ), start=1):
+        save(results, tmp_path)
+        content = json.loads((tmp_path / "report.json").read_text())
+        assert [part["name"] for part in content["parts"]] == [p.name for p in chosen[:count]]
+    assert [result.status for result in results] == ["passed", "failed: exit status 3", "passed"]
+    assert content["records"] == [RECORD]
+    page = (tmp_path / "report.md").read_text()
+    assert "## tests: failed: exit status 3" in page and "1 failed" in page
+    row = "| deform_conv2d | float16 | 0.050 | 0.060 |  | 0.20 | torchvision.ops.deform_conv2d |"
+    assert row in page
+
+
+def test_a_part_that_hangs_is_stopped_with_its_processes(tmp_path: Path) -> None:
+    sleep = "import time; time.sleep(1000)"
+    hang = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
+    result = run_part(Part("tests", ("-c", hang), 60), tmp_path, 0.5, os.environ)
+    assert result.status == "stopped after 0 s"
+    left_out = run_part(Part("tests", ("-c", ""), 60), tmp_path, 0, os.environ)
+    assert left_out.status == "left out: no time left"
+
+
+def test_without_the_device_nothing_else_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        gpu_report,
+        "parts",
+        lambda cuda, out: [Part("device", ("-c", "1 / 0"), 60), Part("tests", ("-c", ""), 60)],
+    )
+    assert main(["--out", str(tmp_path)]) == 1
+    assert "device: failed: exit status 1" in capsys.readouterr().out
+    assert "ZeroDivisionError" in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "tests.log").exists()
+
+
+def test_its_parts_are_files_and_suites_that_exist(tmp_path: Path) -> None:
+    from sgnet_core.benchmark.suites import SUITES
+
+    assert set(gpu_report.SUITES) == set(SUITES)
+    for test in (*gpu_report.TESTS, *gpu_report.CPU_TESTS):
+        assert (gpu_report.ROOT / test).is_file()
+    assert all("--quick" in part.command for part in parts(False, tmp_path)[2:])
+    assert not any("--quick" in part.command for part in parts(True, tmp_path))
