@@ -176,7 +176,7 @@ def masks(recorded: dict[str, list[Any]]) -> list[npt.NDArray[np.uint8]]:
 
 
 def frames_of(run: SimpleNamespace, recorded: dict[str, list[Any]]) -> list[int]:
-    """Which frame each label image is of, by its stamp: the camera kept its rate."""
+    """Return the frame of each label image."""
     stamps = [m.header.stamp.sec + m.header.stamp.nanosec * 1e-9 for m in recorded["/sgnet/labels"]]
     if len(stamps) == COUNT:
         return list(range(COUNT))

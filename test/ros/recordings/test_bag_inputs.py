@@ -1,4 +1,4 @@
-"""What cameras and drivers record: read right, or refused with the reason and the remedy."""
+"""Inputs of cameras and drivers are read right, or refused with the reason and the remedy."""
 
 from __future__ import annotations
 
