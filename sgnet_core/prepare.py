@@ -6,18 +6,27 @@ The layout is described in `sgnet_core.data.datasets.folder` and in docs/data.md
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
+
+from tqdm import tqdm
 
 from sgnet_core.arguments import image_size
+from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.datasets import cityscapes, nyuv2, sunrgbd
 from sgnet_core.data.datasets.check import check_folder
 from sgnet_core.data.datasets.folder import MILLIMETRES, NamedSamples, write_folder
 from sgnet_core.data.datasets.frame_files import DatasetError
+from sgnet_core.data.datasets.shards import write_shards
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
+from sgnet_core.fleet.jobs import Failure
+from sgnet_core.fleet.ray_workers import LOCAL, Workers, run_on_ray
+from sgnet_core.fleet.rooms import RoomsJob
 from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
 CITYSCAPES_SCALE = 0.005
@@ -32,6 +41,10 @@ def main(argv: list[str] | None = None) -> int:
             check = check_folder(args.folder)
             print(check.report())
             return 1 if check.problems else 0
+        if args.command == "shards":
+            return _shards(args)
+        if args.command == "rooms" and args.ray is not None:
+            return _rooms_on_ray(args)
         splits = {"nyuv2": _nyuv2, "sunrgbd": _sunrgbd, "cityscapes": _cityscapes, "rooms": _rooms}
         scale = CITYSCAPES_SCALE if args.command == "cityscapes" else MILLIMETRES
         count = write_folder(args.out, splits[args.command](args), scale)
@@ -79,6 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     rooms.add_argument("--seed", type=int, required=True, help="other seeds share no rooms")
     rooms.add_argument("--count", type=int, required=True, help="number of frames")
     rooms.add_argument("--size", type=image_size, default=(480, 640), metavar="WxH", help="640x480")
+    rooms.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="render on all cores by Ray: of this machine, or of the cluster at HOST:PORT, whose "
+        "machines share the folder; a second run does what is missing",
+    )
+    shards = commands.add_parser("shards", help="Write any data set as tar shards.")
+    shards.add_argument("data", metavar="D", help="FOLDER, FOLDER:SPLIT or a list file")
+    shards.add_argument("--out", required=True, metavar="DEST", help="folder, or URL: s3://, …")
     check = commands.add_parser("check", help="Report, file by file, what is wrong with a folder.")
     check.add_argument("folder", type=Path)
     return parser
@@ -114,6 +138,41 @@ def _sunrgbd(args: argparse.Namespace) -> Splits:
 
 def _cityscapes(args: argparse.Namespace) -> Splits:
     return {split: cityscapes.Cityscapes(args.source, split) for split in cityscapes.SPLITS}
+
+
+def _shards(args: argparse.Namespace) -> int:
+    samples, _ = open_dataset(args.data, (480, 640))
+    if not hasattr(samples, "names"):
+        raise ValueError(f"{args.data} has no files: write rooms with `prepare rooms` first")
+    written = write_shards(args.out, cast(NamedSamples, samples))
+    print(f"{written} frames in {args.out}")
+    return 0
+
+
+def _rooms_on_ray(args: argparse.Namespace) -> int:
+    """Render rooms in Ray's workers; return 1 if some could not be."""
+    rooms = _rooms(args)[""]
+    job = RoomsJob(args.out.absolute(), args.seed, args.count, args.size)
+    job.prepare()
+    blocks = job.blocks()
+    failed = 0
+    with (
+        contextlib.closing(run_on_ray(job, blocks, Workers(args.ray, gpus=False))) as outcomes,
+        tqdm(total=args.count, unit="frame") as bar,
+    ):
+        for block, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                failed += len(block)
+                tqdm.write(
+                    f"failed: frames {block[0]} to {block[-1]}: {outcome.reason}", sys.stderr
+                )
+            bar.update(len(block))
+    if failed:
+        print(f"error: {failed} frames failed; the same command tries them again", file=sys.stderr)
+        return 1
+    job.finish(rooms.label_set)
+    print(f"{args.count} frames in {args.out}")
+    return 0
 
 
 def _rooms(args: argparse.Namespace) -> Splits:

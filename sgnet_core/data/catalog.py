@@ -16,6 +16,7 @@ from sgnet_core.data.datasets.lists import (
     ListFile,
 )
 from sgnet_core.data.datasets.scannet import ScanNet
+from sgnet_core.data.datasets.shards import INDEX, Shards
 from sgnet_core.data.datasets.sunrgbd import SunRgbd
 from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.data.rooms import Rooms
@@ -61,6 +62,9 @@ def open_dataset(name: str, size: tuple[int, int]) -> tuple[Samples, LabelSet]:
     kind, _, rest = name.partition(":")
     if kind == "rooms" and not Path(name).exists():
         return _rooms(name, rest, size), NYU40
+    if "://" in name or (Path(name).expanduser() / INDEX).is_file():
+        shards = Shards(name)
+        return shards, shards.label_set
     path, split = Path(name).expanduser(), None
     if not path.exists() and ":" in name:
         head, _, split = name.rpartition(":")

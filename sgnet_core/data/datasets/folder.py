@@ -290,26 +290,14 @@ def write_folder(
         DatasetError: the folder holds frames already.
         OSError: a file cannot be written; it names the file.
     """
-    if any(_files(folder / "rgb", RGB_SUFFIXES)):
-        raise DatasetError(f"{folder} holds frames already: remove it or choose another --out")
-    for kind in ("rgb", "depth", "labels"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    first: dict[str, float] = {}
+    require_no_frames(folder)
+    first: dict[str, float] | None = None
     for split, samples in splits.items():
         label = f"{folder.name} {split}".strip()
         for index, name in enumerate(tqdm(samples.names, label, unit="frame")):
             sample = samples[index]
             source = samples.frames[index].rgb if isinstance(samples, FrameFiles) else None
-            _write_rgb(folder / "rgb" / name, sample.rgb, source)
-            write_png(folder / "depth" / f"{name}.png", _quantized(sample.depth, depth_scale))
-            write_png(folder / "labels" / f"{name}.png", sample.labels)
-            camera = camera_values(sample.intrinsics, depth_scale)
-            if not first:
-                first = camera
-                write_json(folder / "camera.json", camera)
-            elif camera != first:
-                (folder / "cameras").mkdir(exist_ok=True)
-                write_json(folder / "cameras" / f"{name}.json", camera)
+            first = write_frame(folder, name, sample, depth_scale, first, source)
         if split:
             (folder / "splits").mkdir(exist_ok=True)
             write_text(folder / "splits" / f"{split}.txt", "\n".join(samples.names) + "\n")
@@ -317,6 +305,50 @@ def write_folder(
     # Last, since it makes the folder one that can be opened: a half-written one cannot.
     write_json(folder / "classes.json", classes_values(label_set))
     return sum(len(samples.names) for samples in splits.values())
+
+
+def require_no_frames(folder: Path) -> None:
+    """Raise DatasetError where a folder holds frames."""
+    if any(_files(folder / "rgb", RGB_SUFFIXES)):
+        raise DatasetError(f"{folder} holds frames already: remove it or choose another --out")
+
+
+def write_frame(
+    folder: Path,
+    name: str,
+    sample: Sample,
+    depth_scale: float,
+    first: dict[str, float] | None,
+    source: Path | None = None,
+) -> dict[str, float]:
+    """Write the files of one frame, its labels last.
+
+    Args:
+        folder: plain folder, made if need be.
+        name: name of the frame.
+        sample: the frame.
+        depth_scale: meters per unit of the depth image.
+        first: camera of the folder's first frame, in camera.json; None for that frame itself.
+        source: color image to copy as it is; None writes a PNG.
+
+    Returns:
+        The camera of the folder's first frame.
+
+    Raises:
+        OSError: a file cannot be written; it names the file.
+    """
+    for kind in ("rgb", "depth", "labels"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    _write_rgb(folder / "rgb" / name, sample.rgb, source)
+    write_png(folder / "depth" / f"{name}.png", quantized(sample.depth, depth_scale))
+    camera = camera_values(sample.intrinsics, depth_scale)
+    if first is None:
+        write_json(folder / "camera.json", camera)
+    elif camera != first:
+        (folder / "cameras").mkdir(exist_ok=True)
+        write_json(folder / "cameras" / f"{name}.json", camera)
+    write_png(folder / "labels" / f"{name}.png", sample.labels)
+    return first or camera
 
 
 def _write_rgb(stem: Path, rgb: NDArray[np.uint8], source: Path | None) -> None:
@@ -328,7 +360,8 @@ def _write_rgb(stem: Path, rgb: NDArray[np.uint8], source: Path | None) -> None:
         shutil.copyfileobj(original, copy)
 
 
-def _quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
+def quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
+    """Return depth in units of ``scale``; what 16 bits cannot hold becomes 0."""
     units = np.rint(depth / scale)
     units[units >= NO_MEASUREMENT] = 0
     return units.astype(np.uint16)

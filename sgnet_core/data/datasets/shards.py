@@ -1,0 +1,164 @@
+"""A data set in a few large files: tar shards in WebDataset's form, with an index.
+
+::
+
+    00000.tar        NAME.rgb.png, NAME.depth.png, NAME.labels.png, NAME.camera.json per frame
+    shards.json      classes, and of each frame its name, its shard and its bytes there
+
+The members of a frame are neighbors, so a frame is one read of one range, from a disk or from an
+object store. That gives random order without a shuffle buffer: a run resumes at any position, and
+each of several processes reads its own frames only. Other readers of WebDataset's form read the
+shards in their order, without the index.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from sgnet_core.data.datasets.folder import MILLIMETRES, NamedSamples, camera_values, quantized
+from sgnet_core.data.datasets.frame_files import DatasetError
+from sgnet_core.data.sample import Sample
+from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_core.models.labels import LabelSet
+
+INDEX = "shards.json"
+PER_SHARD = 500
+"""Frames of a shard: a few hundred MB at 480x640."""
+
+
+class Shards:
+    """The frames of a folder of shards, local or remote.
+
+    Args:
+        place: local path or URL of the folder.
+
+    Attributes:
+        names: names of the frames.
+        label_set: the classes.
+
+    Raises:
+        DatasetError: there is no index, it is not one, or the driver of the URL is missing.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(place)
+            index = json.loads(self._system.cat_file(f"{self._root}/{INDEX}"))
+            self.label_set = LabelSet.from_dict(index["classes"])
+            self._frames = [(str(n), str(s), int(a), int(b)) for n, s, a, b in index["frames"]]
+        except FileNotFoundError as error:
+            raise DatasetError(f"{place}/{INDEX} does not exist") from error
+        except (ImportError, OSError, ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{place}/{INDEX} cannot be read: {error}") from error
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [name for name, *_ in self._frames]
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read a frame.
+
+        Raises:
+            DatasetError: its shard is missing or damaged; the message names it.
+        """
+        name, shard, start, end = self._frames[index]
+        try:
+            data = self._system.cat_file(f"{self._root}/{shard}", start, end)
+            return _sample(data)
+        except (OSError, ValueError, KeyError, SyntaxError, tarfile.TarError) as error:
+            raise DatasetError(f"{self.place}/{shard}: frame {name}: {error}") from error
+
+
+def _sample(data: bytes) -> Sample:
+    """Return the frame in the tar members that the bytes are."""
+    members: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            assert file is not None
+            members[member.name.partition(".")[2]] = file.read()
+    camera = json.loads(members["camera.json"])
+    scale = np.float32(camera.pop("depth_scale"))
+    depth = _image(members["depth.png"]).astype(np.float32) * scale
+    rgb, labels = _image(members["rgb.png"]), _image(members["labels.png"])
+    return Sample(rgb, depth, labels, Intrinsics(**camera))
+
+
+def _image(data: bytes) -> NDArray[Any]:
+    return np.array(Image.open(io.BytesIO(data)))
+
+
+def write_shards(
+    place: str, samples: NamedSamples, depth_scale: float = MILLIMETRES, per_shard: int = PER_SHARD
+) -> int:
+    """Write a data set as shards, the index last; return the number of frames.
+
+    Args:
+        place: local path or URL of the folder, made if need be; it must not hold an index yet.
+        samples: the data set.
+        depth_scale: meters per unit of the depth images.
+        per_shard: frames of a shard.
+
+    Raises:
+        DatasetError: the folder holds shards already.
+        OSError: a file cannot be written.
+    """
+    system, root = fsspec.core.url_to_fs(place)
+    if system.exists(f"{root}/{INDEX}"):
+        raise DatasetError(f"{place} holds shards already: choose another --out")
+    system.makedirs(root, exist_ok=True)
+    frames: list[tuple[str, str, int, int]] = []
+    names = samples.names
+    bar = tqdm(total=len(names), unit="frame")
+    with tempfile.TemporaryDirectory(prefix="sgnet_shard_") as scratch, bar:
+        for first in range(0, len(names), per_shard):
+            shard = f"{first // per_shard:05d}.tar"
+            local = Path(scratch, shard)
+            with tarfile.open(local, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for index in range(first, min(first + per_shard, len(names))):
+                    start = tar.offset
+                    _add(tar, names[index], samples[index], depth_scale)
+                    frames.append((names[index], shard, start, tar.offset))
+                    bar.update()
+            system.put_file(str(local), f"{root}/{shard}")
+            local.unlink()
+    index_file = {"classes": samples.label_set.to_dict(), "frames": frames}
+    system.pipe_file(f"{root}/{INDEX}", json.dumps(index_file).encode())
+    return len(frames)
+
+
+def _add(tar: tarfile.TarFile, name: str, sample: Sample, depth_scale: float) -> None:
+    """Append the members of a frame; readers split their names at the first dot."""
+    camera = camera_values(sample.intrinsics, depth_scale)
+    contents = {
+        "rgb.png": _png(sample.rgb),
+        "depth.png": _png(quantized(sample.depth, depth_scale)),
+        "labels.png": _png(sample.labels),
+        "camera.json": json.dumps(camera).encode(),
+    }
+    for kind, content in contents.items():
+        member = tarfile.TarInfo(f"{name.replace('.', '_')}.{kind}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _png(image: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
