@@ -70,6 +70,7 @@ docs: setup ## Build the pages and the API reference as HTML in out/docs/
 	$(PY) tools/parameters_page.py
 	$(PY) tools/inputs_page.py
 	$(PY) tools/architecture.py
+	@rm -rf docs/api  # pages of modules that are gone
 	$(PY) -m sphinx -q --fail-on-warning --keep-going docs out/docs
 
 docs-check: setup ## Run every command of README and docs on small inputs
