@@ -36,7 +36,7 @@ def test_every_camera_has_a_node_of_its_own(start_launch: Any) -> None:
             for name, client in clients.items():
                 if client.wait_for_service(timeout_sec=1.0):
                     future = client.call_async(GetState.Request())
-                    rclpy.spin_until_future_complete(node, future, timeout_sec=5.0)
+                    rclpy.spin_until_future_complete(node, future, timeout_sec=60.0)
                     state = future.result()
                     if state and state.current_state.id == State.PRIMARY_STATE_ACTIVE:
                         active.add(name)
