@@ -312,7 +312,7 @@ def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor
         picture, meters, camera, direction = inputs
         assert picture is not None and meters is not None
         return [network.logits(picture, meters, camera, direction)[0]]
-    dtype = next(network.head.parameters()).dtype
+    dtype = next(network.trunk.stem.parameters()).dtype
     logits = []
     for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
         assert image is not None

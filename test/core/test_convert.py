@@ -252,8 +252,8 @@ def test_unusable_files_are_named_in_one_line(
     torch.save({"a": 1}, tmp_path / "number.pth")
     for name, words in {
         "no.pth": "No such file",
-        "bomb.pth": "holds more than weights",
-        "plain_bomb.pth": "holds more than weights",
+        "bomb.pth": "could run code",
+        "plain_bomb.pth": "could run code",
         "cut.pth": "",
         "text.pth": "",
         "list.pth": "holds no state dict",

@@ -33,7 +33,8 @@ from sgnet_ros.node.lifecycle import SGNetNode
 def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:
     """Save a quick model with random weights whose masks hold several classes."""
     torch.manual_seed(seed)
-    model = create_model("sgnet_lite", num_classes=num_classes, spatial=spatial)
+    labels = {13: "nyu13", 19: "cityscapes19"}[num_classes]
+    model = create_model("sgnet_lite", num_classes, labels=labels, spatial=spatial)
     model.info = replace(model.info, name=f"tiny_{spatial}", input_height=48)
     save_model(model, path)
     return path

@@ -57,7 +57,7 @@ def test_class_layers_are_drawn_anew_where_asked(tmp_path: Path) -> None:
 
 def test_another_architecture_keeps_what_fits(tmp_path: Path) -> None:
     path = tmp_path / "points.safetensors"
-    source = create_model("sgnet_lite", 40, spatial="points")
+    source = create_model("sgnet_lite", 40, labels="nyu40", spatial="points")
     source.info = replace(source.info, normalization=RELEASED)
     save_model(source, path)
     config = TrainConfig(weights=str(path))

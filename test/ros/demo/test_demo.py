@@ -38,7 +38,7 @@ K = [[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     torch.manual_seed(0)  # some weights give masks too noisy for JPEG
-    save_model(create_model("sgnet_lite"), path)
+    save_model(create_model("sgnet_lite", labels="nyu40"), path)
     return path
 
 

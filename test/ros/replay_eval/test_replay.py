@@ -163,7 +163,7 @@ def test_at_the_recorded_pace_every_frame_is_accounted_for(
         *("--model", models["points"], "--device", "cpu", "--max-p95-ms", 60_000),
     )
     assert done.returncode == 1  # one of them is no bag
-    assert f"{data.folder / 'frames'} can't be read as a bag" in done.stderr
+    assert f"{data.folder / 'frames'} holds no bag file (.mcap, .db3)" in done.stderr
     assert f"{torn} is damaged or was not finished" in done.stderr
     report = json.loads(out.read_text())
     (bag,) = report["bags"]
