@@ -38,11 +38,14 @@ def test_the_lifecycle_starts_stops_and_frees(
     run_node: Any, robot: Any, scene: Any, models: dict[str, Path]
 ) -> None:
     running = run_node("/nowhere.safetensors", autostart=False)
+    reports = robot.listen(DiagnosticArray, "/diagnostics")
     response = robot.call(Trigger, "/sgnet/reload", Trigger.Request())
     assert not response.success
     assert "not configured" in response.message
     assert not change(robot, Transition.TRANSITION_CONFIGURE)
-    robot.spin_until(lambda: [m for m in robot.log if "/nowhere.safetensors" in m.msg])
+    robot.spin_until(
+        lambda: [r for r in reports if any("/nowhere.safetensors" in s.message for s in r.status)]
+    )
     assert state(robot) == "unconfigured"
     running.node.set_parameters([Parameter("model", value=str(models["depth"]))])
     assert change(robot, Transition.TRANSITION_CONFIGURE)
