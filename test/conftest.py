@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from domains import reserve_domain
 from sgnet_ros.system.environment import prepare_environment
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs with the interrupt ignored, and the tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 prepare_environment()
 # Nodes that happen to run on this machine, or tests in another process, must not take part.
