@@ -44,12 +44,16 @@ def dithered(
     return np.where(depth > 0, np.maximum(depth + offset, 1e-3), 0).astype(np.float32)
 
 
-def sense(sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
+def sense(sample: Sample, rng: np.random.Generator, step: float = 0.0) -> NDArray[np.float32]:
     """Return the sample's depth, (H, W) float32 metres, with noise, steps and holes of a sensor.
 
     Holes appear beside edges, on slanted surfaces, in patches, out of range, and on whole objects.
+
+    Args:
+        step: distance of neighboring stored values in metres, over which they are dithered first; 0
+            where the stored depth is fine.
     """
-    depth = sample.depth
+    depth = dithered(sample.depth, step, rng) if step else sample.depth
     missing = depth <= 0
     dropout = np.zeros(depth.shape, np.float32)
     for label in np.unique(sample.labels):
@@ -97,6 +101,4 @@ class Sensed:
 
     def __getitem__(self, index: int) -> Sample:
         sample, rng = self.samples[index], np.random.default_rng((SENSED_SEED, index))
-        if self.step:
-            sample = replace(sample, depth=dithered(sample.depth, self.step, rng))
-        return replace(sample, depth=sense(sample, rng))
+        return replace(sample, depth=sense(sample, rng, self.step))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgnet_core.data.depth_sensor import dithered, sense
+from sgnet_core.data.depth_sensor import sense
 from sgnet_core.data.sample import Sample
 from sgnet_core.models.labels import IGNORE_ID
 
@@ -91,9 +91,7 @@ class Augmentation:
         """Return the depth as a sensor measures it; rendered depth has been measured already."""
         if sample.depth_exact is not None or rng.random() >= self.depth_sensor:
             return sample.depth
-        if self.depth_step:
-            sample = replace(sample, depth=dithered(sample.depth, self.depth_step, rng))
-        return sense(sample, rng)
+        return sense(sample, rng, self.depth_step)
 
     def _dropped(self, depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         if rng.random() < self.depth_dropout:
