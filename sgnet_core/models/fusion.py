@@ -67,11 +67,11 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
 
 
 class LinearWeightGenerator(nn.Module):
-    """`WeightGenerator` as one deformable 3x3 convolution, 64 → 9, before its sigmoid.
+    """`WeightGenerator` as one deformable 3x3 convolution, C → 9, before its sigmoid.
 
     Sampling and kernel are exchanged. Both are linear, so each kernel position first maps all of S'
     to nine channels, which are then sampled and summed: 9 channels per position to sample in place
-    of 64, and no matrix product after the sampling.
+    of C, and no matrix product after the sampling.
     """
 
     def __init__(self, generator: WeightGenerator) -> None:

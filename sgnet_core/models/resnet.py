@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgnet_core.models.dcn import DCNv2
-from sgnet_core.models.sconv import Guidance, SConv2d
+from sgnet_core.models.sconv import PROJECTED_CHANNELS, Guidance, SConv2d
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Blocks per layer; 18 and 34 are made of basic blocks, 50 and 101 of bottlenecks."""
@@ -29,6 +29,7 @@ class SConvOptions:
     """
 
     spatial_channels: int | None
+    projected_channels: int = PROJECTED_CHANNELS
     projector: bool = True
     offsets: bool = True
     masks: bool = True
@@ -60,6 +61,7 @@ class SConvBlock(nn.Module):
             projector=sconv.projector,
             offsets=sconv.offsets,
             masks=sconv.masks,
+            projected_channels=sconv.projected_channels,
         )
 
     @staticmethod

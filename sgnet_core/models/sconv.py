@@ -43,20 +43,23 @@ class Guidance(NamedTuple):
 
 
 class Projector(nn.Sequential):
-    """φ: three 3x3 convolutions with batch norm and ReLU, (B, c', H, W) → (B, 64, H, W)."""
+    """φ: three 3x3 convolutions with batch norm and ReLU, (B, c', H, W) → (B, C, H, W).
 
-    def __init__(self, spatial_channels: int) -> None:
+    C is ``channels``, 64 as published.
+    """
+
+    def __init__(self, spatial_channels: int, channels: int = PROJECTED_CHANNELS) -> None:
         layers: list[nn.Module] = []
-        for channels in (spatial_channels, PROJECTED_CHANNELS, PROJECTED_CHANNELS):
+        for inputs in (spatial_channels, channels, channels):
             layers += [
-                nn.Conv2d(channels, PROJECTED_CHANNELS, KERNEL, padding=1),
-                nn.BatchNorm2d(PROJECTED_CHANNELS),
+                nn.Conv2d(inputs, channels, KERNEL, padding=1),
+                nn.BatchNorm2d(channels),
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)
 
     def forward(self, spatial: Tensor) -> Tensor:
-        """Return S' = φ(S) in the type of the later convolutions, (B, 64, H, W).
+        """Return S' = φ(S) in the type of the later convolutions, (B, C, H, W).
 
         The first convolution computes in the type of its own weights, outside autocast. They stay
         float32 where S is geometry (`sgnet_core.models.precision.cast`): in bfloat16 all depths
@@ -87,6 +90,7 @@ class SConv2d(nn.Module):
         bias: add a bias to the convolution.
         projector: build φ; without it the caller gives `guide` S' itself.
         offsets, masks: the two halves of the guidance; either can be switched off for ablation.
+        projected_channels: C of S' and of what f gathers, 64 as published.
 
     Raises:
         ValueError: ``offsets`` and ``masks`` are both off.
@@ -103,6 +107,7 @@ class SConv2d(nn.Module):
         projector: bool = True,
         offsets: bool = True,
         masks: bool = True,
+        projected_channels: int = PROJECTED_CHANNELS,
     ) -> None:
         super().__init__()
         if not (offsets or masks):
@@ -111,12 +116,14 @@ class SConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, KERNEL, KERNEL))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-        channels = PROJECTED_CHANNELS if projector else spatial_channels
-        self.projector = Projector(spatial_channels) if projector else None
+        channels = projected_channels if projector else spatial_channels
+        self.projector = Projector(spatial_channels, channels) if projector else None
         self.offset_generator = (
             nn.Conv2d(channels, 2 * POSITIONS, KERNEL, stride, padding=1) if offsets else None
         )
-        self.weight_generator = WeightGenerator(channels, stride) if masks else None
+        self.weight_generator = (
+            WeightGenerator(channels, stride, projected_channels) if masks else None
+        )
         if self.offset_generator is not None:
             assert self.offset_generator.bias is not None
             nn.init.zeros_(self.offset_generator.weight)
@@ -127,7 +134,7 @@ class SConv2d(nn.Module):
 
         Args:
             spatial: (B, c', H, W), already resized to the feature map's (H, W); or S' itself,
-                (B, 64, H, W), when the projector is the caller's.
+                (B, C, H, W), when the projector is the caller's.
         """
         projected = spatial if self.projector is None else self.projector(spatial)
         size = (projected.shape[2], projected.shape[3])
@@ -163,20 +170,22 @@ class SConv2d(nn.Module):
 class WeightGenerator(nn.Module):
     """Weight generator f: S' at the displaced positions → a factor in (0, 1) per kernel position.
 
-    A deformable 3x3 (64 → 64, no bias), a 1x1 (64 → 9), a sigmoid. The paper speaks of non-linear
+    A deformable 3x3 (C → C, no bias), a 1x1 (C → 9), a sigmoid. The paper speaks of non-linear
     activations between the layers; the released code, whose weights this loads, has none.
     """
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, stride: int, gathered_channels: int = PROJECTED_CHANNELS
+    ) -> None:
         super().__init__()
         self.stride = stride
-        self.gather = nn.Parameter(torch.empty(PROJECTED_CHANNELS, channels, KERNEL, KERNEL))
+        self.gather = nn.Parameter(torch.empty(gathered_channels, channels, KERNEL, KERNEL))
         bound = (channels * POSITIONS) ** -0.5
         nn.init.uniform_(self.gather, -bound, bound)
-        self.to_mask = nn.Conv2d(PROJECTED_CHANNELS, POSITIONS, 1)
+        self.to_mask = nn.Conv2d(gathered_channels, POSITIONS, 1)
 
     def forward(self, projected: Tensor, offset: Tensor, taps: Taps | None) -> Tensor:
-        """Compute the (B, 9, H', W') mask from (B, 64, H, W) S' and (B, 18, H', W') offsets.
+        """Compute the (B, 9, H', W') mask from (B, C, H, W) S' and (B, 18, H', W') offsets.
 
         ``taps`` are those of the offsets, or None.
         """

@@ -45,6 +45,7 @@ class SGNetConfig:
         layers: the layers, of 1 to 4, that get S-Convs.
         aux: deep-supervision head on layer 3, run in training only.
         shared_projector: one projector per input resolution instead of one per S-Conv.
+        projected_channels: channels of the projected geometry S', 1..256; 64 as published.
         projector, offsets, masks: parts of S-Conv that can be switched off for ablation.
 
     Raises:
@@ -62,6 +63,7 @@ class SGNetConfig:
     layers: tuple[int, ...] = (1, 2, 3, 4)
     aux: bool = True
     shared_projector: bool = False
+    projected_channels: int = PROJECTED_CHANNELS
     projector: bool = True
     offsets: bool = True
     masks: bool = True
@@ -78,6 +80,8 @@ class SGNetConfig:
             raise ValueError(f"num_classes must be 1..255, got {self.num_classes}")
         if not self.layers or not set(self.layers) <= {1, 2, 3, 4}:
             raise ValueError(f"layers must be among 1..4, got {self.layers}")
+        if not 1 <= self.projected_channels <= 256:
+            raise ValueError(f"projected_channels must be 1..256, got {self.projected_channels}")
         if self.spatial != "none" and not (self.offsets or self.masks):
             raise ValueError("offsets and masks both off: use spatial='none' for a plain network")
         if self.shared_projector and not self.projector:
@@ -168,8 +172,10 @@ class SGNet(nn.Module):
                 f"the network {config.num_classes}"
             )
         channels = SPATIAL_CHANNELS[config.spatial]
+        projected = config.projected_channels
         options = SConvOptions(
-            spatial_channels=PROJECTED_CHANNELS if config.shared_projector else channels or None,
+            spatial_channels=projected if config.shared_projector else channels or None,
+            projected_channels=projected,
             projector=config.projector and not config.shared_projector,
             offsets=config.offsets,
             masks=config.masks,
@@ -185,7 +191,7 @@ class SGNet(nn.Module):
         self.projectors = nn.ModuleDict()
         if config.shared_projector and channels:
             for stride in sorted({placed.stride for placed in self.sconvs()}):
-                self.projectors[str(stride)] = Projector(channels)
+                self.projectors[str(stride)] = Projector(channels, projected)
         features = self.trunk.channels
         self.head: nn.Module
         if config.head == "fpn":
@@ -269,6 +275,8 @@ def _variants() -> dict[str, dict[str, Any]]:
         "output_stride": 32,
         "placement": "first",
         "shared_projector": True,
+        "layers": [2, 3, 4],
+        "projected_channels": 32,
         "aux": False,
     }
     sgnet: dict[str, dict[str, Any]] = {
