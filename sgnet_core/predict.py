@@ -39,7 +39,7 @@ from sgnet_core.models.precision import PRECISIONS
 
 EXAMPLES = """\
 examples:
-  a Kinect or RealSense pair (depth in millimetres) with the weights that come along:
+  a Kinect or RealSense pair (depth in millimeters) with the weights that come along:
     python -m sgnet_core.predict --rgb 7.rgb.jpg --depth 7.depth.png --out out/7
   all pairs in a folder, as NAME.rgb.jpg and NAME.depth.png, or only some of them:
     python -m sgnet_core.predict recording/ --out out/recording
@@ -58,7 +58,7 @@ examples:
     python -m sgnet_core.predict --model sgnet_r101.safetensors --scales 0.8 1 2 \\
         --rgb a.png --depth b.png --out out/a --scores out/a/scores.npy
 
-The depth image must be registered to the colour image: same size, same viewpoint. Many images:
+The depth image must be registered to the color image: same size, same viewpoint. Many images:
 those that cannot be read are named and left out, and the exit status is then 1.
 """
 
@@ -100,22 +100,22 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="colour images with depth images beside them, folders, globs, or bags (rosbag1, "
+        help="color images with depth images beside them, folders, globs, or bags (rosbag1, "
         "rosbag2, mcap)",
     )
     add("--model", metavar="M", help="model file (default: the weights that come along)")
-    add("--rgb", metavar="F", help="8-bit colour image: PNG, JPEG, …; or a folder or glob of them")
+    add("--rgb", metavar="F", help="8-bit color image: PNG, JPEG, …; or a folder or glob of them")
     add(
         "--depth",
         metavar="F",
-        help="16-bit PNG, or an array of metres in .npy or .npz; 0 and NaN: no measurement; or a "
-        "folder or glob of them, with the colour images' names",
+        help="16-bit PNG, or an array of meters in .npy or .npz; 0 and NaN: no measurement; or a "
+        "folder or glob of them, with the color images' names",
     )
     add(
         "--depth-scale",
         type=positive,
         metavar="S",
-        help="metres per unit of an integer depth image, and of any in a bag (default: the camera "
+        help="meters per unit of an integer depth image, and of any in a bag (default: the camera "
         "file's or the bag's, or 0.001)",
     )
     add(
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--ply",
         action="store_true",
-        help="also write points.ply or points/NAME.ply: x y z in metres (optical frame), the "
+        help="also write points.ply or points/NAME.ply: x y z in meters (optical frame), the "
         "overlay's red green blue, and the label",
     )
     add("--scores", metavar="F.npy", help="also write the class scores: float32 (C, H, W)")
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_pair(args: argparse.Namespace) -> bool:
-    """Whether one colour and one depth image are named, and not folders or globs of them."""
+    """Whether one color and one depth image are named, and not folders or globs of them."""
     names = [args.rgb, args.depth]
     return all(
         name and not Path(name).is_dir() and (Path(name).exists() or not glob.has_magic(name))

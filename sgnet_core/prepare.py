@@ -19,7 +19,7 @@ from sgnet_core.arguments import image_size
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.datasets import cityscapes, nyuv2, sunrgbd
 from sgnet_core.data.datasets.check import check_folder
-from sgnet_core.data.datasets.folder import MILLIMETRES, NamedSamples, write_folder
+from sgnet_core.data.datasets.folder import MILLIMETERS, NamedSamples, write_folder
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.datasets.shards import write_shards
 from sgnet_core.data.rooms import Rooms
@@ -30,7 +30,7 @@ from sgnet_core.fleet.rooms import RoomsJob
 from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
 CITYSCAPES_SCALE = 0.005
-"""Metres per unit of depth images: 16 bits of millimetres would end at 65 m."""
+"""Meters per unit of depth images: 16 bits of millimeters would end at 65 m."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "rooms" and args.ray is not None:
             return _rooms_on_ray(args)
         splits = {"nyuv2": _nyuv2, "sunrgbd": _sunrgbd, "cityscapes": _cityscapes, "rooms": _rooms}
-        scale = CITYSCAPES_SCALE if args.command == "cityscapes" else MILLIMETRES
+        scale = CITYSCAPES_SCALE if args.command == "cityscapes" else MILLIMETERS
         count = write_folder(args.out, splits[args.command](args), scale)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sgnet_core.arguments import positive
 from sgnet_core.data.datasets.folder import (
-    MILLIMETRES,
+    MILLIMETERS,
     camera_values,
     classes_values,
     write_json,
@@ -54,7 +54,7 @@ def export(
     """Write the frames of a bag into a plain folder; return how many there are.
 
     Color and labels are exact, depth is in whole millimeters. Where only some frames have labels,
-    ``splits/labelled.txt`` names them. Without known intrinsics there is no ``camera.json``.
+    ``splits/labeled.txt`` names them. Without known intrinsics there is no ``camera.json``.
 
     Args:
         source: the bag.
@@ -79,7 +79,7 @@ def export(
             f"{source.name}: the depth images on {source.topics.depth} hold no measurement, each "
             "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record it again"
         )
-    labelled: list[str] = []
+    labeled: list[str] = []
     names: list[str] = []
     camera: dict[str, float] = {}
     for frame in tqdm(source, folder.name, total=source.count, unit="frame", disable=not progress):
@@ -88,22 +88,22 @@ def export(
         if name in names[-1:]:
             continue  # recorded twice
         if segmenter:
-            frame = _labelled(frame, segmenter)
+            frame = _labeled(frame, segmenter)
         camera = _write_camera(folder, name, frame, camera)
         _write_frame(folder, name, frame)
         names.append(name)
         if frame.labels is not None:
-            labelled.append(name)
-    if labelled and len(labelled) < len(names):
+            labeled.append(name)
+    if labeled and len(labeled) < len(names):
         (folder / "splits").mkdir(exist_ok=True)
-        write_text(folder / "splits" / "labelled.txt", "\n".join(labelled) + "\n")
+        write_text(folder / "splits" / "labeled.txt", "\n".join(labeled) + "\n")
     classes = segmenter.labels if segmenter else source.classes
-    if labelled and classes:
+    if labeled and classes:
         write_json(folder / "classes.json", classes_values(classes))
     return len(names)
 
 
-def _labelled(frame: CameraFrame, segmenter: Segmenter) -> CameraFrame:
+def _labeled(frame: CameraFrame, segmenter: Segmenter) -> CameraFrame:
     labels = segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
     return CameraFrame(frame.rgb, frame.depth, labels, frame.intrinsics, frame.stamp_ns)
 
@@ -114,7 +114,7 @@ def _write_camera(
     """Write the camera of all frames, or of one that differs; return that of the first."""
     if frame.intrinsics is None:
         return first
-    own = camera_values(frame.intrinsics, MILLIMETRES)
+    own = camera_values(frame.intrinsics, MILLIMETERS)
     if not first:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "camera.json", own)

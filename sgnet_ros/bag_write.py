@@ -99,7 +99,7 @@ def _fill(writer: BagWriter, source: Source, rate_hz: float, progress: bool) -> 
     count, last_ns, first = 0, -1, None
     for kind in ("rgb", "info", "depth"):
         writer.add_topic(*TOPICS[kind])
-    labelled = False
+    labeled = False
     bar = tqdm(source, writer.path.name, total=source.count, unit="frame", disable=not progress)
     for frame in bar:
         stamp_ns = frame.stamp_ns
@@ -107,8 +107,8 @@ def _fill(writer: BagWriter, source: Source, rate_hz: float, progress: bool) -> 
             stamp_ns = round((count + 1) / rate_hz * 1e9)  # a stamp of 0 means that there is none
         first = first or frame
         _check(source, count, frame, first, stamp_ns, last_ns)
-        if frame.labels is not None and not labelled:
-            labelled = True
+        if frame.labels is not None and not labeled:
+            labeled = True
             writer.add_topic(*TOPICS["labels"])
             _write_classes(writer, source, stamp_ns)
         for kind, message in _messages(frame, stamp_ns):

@@ -123,7 +123,7 @@ class Camera(Node):
         return {
             "count": self.source.count,
             "rate_hz": self.source.rate_hz,
-            "labelled": self._labels is not None,
+            "labeled": self._labels is not None,
             "label_set": self.source.label_set,
         }
 

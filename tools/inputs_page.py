@@ -16,7 +16,7 @@ from pathlib import Path
 from sgnet_core.data import images
 from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.datasets.check import KNOWN_SCALES, PLAUSIBLE_MEDIAN
-from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETRES, RGB_SUFFIXES
+from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETERS, RGB_SUFFIXES
 from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
 from sgnet_core.data.images import NO_MEASUREMENT
 from sgnet_core.geometry.lens import COEFFICIENTS
@@ -79,7 +79,7 @@ def number_rows() -> Rows:
     scales = ", ".join(f"{scale:g}" for scale in KNOWN_SCALES)
     return [
         ("quantity", "value"),
-        ("unit of integer depth in files and arrays by default", f"{MILLIMETRES:g} m"),
+        ("unit of integer depth in files and arrays by default", f"{MILLIMETERS:g} m"),
         ("depth that counts as a measurement by default", f"{near:g} to {far:g} m"),
         ("median depth that `prepare check` accepts", f"{low:g} to {high:g} m"),
         ("units that `prepare check` suggests", f"{scales} m"),

@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--index", type=int, default=1, help="number of the frame")
     parser.add_argument("--rgb", type=Path, help="or: color image of a frame of its own")
     parser.add_argument("--depth", type=Path, help="depth image of that frame")
-    parser.add_argument("--depth-scale", type=float, default=0.001, help="metres per unit")
+    parser.add_argument("--depth-scale", type=float, default=0.001, help="meters per unit")
     parser.add_argument("--intrinsics", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--model", type=Path, help="model file; default: the shipped weights")
     parser.add_argument("--layers", type=int, nargs="+", default=[3, 4], choices=(1, 2, 3, 4))

@@ -34,8 +34,8 @@ def dithered(
     """Spread depth that is stored in steps evenly over the step, in patches and per pixel.
 
     Args:
-        depth: (H, W) metres, 0 where missing.
-        step: distance of neighboring values, metres.
+        depth: (H, W) meters, 0 where missing.
+        step: distance of neighboring values, meters.
     """
     height, width = depth.shape
     patches = rng.random((height // 8 + 2, width // 8 + 2), dtype=np.float32)
@@ -45,12 +45,12 @@ def dithered(
 
 
 def sense(sample: Sample, rng: np.random.Generator, step: float = 0.0) -> NDArray[np.float32]:
-    """Return the sample's depth, (H, W) float32 metres, with noise, steps and holes of a sensor.
+    """Return the sample's depth, (H, W) float32 meters, with noise, steps and holes of a sensor.
 
     Holes appear beside edges, on slanted surfaces, in patches, out of range, and on whole objects.
 
     Args:
-        step: distance of neighboring stored values in metres, over which they are dithered first; 0
+        step: distance of neighboring stored values in meters, over which they are dithered first; 0
             where the stored depth is fine.
     """
     depth = dithered(sample.depth, step, rng) if step else sample.depth

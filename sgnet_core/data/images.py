@@ -42,13 +42,13 @@ def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
 
 
 def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
-    """Read a depth file as (H, W) float32 metres; pixels without a measurement are 0.
+    """Read a depth file as (H, W) float32 meters; pixels without a measurement are 0.
 
     Integers of `NO_MEASUREMENT` become 0. Floating-point numbers stay as they are, NaN included.
 
     Args:
         path: a 16-bit PNG, or an array in ``.npy`` or ``.npz`` (one array, or one named "depth").
-        scale: metres per unit of integer pixels; floating-point arrays are metres already.
+        scale: meters per unit of integer pixels; floating-point arrays are meters already.
 
     Raises:
         ImageFileError: missing, unreadable, truncated, not one depth per pixel, or 8-bit.

@@ -32,7 +32,7 @@ class Batch:
     """Tensors of B equally sized frames.
 
     Attributes:
-        rgb: (B, 3, H, W) uint8. depth: (B, 1, H, W) float32 metres, 0 = missing.
+        rgb: (B, 3, H, W) uint8. depth: (B, 1, H, W) float32 meters, 0 = missing.
         labels: (B, H, W) int64, 255 = ignore. intrinsics: (B, 4) fx, fy, cx, cy.
     """
 

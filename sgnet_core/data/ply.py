@@ -34,11 +34,11 @@ def write_ply(
 ) -> int:
     """Write the measured pixels of a frame as a binary little-endian PLY; return their number.
 
-    Every point has x, y, z in metres in the camera's optical frame (REP 103: x right, y down,
+    Every point has x, y, z in meters in the camera's optical frame (REP 103: x right, y down,
     z forward), red, green, blue and label (uchar). The file is complete or not there at all.
 
     Args:
-        depth: (H, W) metres; pixels without a measurement give no point.
+        depth: (H, W) meters; pixels without a measurement give no point.
         intrinsics: of the depth image.
         colors: (H, W, 3) uint8 RGB.
         labels: (H, W) uint8 class ids.
@@ -54,8 +54,8 @@ def write_ply(
             f"a point cloud needs one size; intrinsics {size}, depth {depth.shape}, "
             f"colors {colors.shape[:2]}, labels {labels.shape}"
         )
-    metres = torch.from_numpy(np.ascontiguousarray(depth, np.float32))[None, None]
-    points = point_map(metres, intrinsics.parameters())[0].permute(1, 2, 0).numpy()
+    meters = torch.from_numpy(np.ascontiguousarray(depth, np.float32))[None, None]
+    points = point_map(meters, intrinsics.parameters())[0].permute(1, 2, 0).numpy()
     measured = points[..., 2] > 0
     vertices = np.empty(int(measured.sum()), VERTEX)
     for index, axis in enumerate("xyz"):
@@ -71,7 +71,7 @@ def write_ply(
 
 def _header(count: int, names: Sequence[str]) -> str:
     lines = ["ply", "format binary_little_endian 1.0"]
-    lines.append("comment metres in the optical frame: x right, y down, z forward")
+    lines.append("comment meters in the optical frame: x right, y down, z forward")
     lines += [f"comment label {i} is {' '.join(name.split())}" for i, name in enumerate(names)]
     lines.append(f"element vertex {count}")
     for name in VERTEX.names or ():

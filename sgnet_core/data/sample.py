@@ -16,13 +16,13 @@ class Sample:
 
     Attributes:
         rgb: (H, W, 3) uint8, RGB.
-        depth: (H, W) float32, metres along the optical axis, 0 where the sensor saw nothing.
+        depth: (H, W) float32, meters along the optical axis, 0 where the sensor saw nothing.
         labels: (H, W) uint8 class ids, 255 = ignore.
         intrinsics: of the image, pixels.
-        depth_exact: (H, W) float32 metres without sensor effects, where it is known.
+        depth_exact: (H, W) float32 meters without sensor effects, where it is known.
         up: (3,) float32 unit vector against gravity in the camera frame (x right, y down,
             z forward), where it is known.
-        camera_height: metres above the floor, where it is known.
+        camera_height: meters above the floor, where it is known.
     """
 
     rgb: NDArray[np.uint8]

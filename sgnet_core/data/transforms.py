@@ -34,7 +34,7 @@ class Augmentation:
             random rectangle of it is.
         depth_sensor: probability that depth without known truth is measured anew by a simulated
             sensor: noise, steps, holes.
-        depth_step: metres between the values that a data set stores depth in, over which the
+        depth_step: meters between the values that a data set stores depth in, over which the
             simulated sensor spreads them first: 0.0392 for depth in 8 bits up to 10 m.
 
     Raises:
@@ -59,7 +59,7 @@ class Augmentation:
         if not 0 <= self.color < 1:
             raise ValueError(f"color must be in [0, 1), got {self.color}")
         if not 0 <= self.depth_step < math.inf:
-            raise ValueError(f"depth_step is in metres and not negative, got {self.depth_step}")
+            raise ValueError(f"depth_step is in meters and not negative, got {self.depth_step}")
 
     def __call__(self, sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
         """Return a sample of ``size`` (H, W); outside the image depth is 0 and labels are 255."""

@@ -18,7 +18,7 @@ Ids = npt.NDArray[np.integer[Any]]
 DISTANCE_BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"0-2 m": (0.0, 2.0), "2-4 m": (2.0, 4.0), "4+ m": (4.0, math.inf)}
 )
-"""Ranges in metres along the optical axis by name, the end not included."""
+"""Ranges in meters along the optical axis by name, the end not included."""
 
 NO_DEPTH = "no depth"
 """Name of the group of pixels without a measurement."""
@@ -113,7 +113,7 @@ class Scores:
         Args:
             truth: (H, W) class ids, 255 = ignore.
             predicted: (H, W) class ids.
-            depth: (h, w) metres of the same view, of any size: each pixel of the truth has the
+            depth: (h, w) meters of the same view, of any size: each pixel of the truth has the
                 depth of the nearest pixel. 0, negative, NaN and infinite mean "no measurement".
 
         Raises:
@@ -123,9 +123,9 @@ class Scores:
         if truth.shape != predicted.shape:
             raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
         rows, columns = (_nearest(*sizes) for sizes in zip(depth.shape, truth.shape, strict=True))
-        metres = depth[rows[:, None], columns]
+        meters = depth[rows[:, None], columns]
         parts = {}
-        for name, inside in _bands(metres).items():
+        for name, inside in _bands(meters).items():
             parts[name] = ConfusionMatrix(len(self.total.counts))
             parts[name].update(truth[inside], predicted[inside])
         frame = ConfusionMatrix(len(self.total.counts))
@@ -164,11 +164,11 @@ class Scores:
         }
 
 
-def _bands(metres: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
+def _bands(meters: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
     """Return the mask of the pixels of each band; every pixel is in one."""
-    measured = (metres >= DEPTH_RANGE[0]) & (metres <= DEPTH_RANGE[1])
+    measured = (meters >= DEPTH_RANGE[0]) & (meters <= DEPTH_RANGE[1])
     masks = {
-        name: measured & (metres >= near) & (metres < far)
+        name: measured & (meters >= near) & (meters < far)
         for name, (near, far) in DISTANCE_BANDS.items()
     }
     return {**masks, NO_DEPTH: ~measured}

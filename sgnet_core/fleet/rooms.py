@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgnet_core.data.datasets.folder import (
-    MILLIMETRES,
+    MILLIMETERS,
     camera_values,
     classes_values,
     require_no_frames,
@@ -64,7 +64,7 @@ class RoomsJob:
         write_json(self.folder / "camera.json", self._first_camera())
 
     def _first_camera(self) -> dict[str, float]:
-        return camera_values(self._rooms()[0].intrinsics, MILLIMETRES)
+        return camera_values(self._rooms()[0].intrinsics, MILLIMETERS)
 
     def _rooms(self) -> Rooms:
         return Rooms(self.seed, self.count, self.size)
@@ -78,7 +78,7 @@ class RoomsJob:
         for index in block:
             name = f"{index:06d}"
             if not (self.folder / "labels" / f"{name}.png").exists():
-                write_frame(self.folder, name, rooms[index], MILLIMETRES, first)
+                write_frame(self.folder, name, rooms[index], MILLIMETERS, first)
         return len(block)
 
     def finish(self, label_set: LabelSet) -> None:

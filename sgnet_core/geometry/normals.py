@@ -30,7 +30,7 @@ def cell_size(height: int) -> int:
 def surface_normals(
     weight: Tensor, disparity: Tensor, intrinsics: Tensor, cell: int
 ) -> tuple[Tensor, Tensor]:
-    """Compute unit normals, towards the camera, on a grid of cells.
+    """Compute unit normals, toward the camera, on a grid of cells.
 
     A plane's inverse depth is linear in the pixel coordinates, and the noise of a structured-light
     or stereo camera is even in it: a plane is a linear regression, from windowed moments. Small

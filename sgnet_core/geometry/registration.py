@@ -47,7 +47,7 @@ class DepthRegistration:
         self._rgb = rgb_camera
         rotation, translation = depth_to_rgb[:3, :3], depth_to_rgb[:3, 3]
         self._shift = torch.tensor(translation, dtype=torch.float32, device=device)[:, None, None]
-        centres, corners = (
+        centers, corners = (
             torch.einsum(
                 "ij,jhw->ihw",
                 torch.from_numpy(np.ascontiguousarray(rotation, np.float64)),
@@ -56,7 +56,7 @@ class DepthRegistration:
             for rays in (depth_camera.rays(), depth_camera.corner_rays())
         )
         height, width = self._size
-        self._centres = centres
+        self._centers = centers
         self._corners = [corners[:, v : v + height, u : u + width] for v in (0, 1) for u in (0, 1)]
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class DepthRegistration:
                 f"{self._size[1]}x{self._size[0]}"
             )
         depth = torch.where(valid_depth(depth), depth, torch.nan)
-        points = self._centres * depth + self._shift
+        points = self._centers * depth + self._shift
         nearest = (torch.stack(self._rgb.project(points)) + 0.5).floor()
         corners = torch.stack(
             [torch.stack(self._rgb.project(c * depth + self._shift)) for c in self._corners]

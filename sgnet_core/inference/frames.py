@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnet_core.data.datasets.folder import MILLIMETRES, FolderListing, read_camera
+from sgnet_core.data.datasets.folder import MILLIMETERS, FolderListing, read_camera
 from sgnet_core.data.images import read_depth, read_rgb
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.inference.image_names import (
@@ -44,7 +44,7 @@ class RgbdFrame:
 
     Attributes:
         rgb: (H, W, 3) uint8 RGB.
-        depth: (H, W) float32 metres; 0, negative, NaN and infinite mean "no measurement".
+        depth: (H, W) float32 meters; 0, negative, NaN and infinite mean "no measurement".
         intrinsics: of the images, where they are known.
     """
 
@@ -87,7 +87,7 @@ class Calibration:
 
     Attributes:
         matrix: fx, fy, cx, cy in pixels of the images.
-        depth_scale: metres per unit of integer depth images, and of all of a bag's.
+        depth_scale: meters per unit of integer depth images, and of all of a bag's.
         rgb_topic, depth_topic: of the images in bags that hold several.
     """
 
@@ -99,13 +99,13 @@ class Calibration:
     def read(self, rgb: Path, depth: Path, camera: Path | None = None) -> RgbdFrame:
         """Read a frame from two files, with the camera from a third if there is one."""
         found = read_camera(camera) if camera is not None else None
-        scale = self.depth_scale or (found.depth_scale if found else MILLIMETRES)
-        image, metres = read_rgb(rgb), read_depth(depth, scale)
+        scale = self.depth_scale or (found.depth_scale if found else MILLIMETERS)
+        image, meters = read_rgb(rgb), read_depth(depth, scale)
         height, width = image.shape[:2]
-        if metres.shape != (height, width):
+        if meters.shape != (height, width):
             raise InputError(
                 f"{rgb}, {depth}: rgb is {width}x{height} but depth is "
-                f"{metres.shape[1]}x{metres.shape[0]}: depth must be registered to the color image"
+                f"{meters.shape[1]}x{meters.shape[0]}: depth must be registered to the color image"
             )
         intrinsics = found.intrinsics if found else None
         if self.matrix is not None:
@@ -115,7 +115,7 @@ class Calibration:
                 f"{camera} is of {intrinsics.width}x{intrinsics.height} images, "
                 f"but {rgb} is {width}x{height}"
             )
-        return RgbdFrame(image, metres, intrinsics)
+        return RgbdFrame(image, meters, intrinsics)
 
 
 def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
@@ -154,7 +154,7 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
 
 
 def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
-    """Colour and depth images that are named apart, each a folder or a glob, paired by name.
+    """Color and depth images that are named apart, each a folder or a glob, paired by name.
 
     Raises:
         InputError: nothing is found, or two have one name.

@@ -161,7 +161,7 @@ class Segmenter:
             rgb: (H, W, 3) uint8 RGB, any size.
             depth: (H, W), registered to the color image: floating-point meters, or integers times
                 ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor must
-                be float32 meters on the device, as `metres` returns it.
+                be float32 meters on the device, as `meters` returns it.
             intrinsics: camera of the images; needed by models steered by 3D coordinates or HHA.
             depth_scale: meters per unit of integer depth.
             up: (x, y, z) vector against gravity in the camera frame (x right, y down, z forward),
@@ -242,7 +242,7 @@ class Segmenter:
             raise ValueError(f"up must be three finite numbers that are not all 0, got {up}")
         return torch.from_numpy(vector).to(self.device)[None]
 
-    def metres(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
+    def meters(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
         """Return depth, as `segment` takes it, as (H, W) float32 meters on the device."""
         if isinstance(depth, Tensor):
             return depth
@@ -270,7 +270,7 @@ class Segmenter:
         height, width = rgb.shape[:2]
         size = input_size(height, width, self.info.input_height)
         image = to_device(rgb, self.device).permute(2, 0, 1)[None]
-        meters = self.metres(depth, depth_scale)[None, None]
+        meters = self.meters(depth, depth_scale)[None, None]
         image, meters = resize_images(image, meters, size)
         camera = None
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:

@@ -34,7 +34,7 @@ def fuse(model: Module) -> Module:
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     for module in fused.modules():
         if isinstance(module, nn.Sequential):
-            _fold_neighbours(module)
+            _fold_neighbors(module)
         elif isinstance(module, BasicBlock | Bottleneck):
             for index in range(1, 4 if isinstance(module, Bottleneck) else 3):
                 norm = module.get_submodule(f"bn{index}")
@@ -45,7 +45,7 @@ def fuse(model: Module) -> Module:
     return fused
 
 
-def _fold_neighbours(layers: nn.Sequential) -> None:
+def _fold_neighbors(layers: nn.Sequential) -> None:
     for i in range(len(layers) - 1):
         conv, norm = layers[i], layers[i + 1]
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -257,7 +257,7 @@ class TrainConfig:
     depth_range: tuple[float, float] = field(
         default=DEPTH_RANGE,
         metadata=_key(
-            "[nearest, farthest] metres that count as a measurement, written into the model file."
+            "[nearest, farthest] meters that count as a measurement, written into the model file."
         ),
     )
 

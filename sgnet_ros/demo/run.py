@@ -135,7 +135,7 @@ class Demo:
 
         Processes find each other within a second or so, and each topic by itself.
         """
-        needed = self._observer.kinds | ({"truth"} if self._reports[0]["labelled"] else set())
+        needed = self._observer.kinds | ({"truth"} if self._reports[0]["labeled"] else set())
         deadline = time.monotonic() + _CONNECT_S
         while not needed <= self._observer.heard:
             if time.monotonic() > deadline:
@@ -204,7 +204,7 @@ class Demo:
     def _play(self, size: Size, rate: float) -> None:
         classes, described = self._observer.class_map, self._reports[0]
         assert classes is not None
-        if described["labelled"] and described["label_set"] != classes.label_set:
+        if described["labeled"] and described["label_set"] != classes.label_set:
             truth = described["label_set"] or "in classes that it doesn't name (label_set)"
             print(f"no mIoU: ground truth is {truth}, the model's classes are {classes.label_set}")
         self._observer.start(score=described["label_set"] == classes.label_set)
@@ -244,7 +244,7 @@ class Demo:
 
     def _show(self, bar: tqdm[Any]) -> None:
         told, seen = self._reports[-1], self._observer
-        note = f"{len(seen.labels)} labelled"
+        note = f"{len(seen.labels)} labeled"
         if "rendered" in told and not seen.rgb_headers:
             note = f"drawing rooms, {told['rendered']} of {told['of']}"
         bar.set_postfix_str(note, refresh=False)

@@ -87,7 +87,7 @@ class DepthAligner:
                 "not_registered", self._explanation(frames, size, depth.shape, problem)
             )
         registration = self._registration(camera, rgb_camera(), pose, segmenter)
-        return registration(segmenter.metres(depth))
+        return registration(segmenter.meters(depth))
 
     def _depth_camera(
         self, info: CameraInfo | None, frame: str, shape: tuple[int, ...]

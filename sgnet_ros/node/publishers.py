@@ -194,7 +194,7 @@ def class_map(info: ModelInfo, stamp: object) -> ClassMap:
 def label_info(info: ModelInfo, stamp: object) -> Any:
     """Return a model's label set as vision_msgs/LabelInfo, which must be installed.
 
-    It does not hold the unlabelled id: by that message's convention this is the highest id of the
+    It does not hold the unlabeled id: by that message's convention this is the highest id of the
     image's type.
     """
     vision = _vision_msgs()

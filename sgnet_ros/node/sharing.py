@@ -67,20 +67,20 @@ class Turns:
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
 
-    def wait(self, who: object, cancelled: Callable[[], bool] = lambda: False) -> bool:
+    def wait(self, who: object, canceled: Callable[[], bool] = lambda: False) -> bool:
         """Queue up and wait for the turn, which ends with `leave`.
 
         Args:
             who: identifies the thread.
-            cancelled: returns whether to stop waiting; asked when the queue changes or at `wake`.
+            canceled: returns whether to stop waiting; asked when the queue changes or at `wake`.
 
         Returns:
-            False if it was cancelled: then there is no turn, and the place is given up.
+            False if it was canceled: then there is no turn, and the place is given up.
         """
         with self._changed:
             self._queue.append(who)
-            self._changed.wait_for(lambda: self._queue[0] is who or cancelled())
-        if cancelled():
+            self._changed.wait_for(lambda: self._queue[0] is who or canceled())
+        if canceled():
             self.leave(who)
             return False
         return True
@@ -93,6 +93,6 @@ class Turns:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have all that wait ask again whether they are cancelled."""
+        """Have all that wait ask again whether they are canceled."""
         with self._changed:
             self._changed.notify_all()

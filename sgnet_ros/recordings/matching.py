@@ -99,14 +99,14 @@ def _no_pairs(bag: Bag, topics: BagTopics, first: dict[str, int], nearest_ns: in
 class _Matcher:
     """Messages that wait for those of their neighbors in time that are yet to be read."""
 
-    def __init__(self, labelled: bool) -> None:
+    def __init__(self, labeled: bool) -> None:
         self.newest: dict[str, int] = {}  # stamp by topic
         self.colors: deque[tuple[int, Any]] = deque()
         self.nearest_ns: int | None = None  # between a color image without a partner and depth
         self._depths: deque[tuple[int, Any]] = deque(maxlen=_MAX_WAITING)
         self._labels: dict[int, Any] = {}
         self._infos: deque[tuple[int, Any]] = deque(maxlen=2 * _MAX_WAITING)
-        self._labelled = labelled
+        self._labeled = labeled
 
     def add(self, topic: str, stamp: int, message: Any, topics: BagTopics) -> None:
         """Take a message."""
@@ -125,7 +125,7 @@ class _Matcher:
         while self.colors and self._depths:
             stamp, color = self.colors[0]
             decided = self._depths[-1][0] >= stamp
-            decided &= not self._labelled or max(self._labels, default=-1) >= stamp
+            decided &= not self._labeled or max(self._labels, default=-1) >= stamp
             if not (decided or final):
                 return
             self.colors.popleft()

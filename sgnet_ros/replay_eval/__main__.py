@@ -40,7 +40,7 @@ examples:
   what this computer can follow, at the pace of the recording:
     python -m sgnet_ros.replay_eval drive.mcap --rate recorded
   in CI, two bags at a time, truth in files that bag_export wrote:
-    python -m sgnet_ros.replay_eval bags/*.mcap --jobs 2 --truth data/labelled \\
+    python -m sgnet_ros.replay_eval bags/*.mcap --jobs 2 --truth data/labeled \\
         --model mine.safetensors --json out/replay.json --min-miou 0.45 --max-p95-ms 80
 
 exit status: 0; 1 if a bag could not be evaluated; 2 for wrong arguments; 3 if a threshold is
@@ -169,7 +169,7 @@ def misses(figures: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
     if args.max_p95_ms is not None:
         p95 = (figures["latency_ms"] or {}).get("p95")
         if p95 is None:
-            missed.append("--max-p95-ms: the node has labelled no frame")
+            missed.append("--max-p95-ms: the node has labeled no frame")
         elif p95 > args.max_p95_ms:
             missed.append(f"p95 latency is {p95:.1f} ms, above --max-p95-ms {args.max_p95_ms:g}")
     return missed

@@ -102,7 +102,7 @@ class Judge:
     def __init__(self, answers: Answers, classes: LabelSet, truth: TruthFolder | None) -> None:
         self.tally = Tally(
             frames=len(set(answers.sent)),
-            labelled=len(answers.latency_ms),
+            labeled=len(answers.latency_ms),
             dropped=answers.dropped,
             seconds=answers.seconds,
             latency_ms=list(answers.latency_ms.values()),

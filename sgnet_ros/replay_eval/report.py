@@ -102,14 +102,14 @@ class ReplayReport:
             shown.append(("total", total))
         width = max([4, *(len(name) for name, _ in shown)])
         lines = [
-            f"{'bag':<{width}} {'frames':>7} {'labelled':>9} {'mIoU':>6} {'flips':>7} "
+            f"{'bag':<{width}} {'frames':>7} {'labeled':>9} {'mIoU':>6} {'flips':>7} "
             f"{'p50 ms':>8} {'p95 ms':>8} {'max ms':>8} {'Hz':>6}  dropped"
         ]
         for name, figures in shown:
             row = _row(name, figures)
             p50, p95, most = row["times"]
             lines.append(
-                f"{name:<{width}} {row['frames']:>7} {row['labelled']:>9} "
+                f"{name:<{width}} {row['frames']:>7} {row['labeled']:>9} "
                 f"{_number(row['miou'], 3):>6} {_number(100 * row['flips'], 2):>6}% "
                 f"{p50:>8} {p95:>8} {most:>8} {row['throughput']:>6}  {row['dropped']}"
             )
@@ -173,7 +173,7 @@ def _row(bag: str, figures: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "bag": bag,
         "frames": figures["frames"],
-        "labelled": figures["labelled"],
+        "labeled": figures["labeled"],
         "miou": _or_nan(figures["miou"]),
         "flips": _or_nan(figures["flip_rate"]),
         "times": [_number(latency.get(k, math.nan), 1) for k in ("p50", "p95", "max")],
@@ -189,7 +189,7 @@ def _tiles(total: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("flips on static geometry", _number(100 * _or_nan(total["flip_rate"]), 2), "%"),
         ("latency, 95th percentile", _number(latency.get("p95", math.nan), 1), "ms"),
         ("throughput", _number(_or_nan(total["throughput_hz"]), 2), "frames/s"),
-        ("frames labelled", str(total["labelled"]), f"of {total['frames']}"),
+        ("frames labeled", str(total["labeled"]), f"of {total['frames']}"),
     ]
 
 

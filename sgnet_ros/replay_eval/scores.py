@@ -61,7 +61,7 @@ class Tally:
 
     Attributes:
         frames: color images that were played, or in lossless mode those with depth.
-        labelled: of these, how many came back as label images.
+        labeled: of these, how many came back as label images.
         dropped: the others, by cause.
         seconds: from the first frame sent to the last answer.
         latency_ms: of each answer: from when the second half of its frame was sent until the label
@@ -73,7 +73,7 @@ class Tally:
     """
 
     frames: int = 0
-    labelled: int = 0
+    labeled: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     latency_ms: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Add the counts and times of another bag whose node had the same classes."""
         self.frames += other.frames
-        self.labelled += other.labelled
+        self.labeled += other.labeled
         self.dropped += other.dropped
         self.seconds += other.seconds
         self.latency_ms += other.latency_ms
@@ -110,7 +110,7 @@ class Tally:
         iou = confusion.class_iou if confusion is not None and scored else ()
         return {
             "frames": self.frames,
-            "labelled": self.labelled,
+            "labeled": self.labeled,
             "dropped": dict(sorted(self.dropped.items())),
             "compared": self.compared,
             "miou": confusion.miou if confusion is not None and scored else None,
@@ -119,7 +119,7 @@ class Tally:
             "flip_rate": self.stability.flip_rate,
             "static_pixels": self.stability.static,
             "seconds": round(self.seconds, 3),
-            "throughput_hz": round(self.labelled / self.seconds, 3) if self.seconds else None,
+            "throughput_hz": round(self.labeled / self.seconds, 3) if self.seconds else None,
             "latency_ms": percentiles(self.latency_ms),
             "inference_ms": percentiles(self.inference_ms),
             "overhead_ms": percentiles(self.overhead_ms),

@@ -16,7 +16,7 @@ from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 _JPEG_QUALITY = 90
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one of them is set where there is one
-_MILLIMETRES, _METRES = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one meter
+_MILLIMETERS, _METERS = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one meter
 
 
 class ViewError(RuntimeError):
@@ -118,7 +118,7 @@ class ViewLog:
 
     def depth(self, stamp_ns: int, image: npt.NDArray[Any]) -> None:
         """Log (H, W) uint16 millimeters or float32 meters."""
-        meter = _MILLIMETRES if image.dtype.kind == "u" else _METRES
+        meter = _MILLIMETERS if image.dtype.kind == "u" else _METERS
         image = np.ascontiguousarray(image)
         self._log("depth", stamp_ns, self._rerun.DepthImage(image, meter=meter))
 

@@ -29,10 +29,10 @@ def write_frames(folder: Path, count: int, height: int = 40, width: int = 56) ->
         labels[:2] = 255
         rgb = np.stack([labels * 60, 90 + 0 * labels, 200 - labels * 70], -1).astype(np.uint8)
         noisy = np.clip(rgb + rng.normal(0, 10, rgb.shape), 0, 255).astype(np.uint8)
-        millimetres = np.where(labels == 0, 3000, 1500).astype(np.uint16)
+        millimeters = np.where(labels == 0, 3000, 1500).astype(np.uint16)
         name = f"{index:03d}.png"
         Image.fromarray(noisy).save(folder / "rgb" / name)
-        Image.fromarray(millimetres).save(folder / "depth" / name)
+        Image.fromarray(millimeters).save(folder / "depth" / name)
         Image.fromarray(labels).save(folder / "labels" / name)
     names = [f"{index:03d}" for index in range(count)]
     (folder / "splits" / "train.txt").write_text("\n".join(names[:-2]))

@@ -178,7 +178,7 @@ def test_prefixes_wrappers_and_doubles_are_accepted(tmp_path: Path) -> None:
     assert norm.std == (1, 1, 1)
 
 
-def test_variants_are_recognised_from_their_keys() -> None:
+def test_variants_are_recognized_from_their_keys() -> None:
     for config in (
         {"head": "aspp", "num_classes": 40},
         {"aux": False, "num_classes": 37},

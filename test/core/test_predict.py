@@ -115,7 +115,7 @@ def test_the_options_matter(files: Path) -> None:
     assert all(np.abs(other - written[0]).max() > 1e-4 for other in written[1:])
 
 
-def test_depth_arrays_are_metres(files: Path, frame: Any) -> None:
+def test_depth_arrays_are_meters(files: Path, frame: Any) -> None:
     np.save(files / "depth.npy", frame[1] * np.float32(0.001))
     assert main(arguments(files)) == 0
     expected = read_labels(files / "out" / "labels.png")
@@ -300,7 +300,7 @@ def test_a_plain_folder_brings_its_camera_and_its_depth_scale(
         assert not np.array_equal(read_labels(out / "c" / "labels" / name), expected)
 
 
-def test_damaged_frames_are_named_and_the_others_labelled(
+def test_damaged_frames_are_named_and_the_others_labeled(
     recording: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken, small = recording / "0.rgb.png", recording / "1.depth.png"

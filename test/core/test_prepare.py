@@ -93,7 +93,7 @@ def test_nyuv2_becomes_a_plain_folder(
         for index, number in enumerate(numbers):
             sample, i = samples[index], number - 1
             np.testing.assert_array_equal(sample.rgb, arrays["images"][i])
-            # Written in whole millimetres.
+            # Written in whole millimeters.
             np.testing.assert_allclose(sample.depth, arrays[depth][i], atol=0.00051)
             np.testing.assert_array_equal(sample.depth > 0, arrays[depth][i] > 0)
             expected = nyu_classes(arrays["labels"][i], len(classes))
@@ -190,10 +190,10 @@ SCENES = {
 
 def sun_frame(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    millimetres = rng.integers(400, 8000, (H, W)).astype(np.uint16)
-    millimetres[0, 0] = 0
+    millimeters = rng.integers(400, 8000, (H, W)).astype(np.uint16)
+    millimeters[0, 0] = 0
     ids = rng.integers(0, 38, (H, W)).astype(np.uint8)
-    return rng.integers(0, 256, (H, W, 3), np.uint8), millimetres, ids
+    return rng.integers(0, 256, (H, W, 3), np.uint8), millimeters, ids
 
 
 @pytest.fixture
@@ -204,10 +204,10 @@ def sun(tmp_path: Path) -> Path:
     (toolbox / "traintestSUNRGBD").mkdir()
     scenes = [*SCENES["train"], *SCENES["test"]]
     for seed, scene in enumerate(scenes):
-        rgb, millimetres, _ = sun_frame(seed)
+        rgb, millimeters, _ = sun_frame(seed)
         folder = root / "SUNRGBD" / scene
         save(folder / "image" / f"{seed:07d}.jpg", rgb)
-        rotated = (millimetres << 3 | millimetres >> 13).astype(np.uint16)
+        rotated = (millimeters << 3 | millimeters >> 13).astype(np.uint16)
         save(folder / "depth_bfx" / f"{seed:07d}.png", rotated)
         save(folder / "depth" / f"{seed:07d}.png", np.where(rotated % 3, rotated, 0))
         lines = f"7{seed}.5 0 3.25 \n0 7{seed}.75 2.5 \n0 0 1 \n"
@@ -241,8 +241,8 @@ def sun(tmp_path: Path) -> Path:
 
 
 def assert_sun(sample: Sample, seed: int) -> None:
-    _, millimetres, ids = sun_frame(seed)
-    np.testing.assert_allclose(sample.depth, millimetres / 1000, rtol=1e-6)
+    _, millimeters, ids = sun_frame(seed)
+    np.testing.assert_allclose(sample.depth, millimeters / 1000, rtol=1e-6)
     np.testing.assert_array_equal(sample.labels, np.where(ids == 0, 255, ids - 1))
     assert sample.intrinsics == Intrinsics(70.5 + seed, 70.75 + seed, 2.25, 1.5, W, H)
 
@@ -270,8 +270,8 @@ def test_sun_rgbd_raw_depth_has_its_holes(sun: Path, tmp_path: Path) -> None:
     out = tmp_path / "sun"
     assert main(["sunrgbd", str(sun), "--raw-depth", "--out", str(out)]) == 0
     depth = open_dataset(f"{out}:train", SIZE)[0][0].depth
-    millimetres = sun_frame(0)[1].astype(int)
-    expected = np.where(millimetres * 8 % 3, millimetres / 1000, 0)
+    millimeters = sun_frame(0)[1].astype(int)
+    expected = np.where(millimeters * 8 % 3, millimeters / 1000, 0)
     np.testing.assert_allclose(depth, expected, rtol=1e-6)
 
 
@@ -283,7 +283,7 @@ def test_sun_rgbd_labels_from_seg_mat_by_name(sun: Path) -> None:
     np.testing.assert_array_equal(sample.labels, expected)
 
 
-def test_rotated_depth_ends_at_eight_metres(tmp_path: Path) -> None:
+def test_rotated_depth_ends_at_eight_meters(tmp_path: Path) -> None:
     save(tmp_path / "d.png", np.array([[8 * 1500, 1, 8 * 8100]], np.uint16))
     # The lowest bit is the 8.192 m that rotation moved there.
     np.testing.assert_allclose(read_rotated_depth(tmp_path / "d.png"), [[1.5, 8, 8]])

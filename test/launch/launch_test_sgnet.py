@@ -58,7 +58,7 @@ def generate_test_description() -> LaunchDescription:
     """The shipped launch file with every argument set that changes what the node does."""
     arguments = {
         "namespace": "robot",
-        "rgb_topic": "/left/colour",
+        "rgb_topic": "/left/color",
         "depth_topic": "/left/depth",
         "camera_info_topic": "/left/calibration",
         "model": MODEL,
@@ -74,7 +74,7 @@ def generate_test_description() -> LaunchDescription:
 
 
 def frame() -> tuple[np.ndarray, np.ndarray]:
-    """An image (H, W, 3) uint8 and its depth (H, W) uint16 in millimetres."""
+    """An image (H, W, 3) uint8 and its depth (H, W) uint16 in millimeters."""
     rng = np.random.default_rng(3)
     rgb = np.kron(rng.integers(0, 256, (13, 17, 3)), np.ones((8, 8, 1)))[:HEIGHT, :WIDTH]
     depth = np.linspace(800, 4000, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
@@ -127,7 +127,7 @@ class TestTheLaunchedNode(unittest.TestCase):
     def test_frames_on_the_given_topics_become_labels_of_the_given_model(self) -> None:
         self.wait_until_active()
         rgb, depth = frame()
-        messages = {"/left/colour": image("rgb8", rgb), "/left/depth": image("16UC1", depth)}
+        messages = {"/left/color": image("rgb8", rgb), "/left/depth": image("16UC1", depth)}
         info = CameraInfo(width=WIDTH, height=HEIGHT, k=INTRINSICS.matrix().ravel())
         messages["/left/calibration"] = info
         publishers = {
@@ -158,7 +158,7 @@ class TestTheLaunchedNode(unittest.TestCase):
         self.assertGreater(len(np.unique(expected)), 1)
         labels, overlay = received["labels"], received["overlay"]
         np.testing.assert_array_equal(pixels(labels, 1), expected)
-        # overlay_alpha 1: the classes' colours alone
+        # overlay_alpha 1: the classes' colors alone
         np.testing.assert_array_equal(pixels(overlay, 3), segmenter.labels.colorize(expected))
         self.assertEqual(labels.encoding, "mono8")
         self.assertEqual(labels.header.frame_id, "left_optical")

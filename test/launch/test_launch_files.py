@@ -153,7 +153,7 @@ def test_a_wrong_choice_is_refused_with_the_right_ones(start_launch: Start) -> N
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few labelled frames; half of the truth is class 0, the rest unlabelled."""
+    """A few labeled frames; half of the truth is class 0, the rest unlabeled."""
     folder = tmp_path_factory.mktemp("frames")
     for i in range(3):
         rng = np.random.default_rng(i)
@@ -189,7 +189,7 @@ def test_replay_eval_ends_the_launch_and_a_missed_threshold_fails_it(
     assert "below --min-miou 1.1" in output
     assert "sgnet_ros.replay_eval ended with status 3" in output
     total = json.loads(out.read_text())["total"]
-    assert (total["frames"], total["labelled"], total["dropped"]) == (3, 3, {})
+    assert (total["frames"], total["labeled"], total["dropped"]) == (3, 3, {})
     assert total["miou"] is not None
 
 

@@ -267,7 +267,7 @@ class Scene:
         self.depth[rng.random(self.depth.shape) < 0.1] = 0
 
     @property
-    def metres(self) -> np.ndarray:
+    def meters(self) -> np.ndarray:
         """Return the depth in meters, (H, W) float32, with NaN at invalid pixels."""
         return np.where(self.depth > 0, self.depth / 1000, np.nan).astype(np.float32)
 

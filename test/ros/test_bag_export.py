@@ -28,7 +28,7 @@ CLASSES["colors"].append([128, 64, 32])  # type: ignore[attr-defined]
 START = 1_700_000_000_123_456_789
 
 
-def make_folder(folder: Path, names: list[str], labelled: set[int], **camera: Any) -> Path:
+def make_folder(folder: Path, names: list[str], labeled: set[int], **camera: Any) -> Path:
     """Frames of noise; ids of the labels are 5, 3, 9, and 200 is ignored."""
     for kind in ("rgb", "depth", "labels"):
         (folder / kind).mkdir(parents=True)
@@ -36,7 +36,7 @@ def make_folder(folder: Path, names: list[str], labelled: set[int], **camera: An
         rng = np.random.default_rng(i)
         write_png(folder / f"rgb/{name}.png", rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
         write_png(folder / f"depth/{name}.png", rng.integers(0, 65536, (HEIGHT, WIDTH), np.uint16))
-        if i in labelled:
+        if i in labeled:
             ids = rng.choice(np.array([5, 3, 9, 200, 255], np.uint8), (HEIGHT, WIDTH))
             write_png(folder / f"labels/{name}.png", ids)
     (folder / "camera.json").write_text(json.dumps({**CAMERA, **camera}))
@@ -60,7 +60,7 @@ def equal(a: CameraFrame, b: CameraFrame) -> None:
 
 @pytest.mark.parametrize("bag", ["a.mcap", "a.db3", "a.bag", "a"])
 def test_a_folder_survives_the_way_through_a_bag(tmp_path: Path, bag: str) -> None:
-    first = make_folder(tmp_path / "first", stamps(4), labelled={0, 1, 2, 3})
+    first = make_folder(tmp_path / "first", stamps(4), labeled={0, 1, 2, 3})
     assert bag_write.main([str(first), str(tmp_path / bag)]) == 0
     assert bag_export.main([str(tmp_path / bag), str(tmp_path / "second")]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["first", "second", bag])
@@ -83,7 +83,7 @@ def test_a_folder_survives_the_way_through_a_bag(tmp_path: Path, bag: str) -> No
 
 
 def test_frames_without_stamps_in_their_names_are_spaced_by_the_rate(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "a", ["x", "y", "z"], labelled=set())
+    folder = make_folder(tmp_path / "a", ["x", "y", "z"], labeled=set())
     assert bag_write.main([str(folder), str(tmp_path / "a.mcap"), "--rate", "4"]) == 0
     frames = list(BagSource(tmp_path / "a.mcap"))
     assert [f.stamp_ns for f in frames] == [250_000_000, 500_000_000, 750_000_000]
@@ -92,18 +92,18 @@ def test_frames_without_stamps_in_their_names_are_spaced_by_the_rate(tmp_path: P
         assert b.labels is None
 
 
-def test_partly_labelled_recordings_name_the_labelled_frames(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "a", stamps(5), labelled={1, 3})
+def test_partly_labeled_recordings_name_the_labeled_frames(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a", stamps(5), labeled={1, 3})
     assert bag_write.main([str(folder), str(tmp_path / "a.mcap")]) == 0
     assert bag_export.main([str(tmp_path / "a.mcap"), str(tmp_path / "b")]) == 0
-    data, _ = open_dataset(f"{tmp_path / 'b'}:labelled", (HEIGHT, WIDTH))
+    data, _ = open_dataset(f"{tmp_path / 'b'}:labeled", (HEIGHT, WIDTH))
     assert len(data) == 2
     for a, b in zip(PlainSource(folder), PlainSource(tmp_path / "b"), strict=True):
         equal(a, b)
 
 
 def test_intrinsics_that_change_come_back_frame_by_frame(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "a", stamps(4), labelled=set())
+    folder = make_folder(tmp_path / "a", stamps(4), labeled=set())
     (folder / "cameras").mkdir()
     for i in (1, 2):  # a zoom lens
         zoomed = {**CAMERA, "fx": 20.0 + i}
@@ -119,7 +119,7 @@ def test_a_models_labels_are_a_start_for_annotation(
     tmp_path: Path, models: dict[str, Path], segmenters: dict[str, Segmenter], capsys: Any
 ) -> None:
     bag = str(tmp_path / "a.mcap")
-    folder = make_folder(tmp_path / "a", stamps(2), labelled=set())
+    folder = make_folder(tmp_path / "a", stamps(2), labeled=set())
     assert bag_write.main([str(folder), bag]) == 0
     arguments = [bag, str(tmp_path / "b"), "--labels", str(models["points"]), "--device", "cpu"]
     assert bag_export.main(arguments) == 0
@@ -131,15 +131,15 @@ def test_a_models_labels_are_a_start_for_annotation(
 
     assert bag_export.main(arguments) == 1  # there are frames already
     assert "holds frames already: remove it" in capsys.readouterr().err
-    labelled = make_folder(tmp_path / "c", stamps(2), labelled={0, 1})
-    assert bag_write.main([str(labelled), bag]) == 0  # replaces the bag
+    labeled = make_folder(tmp_path / "c", stamps(2), labeled={0, 1})
+    assert bag_write.main([str(labeled), bag]) == 0  # replaces the bag
     assert bag_export.main([bag, str(tmp_path / "d"), *arguments[2:]]) == 1
     assert "leave out --labels" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
 
 
 def test_what_a_bag_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, capsys: Any) -> None:
-    folder = make_folder(tmp_path / "a", stamps(2), labelled=set())
+    folder = make_folder(tmp_path / "a", stamps(2), labeled=set())
     wide = np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)
     write_png(folder / "rgb" / f"{stamps(2)[1]}.png", wide)
     write_png(folder / "depth" / f"{stamps(2)[1]}.png", wide[:, :, 0].astype(np.uint16))
@@ -148,7 +148,7 @@ def test_what_a_bag_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, ca
     (folder / "cameras" / f"{stamps(2)[1]}.json").write_text(json.dumps(other))
     assert bag_write.main([str(folder), str(tmp_path / "out.mcap")]) == 1
     assert "frame 1 is of another size" in capsys.readouterr().err
-    mixed = make_folder(tmp_path / "b", [stamps(1)[0], "x"], labelled=set())
+    mixed = make_folder(tmp_path / "b", [stamps(1)[0], "x"], labeled=set())
     assert bag_write.main([str(mixed), str(tmp_path / "out.mcap")]) == 1
     assert "name all frames after their stamps" in capsys.readouterr().err
     (mixed / "depth" / "x.png").unlink()
@@ -167,7 +167,7 @@ def test_a_plain_folder_can_be_played_too(tmp_path: Path) -> None:
     raw = np.random.default_rng(0)
     raw.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     tenths = raw.integers(0, 65536, (HEIGHT, WIDTH), np.uint16)
-    np.testing.assert_allclose(first.depth, tenths / 10, atol=0.5001)  # whole millimetres
+    np.testing.assert_allclose(first.depth, tenths / 10, atol=0.5001)  # whole millimeters
     assert source.label_set == "lab"
     assert first.labels is not None
     assert set(np.unique(first.labels)) == {0, 1, 2, 255}
@@ -211,9 +211,9 @@ def test_without_camera_info_the_images_are_exported(tmp_path: Path, capsys: Any
         np.testing.assert_array_equal(frame.depth, depths(i))
 
 
-def test_what_is_no_depth_in_metres_is_refused(tmp_path: Path, capsys: Any) -> None:
-    metres = {i: np.full((8, 12), 1500.0, np.float32) for i in range(3)}
-    bag = write_recording(tmp_path / "mm.mcap", depth=metres)
+def test_what_is_no_depth_in_meters_is_refused(tmp_path: Path, capsys: Any) -> None:
+    meters = {i: np.full((8, 12), 1500.0, np.float32) for i in range(3)}
+    bag = write_recording(tmp_path / "mm.mcap", depth=meters)
     assert bag_export.main([str(bag), str(tmp_path / "out")]) == 1
     assert "in millimeters: give --depth-scale 0.001" in capsys.readouterr().err
     assert bag_export.main([str(bag), str(tmp_path / "out"), "--depth-scale", "0.001"]) == 0

@@ -36,7 +36,7 @@ COUNT = 4
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four labelled frames, each of one color, depth and label."""
+    """Four labeled frames, each of one color, depth and label."""
     for i in range(COUNT):
         for name, image in frame_files(i).items():
             PilImage.fromarray(image).save(tmp_path / f"{i:03d}-{name}.png")
@@ -122,7 +122,7 @@ def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
     out, err = camera.communicate()
     assert camera.returncode == 0, err
     described, report = (json.loads(line) for line in out.splitlines())
-    assert described == {"count": COUNT, "rate_hz": None, "labelled": True, "label_set": "nyu40"}
+    assert described == {"count": COUNT, "rate_hz": None, "labeled": True, "label_set": "nyu40"}
     assert report["pairs_sent"] == COUNT
 
     viewer.spin_until(lambda: all(len(m) >= COUNT for m in viewer.got.values()))

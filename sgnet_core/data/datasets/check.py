@@ -24,16 +24,16 @@ from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read
 from sgnet_core.models.labels import IGNORE_ID
 
 DEPTH_EDGES = (0, 0.01, 0.1, 0.3, 0.5, 1, 2, 4, 8, 16, 32, 65, 300, 1000, np.inf)
-"""Metres; the bins of the histogram."""
+"""Meters; the bins of the histogram."""
 
 PLAUSIBLE_MEDIAN = (0.1, 100.0)
-"""Metres: between a camera at its closest and a street. A wrong unit is off by 1000."""
+"""Meters: between a camera at its closest and a street. A wrong unit is off by 1000."""
 
 LONE_PEAK_SHARE = 0.002
 """Share of the measured pixels at one largest depth, far from others, that is reported."""
 
 KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
-"""Metres per unit in use: millimetres, 1/5 mm, 1/10 mm, centimetres, 1/4 mm, metres."""
+"""Meters per unit in use: millimeters, 1/5 mm, 1/10 mm, centimeters, 1/4 mm, meters."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class FolderCheck:
         """Return problems, histogram of depth and share of the classes as text."""
         lines = [*self.problems]
         if self.depth_counts.any():
-            lines += ["", "depth in metres, share of the measured pixels", *self._histogram()]
+            lines += ["", "depth in meters, share of the measured pixels", *self._histogram()]
         if self.classes is not None and self.id_counts.any():
             lines += ["", "classes, share of all pixels", *self._shares(self.classes)]
         count = len(self.problems)
@@ -218,10 +218,10 @@ def _unit_hint(median: float, integers: bool) -> str:
     fitting = [scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10]
     if not fitting:
         return "no usual unit makes a room of it"
-    metres = f"{median * fitting[0]:.3g} m"
+    meters = f"{median * fitting[0]:.3g} m"
     if integers:
-        return f"with depth_scale {fitting[0]:g} in the camera file it would be {metres}"
-    return f"floating-point files hold metres; times {fitting[0]:g} it would be {metres}"
+        return f"with depth_scale {fitting[0]:g} in the camera file it would be {meters}"
+    return f"floating-point files hold meters; times {fitting[0]:g} it would be {meters}"
 
 
 def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ SPLITS = ("train", "val")
 """The labels of the test split are not public."""
 
 MAX_DEPTH = 300.0
-"""Metres; beyond it the disparity is under 1.6 pixels, and mostly noise."""
+"""Meters; beyond it the disparity is under 1.6 pixels, and mostly noise."""
 
 EVALUATED_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
 """The label ids of the 19 evaluated classes, in the order of `CITYSCAPES19`."""
@@ -74,7 +74,7 @@ class Cityscapes(FrameFiles):
 
 
 def disparity_to_depth(stored: NDArray[np.float32], focal_baseline: float) -> NDArray[np.float32]:
-    """Convert (H, W) values of a disparity PNG to float32 metres, 0 where there is none.
+    """Convert (H, W) values of a disparity PNG to float32 meters, 0 where there is none.
 
     A value p > 0 stands for a disparity of (p − 1)/256 pixels; depth is focal · baseline / it.
     """

@@ -3,7 +3,7 @@
 ::
 
     rgb/NAME.png (or .jpg)      8-bit color
-    depth/NAME.png (or .npy)    16-bit integers times depth_scale, or floating-point metres
+    depth/NAME.png (or .npy)    16-bit integers times depth_scale, or floating-point meters
     labels/NAME.png             8-bit ids
     camera.json                 width, height, fx, fy, cx, cy, depth_scale; or one per image in
     cameras/NAME.json
@@ -42,16 +42,16 @@ from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, LabelSet, bit_palett
 
 RGB_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".png", ".npy")
-MILLIMETRES = 0.001
+MILLIMETERS = 0.001
 MAX_CLASSES = 255
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Content of a camera file: intrinsics, and metres per unit of the integer depth images."""
+    """Content of a camera file: intrinsics, and meters per unit of the integer depth images."""
 
     intrinsics: Intrinsics
-    depth_scale: float = MILLIMETRES
+    depth_scale: float = MILLIMETERS
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
 def read_camera(path: Path) -> Camera:
     """Read a camera file: ``{"width", "height", "fx", "fy", "cx", "cy", "depth_scale"}``, pixels.
 
-    ``depth_scale`` is metres per unit of integer depth images; without it, millimetres.
+    ``depth_scale`` is meters per unit of integer depth images; without it, millimeters.
 
     Raises:
         DatasetError: not JSON, or a value is missing, unknown or out of range; it names the file.
@@ -202,7 +202,7 @@ def read_camera(path: Path) -> Camera:
         wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(strange)}"
         raise DatasetError(f"{path} {wrong}; a camera is {', '.join(known)} and depth_scale")
     try:
-        scale = float(values.get("depth_scale", MILLIMETRES))
+        scale = float(values.get("depth_scale", MILLIMETERS))
         if not 0 < scale < float("inf"):
             raise ValueError(f"depth_scale must be positive, got {scale}")
         fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
@@ -273,7 +273,7 @@ class NamedSamples(Protocol):
 
 
 def write_folder(
-    folder: Path, splits: Mapping[str, NamedSamples], depth_scale: float = MILLIMETRES
+    folder: Path, splits: Mapping[str, NamedSamples], depth_scale: float = MILLIMETERS
 ) -> int:
     """Write data sets into a plain folder, one split each; return the number of frames.
 
@@ -284,7 +284,7 @@ def write_folder(
         folder: made if need be; it must not hold frames yet.
         splits: split name → samples, all with the same classes. A single one with the name ""
             writes no split file.
-        depth_scale: metres per unit of the depth images.
+        depth_scale: meters per unit of the depth images.
 
     Raises:
         DatasetError: the folder holds frames already.

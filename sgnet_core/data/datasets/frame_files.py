@@ -51,7 +51,7 @@ class FrameFiles:
     """A map-style data set of frames in files, read when asked for.
 
     A layout overrides `read_depth`, `read_labels` and `read_intrinsics` where its files differ
-    from 16-bit millimetres, ids of the label set, and so on.
+    from 16-bit millimeters, ids of the label set, and so on.
 
     Args:
         frames: in the order of the data set.
@@ -96,7 +96,7 @@ class FrameFiles:
         return Sample(rgb, depth, labels, intrinsics)
 
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
-        """Read the depth, (H, W) float32 metres."""
+        """Read the depth, (H, W) float32 meters."""
         return read_depth(frame.depth)
 
     def read_labels(self, frame: FramePaths) -> NDArray[np.uint8]:

@@ -47,7 +47,7 @@ class _CountedFromOne(FrameFiles):
 
 
 class ListFile(_CountedFromOne):
-    """SGNet's release: lines ``image label depth HHA``; depth in millimetres, NYUv2's 40 classes.
+    """SGNet's release: lines ``image label depth HHA``; depth in millimeters, NYUv2's 40 classes.
 
     The paths are relative to the list's folder or to one above it, as far up as needed.
 
@@ -166,8 +166,8 @@ class DFormerFolder(_CountedFromOne):
     """DFormer's data sets: ``{train,test}.txt`` of ``RGB/NAME.jpg``, ``RGB/``,
     ``Depth/NAME.png``, ``Label/NAME.png`` (``labels/`` in SUN).
 
-    Its depth is an 8-bit picture, stretched over each frame's own range, so the metres are lost;
-    gray 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimetres.
+    Its depth is an 8-bit picture, stretched over each frame's own range, so the meters are lost;
+    gray 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimeters.
     It keeps no intrinsics: NYUv2's camera stands in for those of the others too. The classes are
     those of the folder's ``classes.json``; without it, folders whose names contain "nyu" or "sun"
     have `NYU40` or `SUN37`, counted from 1.
@@ -192,7 +192,7 @@ class DFormerFolder(_CountedFromOne):
         self.relative_depth = _is_8_bit(self.frames[0].depth)
         if self.relative_depth:
             warnings.warn(
-                f"{folder / 'Depth'} holds 8-bit pictures of depth: the metres are lost, and "
+                f"{folder / 'Depth'} holds 8-bit pictures of depth: the meters are lost, and "
                 f"white is taken for {self.FARTHEST:g} m; prepare the set from the original files "
                 "for the accuracy that depth can give",
                 stacklevel=2,

@@ -2,7 +2,7 @@
 
 ::
 
-    SCENE/color/N.jpg, depth/N.png (millimetres), label/N.png (NYU-40 ids from 1, 0 = unlabeled)
+    SCENE/color/N.jpg, depth/N.png (millimeters), label/N.png (NYU-40 ids from 1, 0 = unlabeled)
     SCENE/intrinsics_depth.txt, or SCENE/intrinsic/intrinsic_depth.txt    4x4 matrix
     SPLIT.txt, scannetv2_SPLIT.txt                                        names of scenes
 """

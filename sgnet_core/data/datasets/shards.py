@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sgnet_core.data.datasets.folder import MILLIMETRES, NamedSamples, camera_values, quantized
+from sgnet_core.data.datasets.folder import MILLIMETERS, NamedSamples, camera_values, quantized
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
@@ -105,7 +105,7 @@ def _image(data: bytes) -> NDArray[Any]:
 
 
 def write_shards(
-    place: str, samples: NamedSamples, depth_scale: float = MILLIMETRES, per_shard: int = PER_SHARD
+    place: str, samples: NamedSamples, depth_scale: float = MILLIMETERS, per_shard: int = PER_SHARD
 ) -> int:
     """Write a data set as shards, the index last; return the number of frames.
 

@@ -36,7 +36,7 @@ from sgnet_core.models.labels import IGNORE_ID, SUN37
 
 SPLITS = {"train": "alltrain", "test": "alltest"}
 MAX_DEPTH = 8.0
-"""Metres; the data set's toolbox cuts depth off there."""
+"""Meters; the data set's toolbox cuts depth off there."""
 OTHER_NAMES = {"fridge": "refrigerator", "tv": "television"}
 """Class names that the data set spells differently from `SUN37`."""
 
@@ -93,9 +93,9 @@ class SunRgbd(FrameFiles):
 
 
 def read_rotated_depth(path: Path) -> NDArray[np.float32]:
-    """Read a depth PNG of the data set as (H, W) float32 metres.
+    """Read a depth PNG of the data set as (H, W) float32 meters.
 
-    Its 16 bits are millimetres rotated left by three.
+    Its 16 bits are millimeters rotated left by three.
 
     Raises:
         ImageFileError: missing, damaged, or not 16-bit.
@@ -104,8 +104,8 @@ def read_rotated_depth(path: Path) -> NDArray[np.float32]:
     if stored.min() < 0 or stored.max() > 0xFFFF:
         raise ImageFileError(f"{path} does not hold 16-bit depth")
     bits = stored.astype(np.uint16)
-    millimetres = (bits >> 3) | (bits << 13)
-    return np.minimum(millimetres.astype(np.float32) * np.float32(0.001), np.float32(MAX_DEPTH))
+    millimeters = (bits >> 3) | (bits << 13)
+    return np.minimum(millimeters.astype(np.float32) * np.float32(0.001), np.float32(MAX_DEPTH))
 
 
 def read_matrix(path: Path, width: int, height: int) -> Intrinsics:

@@ -211,7 +211,7 @@ def photo(b: Builder, x: float, y: float, z: float, room: float) -> None:
 
 
 def small_item(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """Any small thing that fits under `room` metres."""
+    """Any small thing that fits under `room` meters."""
     pick = b.rng.choice(len(_SMALL), p=_SMALL_ODDS)
     _SMALL[pick](b, x, y, z, room)
 

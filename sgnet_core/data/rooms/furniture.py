@@ -47,7 +47,7 @@ def table(b: Builder, width: float, depth: float, height: float, round_top: bool
 
 
 def _table_legs(b: Builder, width: float, depth: float, under: float, leg: int) -> None:
-    """Four legs `under` metres high, and an apron at times."""
+    """Four legs `under` meters high, and an apron at times."""
     p = b.palette
     s, inset = p.uniform(0.025, 0.1), p.uniform(0.0, 0.08)
     rounded = p.chance(0.25)

@@ -19,7 +19,7 @@ class Material:
     Attributes:
         pattern: one of the patterns above.
         colors: three colors that the pattern mixes.
-        freq: pattern cycles per metre along and across the primitive's long side.
+        freq: pattern cycles per meter along and across the primitive's long side.
         params: pattern's own three numbers.
         specular: strength of highlights, 0..1.
         gloss: highlight exponent.
@@ -119,7 +119,7 @@ class Palette:
         return Material(NOISE, (color, shade, shade), (1, 1), (0.4, 0, 0), spec, gloss)
 
     def wood(self, color: Color | None = None, planks: float = 0.0) -> Material:
-        """Grain along the long side; `planks` = plank width in metres, 0 for one piece."""
+        """Grain along the long side; `planks` = plank width in meters, 0 for one piece."""
         base = color or self.timber()
         dark = scale(base, self.uniform(0.4, 0.8))
         tint = tuple(b * f for b, f in zip(base, (1.0, 0.92, 0.8), strict=True))

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager
 from sgnet_core.data.rooms.scene import Builder, Rect
 
 WallPlace = tuple[int, float]
-"""Wall 0..3 and where along it a thing begins, metres."""
+"""Wall 0..3 and where along it a thing begins, meters."""
 
 
 def wall_length(b: Builder, wall: int) -> float:
-    """Metres."""
+    """Meters."""
     return b.size[0] if wall in (0, 2) else b.size[1]
 
 
@@ -33,7 +33,7 @@ def wall_rect(b: Builder, wall: int, along: float, width: float, depth: float) -
 
 
 def overlaps(a: Rect, b: Rect, margin: float = 0.02) -> bool:
-    """Return true where two rectangles come closer than `margin` metres."""
+    """Return true where two rectangles come closer than `margin` meters."""
     return (
         a[0] < b[2] + margin
         and b[0] < a[2] + margin

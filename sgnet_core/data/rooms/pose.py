@@ -32,7 +32,7 @@ class Pose:
 
 
 def pose_at(position: NDArray[np.float64], yaw: float, pitch: float, roll: float) -> Pose:
-    """Yaw from world x towards y, pitch upwards, roll clockwise; radians."""
+    """Yaw from world x toward y, pitch upwards, roll clockwise; radians."""
     cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
     forward = np.array([cy * cp, sy * cp, sp])
     right = np.array([sy, -cy, 0.0])

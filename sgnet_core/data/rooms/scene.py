@@ -17,10 +17,10 @@ from sgnet_core.data.rooms.materials import Material, Palette
 BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
 
 Rect = tuple[float, float, float, float]
-"""x0, y0, x1, y1 on the floor, metres."""
+"""x0, y0, x1, y1 on the floor, meters."""
 
 Point = tuple[float, float, float]
-"""x, y, z, metres; also a full size."""
+"""x, y, z, meters; also a full size."""
 
 SIGNS = tuple(itertools.product((-1.0, 1.0), repeat=2))
 """The four corners of a square, for legs."""
@@ -28,7 +28,7 @@ SIGNS = tuple(itertools.product((-1.0, 1.0), repeat=2))
 
 @dataclass(frozen=True)
 class Scene:
-    """Primitives in world coordinates (metres, z up, the room is [0, size]), P of them.
+    """Primitives in world coordinates (meters, z up, the room is [0, size]), P of them.
 
     A point x lies in primitive i's unit shape at ``rotation[i].T @ (x - center[i]) / half[i]``;
     the unit shapes are the cube [-1, 1]^3, the unit sphere, and the frustum whose radius is 1 at

@@ -75,10 +75,10 @@ def measure_depth(
     rng: np.random.Generator,
     noise: np.random.Generator,
 ) -> Tensor:
-    """Return the (H, W) metres that a structured-light camera reports; 0 = no measurement.
+    """Return the (H, W) meters that a structured-light camera reports; 0 = no measurement.
 
     Args:
-        depth: (H, W) exact metres along the axis.
+        depth: (H, W) exact meters along the axis.
         facing: (H, W) cosine between the surface normal and the ray.
         dropout: (H, W) the materials' tendency to return nothing, 0..1.
         fx: focal length, pixels.

@@ -22,13 +22,13 @@ _SHADOW_FOCAL = 0.42  # of the map's width: a field of view of 100 degrees
 class Hits:
     """Surface points seen by N pixels."""
 
-    depth: Tensor  # (N,) metres along the axis
+    depth: Tensor  # (N,) meters along the axis
     index: Tensor  # (N,) primitive, shell faces after the last
     point: Tensor  # (3, N) world
-    normal: Tensor  # (3, N) world, towards the camera
+    normal: Tensor  # (3, N) world, toward the camera
     facing: Tensor  # (N,) cosine between the normal and the ray to the camera
-    u: Tensor  # (N,) metres along the surface
-    v: Tensor  # (N,) metres across it
+    u: Tensor  # (N,) meters along the surface
+    v: Tensor  # (N,) meters across it
     unit: Tensor  # (2, N) the same in [-1, 1]
 
 
@@ -170,7 +170,7 @@ def radiance(
 
     Args:
         eye: (3,) world position of the camera.
-        foot: (N,) metres of surface that a pixel covers.
+        foot: (N,) meters of surface that a pixel covers.
         rows: (19, N) material row of each pixel.
         lights: (L, 6) position and RGB intensity.
         ambient: (3,) RGB.

@@ -36,7 +36,7 @@ class Fronts:
 
 @dataclass(frozen=True)
 class Kitchen:
-    """Materials and sizes in metres that all runs of one kitchen share."""
+    """Materials and sizes in meters that all runs of one kitchen share."""
 
     fronts: Fronts
     body: int

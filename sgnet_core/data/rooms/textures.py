@@ -74,9 +74,9 @@ def albedo(
     Args:
         table: (17, N) material rows of the pixels, `Material.row` without the last two.
         pattern: (N,) int64 pattern of each pixel.
-        u, v: (N,) metres along and across the surface.
+        u, v: (N,) meters along and across the surface.
         unit: (2, N) face coordinates in [-1, 1].
-        foot: (N,) metres that one pixel covers: patterns finer than that fade to their mean.
+        foot: (N,) meters that one pixel covers: patterns finer than that fade to their mean.
     """
     out = torch.empty_like(table[1:4])
     for which, draw in _DRAW.items():
@@ -96,7 +96,7 @@ Colors = tuple[Tensor, Tensor, Tensor]
 
 
 def _noise(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """A towards b by noise of strength p0, sharpened by p1."""
+    """A toward b by noise of strength p0, sharpened by p1."""
     n = noise(x, y) - 0.5
     sharp = torch.where(p[1] > 0, n / p[1].clamp(min=0.05), n).clamp(-0.5, 0.5)
     return torch.lerp(
@@ -131,7 +131,7 @@ def _stripes(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit
 
 
 def _tiles(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Cells of a, mixed towards c by a hash times p1; grout b of half-width p0; p2 shifts rows."""
+    """Cells of a, mixed toward c by a hash times p1; grout b of half-width p0; p2 shifts rows."""
     a, b, c = colors
     row = y.floor()
     x = x + 0.5 * p[2] * (row - 2 * (row * 0.5).floor())

@@ -17,9 +17,9 @@ from sgnet_core.data.rooms.scene import Scene
 from sgnet_core.data.sample import Sample
 
 _KNOT_SECONDS = 2.0
-_STEP = 0.6  # metres from knot to knot
+_STEP = 0.6  # meters from knot to knot
 _TURN, _NOD = 0.7, 0.2  # radians from knot to knot
-_MARGIN = 0.2  # metres kept from walls and furniture
+_MARGIN = 0.2  # meters kept from walls and furniture
 _CAMERA, _ROOM, _CHARACTER, _NOISE = range(1, 5)
 
 
@@ -161,7 +161,7 @@ def _walk(
 def _gaze(
     scene: Scene, position: NDArray[np.float64], last: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Yaw and pitch towards a thing worth looking at, as far as the turn from `last` allows."""
+    """Yaw and pitch toward a thing worth looking at, as far as the turn from `last` allows."""
     gap = scene.targets[rng.integers(len(scene.targets))] - position
     yaw = math.atan2(gap[1], gap[0]) - last[3]
     yaw = (yaw + math.pi) % math.tau - math.pi

@@ -49,16 +49,16 @@ def test_gray_and_palette_pictures_become_rgb(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "indexed.png").tolist() == [[0, 1]]
 
 
-def test_depth_arrays_in_metres_and_in_units(tmp_path: Path) -> None:
-    metres = np.array([[0.5, np.nan, np.inf]])
-    np.save(tmp_path / "m.npy", metres)
-    np.savez(tmp_path / "m.npz", other=np.zeros(3), depth=metres)
-    np.savez(tmp_path / "one.npz", metres)
+def test_depth_arrays_in_meters_and_in_units(tmp_path: Path) -> None:
+    meters = np.array([[0.5, np.nan, np.inf]])
+    np.save(tmp_path / "m.npy", meters)
+    np.savez(tmp_path / "m.npz", other=np.zeros(3), depth=meters)
+    np.savez(tmp_path / "one.npz", meters)
     np.save(tmp_path / "mm.npy", MM)
     for name in ("m.npy", "m.npz", "one.npz"):
         depth = read_depth(tmp_path / name)
         assert depth.dtype == np.float32
-        np.testing.assert_array_equal(depth, metres)
+        np.testing.assert_array_equal(depth, meters)
     assert read_depth(tmp_path / "mm.npy")[1, 0] == 1
 
 

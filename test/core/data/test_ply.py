@@ -47,7 +47,7 @@ def test_points_colors_and_labels_of_the_measured_pixels(tmp_path: Path) -> None
     assert vertices.dtype.names == names
     for index, name in enumerate(names):
         np.testing.assert_allclose(vertices[name], [row[index] for row in expected], rtol=1e-6)
-    assert "metres in the optical frame: x right, y down, z forward" in comments
+    assert "meters in the optical frame: x right, y down, z forward" in comments
     assert comments[1:] == ["label 0 is wall", "label 1 is my table"]
 
 

@@ -13,7 +13,7 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import Augmentation, crop, flip, recolor, resize
 from sgnet_core.geometry.intrinsics import Intrinsics
 
-STEP = 2.0**-10  # metres between the depths of neighboring pixels; exact in float32
+STEP = 2.0**-10  # meters between the depths of neighboring pixels; exact in float32
 
 
 @st.composite
@@ -39,7 +39,7 @@ def samples(draw: st.DrawFn) -> Sample:
 
 
 def back_projected(sample: Sample) -> np.ndarray:
-    """(H, W, 3) metres, from the definition of the camera."""
+    """(H, W, 3) meters, from the definition of the camera."""
     v, u = np.indices(sample.depth.shape)
     camera, z = sample.intrinsics, sample.depth.astype(np.float64)
     return np.stack([(u - camera.cx) / camera.fx * z, (v - camera.cy) / camera.fy * z, z], axis=-1)

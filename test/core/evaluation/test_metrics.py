@@ -133,7 +133,7 @@ def test_impossible_ids_and_shapes_are_refused() -> None:
     assert not confusion.counts.any()
 
 
-METRES = np.array(
+METERS = np.array(
     [0, -1, np.nan, np.inf, 1e-4, 0.5, 1.999, 2.0, 3.5, 4.0, 60.0, 2000.0], np.float32
 )
 BANDS = [NO_DEPTH] * 5 + ["0-2 m"] * 2 + ["2-4 m"] * 2 + ["4+ m"] * 2 + [NO_DEPTH]
@@ -143,9 +143,9 @@ BANDS = [NO_DEPTH] * 5 + ["0-2 m"] * 2 + ["2-4 m"] * 2 + ["4+ m"] * 2 + [NO_DEPT
 def test_distance_bands_agree_with_scikit_learn_on_their_pixels(seed: int) -> None:
     sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the reference")
     truth, predicted = maps(seed, [0, 2, 3, 5])
-    chosen = np.random.default_rng(seed).integers(0, len(METRES), truth.shape)
+    chosen = np.random.default_rng(seed).integers(0, len(METERS), truth.shape)
     scores = Scores(CLASSES)
-    frame = scores.add(truth, predicted, METRES[chosen])
+    frame = scores.add(truth, predicted, METERS[chosen])
     for name, confusion in scores.by_distance.items():
         inside = (np.array(BANDS)[chosen] == name) & (truth != 255)
         expected = sklearn_metrics.confusion_matrix(

@@ -32,7 +32,7 @@ def reference_points(depth: Array, camera: Intrinsics) -> Array:
 
 
 def reference_normals(points: Array, step: int) -> Array:
-    """Normals towards the camera at every `step`-th pixel, of images up to 359 rows.
+    """Normals toward the camera at every `step`-th pixel, of images up to 359 rows.
 
     a·x/z + b·y/z + c = 1/z by lstsq in windows of three widths, of which the one whose residual's
     variance over its pixels is least.
@@ -133,9 +133,9 @@ def test_angle_and_height_are_right_in_rooms(given_up: bool, exact: bool, height
             angle_errors.append(np.abs(encoded[2][surface] - 38 - angle))
         if sample.camera_height is not None and sample.camera_height >= 0.9:
             points = reference_points(sample.depth_exact.astype(np.float64), sample.intrinsics)
-            metres = points @ sample.up + sample.camera_height
-            in_range = valid & (metres < 2.5)
-            height_errors.append(np.abs(encoded[1] - 100 * metres)[in_range])
+            meters = points @ sample.up + sample.camera_height
+            in_range = valid & (meters < 2.5)
+            height_errors.append(np.abs(encoded[1] - 100 * meters)[in_range])
     assert np.median(np.concatenate(angle_errors)) <= (0.5 if exact else 2)
     assert len(height_errors) >= 2
     assert np.median(np.concatenate(height_errors)) <= 3  # cm
@@ -185,7 +185,7 @@ def test_values_saturate_at_0_and_255() -> None:
     assert (hha(near, camera.parameters(), up)[0, 0] == 255).all()
 
 
-def test_ground_out_of_view_is_assumed_1_3_metres_below() -> None:
+def test_ground_out_of_view_is_assumed_1_3_meters_below() -> None:
     depth, camera = corridor(camera_height=0.6, distance=4.0)
     height = hha(depth, camera.parameters(), torch.tensor([LEVEL]))[0, 1]
     assert height[110, 20].item() == pytest.approx(70, abs=0.2)

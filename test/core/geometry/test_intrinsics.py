@@ -39,9 +39,9 @@ def test_resize_keeps_image_edges_on_image_edges() -> None:
 
 
 def test_the_middle_stays_the_middle_at_any_size() -> None:
-    centred = Intrinsics(500, 500, 319.5, 239.5, 640, 480)
+    centered = Intrinsics(500, 500, 319.5, 239.5, 640, 480)
     for width, height in ((1, 1), (3, 7), (321, 241), (1280, 960)):
-        small = centred.resized(width, height)
+        small = centered.resized(width, height)
         assert small.cx == pytest.approx((width - 1) / 2, abs=1e-9)
         assert small.cy == pytest.approx((height - 1) / 2, abs=1e-9)
 

@@ -22,8 +22,8 @@ Array = npt.NDArray[Any]
 
 def register(depth: Array, camera: Any, target: Any, pose: Array) -> Array:
     cameras = [c if isinstance(c, Camera) else Camera(c) for c in (camera, target)]
-    metres = torch.from_numpy(np.asarray(depth, np.float32))
-    return DepthRegistration(*cameras, pose)(metres).numpy()
+    meters = torch.from_numpy(np.asarray(depth, np.float32))
+    return DepthRegistration(*cameras, pose)(meters).numpy()
 
 
 def turned(*angles: float, shift: Any = (0.0, 0.0, 0.0)) -> Array:
@@ -58,13 +58,13 @@ def slow_registration(depth: Array, camera: Intrinsics, target: Intrinsics, pose
                 return [x / w * target.fx + target.cx, y / w * target.fy + target.cy, w]
 
             corners = [seen(a, b) for a in (-0.5, 0.5) for b in (-0.5, 0.5)]
-            centre = seen(0, 0)
-            if any(math.isnan(c[0]) for c in [*corners, centre]):
+            center = seen(0, 0)
+            if any(math.isnan(c[0]) for c in [*corners, center]):
                 continue
             (left, right), (top, bottom) = (
                 (
-                    min(math.ceil(min(c[i] for c in corners)), math.floor(centre[i] + 0.5)),
-                    max(math.ceil(max(c[i] for c in corners)), math.floor(centre[i] + 0.5) + 1),
+                    min(math.ceil(min(c[i] for c in corners)), math.floor(center[i] + 0.5)),
+                    max(math.ceil(max(c[i] for c in corners)), math.floor(center[i] + 0.5) + 1),
                 )
                 for i in (0, 1)
             )
@@ -72,8 +72,8 @@ def slow_registration(depth: Array, camera: Intrinsics, target: Intrinsics, pose
                 continue
             for row in range(max(top, 0), min(bottom, target.height)):
                 for column in range(max(left, 0), min(right, target.width)):
-                    if out[row, column] == 0 or centre[2] < out[row, column]:
-                        out[row, column] = centre[2]
+                    if out[row, column] == 0 or center[2] < out[row, column]:
+                        out[row, column] = center[2]
     return out
 
 
@@ -100,7 +100,7 @@ def nearest_pixel_rule(
     return np.where(np.isinf(out), 0, out)
 
 
-def assert_within_a_pixel_and_a_millimetre(got: Array, expected: Array, border: int = 0) -> None:
+def assert_within_a_pixel_and_a_millimeter(got: Array, expected: Array, border: int = 0) -> None:
     """Each value stands, within 1 mm, in the other image's 3x3 pixels around it.
 
     With a ``border``, measurements alone, and only those that are farther from the border.
@@ -133,7 +133,7 @@ def test_registration_equals_the_plain_rule(
     got = register(depth, camera, target, pose)
     assert got.dtype == np.float32
     expected = slow_registration(np.nan_to_num(depth), camera, target, pose)
-    assert_within_a_pixel_and_a_millimetre(got, expected)
+    assert_within_a_pixel_and_a_millimeter(got, expected)
     # what float32 cannot tell from the middle between two pixels may go to either
     assert (np.abs(got - expected) < 1e-5 * expected.max(initial=1)).mean() > 0.97
 
@@ -160,7 +160,7 @@ def test_it_is_the_register_nodes_rule_where_nothing_is_upsampled(scale: float) 
     assert (expected > 0).sum() > 1000
     np.testing.assert_allclose(got, expected, atol=1e-6)
     got = register(depth, camera, target, pose)
-    assert_within_a_pixel_and_a_millimetre(got, nearest_pixel_rule(depth, camera, target, pose))
+    assert_within_a_pixel_and_a_millimeter(got, nearest_pixel_rule(depth, camera, target, pose))
 
 
 @pytest.mark.parametrize("scale", [1.5, 2.7])
@@ -172,7 +172,7 @@ def test_upsampled_it_is_the_filling_register_node_within_a_pixel(scale: float) 
     got = register(depth, camera, target, pose)
     filled = nearest_pixel_rule(depth, camera, target, pose, fill=True)
     inner = (slice(8, -8), slice(8, -8))  # its boxes that touch the border vanish
-    assert_within_a_pixel_and_a_millimetre(got, filled, border=8)  # its wider boxes close holes
+    assert_within_a_pixel_and_a_millimeter(got, filled, border=8)  # its wider boxes close holes
     sparse = nearest_pixel_rule(depth, camera, target, pose)
     taken = (sparse > 0) & (got > 0)
     assert (got[taken] <= sparse[taken] + 1e-4).all(), "what is nearer wins"

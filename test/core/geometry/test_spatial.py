@@ -47,7 +47,7 @@ def random_depth(camera: Intrinsics, seed: int = 0, holes: float = 0.2) -> Tenso
 
 
 def plane_depth(camera: Intrinsics, normal: tuple[float, float, float], distance: float) -> Tensor:
-    """(1, 1, H, W) float64 meters of the plane n·P = −distance, n towards the camera."""
+    """(1, 1, H, W) float64 meters of the plane n·P = −distance, n toward the camera."""
     n = np.asarray(normal, np.float64) / np.linalg.norm(normal)
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     slope = n[0] * (u - camera.cx) / camera.fx + n[1] * (v - camera.cy) / camera.fy + n[2]
@@ -256,7 +256,7 @@ def test_the_points_of_a_plane_lie_on_it() -> None:
     np.testing.assert_allclose(offset, -2.3, atol=2e-5)
 
 
-def test_the_released_convention_is_image_centred_and_counts_from_one() -> None:
+def test_the_released_convention_is_image_centered_and_counts_from_one() -> None:
     depth = torch.tensor([[[[1.0, 2.0, 3.0], [4.0, 0.0, 5.0]]]])
     points = spatial_input("points_released", depth, torch.tensor([[2.0, 4.0, 99.0, 99.0]]))
     assert points is not None

@@ -65,7 +65,7 @@ def test_labels_are_those_of_network_upsampling_and_argmax(size: tuple[int, int]
     assert without_scores.overlay is None
 
 
-def test_one_pixel_is_labelled() -> None:
+def test_one_pixel_is_labeled() -> None:
     model = make()
     rgb, depth = np.array([[[200, 3, 90]]], np.uint8), np.array([[1.5]], np.float32)
     prediction = Segmenter(model, "cpu").segment(rgb, depth)
@@ -94,7 +94,7 @@ def test_golden_mask_confidence_and_overlay() -> None:
     assert all(ms > 0 for ms in prediction.stages_ms.values())
 
 
-def test_a_frame_is_normalised_in_the_models_channel_order() -> None:
+def test_a_frame_is_normalized_in_the_models_channel_order() -> None:
     rgb = np.array([[[12, 24, 40], [10, 20, 30]]], np.uint8)
     depth = np.ones((1, 2), np.float32)
     image, spatial = Segmenter(make(), "cpu").preprocess(rgb, depth)
@@ -117,7 +117,7 @@ def test_depth_without_a_measurement_is_zero_whatever_it_was() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint16", ">u2", "int32", "uint8"])
-def test_integer_depth_is_scaled_to_metres(dtype: str) -> None:
+def test_integer_depth_is_scaled_to_meters(dtype: str) -> None:
     depth = np.array([[0, 1, 250]]).astype(dtype)
     spatial = Segmenter(make(), "cpu").preprocess(np.zeros((1, 3, 3), np.uint8), depth)[1]
     assert spatial is not None
@@ -149,13 +149,13 @@ def test_a_given_up_reaches_the_network() -> None:
     segmenter = Segmenter(make("hha"), "cpu")
     camera = Intrinsics(50, 50, 28, 20, 56, 40)
     rgb, depth = frame(40, 56)
-    metres = torch.from_numpy(depth)[None, None]
+    meters = torch.from_numpy(depth)[None, None]
     up = (0.1, -0.8, -0.3)
     _, spatial = segmenter.preprocess(rgb, depth, camera, up=up)
     assert spatial is not None
-    expected = hha(metres, camera.parameters(), torch.tensor([up]))
+    expected = hha(meters, camera.parameters(), torch.tensor([up]))
     torch.testing.assert_close(spatial, expected)
-    assert not torch.equal(spatial, hha(metres, camera.parameters()))
+    assert not torch.equal(spatial, hha(meters, camera.parameters()))
 
 
 def test_large_uint16_depth_keeps_its_sign() -> None:
@@ -222,8 +222,8 @@ def test_scores_of_several_scales_are_averaged_at_the_images_size() -> None:
     for height, width in ((32, 40), (40, 50), (80, 100)):
         size = {"size": (height, width), "mode": "bilinear", "align_corners": True}
         with torch.inference_mode():
-            metres = F.interpolate(torch.from_numpy(depth)[None, None], **size)
-            low = model(F.interpolate(image, **size), metres).logits
+            meters = F.interpolate(torch.from_numpy(depth)[None, None], **size)
+            low = model(F.interpolate(image, **size), meters).logits
         total += F.interpolate(low, size=(40, 50), mode="bilinear", align_corners=True)[0]
     assert prediction.scores is not None
     np.testing.assert_allclose(prediction.scores, total / 3, atol=1e-4)
@@ -242,13 +242,13 @@ def test_any_memory_layout_gives_the_same_labels() -> None:
     padded[:, :50] = depth
     frozen = rgb.copy()
     frozen.setflags(write=False)
-    for colors, metres in (
+    for colors, meters in (
         (backwards, depth),
         (rgb, padded[:, :50]),
         (frozen, depth.astype(">f4")),
         (np.asfortranarray(rgb), depth.astype(np.float64)),
     ):
-        assert np.array_equal(segmenter.segment(colors, metres).labels, expected)
+        assert np.array_equal(segmenter.segment(colors, meters).labels, expected)
 
 
 def test_the_frame_is_left_alone() -> None:
@@ -319,18 +319,18 @@ def test_a_gpu_labels_as_the_cpu_does(precision: str) -> None:
 def test_depth_on_the_device_is_taken_as_it_is() -> None:
     segmenter = Segmenter(make(), "cpu")
     rgb, depth = frame(40, 56)
-    metres = segmenter.metres(np.rint(depth * 1000).astype(np.uint16))
-    assert metres.dtype == torch.float32
-    np.testing.assert_allclose(metres.numpy(), depth, atol=6e-4)
-    expected = segmenter.segment(rgb, metres.numpy(), scores=True)
-    got = segmenter.segment(rgb, metres, scores=True)
+    meters = segmenter.meters(np.rint(depth * 1000).astype(np.uint16))
+    assert meters.dtype == torch.float32
+    np.testing.assert_allclose(meters.numpy(), depth, atol=6e-4)
+    expected = segmenter.segment(rgb, meters.numpy(), scores=True)
+    got = segmenter.segment(rgb, meters, scores=True)
     np.testing.assert_array_equal(got.scores, expected.scores)
-    assert segmenter.metres(metres) is metres
-    for bad in (metres[None], metres.double(), metres > 0):
+    assert segmenter.meters(meters) is meters
+    for bad in (meters[None], meters.double(), meters > 0):
         with pytest.raises(ValueError, match="depth must be"):
             segmenter.segment(rgb, bad)
     with pytest.raises(ValueError, match="registered"):
-        segmenter.segment(rgb, metres[:-1])
+        segmenter.segment(rgb, meters[:-1])
 
 
 @pytest.mark.parametrize("policy", ["nearest", "joint_bilateral"])
@@ -359,9 +359,9 @@ def test_holes_are_filled_before_the_network_sees_them(
 def test_65535_in_integer_depth_is_no_measurement() -> None:
     segmenter = Segmenter(make(), "cpu")
     depth = np.array([[0, 1000, 65535]], np.uint16)
-    np.testing.assert_allclose(segmenter.metres(depth).numpy(), [[0, 1, 0]])
-    metres = np.array([[65535.0]], np.float32)
-    assert segmenter.metres(metres).tolist() == [[65535.0]], "floating-point numbers are meters"
+    np.testing.assert_allclose(segmenter.meters(depth).numpy(), [[0, 1, 0]])
+    meters = np.array([[65535.0]], np.float32)
+    assert segmenter.meters(meters).tolist() == [[65535.0]], "floating-point numbers are meters"
 
 
 def test_an_input_height_takes_the_place_of_the_models() -> None:

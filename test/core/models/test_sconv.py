@@ -31,7 +31,7 @@ def test_parameters_added_are_the_published_count() -> None:
     assert sum(p.numel() for p in Projector(1).parameters()) == 74_880
 
 
-def test_at_initialisation_it_is_a_modulated_convolution_on_the_regular_grid() -> None:
+def test_at_initialization_it_is_a_modulated_convolution_on_the_regular_grid() -> None:
     torch.manual_seed(0)
     conv = SConv2d(4, 5, 1).eval()
     x, s = torch.randn(2, 4, 6, 7), torch.rand(2, 1, 24, 28)

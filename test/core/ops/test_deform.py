@@ -89,9 +89,9 @@ def test_an_integer_offset_moves_the_image() -> None:
     offset = torch.zeros(1, 18, 4, 5)
     offset[:, 0::2] = 1  # Δy: one pixel down
     offset[:, 1::2] = -1  # Δx: one pixel left
-    centre = torch.zeros(1, 1, 3, 3)
-    centre[..., 1, 1] = 1
-    y = deform_conv2d(x, offset, centre)
+    center = torch.zeros(1, 1, 3, 3)
+    center[..., 1, 1] = 1
+    y = deform_conv2d(x, offset, center)
     assert torch.equal(y[0, 0, :3, 1:], x[0, 0, 1:, :4])
     assert torch.equal(y[0, 0, 3], torch.zeros(5))
     assert torch.equal(y[0, 0, :, 0], torch.zeros(4))
@@ -110,9 +110,9 @@ def test_half_precision_offsets_keep_their_pixels_apart() -> None:
     # At column 300 neighboring bfloat16 numbers lie 2 apart.
     x = torch.arange(400.0).expand(1, 1, 3, 400)
     offset = torch.zeros(1, 18, 3, 400, dtype=torch.bfloat16)
-    pick_centre = torch.zeros(1, 1, 3, 3)
-    pick_centre[0, 0, 1, 1] = 1
-    result = gather_conv(x, find_taps(offset, (3, 400)), pick_centre)
+    pick_center = torch.zeros(1, 1, 3, 3)
+    pick_center[0, 0, 1, 1] = 1
+    result = gather_conv(x, find_taps(offset, (3, 400)), pick_center)
     assert torch.equal(result, x)
 
 

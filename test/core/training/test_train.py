@@ -195,7 +195,7 @@ def test_scaled_gradients_take_the_same_step_and_an_overflow_takes_none(
     hook.remove()
 
 
-def test_synchronised_norms_change_neither_weights_files_nor_one_process(
+def test_synchronized_norms_change_neither_weights_files_nor_one_process(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "check_device", lambda config, device: None)

@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labelled frames of coarse noise."""
+    """Labeled frames of coarse noise."""
     path = tmp_path_factory.mktemp("frames")
     for i in range(COUNT):
         rng = np.random.default_rng(i)

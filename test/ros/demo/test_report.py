@@ -22,7 +22,7 @@ def stats(age: float, counters: tuple[int, int], **drops: int) -> FrameStats:
 
 
 def test_the_summary_adds_up() -> None:
-    """25 sent: 2 lost on the way, 3 came by half, 5 replaced, 15 labelled; 1 label not received."""
+    """25 sent: 2 lost on the way, 3 came by half, 5 replaced, 15 labeled; 1 label not received."""
     counted = [stats(float(10 * i), (5 + i, 4 + i)) for i in range(1, 15)]
     counted.append(stats(150.0, (25, 19), overload=6, unmatched_rgb=5))
     labels = [(i, "cam") for i in (1, 2, 4, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 13)]

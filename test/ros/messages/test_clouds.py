@@ -58,7 +58,7 @@ def test_points_lie_on_the_rays_of_their_pixels() -> None:
         assert struct.unpack("<I", packed)[0] == red << 16 | green << 8 | blue
 
 
-def test_millimetres_give_the_same_cloud_as_metres() -> None:
+def test_millimeters_give_the_same_cloud_as_meters() -> None:
     depth = RNG.integers(400, 9000, (HEIGHT, WIDTH)).astype(np.uint16)
     a, b = cloud(depth), cloud(depth * np.float32(0.001))
     assert bytes(a.data) == bytes(b.data)

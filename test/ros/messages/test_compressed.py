@@ -27,12 +27,12 @@ def message(data: bytes, encoding: str) -> CompressedImage:
 
 
 def encoded(pixels: np.ndarray, suffix: str = ".png") -> bytes:
-    """By OpenCV, as image_transport does it: colours blue first."""
+    """By OpenCV, as image_transport does it: colors blue first."""
     return cv2.imencode(suffix, pixels)[1].tobytes()
 
 
 def picture() -> np.ndarray:
-    """(30, 44, 3) RGB in flat areas, so that JPEG keeps their colours."""
+    """(30, 44, 3) RGB in flat areas, so that JPEG keeps their colors."""
     coarse = np.array([[[250, 10, 40], [20, 200, 90]], [[90, 90, 90], [10, 30, 220]]], np.uint8)
     return coarse.repeat(15, 0).repeat(22, 1)
 
@@ -46,7 +46,7 @@ def picture() -> np.ndarray:
         (".jpg", "jpeg"),
     ],
 )
-def test_colours_are_the_pictures(suffix: str, encoding: str) -> None:
+def test_colors_are_the_pictures(suffix: str, encoding: str) -> None:
     rgb = picture()
     view = compressed_rgb_view(message(encoded(rgb[..., ::-1], suffix), encoding))
     assert view.array.dtype == np.uint8
@@ -54,20 +54,20 @@ def test_colours_are_the_pictures(suffix: str, encoding: str) -> None:
     error = np.abs(view.array.astype(int) - rgb)
     if suffix == ".png":
         assert error.max() == 0
-    else:  # where four colours meet, they share their chroma
+    else:  # where four colors meet, they share their chroma
         assert np.delete(np.delete(error, range(8, 22), 0), range(15, 29), 1).max() <= 6
 
 
-def test_grey_and_transparent_images_become_three_channels() -> None:
+def test_gray_and_transparent_images_become_three_channels() -> None:
     rgb = picture()
-    grey = compressed_rgb_view(message(encoded(rgb[..., 0]), "mono8; png compressed mono8")).array
-    np.testing.assert_array_equal(grey, np.repeat(rgb[..., :1], 3, 2))
+    gray = compressed_rgb_view(message(encoded(rgb[..., 0]), "mono8; png compressed mono8")).array
+    np.testing.assert_array_equal(gray, np.repeat(rgb[..., :1], 3, 2))
     bgra = np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], 9, np.uint8)])
     with_alpha = compressed_rgb_view(message(encoded(bgra), "rgba8; png compressed bgra8")).array
     np.testing.assert_array_equal(with_alpha, rgb)
 
 
-def test_16_bit_grey_is_no_colour_image() -> None:
+def test_16_bit_gray_is_no_color_image() -> None:
     with pytest.raises(ImageError, match=r"^data: .*not colors of 8 bits"):
         compressed_rgb_view(message(encoded(np.full((4, 4), 700, np.uint16)), "mono16; png"))
 
@@ -94,26 +94,26 @@ HEADER = struct.pack("<iff", 0, 0.0, 0.0)
         ("16UC1; png compressed ", b""),  # the transport "compressed"
     ],
 )
-def test_depth_in_millimetres_is_exact(encoding: str, header: bytes) -> None:
+def test_depth_in_millimeters_is_exact(encoding: str, header: bytes) -> None:
     view = compressed_depth_view(message(header + encoded(DEPTH), encoding))
     assert view.array.dtype == np.uint16
     np.testing.assert_array_equal(view.array, DEPTH)
 
 
-def test_depth_in_metres_comes_back_from_its_inverse() -> None:
+def test_depth_in_meters_comes_back_from_its_inverse() -> None:
     """Quantised as compressed_depth_image_transport does: i = A/z + B, or 0 for what is invalid."""
     quantization, depth_max = 100.0, 10.0
     a = quantization * (quantization + 1)
     b = 1 - a / depth_max
-    metres = np.array([[np.nan, 0.5, 1.0, 2.5], [9.5, 20.0, np.inf, 4.0]], np.float32)
-    valid = metres < depth_max
-    inverse = np.where(valid, a / np.where(valid, metres, 1) + b, 0).astype(np.uint16)
+    meters = np.array([[np.nan, 0.5, 1.0, 2.5], [9.5, 20.0, np.inf, 4.0]], np.float32)
+    valid = meters < depth_max
+    inverse = np.where(valid, a / np.where(valid, meters, 1) + b, 0).astype(np.uint16)
     header = struct.pack("<iff", 0, a, b)
     view = compressed_depth_view(message(header + encoded(inverse), "32FC1; compressedDepth png"))
     assert view.array.dtype == np.float32
     np.testing.assert_array_equal(np.isnan(view.array), ~valid)
-    step = metres**2 / a  # of the depth, where the number is rounded down
-    error = np.abs(view.array - metres)[valid]
+    step = meters**2 / a  # of the depth, where the number is rounded down
+    error = np.abs(view.array - meters)[valid]
     assert (error <= 1.01 * step[valid]).all()
     assert view.array[0, 1] == pytest.approx(0.5, abs=1e-4)
 

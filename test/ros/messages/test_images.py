@@ -57,7 +57,7 @@ def reorder(rgb: np.ndarray, encoding: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("encoding", "copies"), [("rgb8", 0), ("bgr8", 1), ("8UC3", 1), ("rgba8", 0), ("bgra8", 1)]
 )
-def test_every_colour_encoding_gives_the_same_picture(
+def test_every_color_encoding_gives_the_same_picture(
     encoding: str, copies: int, padding: int
 ) -> None:
     rgb = rgb_pixels()
@@ -68,11 +68,11 @@ def test_every_colour_encoding_gives_the_same_picture(
 
 
 @pytest.mark.parametrize("padding", [0, 3])
-def test_mono8_is_grey_in_all_channels_without_a_copy(padding: int) -> None:
-    grey = rgb_pixels()[..., 0]
-    view = rgb_view(message(grey, "mono8", padding=padding))
+def test_mono8_is_gray_in_all_channels_without_a_copy(padding: int) -> None:
+    gray = rgb_pixels()[..., 0]
+    view = rgb_view(message(gray, "mono8", padding=padding))
     assert view.copies == 0
-    np.testing.assert_array_equal(view.array, np.repeat(grey[..., None], 3, 2))
+    np.testing.assert_array_equal(view.array, np.repeat(gray[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "rgba8", "mono8"])
@@ -96,7 +96,7 @@ def test_a_copy_leaves_the_message_alone() -> None:
     ("padding", "bigendian", "copies"),
     [(0, False, 0), (6, False, 0), (0, True, 1), (6, True, 1), (3, False, 1)],
 )
-def test_depth_in_millimetres(encoding: str, padding: int, bigendian: bool, copies: int) -> None:
+def test_depth_in_millimeters(encoding: str, padding: int, bigendian: bool, copies: int) -> None:
     depth = np.array([[0, 1, 255], [256, 4000, 65535]], np.uint16)
     wire = depth.astype(">u2" if bigendian else "<u2")
     view = depth_view(message(wire, encoding, padding=padding, bigendian=bigendian))
@@ -109,7 +109,7 @@ def test_depth_in_millimetres(encoding: str, padding: int, bigendian: bool, copi
 @pytest.mark.parametrize(
     ("padding", "bigendian", "copies"), [(0, False, 0), (8, False, 0), (2, False, 1), (4, True, 1)]
 )
-def test_depth_in_metres_keeps_its_invalid_pixels(
+def test_depth_in_meters_keeps_its_invalid_pixels(
     padding: int, bigendian: bool, copies: int
 ) -> None:
     depth = np.array([[np.nan, np.inf, -np.inf], [0.0, 0.25, 9.875]], np.float32)
@@ -157,7 +157,7 @@ def test_one_missing_byte_is_a_truncated_image() -> None:
         rgb_view(cut)
 
 
-def test_a_colour_image_on_the_depth_topic_is_named() -> None:
+def test_a_color_image_on_the_depth_topic_is_named() -> None:
     with pytest.raises(ImageError, match=r"'rgb8' is no depth.*remap depth/image_raw"):
         depth_view(message(rgb_pixels(), "rgb8"))
 
@@ -172,8 +172,8 @@ MOSAICS = {
 
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("encoding", MOSAICS)
-def test_a_bayer_mosaic_gives_the_colours_it_was_seen_with(encoding: str, padding: int) -> None:
-    """Two areas of one colour each, as a sensor behind that mosaic sees them."""
+def test_a_bayer_mosaic_gives_the_colors_it_was_seen_with(encoding: str, padding: int) -> None:
+    """Two areas of one color each, as a sensor behind that mosaic sees them."""
     rgb = np.empty((12, 16, 3), np.uint8)
     rgb[:, :8], rgb[:, 8:] = (210, 120, 30), (10, 60, 250)
     mosaic = np.empty((12, 16), np.uint8)
@@ -196,7 +196,7 @@ def yuv(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21"])
-def test_yuv_gives_the_colours(encoding: str, padding: int) -> None:
+def test_yuv_gives_the_colors(encoding: str, padding: int) -> None:
     colors = np.array(
         [[(200, 100, 50), (20, 180, 220)], [(128, 128, 128), (250, 30, 10)]], np.uint8
     )
@@ -311,7 +311,7 @@ def test_the_installed_cv_bridge_reads_a_16_bit_mosaic_as_an_8_bit_one(bridge: A
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_the_installed_cv_bridge_is_not_asked_for_what_is_no_colour(bridge: Any) -> None:
+def test_the_installed_cv_bridge_is_not_asked_for_what_is_no_color(bridge: Any) -> None:
     for encoding, dtype in (("32FC1", np.float32), ("16UC1", np.uint16), ("nonsense", np.uint8)):
         with pytest.raises(ImageError, match=f"^encoding: cv_bridge cannot turn '{encoding}'"):
             rgb_view(message(np.ones((4, 6), dtype), encoding))

@@ -1,7 +1,7 @@
 """Nav2's semantic segmentation layer accepts mask, confidence, cloud and names.
 
 `layer_objections` is that layer's reading (github.com/kiwicampus/semantic_segmentation_layer:
-its synchroniser, size checks, iterators and class look-up) in Python; the node's messages pass it,
+its synchronizer, size checks, iterators and class look-up) in Python; the node's messages pass it,
 and spoiled ones do not.
 """
 
@@ -38,7 +38,7 @@ def layer_objections(
     objections = []
     stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in (mask, confidence, cloud)}
     if len(stamps) != 1:
-        objections.append("stamps: the exact-time synchroniser never emits")
+        objections.append("stamps: the exact-time synchronizer never emits")
     if not cloud.header.frame_id:
         objections.append("frame_id: the transform filter drops the cloud")
     count = mask.width * mask.height
@@ -131,7 +131,7 @@ def test_the_layer_leaves_out_what_has_no_depth_and_finds_the_rest(
     z = data[:, offset : offset + 4].copy().view(np.float32).reshape(mask.height, mask.width)
     scene = make_scene()
     np.testing.assert_array_equal(np.isfinite(z), scene.depth > 0)
-    np.testing.assert_allclose(z[scene.depth > 0], scene.metres[scene.depth > 0], rtol=1e-6)
+    np.testing.assert_allclose(z[scene.depth > 0], scene.meters[scene.depth > 0], rtol=1e-6)
 
 
 def cut(m: Any) -> None:
@@ -168,7 +168,7 @@ def foreign_id(m: Any) -> None:
     m.data[0] = 77
 
 
-def unlabelled(m: Any) -> None:
+def unlabeled(m: Any) -> None:
     m.data[0] = IGNORE_ID
 
 
@@ -186,7 +186,7 @@ def unlabelled(m: Any) -> None:
         (2, nowhere, "frame_id"),
         (2, doubles, "no float32 field z"),
         (2, cut, "too little data"),
-        (0, unlabelled, None),
+        (0, unlabeled, None),
     ],
 )
 def test_what_the_layer_would_stumble_over_is_noticed(

@@ -93,7 +93,7 @@ def test_every_encoding_of_the_same_frame_gives_the_same_labels(
     big = scene.message(scene.depth.astype(">u2"), "16UC1")
     big.is_bigendian = 1
     pairs = {name: (make(scene), depth) for name, make in ENCODINGS.items()} | {
-        "32FC1": (rgb, scene.message(scene.metres, "32FC1")),
+        "32FC1": (rgb, scene.message(scene.meters, "32FC1")),
         "padded mono16": (rgb, scene.message(scene.depth, "mono16", padding=3)),
         "big-endian 16UC1": (rgb, big),
     }
@@ -101,13 +101,13 @@ def test_every_encoding_of_the_same_frame_gives_the_same_labels(
     for name, pair in pairs.items():
         labels, _ = robot.segment(*pair)
         np.testing.assert_array_equal(pixels(labels), expected, err_msg=name)
-    grey = scene.rgb[..., 1]
-    labels, _ = robot.segment(scene.message(grey, "mono8"), depth)
-    expected = segmenters["depth"].segment(np.repeat(grey[..., None], 3, 2), scene.depth).labels
+    gray = scene.rgb[..., 1]
+    labels, _ = robot.segment(scene.message(gray, "mono8"), depth)
+    expected = segmenters["depth"].segment(np.repeat(gray[..., None], 3, 2), scene.depth).labels
     np.testing.assert_array_equal(pixels(labels), expected)
 
 
-def test_all_images_of_a_frame_agree_and_colours_are_the_palettes(
+def test_all_images_of_a_frame_agree_and_colors_are_the_palettes(
     before: Before,
     shared_node: SGNetNode,
     robot: Any,

@@ -281,7 +281,7 @@ def test_a_real_cameras_depth_is_registered() -> None:
     )
     got = geometry.registration(torch.from_numpy(depth.astype(np.float32))).numpy()
     # float64: every measurement projected by itself
-    rotated, shift = geometry.registration._centres.double().numpy(), geometry.registration._shift
+    rotated, shift = geometry.registration._centers.double().numpy(), geometry.registration._shift
     v, u = np.nonzero(depth > 0)
     x, y, z = rotated[:, v, u] * depth[v, u] + shift.double().numpy()[:, 0]
     k = geometry.rgb

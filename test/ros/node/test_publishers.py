@@ -147,7 +147,7 @@ def test_an_output_that_is_not_offered_has_no_topic_and_costs_nothing(node: Any)
     assert list(publishers.overlay.published[0].data) == list(range(18))
 
 
-def test_the_class_map_names_and_colours_every_id() -> None:
+def test_the_class_map_names_and_colors_every_id() -> None:
     info: Any = SimpleNamespace(name="m", labels=LABELS)
     message = class_map(info, Time(sec=5))
     assert (message.model, message.label_set, message.ignore_id) == ("m", "three", 255)

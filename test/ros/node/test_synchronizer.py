@@ -201,7 +201,7 @@ def test_ours_alone_pairs_with_slop_0_and_takes_the_nearest_partner(name: str) -
     assert first == ((1000, 1001) if own else (1000, 985))
 
 
-# The whole contract, through the synchroniser, with cameras that misbehave
+# The whole contract, through the synchronizer, with cameras that misbehave
 
 TROUBLES = ("none", "loop", "forward", "backward", "small step back", "rgb stalls", "depth stalls")
 TROUBLES += ("zero stamps", "duplicates")
@@ -267,7 +267,7 @@ class Cameras:
         self._went_back = False
 
     def receive(self, stream: str, stamp_ms: int) -> None:
-        """One message arrives; the synchroniser's timer goes on at its own pace."""
+        """One message arrives; the synchronizer's timer goes on at its own pace."""
         self.pass_time(3)
         message = image(stamp_ms, stream)
         self._arrived[id(message)] = self.clock.ms

@@ -147,7 +147,7 @@ def test_65535_is_no_measurement(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame.depth, np.where(depth == 65535, 0, depth))
 
 
-def test_float_depth_in_millimetres_is_refused_until_its_scale_is_given(tmp_path: Path) -> None:
+def test_float_depth_in_millimeters_is_refused_until_its_scale_is_given(tmp_path: Path) -> None:
     make = Maker(2)
     depth = np.full((HEIGHT, WIDTH), 1953.4, np.float32)
     depth[0, 0] = np.nan

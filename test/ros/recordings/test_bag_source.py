@@ -68,8 +68,8 @@ def test_ground_truth_is_joined_by_stamp_but_a_nodes_answer_is_not_taken(tmp_pat
 
 def test_float_and_compressed_images_are_read(tmp_path: Path) -> None:
     make = Maker(2)
-    metres = np.array([[0.0004, 1.2344, np.nan, np.inf, -1.0, 70.0]], np.float32)
-    metres = np.resize(metres, (HEIGHT, WIDTH))
+    meters = np.array([[0.0004, 1.2344, np.nan, np.inf, -1.0, 70.0]], np.float32)
+    meters = np.resize(meters, (HEIGHT, WIDTH))
     png = io.BytesIO()
     Image.fromarray(colors(5)).save(png, "PNG")
     compressed = make.types["sensor_msgs/msg/CompressedImage"](
@@ -80,7 +80,7 @@ def test_float_and_compressed_images_are_read(tmp_path: Path) -> None:
         [
             ("/cam/color/image_raw/compressed", 10**9, compressed),
             ("/cam/color/camera_info", 10**9, make.info(10**9)),
-            ("/cam/depth_registered/image", 10**9, make.image(metres, "32FC1", 10**9)),
+            ("/cam/depth_registered/image", 10**9, make.image(meters, "32FC1", 10**9)),
         ],
     )
     (frame,) = BagSource(path)
@@ -95,13 +95,13 @@ def test_frames_without_a_partner_in_time_are_left_out(tmp_path: Path) -> None:
     assert len(frames) == 5  # the last depth is at 1.254 s, and color at 1.4 s still near enough
 
 
-def test_compressed_float_depth_is_dequantised(tmp_path: Path) -> None:
+def test_compressed_float_depth_is_dequantized(tmp_path: Path) -> None:
     make = Maker(2)
     inverse = np.full((HEIGHT, WIDTH), 5000, np.uint16)
     inverse[2, 3] = 0
     png = io.BytesIO()
     Image.fromarray(inverse).save(png, "PNG")
-    a, b = 10_100.0, -1009.0  # metres = a / (number - b)
+    a, b = 10_100.0, -1009.0  # meters = a / (number - b)
     compressed = make.types["sensor_msgs/msg/CompressedImage"](
         make.header(10**9, "cam"),
         "32FC1; compressedDepth png",
@@ -134,8 +134,8 @@ def unregistered(make: Maker) -> Messages:
 def registered(depth: npt.NDArray[Any], rgb: Intrinsics, pose: npt.NDArray[Any]) -> Any:
     """Depth of `unregistered`'s camera as the color camera sees it."""
     camera = Camera(Intrinsics(8, 8, 5, 4, WIDTH, HEIGHT))
-    metres = torch.from_numpy(depth.astype(np.float32))
-    return DepthRegistration(camera, Camera(rgb), pose)(metres).numpy()
+    meters = torch.from_numpy(depth.astype(np.float32))
+    return DepthRegistration(camera, Camera(rgb), pose)(meters).numpy()
 
 
 def test_depth_is_registered_with_the_recorded_transforms(tmp_path: Path) -> None:
@@ -221,5 +221,5 @@ def test_several_cameras_are_asked_for_by_name(tmp_path: Path) -> None:
         BagSource(path)
     (frame,) = BagSource(path, "/right/color/image_raw", "/right/depth/image")
     np.testing.assert_array_equal(frame.rgb, colors(0))
-    with pytest.raises(BagError, match="no topic /centre"):
-        BagSource(path, "/centre", "/right/depth/image")
+    with pytest.raises(BagError, match="no topic /center"):
+        BagSource(path, "/center", "/right/depth/image")

@@ -92,7 +92,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_recording_is_labelled_without_ros(tmp_path: Path, model_file: Path) -> None:
+def test_a_recording_is_labeled_without_ros(tmp_path: Path, model_file: Path) -> None:
     bag = write_bag(tmp_path / "walk")
     options = ["--model", model_file, "--device", "cpu", "--ply", "--out", tmp_path / "out"]
     command = [sys.executable, "-c", NO_ROS, str(bag), *map(str, options)]

@@ -75,7 +75,7 @@ def test_a_chosen_size_moves_intrinsics_and_keeps_labels_and_depth_unmixed(tmp_p
     (half,) = open_source(path, (9, 6))
     assert half.intrinsics == full.intrinsics.resized(9, 6)
     assert half.rgb.shape == (6, 9, 3)
-    # centres of the half-size pixels lie between two old ones: the later one is taken
+    # centers of the half-size pixels lie between two old ones: the later one is taken
     np.testing.assert_array_equal(half.depth, full.depth[1::2, 1::2])
     assert full.labels is not None
     np.testing.assert_array_equal(half.labels, full.labels[1::2, 1::2])
@@ -88,11 +88,11 @@ def test_a_chosen_size_moves_intrinsics_and_keeps_labels_and_depth_unmixed(tmp_p
     np.testing.assert_array_equal(odd.depth[2], full.depth[6][columns])
 
 
-def test_meters_become_millimetres() -> None:
+def test_meters_become_millimeters() -> None:
     # 65535 is how drivers mark that there is no measurement
-    metres = np.array([0, 0.0004, 0.0006, 1.2345678, 65.535, 65.536, -1, np.nan, np.inf, -np.inf])
+    meters = np.array([0, 0.0004, 0.0006, 1.2345678, 65.535, 65.536, -1, np.nan, np.inf, -np.inf])
     expected = [0, 0, 1, 1235, 0, 0, 0, 0, 0, 0]
-    np.testing.assert_array_equal(in_millimeters(metres), expected)
+    np.testing.assert_array_equal(in_millimeters(meters), expected)
 
 
 def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def make_partly(folder: Path) -> Path:
     return folder
 
 
-def test_rooms_are_labelled_and_the_same_for_everybody() -> None:
+def test_rooms_are_labeled_and_the_same_for_everybody() -> None:
     source = open_source("rooms", (96, 64), rate_hz=5)
     assert source.count is None and source.label_set == "nyu40"
     frames = list(islice(source, 3))

@@ -48,7 +48,7 @@ def arrays(i: int) -> tuple[np.ndarray, np.ndarray]:
 def data(
     models: dict[str, Path], segmenters: dict[str, Segmenter], tmp_path_factory: Any
 ) -> SimpleNamespace:
-    """The same labelled frames as three bags, and what is to come of them."""
+    """The same labeled frames as three bags, and what is to come of them."""
     folder = tmp_path_factory.mktemp("replay")
     frames, segmenter = folder / "frames", segmenters["points"]
     confusion, total, last = ConfusionMatrix(len(segmenter.labels)), Stability(), None
@@ -98,7 +98,7 @@ def test_lossless_gives_the_models_own_figures_every_time(
 ) -> None:
     expected = {
         "frames": COUNT,
-        "labelled": COUNT,
+        "labeled": COUNT,
         "compared": COUNT,
         "miou": data.confusion.miou,
         "pixel_accuracy": data.confusion.pixel_accuracy,
@@ -116,7 +116,7 @@ def test_lossless_gives_the_models_own_figures_every_time(
         times = bag["latency_ms"]
         assert bag["inference_ms"]["p50"] < times["p50"] <= times["p95"] <= times["max"]
         assert bag["throughput_hz"] == pytest.approx(COUNT / bag["seconds"], rel=1e-2)
-    assert lossless.report["total"]["labelled"] == 2 * COUNT
+    assert lossless.report["total"]["labeled"] == 2 * COUNT
 
 
 def test_the_worst_frames_are_those_with_the_most_noise(lossless: SimpleNamespace) -> None:
@@ -168,9 +168,9 @@ def test_at_the_recorded_pace_every_frame_is_accounted_for(
     report = json.loads(out.read_text())
     (bag,) = report["bags"]
     assert (bag["complete"], bag["frames"]) == (False, COUNT)
-    assert bag["labelled"] + sum(bag["dropped"].values()) == COUNT
+    assert bag["labeled"] + sum(bag["dropped"].values()) == COUNT
     assert set(bag["dropped"]) <= {"overload", "transport", "unmatched_rgb"}
-    assert bag["labelled"] >= COUNT // 2
+    assert bag["labeled"] >= COUNT // 2
     assert 0 < bag["compared"] <= COUNT // 2
     assert bag["seconds"] > (COUNT - 3) * STEP / 1e9 * 2  # half as fast as recorded
 
@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_the_report_of_the_bags_that_are_done(
     arguments = ["--model", str(models["points"]), "--device", "cpu"]
     report = replay_eval.evaluate_bags(data.bags[:2], arguments, jobs=1)
     (result,) = report.results
-    assert (result.bag, result.figures()["labelled"]) == (str(data.bags[0]), COUNT)
+    assert (result.bag, result.figures()["labeled"]) == (str(data.bags[0]), COUNT)
     assert report.problems == {str(data.bags[1]): replay_eval.INTERRUPTED}
 
     monkeypatch.setattr(replay_eval, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

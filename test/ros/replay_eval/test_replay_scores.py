@@ -68,7 +68,7 @@ def tally(seed: int, scored: bool = True) -> Tally:
     confusion.counts += rng.integers(1, 50, (3, 3)) * (np.arange(3) < 2)[:, None]  # no robot
     return Tally(
         frames=10 + seed,
-        labelled=8,
+        labeled=8,
         dropped=Counter({"overload": 1 + seed, "transport": 1}),
         seconds=2.5,
         latency_ms=rng.uniform(10, 90, 8).tolist(),
@@ -93,7 +93,7 @@ def test_the_total_is_that_of_all_frames_not_the_mean_of_the_bags() -> None:
     assert figures["miou"] == pytest.approx(np.mean(iou))
     assert figures["pixel_accuracy"] == pytest.approx(np.trace(together) / together.sum())
     assert figures["flip_rate"] == pytest.approx(6 / 450)
-    assert (figures["frames"], figures["labelled"]) == (33, 24)
+    assert (figures["frames"], figures["labeled"]) == (33, 24)
     assert figures["dropped"] == {"overload": 6, "transport": 3}
     assert figures["throughput_hz"] == pytest.approx(24 / 7.5)
     times = np.concatenate([part.latency_ms for part in parts])
@@ -141,7 +141,7 @@ def test_the_judge_finds_truth_flips_and_the_worst_frames() -> None:
     for frame in made:
         judge.judge(frame)
     figures = judge.tally.figures(CLASSES.names)
-    assert (figures["frames"], figures["labelled"], figures["compared"]) == (10, 9, 9)
+    assert (figures["frames"], figures["labeled"], figures["compared"]) == (10, 9, 9)
     assert figures["pixel_accuracy"] == pytest.approx(1 - sum(range(9)) / (9 * H * W))
     # from frame k to k + 1, the first k pixels stay robot and all others change
     changed = sum(H * W - k for k in range(8))

@@ -109,7 +109,7 @@ def test_what_is_shown_is_what_was_published(
     assert np.abs(picture - scene.rgb).mean() < 10  # blue for red would be 60 off
 
     v, u = np.nonzero(scene.depth)
-    z = scene.metres[v, u]
+    z = scene.meters[v, u]
     f, cx, cy = info.k[0], info.k[2], info.k[5]
     expected = np.stack([(u - cx) / f * z, (v - cy) / f * z, z], axis=-1)
     stamp, positions = max(shown["/camera/points"]["Points3D:positions"].items())
@@ -127,7 +127,7 @@ def test_what_is_shown_is_what_was_published(
     labels = segmenters["depth"].labels
     (context,) = shown["/"]["AnnotationContext:context"][0]
     described = [entry["class_description"]["info"] for entry in context]
-    assert [d["label"] for d in described] == [*labels.names, "unlabelled"]
+    assert [d["label"] for d in described] == [*labels.names, "unlabeled"]
     assert [d["id"] for d in described] == [*labels.ids, IGNORE_ID]
     assert [d["color"] >> 8 for d in described[:-1]] == [
         r << 16 | g << 8 | b for r, g, b in labels.colors
@@ -156,7 +156,7 @@ def test_of_large_clouds_every_second_row_and_column_is_shown(robot) -> None:
     assert np.allclose(positions[1, :2] / positions[1, 2], [(2 - 299.5) / 500, -199.5 / 510])
 
 
-def test_depth_in_metres_stays_in_metres(tmp_path: Path) -> None:
+def test_depth_in_meters_stays_in_meters(tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="comes with the extra `viz`")
     log = ViewLog(tmp_path / "a.rrd")
     depth = np.array([[0.5, np.nan], [2.25, np.inf]], np.float32)

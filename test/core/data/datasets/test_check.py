@@ -51,16 +51,16 @@ def test_a_sound_folder_passes_and_is_described(
     assert "never: robot" in report
 
 
-def millimetres_as_metres(f: Path) -> None:
+def millimeters_as_meters(f: Path) -> None:
     write_json(f / "camera.json", {**CAMERA, "depth_scale": 1})
 
 
-def float_millimetres(f: Path) -> None:
+def float_millimeters(f: Path) -> None:
     (f / "depth" / "b.png").unlink()
     save(f / "depth" / "b.npy", np.full((H, W), 2500.0, np.float32))
 
 
-def metres_as_integers(f: Path) -> None:
+def meters_as_integers(f: Path) -> None:
     save(f / "depth" / "b.png", np.full((H, W), 3, np.uint16))
 
 
@@ -145,14 +145,14 @@ def overlapping_splits(f: Path) -> None:
     ("damage", "expected"),
     [
         (
-            millimetres_as_metres,
+            millimeters_as_meters,
             [
                 rf"depth/{name}.png: the median depth is 3000 m.*depth_scale 0.001 .* be 3 m"
                 for name in "abc"
             ],
         ),
-        (float_millimetres, [r"depth/b.npy: the median depth is 2500 m.*0.001 it would be 2.5 m"]),
-        (metres_as_integers, [r"depth/b.png: the median depth is 0.003 m.*depth_scale 1 .*be 3 m"]),
+        (float_millimeters, [r"depth/b.npy: the median depth is 2500 m.*0.001 it would be 2.5 m"]),
+        (meters_as_integers, [r"depth/b.png: the median depth is 0.003 m.*depth_scale 1 .*be 3 m"]),
         (eight_bits_in_sixteen, [r"depth/b.png: no value is above 255: is it an 8-bit"]),
         (eight_bits, [r"depth/b.png.*8-bit"]),
         (no_depth_at_all, [r"depth/b.png: no pixel holds a depth"]),

@@ -27,19 +27,19 @@ OPTICS = {"width": W, "height": H, "fx": 7.0, "fy": 7.5, "cx": 3.25, "cy": 2.5}
 
 
 def random_frame(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Color, millimetres with a hole, ids 0..4."""
+    """Color, millimeters with a hole, ids 0..4."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (H, W, 3), np.uint8)
-    millimetres = rng.integers(500, 9000, (H, W)).astype(np.uint16)
-    millimetres[0, 0] = 0
-    return rgb, millimetres, rng.integers(0, 5, (H, W)).astype(np.uint8)
+    millimeters = rng.integers(500, 9000, (H, W)).astype(np.uint16)
+    millimeters[0, 0] = 0
+    return rgb, millimeters, rng.integers(0, 5, (H, W)).astype(np.uint8)
 
 
 def plain_folder(folder: Path, names: tuple[str, ...] = ("a", "b", "c")) -> Path:
     for seed, name in enumerate(names):
-        rgb, millimetres, ids = random_frame(seed)
+        rgb, millimeters, ids = random_frame(seed)
         save(folder / "rgb" / f"{name}.png", rgb)
-        save(folder / "depth" / f"{name}.png", millimetres)
+        save(folder / "depth" / f"{name}.png", millimeters)
         save(folder / "labels" / f"{name}.png", ids)
     write_json(folder / "camera.json", OPTICS)
     write_json(folder / "classes.json", {"names": ["wall", "floor", "desk", "chair", "robot"]})
@@ -48,10 +48,10 @@ def plain_folder(folder: Path, names: tuple[str, ...] = ("a", "b", "c")) -> Path
 
 def assert_frame(sample: Sample, seed: int) -> None:
     """The values of `random_frame`."""
-    rgb, millimetres, ids = random_frame(seed)
+    rgb, millimeters, ids = random_frame(seed)
     np.testing.assert_array_equal(sample.rgb, rgb)
     assert sample.rgb.dtype == np.uint8
-    np.testing.assert_allclose(sample.depth, millimetres / 1000, rtol=1e-6)
+    np.testing.assert_allclose(sample.depth, millimeters / 1000, rtol=1e-6)
     assert sample.depth.dtype == np.float32 and sample.depth[0, 0] == 0
     np.testing.assert_array_equal(sample.labels, ids)
     assert sample.labels.dtype == np.uint8
@@ -71,9 +71,9 @@ def test_jpeg_color_and_float_depth(tmp_path: Path) -> None:
     (folder / "rgb" / "a.png").unlink()
     (folder / "depth" / "a.png").unlink()
     save(folder / "rgb" / "a.jpg", np.full((H, W, 3), 90, np.uint8))
-    metres = np.full((H, W), 2.5, np.float64)
-    metres[0] = (np.nan, np.inf, -1, 0, 1, 2, 3, 4)
-    save(folder / "depth" / "a.npy", metres)
+    meters = np.full((H, W), 2.5, np.float64)
+    meters[0] = (np.nan, np.inf, -1, 0, 1, 2, 3, 4)
+    save(folder / "depth" / "a.npy", meters)
     sample = open_dataset(str(folder), SIZE)[0][0]
     assert abs(int(sample.rgb[2, 2, 1]) - 90) <= 1
     assert sample.depth.dtype == np.float32

@@ -21,13 +21,13 @@ H, W = 6, 8
 
 
 def random_frame(seed: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Color, millimetres, ids 0..classes of which 0 is unlabeled."""
+    """Color, millimeters, ids 0..classes of which 0 is unlabeled."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (H, W, 3), np.uint8)
-    millimetres = rng.integers(500, 9000, (H, W)).astype(np.uint16)
+    millimeters = rng.integers(500, 9000, (H, W)).astype(np.uint16)
     ids = rng.integers(0, classes + 1, (H, W)).astype(np.uint8)
     ids[0, :2] = (0, classes)
-    return rgb, millimetres, ids
+    return rgb, millimeters, ids
 
 
 def counted_from_zero(ids: np.ndarray) -> np.ndarray:
@@ -36,8 +36,8 @@ def counted_from_zero(ids: np.ndarray) -> np.ndarray:
 
 def assert_values(sample: Sample, seed: int, classes: int) -> None:
     """Depth and labels of `random_frame`; color is not compared, since JPEG changes it."""
-    _, millimetres, ids = random_frame(seed, classes)
-    np.testing.assert_allclose(sample.depth, millimetres / 1000, rtol=1e-6)
+    _, millimeters, ids = random_frame(seed, classes)
+    np.testing.assert_allclose(sample.depth, millimeters / 1000, rtol=1e-6)
     np.testing.assert_array_equal(sample.labels, counted_from_zero(ids))
     assert sample.rgb.shape == (H, W, 3) and sample.rgb.dtype == np.uint8
 
@@ -49,11 +49,11 @@ def sgnet_release(root: Path) -> Path:
     for split, folder, seeds in (("train", "train", (3, 4)), ("test", "val", (1,))):
         lines = []
         for seed in seeds:
-            rgb, millimetres, ids = random_frame(seed, 40)
+            rgb, millimeters, ids = random_frame(seed, 40)
             base = root / "dataset" / "NYUDatasets"
             save(base / "images" / folder / f"{seed}.jpg", rgb)
             save(base / "labels" / folder / f"{seed}.png", ids)
-            save(base / "depths" / folder / f"{seed}.png", millimetres)
+            save(base / "depths" / folder / f"{seed}.png", millimeters)
             kinds = (("images", "jpg"), ("labels", "png"), ("depths", "png"), ("HHAs", "png"))
             lines.append(
                 " ".join(f"./dataset/NYUDatasets/{k}/{folder}/{seed}.{e}" for k, e in kinds)
@@ -88,9 +88,9 @@ def test_lists_of_the_release_in_disorder(tmp_path: Path) -> None:
 def esanet_nyu(root: Path, classes: int = 40) -> Path:
     for split, seeds in (("train", (3, 4)), ("test", (1,))):
         for seed in seeds:
-            rgb, millimetres, ids = random_frame(seed, classes)
+            rgb, millimeters, ids = random_frame(seed, classes)
             save(root / split / "rgb" / f"{seed:04d}.png", rgb)
-            save(root / split / "depth" / f"{seed:04d}.png", millimetres)
+            save(root / split / "depth" / f"{seed:04d}.png", millimeters)
             save(root / split / f"labels_{classes}" / f"{seed:04d}.png", ids)
         (root / f"{split}.txt").write_text("".join(f"{seed:04d}\n" for seed in seeds))
     return root
@@ -110,17 +110,17 @@ def test_esanets_nyuv2(tmp_path: Path, classes: int, label_set: LabelSet) -> Non
         open_dataset(f"{folder}:test", SIZE)
 
 
-def rotated(millimetres: np.ndarray) -> np.ndarray:
+def rotated(millimeters: np.ndarray) -> np.ndarray:
     """Return 16-bit depth rotated left by three bits, as SUN RGB-D stores it."""
-    return ((millimetres << 3) | (millimetres >> 13)).astype(np.uint16)
+    return ((millimeters << 3) | (millimeters >> 13)).astype(np.uint16)
 
 
 def test_esanets_sun_rgbd(tmp_path: Path) -> None:
     scene = "SUNRGBD/kv1/b3dodata/img_0063"
-    rgb, millimetres, ids = random_frame(5, 37)
-    millimetres = np.minimum(millimetres, 8000).astype(np.uint16)
+    rgb, millimeters, ids = random_frame(5, 37)
+    millimeters = np.minimum(millimeters, 8000).astype(np.uint16)
     save(tmp_path / scene / "image" / "img_0063.jpg", rgb)
-    save(tmp_path / scene / "depth_bfx" / "img_0063_abs.png", rotated(millimetres))
+    save(tmp_path / scene / "depth_bfx" / "img_0063_abs.png", rotated(millimeters))
     save(tmp_path / scene / "label" / "label.npy", ids)
     (tmp_path / scene / "intrinsics.txt").write_text("7.1 0 3.2 0 7.3 2.6 0 0 1 ")
     (tmp_path / "train_rgb.txt").write_text(f"{scene}/image/img_0063.jpg")
@@ -128,7 +128,7 @@ def test_esanets_sun_rgbd(tmp_path: Path) -> None:
     (tmp_path / "train_label.txt").write_text(f"{scene}/label/label.npy")
     samples, classes = open_dataset(f"{tmp_path}:train", SIZE)
     assert len(samples) == 1 and classes is SUN37
-    np.testing.assert_allclose(samples[0].depth, millimetres / 1000, rtol=1e-6)
+    np.testing.assert_allclose(samples[0].depth, millimeters / 1000, rtol=1e-6)
     np.testing.assert_array_equal(samples[0].labels, counted_from_zero(ids))
     assert samples[0].intrinsics == Intrinsics(7.1, 7.3, 3.2 - 1, 2.6 - 1, W, H)
     (tmp_path / "train_label.txt").write_text("a\nb\n")
@@ -138,11 +138,11 @@ def test_esanets_sun_rgbd(tmp_path: Path) -> None:
 
 def test_esanets_cityscapes(tmp_path: Path) -> None:
     rgb, _, ids = random_frame(6, 19)
-    metres = np.random.default_rng(0).uniform(2, 80, (H, W)).astype(np.float16)
-    metres[0, :2] = (400, np.inf)
+    meters = np.random.default_rng(0).uniform(2, 80, (H, W)).astype(np.float16)
+    meters[0, :2] = (400, np.inf)
     name = "bonn/bonn_000000_000019"
     save(tmp_path / "valid" / "rgb" / f"{name}_leftImg8bit.png", rgb)
-    save(tmp_path / "valid" / "depth_raw" / f"{name}_depth.npy", metres)
+    save(tmp_path / "valid" / "depth_raw" / f"{name}_depth.npy", meters)
     save(tmp_path / "valid" / "labels_19" / f"{name}_gtFine_labelIds.png", ids)
     (tmp_path / "valid_rgb.txt").write_text(f"{name}_leftImg8bit.png\n")
     (tmp_path / "valid_depth_raw.txt").write_text(f"{name}_depth.npy\n")
@@ -150,7 +150,7 @@ def test_esanets_cityscapes(tmp_path: Path) -> None:
     samples, classes = open_dataset(f"{tmp_path}:valid", SIZE)
     assert classes is CITYSCAPES19
     sample = samples[0]
-    expected = metres.astype(np.float32)
+    expected = meters.astype(np.float32)
     expected[0, :2] = 0
     np.testing.assert_array_equal(sample.depth, expected)
     np.testing.assert_array_equal(sample.rgb, rgb)
@@ -161,8 +161,8 @@ def test_esanets_cityscapes(tmp_path: Path) -> None:
 def dformer(root: Path, labels: str, classes: int) -> Path:
     """8-bit depth, as matplotlib writes it: RGBA."""
     for seed in (3, 4):
-        rgb, millimetres, ids = random_frame(seed, classes)
-        gray = (millimetres // 40).astype(np.uint8)
+        rgb, millimeters, ids = random_frame(seed, classes)
+        gray = (millimeters // 40).astype(np.uint8)
         save(root / "RGB" / f"{seed}.jpg", rgb)
         rgba = np.stack([gray, gray, gray, np.full_like(gray, 255)], axis=-1)
         save(root / "Depth" / f"{seed}.png", rgba)
@@ -181,12 +181,12 @@ def test_dformers_folder(tmp_path: Path, labels: str, classes: int, label_set: L
     with pytest.warns(UserWarning, match="8-bit pictures of depth"):
         samples, found = open_dataset(f"{folder}:test", SIZE)
     assert len(samples) == 1 and found is label_set
-    _, millimetres, ids = random_frame(4, classes)
-    np.testing.assert_allclose(samples[0].depth, millimetres // 40 * (10 / 255), rtol=1e-5)
+    _, millimeters, ids = random_frame(4, classes)
+    np.testing.assert_allclose(samples[0].depth, millimeters // 40 * (10 / 255), rtol=1e-5)
     np.testing.assert_array_equal(samples[0].labels, counted_from_zero(ids))
 
 
-def test_dformers_folder_with_16_bit_depth_is_in_millimetres(tmp_path: Path) -> None:
+def test_dformers_folder_with_16_bit_depth_is_in_millimeters(tmp_path: Path) -> None:
     folder = dformer(tmp_path / "nyu", "Label", 40)
     for seed in (3, 4):
         save(folder / "Depth" / f"{seed}.png", random_frame(seed, 40)[1])

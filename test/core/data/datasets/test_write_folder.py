@@ -84,8 +84,8 @@ def test_writing_rounds_depth_and_keeps_classes(tmp_path: Path) -> None:
     write_folder(tmp_path, {"": OneFrame()})
     samples, classes = open_dataset(str(tmp_path), SIZE)
     assert classes == OneFrame.label_set
-    # 65.535 m is the last millimetre that 16 bits hold: farther is missing, not wrapped around.
+    # 65.535 m is the last millimeter that 16 bits hold: farther is missing, not wrapped around.
     np.testing.assert_allclose(samples[0].depth[:2, 0], [1.234, 0], atol=0.00051)
-    write_folder(tmp_path / "centimetres", {"": OneFrame()}, depth_scale=0.01)
-    far = open_dataset(str(tmp_path / "centimetres"), SIZE)[0][0].depth
+    write_folder(tmp_path / "centimeters", {"": OneFrame()}, depth_scale=0.01)
+    far = open_dataset(str(tmp_path / "centimeters"), SIZE)[0][0].depth
     np.testing.assert_allclose(far[:2, 0], [1.23, 70], rtol=1e-6)

@@ -27,7 +27,7 @@ def test_depth_noise_grows_with_the_square_of_the_distance() -> None:
     for z in (0.8, 1.6, 3.2):
         errors = [m[m > 0] - z for m in (measured(z, c) for c in range(40))]
         spread.append(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
-    assert 3e-4 < spread[0] < 3e-3  # millimetres at arm's length
+    assert 3e-4 < spread[0] < 3e-3  # millimeters at arm's length
     assert spread[1] / spread[0] == pytest.approx(4, rel=0.15)
     assert spread[2] / spread[1] == pytest.approx(4, rel=0.15)
 
