@@ -1,9 +1,10 @@
 """Ablation of S-Conv and its parts: ``python tools/ablation.py --output DIR``.
 
 Trains every variant with the same budget, data and seeds, and writes a table of the scores on the
-validation set at the last iteration, of the parameters and of the time that each takes. The variants are those of
-tables III and V of Chen et al., IEEE TIP 2021, and DCNv2 in S-Conv's place. Runs that are finished
-are not repeated; the same command goes on with the others.
+validation set at the last iteration, of the parameters and of the time that each takes. The
+variants are those of tables III and V of Chen et al., IEEE TIP 2021, DCNv2 in S-Conv's place, and
+the cheaper S-Convs of the shipped network. Runs that are finished are not repeated; the same
+command goes on with the others.
 """
 
 from __future__ import annotations
