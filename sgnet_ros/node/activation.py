@@ -20,6 +20,9 @@ from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Turns
 from sgnet_ros.node.worker import Worker
 
+_IDLE_AFTER_S = 1.0
+"""Time without a subscriber after which frames are no longer computed."""
+
 
 class Activation:
     """Subscriptions, processor and worker of an active node, until `stop`.
@@ -50,7 +53,10 @@ class Activation:
         turns: Turns | None,
     ) -> None:
         self._node = node
+        self._outputs = outputs
+        self._settings = settings
         self._enabled = enabled
+        self._audience_s = time.perf_counter()  # when somebody listened last
         self._abandoned = False
         self._cadence = Cadence()
         self.inputs = Inputs(node, settings, self._on_frame, self._on_error)
@@ -102,9 +108,18 @@ class Activation:
         if not self._enabled():
             self.processor.counters.drop("disabled")
             return
+        if self._is_idle(frame.complete_s):
+            self.processor.counters.drop("idle")
+            return
         self._cadence.tick(frame.complete_s)
         if self._worker.offer(frame):
             self.processor.counters.drop("overload")
+
+    def _is_idle(self, now_s: float) -> bool:
+        """Return whether nobody has wanted the result of a frame for a while."""
+        if self._settings().always_run or self._outputs.has_audience:
+            self._audience_s = now_s
+        return now_s - self._audience_s > _IDLE_AFTER_S
 
     def _patience_s(self, frame: Frame) -> float:
         return self._cadence.patience_s(frame.complete_s, time.perf_counter())

@@ -35,8 +35,20 @@ _NO_PUBLISHER = "no publisher"
 NO_PAIR = "no RGB-D pair"
 NOT_CONFIGURED = "not configured: "
 """Start of the log line of a node that could not load its model."""
-_BACK = {"camera": "a camera is there", "pairs": "pairs come again", "labels": "labels come again"}
-_HARMLESS = {"overload", "disabled"}
+_IDLE = "idle: nobody subscribes to an output; the first subscriber resumes inference"
+_BACK = {
+    "camera": "a camera is there",
+    "pairs": "pairs come again",
+    "labels": "labels come again",
+    "idle": "inference is resumed: an output has a subscriber",
+}
+_LEVELS = {
+    "camera": DiagnosticStatus.WARN,
+    "pairs": DiagnosticStatus.WARN,
+    "labels": DiagnosticStatus.ERROR,
+    "idle": DiagnosticStatus.OK,
+}
+_HARMLESS = {"overload", "disabled", "idle"}
 """Causes for which frames are dropped on purpose."""
 
 _PublishersOf = Callable[[str, str], str]
@@ -218,7 +230,8 @@ class _Watch:
     """State of the report on one activation.
 
     Attributes:
-        silence: what is missing at the moment: "camera", "pairs", "labels" or nothing.
+        silence: what is missing at the moment: "camera", "pairs", "labels", "idle" where labels are
+            on purpose, or nothing.
         news: text to log when that changed with the last report, else empty.
     """
 
@@ -238,6 +251,7 @@ class _Watch:
         self._warned = (now, self._totals())
         self._paired_at = now
         self._answered_at = now
+        self._idle = False
 
     def _totals(self) -> npt.NDArray[np.int64]:
         """Return RGB and depth images, pairs, label images, lost RGB and depth images so far."""
@@ -258,6 +272,7 @@ class _Watch:
         rates = (totals - totals_then) / seconds
         new_drops = {c for c, n in counts.drops.items() if n > counts_then.drops.get(c, 0)}
         worse = new_drops - _HARMLESS
+        self._idle = "idle" in new_drops or (self._idle and not rates[2])
         silence, why = self._silence(now, rates, bool(new_drops - {"overload"}), publishers_of)
         level, message = DiagnosticStatus.OK, f"{rates[3]:.1f} label images/s"
         if worse & FAILURES:
@@ -265,9 +280,7 @@ class _Watch:
         elif worse:
             level, message = DiagnosticStatus.WARN, f"frames dropped: {counts.last_error}"
         elif silence:
-            level, message = DiagnosticStatus.WARN, why
-            if silence == "labels":
-                level = DiagnosticStatus.ERROR
+            level, message = _LEVELS[silence], why
         elif counts.doubts:
             level, message = DiagnosticStatus.WARN, "; ".join(counts.doubts)
         self.news = ""
@@ -285,7 +298,7 @@ class _Watch:
         dropped: bool,
         publishers_of: _PublishersOf,
     ) -> tuple[str, str]:
-        """Return what is missing ("camera", "pairs", "labels" or nothing), and why."""
+        """Return what is missing, as in `silence`, and why."""
         if rates[2]:
             self._paired_at = now
         if rates[3] or dropped or not rates[2]:
@@ -296,7 +309,7 @@ class _Watch:
                 "inference takes longer than that, or hangs"
             )
         if now - self._paired_at < _SILENT_AFTER_S:
-            return "", ""
+            return ("idle", _IDLE) if self._idle else ("", "")
         names = [topic for topic, _ in self._topics]
         publishers = [publishers_of(topic, kind) for topic, kind in self._topics]
         if not self._match_counts().pairs and set(publishers) == {_NO_PUBLISHER}:

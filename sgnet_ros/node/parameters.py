@@ -176,10 +176,18 @@ class Settings:
     outputs: list[str] = _parameter(
         list(OUTPUTS),
         "read-only",
-        "Topics with one message per frame that the node offers. All but labels cost nothing while "
-        "nobody subscribes.",
+        "Topics with one message per frame that the node offers. A topic costs nothing while "
+        "nobody subscribes to it; see always_run.",
         form=f"one or more of {', '.join(OUTPUTS)}",
         check=_check_outputs,
+    )
+    always_run: bool = _parameter(
+        False,
+        "live",
+        "Segment frames without a subscriber, too, as measurements of the load need it. Otherwise "
+        "inference stops after a second in which nobody subscribes to a topic with one message per "
+        "frame (outputs, ~/camera_info, ~/stats), and the first subscriber resumes it. "
+        "Subscribers to /diagnostics and ~/class_map do not count.",
     )
     overlay_alpha: float = _parameter(
         0.5, "live", "Opacity of the labels over the image on ~/overlay.", limits=(0.0, 1.0)

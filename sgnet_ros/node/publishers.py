@@ -83,6 +83,11 @@ class Publishers:
         self.stats = node.create_publisher(FrameStats, "~/stats", reliable(_DEPTH), **options)
 
     @property
+    def has_audience(self) -> bool:
+        """True while somebody subscribes to a topic that has one message per frame."""
+        return any(map(_has_listeners, self._per_frame()))
+
+    @property
     def wants_confidence(self) -> bool:
         """True while somebody subscribes to ~/confidence, or to a cloud, which holds it too."""
         return _has_listeners(self.confidence) or self.wants_points
@@ -163,13 +168,15 @@ class Publishers:
 
     def destroy(self) -> None:
         """Remove the topics."""
-        for publisher in (
-            *(self.labels, self.confidence, self.overlay, self.color, self.points),
-            *(self.obstacles, self.ground, self.labels_png, self.overlay_jpeg),
-            *(self.camera_info, self.class_map, self.label_info, self.stats),
-        ):
+        for publisher in (*self._per_frame(), self.class_map, self.label_info):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
+
+    def _per_frame(self) -> tuple[Publisher | None, ...]:
+        return (
+            *(self.labels, self.labels_png, self.confidence, self.overlay, self.overlay_jpeg),
+            *(self.color, self.points, self.obstacles, self.ground, self.camera_info, self.stats),
+        )
 
 
 def _has_listeners(publisher: Publisher | None) -> bool:

@@ -234,6 +234,36 @@ def test_compressed_images_are_expected_where_they_are_subscribed_to(watched: Wa
     )
 
 
+def test_a_node_without_subscribers_is_idle_and_that_is_no_fault(watched: Watched) -> None:
+    lines: list[str] = []
+    watched.diagnostics._node = _Node(lines.append)
+    watched.counters.doubt("depth", "/depth: the median is 1850 m")  # of the last frame segmented
+    idle = "idle: nobody subscribes to an output; the first subscriber resumes inference"
+    for index in range(15):
+        if index % 3 == 0:  # a camera slower than the report
+            watched.pairs(1)
+            watched.counters.drop("idle")
+        level, message, values = watched.tick()
+        assert (level, message) == (DiagnosticStatus.OK, idle)
+    assert values["dropped: idle"] == "5"
+    assert lines == [idle]
+    watched.counters.doubt("depth", "")
+    watched.pairs(1)
+    watched.counters.done(FrameStats(), copies=1)
+    assert watched.tick()[:2] == (DiagnosticStatus.OK, "1.0 label images/s")
+    assert lines[1:] == ["inference is resumed: an output has a subscriber"]
+
+
+def test_a_camera_that_stops_is_named_while_the_node_is_idle_too(watched: Watched) -> None:
+    watched.pairs(1)
+    watched.counters.drop("idle")
+    watched.tick()
+    for _ in range(3):
+        level, message, _ = watched.tick()
+    assert level == DiagnosticStatus.WARN
+    assert message.startswith("no RGB-D pair for 3 s")
+
+
 def test_inference_that_hangs_is_an_error(watched: Watched) -> None:
     lines: list[str] = []
     watched.diagnostics._node = _Node(lines.append)
