@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -183,7 +184,7 @@ def training_batches(
             num_workers=workers,
             collate_fn=_collate_readable,
             pin_memory=pin,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_prepare_worker,
         )
     )
 
@@ -217,7 +218,12 @@ def _readable(loader: DataLoader[Any]) -> Generator[Batch, None, None]:
             cast(Any, iterator)._shutdown_workers()
 
 
-def _leave_signals(worker: int) -> None:
-    """Ignore signals, which reach whole process groups; the main process ends its workers."""
+def _prepare_worker(worker: int) -> None:
+    """Keep a worker process to one thread and deaf to signals.
+
+    Signals reach whole process groups; the main process ends its workers. PyTorch itself keeps to
+    one thread in a worker, OpenCV would take one per core in each.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    cv2.setNumThreads(0)

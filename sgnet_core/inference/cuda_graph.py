@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sgnet_core.models.sconv import Guidance
 from sgnet_core.models.sgnet import Output, SGNet
+from sgnet_core.ops.cudnn import fastest_algorithms
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class CudaGraphs:
         device = next(tensor.device for tensor in kept if tensor is not None)
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        with torch.cuda.device(device), _current_stream_restored(), _fastest_algorithms():
+        with torch.cuda.device(device), _current_stream_restored(), fastest_algorithms():
             # The default stream cannot be recorded.
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
@@ -145,17 +146,6 @@ def _current_stream_restored() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_stream(stream)
-
-
-@contextlib.contextmanager
-def _fastest_algorithms() -> Iterator[None]:
-    """Let cuDNN measure its algorithms: a recording has one size, and keeps what is picked."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def forward_on_two_streams(network: SGNet, image: Tensor, spatial: Tensor | None) -> Output:

@@ -24,6 +24,7 @@ from sgnet_core.evaluation.predict import prediction_sheet
 from sgnet_core.files import atomic_write
 from sgnet_core.models.labels import LabelSet
 from sgnet_core.models.model_file import save_model
+from sgnet_core.ops.cudnn import fastest_algorithms
 from sgnet_core.training.checkpoint import save_checkpoint
 from sgnet_core.training.config import TrainConfig
 from sgnet_core.training.device import check_device, check_parts, make_deterministic
@@ -260,7 +261,7 @@ class Run:
         state.optimizer.zero_grad(set_to_none=True)
         own_loss = 0.0
         for index, part in enumerate(parts):
-            with self._gathering(index == len(parts) - 1):
+            with self._gathering(index == len(parts) - 1), fastest_algorithms():
                 loss = self.parallel(part.to(self.device), weight)
                 # DistributedDataParallel averages gradients; the pieces of a loss add up.
                 scaler.scale(loss * self.world.size).backward()

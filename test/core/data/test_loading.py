@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -74,6 +75,27 @@ def test_the_number_of_workers_changes_nothing() -> None:
     alone = batches(0, 6)
     assert_equal(alone, batches(0, 6, workers=1))
     assert_equal(alone, batches(0, 6, workers=2))
+
+
+class ThreadCounts(Numbered):
+    """Samples whose depth is the number of threads that OpenCV may use."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        sample.depth[:] = cv2.getNumThreads()
+        return sample
+
+
+def test_opencv_keeps_to_one_thread_in_each_worker() -> None:
+    plain = Augmentation(scale=(1, 1))
+    options = {"size": (12, 16), "batch": 1, "seed": 0, "first": 0, "last": 1, "workers": 1}
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        [batch] = training_batches(ThreadCounts(1), plain, **options)
+    finally:
+        cv2.setNumThreads(before)
+    assert batch.depth.unique().tolist() == [1]
 
 
 def test_a_resumed_run_sees_what_an_unbroken_one_sees() -> None:

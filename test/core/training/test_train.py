@@ -16,7 +16,7 @@ import torch
 from sgnet_core.data.loading import Batch
 from sgnet_core.models.info import RELEASED
 from sgnet_core.models.model_file import load_model, save_model
-from sgnet_core.models.sgnet import create_model
+from sgnet_core.models.sgnet import Output, SGNet, create_model
 from sgnet_core.train import main
 from sgnet_core.training import run as run_module
 from sgnet_core.training.config import TrainConfig, load_config
@@ -141,6 +141,22 @@ def test_a_run_learns(tmp_path: Path, tiny: dict[str, Any]) -> None:
     run.train()
     assert losses[0] == pytest.approx(np.log(3), abs=0.5)
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_steps_time_the_algorithms_of_convolutions_and_validation_does_not(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crops have one size; the frames of a validation set need not."""
+    timed: set[tuple[bool, bool]] = set()
+    forward = SGNet.forward
+
+    def noted(model: SGNet, *inputs: torch.Tensor) -> Output:
+        timed.add((model.training, torch.backends.cudnn.benchmark))
+        return forward(model, *inputs)
+
+    monkeypatch.setattr(SGNet, "forward", noted)
+    start(tiny, tmp_path, iterations=2, validate_every=2).train()
+    assert timed == {(True, True), (False, False)}
 
 
 def test_accumulated_parts_take_the_step_of_the_whole_batch(
