@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_pair(args: argparse.Namespace) -> bool:
-    """Whether one color and one depth image are named, and not folders or globs of them."""
+    """Return whether one color and one depth image are named, not folders or globs."""
     names = [args.rgb, args.depth]
     return all(
         name and not Path(name).is_dir() and (Path(name).exists() or not glob.has_magic(name))

@@ -1,4 +1,4 @@
-"""How fast everything is, each figure beside its reference: ``python -m sgnet_core.benchmark``.
+"""Measure speed, each figure beside its reference: ``python -m sgnet_core.benchmark``.
 
 Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets beside
 their plain twins and the plain ways of running them), ``segmenter`` (numpy frame in, numpy labels

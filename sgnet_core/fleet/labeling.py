@@ -219,7 +219,7 @@ def _now() -> str:
 
 @dataclass
 class LabelingTotal:
-    """What became of many recordings.
+    """Outcome of many recordings.
 
     Attributes:
         recordings: number of recordings with results.

@@ -33,7 +33,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was done with a recording.
+    """Record of one recording: its recipe, and what came of it.
 
     Attributes:
         sources: paths or URLs.

@@ -22,7 +22,7 @@ OVERLAY_ALPHA = 0.5
 
 @dataclass(frozen=True)
 class LabelingOptions:
-    """What is computed and written of a frame, beside its labels.
+    """Choice of what is computed and written beside the labels of a frame.
 
     Attributes:
         scales: factors of the input size whose scores are averaged.
@@ -42,7 +42,7 @@ class LabelingOptions:
 
 @dataclass
 class Labeled:
-    """What became of some frames.
+    """Counts of the frames that were labeled and left out.
 
     Attributes:
         frames: number of frames labeled.
@@ -57,7 +57,7 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Labeler:
-    """Labels frames and writes the results.
+    """Writer of labels: runs the model on frames and writes the results.
 
     Attributes:
         segmenter: the model.

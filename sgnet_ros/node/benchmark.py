@@ -53,7 +53,7 @@ _REFERENCE = "Segmenter, no ROS"
 
 
 def node_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Start of the node, and frames of each size.
+    """Make the groups of the node's start and of its frames at each size.
 
     Raises:
         SuiteError: camera or node do not do what they should; with the end of a log.
@@ -73,7 +73,7 @@ def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
     def alone(frame: CameraFrame) -> object:
         return segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
 
-    def told(milliseconds: Callable[[FrameStats], float], _: CameraFrame) -> Timing:
+    def reported(milliseconds: Callable[[FrameStats], float], _: CameraFrame) -> Timing:
         """Return a figure of the frame that was shown just before."""
         return Timing(milliseconds(robot.stats) / 1000, robot.node_mb())
 
@@ -81,9 +81,11 @@ def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
     cases = [
         Case(_REFERENCE, alone, _REFERENCE),
         Case("node, labels received", lambda _: robot.show(size), _REFERENCE),
-        Case("node, labels published", partial(told, lambda stats: stats.age_ms), _REFERENCE),
-        Case("node, all but inference", partial(told, _all_but_inference_ms), _REFERENCE),
-        Case("node, its own overhead", partial(told, lambda stats: stats.overhead_ms), _REFERENCE),
+        Case("node, labels published", partial(reported, lambda stats: stats.age_ms), _REFERENCE),
+        Case("node, all but inference", partial(reported, _all_but_inference_ms), _REFERENCE),
+        Case(
+            "node, its own overhead", partial(reported, lambda stats: stats.overhead_ms), _REFERENCE
+        ),
     ]
     return Group("node", f"{size[1]}x{size[0]}", lambda: frame, cases)
 
@@ -157,7 +159,7 @@ class Robot:
         self._ready = True
 
     def show(self, size: Size) -> Timing:
-        """Has the camera show its frame; from its stamp until the labels are here.
+        """Make the camera publish its frame; time it from its stamp until the labels are here.
 
         A frame that gets lost, as in the first seconds, when processes have not found each other
         yet, is shown again.
@@ -178,7 +180,7 @@ class Robot:
         raise SuiteError(f"the node labels no frame: {self._log()}")
 
     def _publish(self, size: Size) -> int:
-        """Return the stamp in ns."""
+        """Make the camera publish its frame; return its stamp in ns."""
         assert self._camera.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the answer is missing then
             self._camera.process.stdin.write(json.dumps({"show": size}) + "\n")
@@ -186,7 +188,7 @@ class Robot:
         return int(json.loads(self._answer())["shown"])
 
     def _answer(self) -> str:
-        """The camera's next line."""
+        """Return the camera's next line."""
         assert self._camera.process.stdout is not None
         line = self._camera.process.stdout.readline()
         if not line:
@@ -202,7 +204,7 @@ class Robot:
         return True
 
     def node_mb(self) -> float:
-        """Resident memory of the node."""
+        """Return the resident memory of the node in MB."""
         resident = self._node.rss_mb()
         return math.nan if resident is None else resident * 2**20 / 1e6
 

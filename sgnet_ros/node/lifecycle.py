@@ -85,7 +85,7 @@ class SGNetNode(LifecycleNode):
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=group)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load and warms the model."""
+        """Load the model and warm it up."""
         try:
             settings = self.parameters.settings
             self._use(self._load(settings), Publishers(self, settings.outputs), settings)
@@ -97,7 +97,7 @@ class SGNetNode(LifecycleNode):
         return _SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and starts the worker."""
+        """Subscribe and start the worker."""
         assert self._outputs is not None
         present = set(self.subscriptions)
         try:
@@ -123,7 +123,7 @@ class SGNetNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and waits for the frame in work; the model stays, unless it hangs."""
+        """Unsubscribe and wait for the frame in work; the model stays, unless it hangs."""
         if not self._deactivate():
             return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
@@ -135,7 +135,7 @@ class SGNetNode(LifecycleNode):
         return _SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and frees everything."""
+        """Stop and free everything."""
         self._release()
         return _SUCCESS
 

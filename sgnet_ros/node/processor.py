@@ -1,4 +1,4 @@
-"""From one RGB-D pair to its published label image."""
+"""Processing of one RGB-D pair, up to its published label image."""
 
 from __future__ import annotations
 

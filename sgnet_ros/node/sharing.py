@@ -93,6 +93,6 @@ class Turns:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have all that wait ask again whether they are canceled."""
+        """Make every waiting thread check again whether it was canceled."""
         with self._changed:
             self._changed.notify_all()

@@ -1,1 +1,1 @@
-"""FaultContext the node for many frames while faults are injected."""
+"""Run the node for many frames while faults are injected."""

@@ -1,4 +1,4 @@
-"""FaultContext the node for many frames while faults are injected: `python -m sgnet_ros.soak`.
+"""Run the node for many frames while faults are injected: `python -m sgnet_ros.soak`.
 
 The node is a process of its own with a small random model; this one is its camera and looks at
 every label image. Frames go one by one, as fast as they are answered, and every now and then a
@@ -42,7 +42,7 @@ from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.processes import Child
 
 MAX_GROWTH = 0.02
-"""Of the resident memory after the warm-up."""
+"""Allowed growth of the resident memory, as a share of that after the warm-up."""
 _WARM_UP = 0.05  # of the frames
 _FRAMES_BETWEEN_FAULTS = 100
 _ROUNDS = 3  # each kind of fault at least so often, if the frames suffice
@@ -84,7 +84,7 @@ class Soak:
         self._node: Child
 
     def run(self) -> dict[str, Any]:
-        """FaultContext to the end, or to Ctrl-C, and return the summary."""
+        """Run to the end, or to Ctrl-C, and return the summary."""
         _save_tiny_model(self._model, self._args.seed)
         begin = time.monotonic()
         with ExitStack() as stack:
@@ -264,7 +264,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """FaultContext the command; return 1 if something was found."""
+    """Run the command; return 1 if something was found."""
     args = parse_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))

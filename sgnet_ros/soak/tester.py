@@ -89,7 +89,7 @@ class CameraNode(Node):
 
 
 class Tester(Node):
-    """Sender of single frames that checks all that comes back and keeps the ledger.
+    """Camera of single frames, which checks every answer of the node and keeps the ledger.
 
     Args:
         rng: makes the scenes.
@@ -234,7 +234,7 @@ class Tester(Node):
         spin_for(self._executor, seconds)
 
     def settle(self, fault: str) -> None:
-        """Send single pairs until one comes back right, as it does when all is well again."""
+        """Send single pairs until the node answers one correctly."""
         begin = time.monotonic()
         self._settling = True
 

@@ -66,7 +66,7 @@ class Child:
         return self.process.poll() is None
 
     def stop(self, patience_s: float = 5.0) -> None:
-        """Ask it to end, waits, and kills it if it doesn't."""
+        """Ask the process to end, wait, and kill it if it does not."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         for ask in (self.process.terminate, self.process.kill):

@@ -282,7 +282,7 @@ def picture(b: Builder, width: float, height: float, z: float) -> None:
 
 
 def television(b: Builder, width: float, z: float, stand: bool) -> None:
-    """A flat television centerd at x = 0, its foot (or its middle on a wall) at z."""
+    """A flat television centered at x = 0, its foot (or its middle on a wall) at z."""
     p = b.palette
     height = width * 0.58
     shell = b.material(p.lacquer(p.dark()))
