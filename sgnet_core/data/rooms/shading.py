@@ -1,4 +1,4 @@
-"""Shading of hits to linear color: surface frames, lights with shadows, ambient occlusion, gloss."""
+"""Shading of hits to linear color: surface frames, lights, shadows, occlusion, gloss."""
 
 from __future__ import annotations
 
