@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from sgnet_core.arguments import add_scales, count, positive, share
+from sgnet_core.data.depth_units import depth_doubt
 from sgnet_core.files import atomic_write
 from sgnet_core.fleet.labeling import (
     LabelingJob,
@@ -59,7 +60,7 @@ examples:
         --rgb a.png --depth b.png --out out/a --scores out/a/scores.npy
 
 The depth image must be registered to the color image: same size, same viewpoint. Many images:
-those that cannot be read are named and left out, and the exit status is then 1.
+those that cannot be read are named and left out, and the exit status is then 1, or 2 if none can.
 """
 
 
@@ -115,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         "--depth-scale",
         type=positive,
         metavar="S",
-        help="meters per unit of an integer depth image, and of any in a bag (default: the camera "
-        "file's or the bag's, or 0.001)",
+        help="meters per unit of depth images (default: the camera file's or the bag's, or 0.001 "
+        "for integers and 1 for floating-point numbers)",
     )
     add(
         "--intrinsics",
@@ -222,6 +223,8 @@ def _label_pair(labeler: Labeler, frame: RgbdFrame, out: Path, scores: str | Non
     stages = ", ".join(f"{name} {ms:.0f}" for name, ms in prediction.stages_ms.items())
     print(f"{segmenter.info.name} on {segmenter.device}, {width}x{height}, ms: {stages}")
     counts = np.bincount(prediction.labels.ravel(), minlength=256)
+    if doubt := depth_doubt(frame.depth):
+        print(f"predict: labeled, but {doubt}", file=sys.stderr)
     print(shares(counts, segmenter.labels))
     print(f"written: {', '.join(map(str, written))}")
 
@@ -258,6 +261,10 @@ def _label_here(job: LabelingJob, args: argparse.Namespace) -> int:
 
 
 def _report_here(manifest: Manifest, destination: Destination) -> int:
+    """Print what was done; return 1 when frames were left out, 2 when all were."""
+    if not manifest.frames:
+        print(f"predict: none of {len(manifest.left_out)} frames could be read", file=sys.stderr)
+        return 2
     print(f"{manifest.model_name} on {manifest.device}: {manifest.frames} frames")
     print(shares(manifest.counts, manifest.label_set))
     print(f"written: {', '.join(destination.path(kind) for kind in manifest.kinds)}")
@@ -276,7 +283,7 @@ def _label_on_ray(job: LabelingJob, args: argparse.Namespace) -> int:
         tqdm(total=len(sources), unit="recording") as bar,
     ):
         for source, outcome in outcomes:
-            if line := total.add(source, outcome):
+            for line in total.add(source, outcome):
                 tqdm.write(f"predict: {line}", sys.stderr)
             bar.set_postfix(frames=total.frames, incomplete=total.incomplete, refresh=False)
             bar.update()

@@ -74,7 +74,7 @@ def export(
         raise ExportError(
             f"{source.name} has labels on {source.topics.labels} already: leave out --labels"
         )
-    if not source.geometry.measures:
+    if source.geometry.median is None:
         raise ExportError(
             f"{source.name}: the depth images on {source.topics.depth} hold no measurement, each "
             "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record it again"

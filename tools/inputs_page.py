@@ -15,10 +15,10 @@ from pathlib import Path
 
 from sgnet_core.data import images
 from sgnet_core.data.catalog import LAYOUTS
-from sgnet_core.data.datasets.check import KNOWN_SCALES, PLAUSIBLE_MEDIAN
+from sgnet_core.data.datasets.check import NEAREST_MEDIAN
 from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETERS, RGB_SUFFIXES
 from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
-from sgnet_core.data.images import NO_MEASUREMENT
+from sgnet_core.data.depth_units import FARTHEST_M, KNOWN_SCALES, NO_MEASUREMENT
 from sgnet_core.geometry.lens import COEFFICIENTS
 from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
@@ -75,14 +75,14 @@ def file_rows() -> Rows:
 def number_rows() -> Rows:
     """Return units, limits and reserved values."""
     near, far = DEPTH_RANGE
-    low, high = PLAUSIBLE_MEDIAN
     scales = ", ".join(f"{scale:g}" for scale in KNOWN_SCALES)
     return [
         ("quantity", "value"),
         ("unit of integer depth in files and arrays by default", f"{MILLIMETERS:g} m"),
         ("depth that counts as a measurement by default", f"{near:g} to {far:g} m"),
-        ("median depth that `prepare check` accepts", f"{low:g} to {high:g} m"),
-        ("units that `prepare check` suggests", f"{scales} m"),
+        ("median depth of an image at most", f"{FARTHEST_M:g} m"),
+        ("median depth of an image for `prepare check` at least", f"{NEAREST_MEDIAN:g} m"),
+        ("units that messages suggest", f"{scales} m"),
         ("integers without a measurement", f"0 and {NO_MEASUREMENT}"),
         ("largest time between color and depth in bags", f"{MAX_SKEW_S:g} s"),
         ("largest chunk of an mcap file, unpacked", f"{MAX_CHUNK_BYTES >> 20} MiB"),

@@ -11,13 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sgnet_core.data.depth_units import FARTHEST_M, NO_MEASUREMENT, median_depth, unit_hint
 from sgnet_core.files import atomic_write, check_regular
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 PathLike = str | os.PathLike[str]
-
-NO_MEASUREMENT = 65535
-"""Value of integer depth images that some cameras store where they measured nothing, as 0."""
 
 MAX_PIXELS = 1 << 26
 """Largest number of pixels of an image that is read (8192x8192); set it higher where needed."""
@@ -41,20 +39,43 @@ def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
+def read_depth(
+    path: PathLike, scale: float = 0.001, float_scale: float = 1.0
+) -> npt.NDArray[np.float32]:
     """Read a depth file as (H, W) float32 meters; pixels without a measurement are 0.
 
-    Integers of `NO_MEASUREMENT` become 0. Floating-point numbers stay as they are, NaN included.
+    Integers of `NO_MEASUREMENT` become 0. Floating-point numbers that are no measurement stay as
+    they are, NaN included.
 
     Args:
         path: a 16-bit PNG, or an array in ``.npy`` or ``.npz`` (one array, or one named "depth").
-        scale: meters per unit of integer pixels; floating-point arrays are meters already.
+        scale, float_scale: meters per unit of integers and of floating-point numbers.
 
     Raises:
-        ImageFileError: missing, unreadable, truncated, not one depth per pixel, or 8-bit.
+        ImageFileError: missing, unreadable, truncated, not one depth per pixel, 8-bit, or in
+            another unit, so that its median is beyond `FARTHEST_M`.
+    """
+    numbers = read_numbers(path)
+    integers = numbers.dtype.kind != "f"
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, no measurement
+        depth = numbers.astype(np.float32) * np.float32(scale if integers else float_scale)
+    median = median_depth(depth)
+    if median is not None and median > FARTHEST_M:
+        raise ImageFileError(
+            f"{path}: the median depth is {median:.4g} m: is the unit right? "
+            + unit_hint(median / (scale if integers else float_scale), integers)
+        )
+    return depth
+
+
+def read_numbers(path: PathLike) -> npt.NDArray[Any]:
+    """Read a depth file as the (H, W) numbers in it; integers of `NO_MEASUREMENT` become 0.
+
+    Raises:
+        ImageFileError: missing, unreadable, truncated, not one number per pixel, or 8-bit.
     """
     if Path(path).suffix.lower() in (".npy", ".npz"):
-        depth = _load_array(path)
+        numbers = _load_array(path)
     else:
         image = _open(path)
         if not image.mode.startswith(("I", "F")):
@@ -62,14 +83,14 @@ def read_depth(path: PathLike, scale: float = 0.001) -> npt.NDArray[np.float32]:
                 f"{path} holds 8-bit {image.mode} pixels; depth is read from a 16-bit gray PNG "
                 "(or .npy, .npz): is it the color image?"
             )
-        depth = np.array(image)
-    if depth.ndim != 2 or depth.dtype.kind not in "iuf":
+        numbers = np.array(image)
+    if numbers.ndim != 2 or numbers.dtype.kind not in "iuf":
         raise ImageFileError(
-            f"{path} holds {depth.dtype} of shape {depth.shape}; depth is one number per pixel"
+            f"{path} holds {numbers.dtype} of shape {numbers.shape}; depth is one number per pixel"
         )
-    if depth.dtype.kind == "f":
-        return depth.astype(np.float32)
-    return np.where(depth == NO_MEASUREMENT, 0, depth).astype(np.float32) * np.float32(scale)
+    if numbers.dtype.kind == "f":
+        return numbers
+    return np.where(numbers == NO_MEASUREMENT, 0, numbers)
 
 
 def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:

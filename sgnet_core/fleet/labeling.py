@@ -162,6 +162,7 @@ def label_recording(
         kinds=labeler.options.kinds,
         frames=labeled.frames,
         left_out=[_with_names(reason, sources) for reason in labeled.left_out],
+        doubts=labeled.doubts,
         pixels={str(i): int(count) for i, count in enumerate(labeled.counts) if count},
         model_name=segmenter.info.name,
         classes=segmenter.labels.to_dict(),
@@ -240,25 +241,31 @@ class LabelingTotal:
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     label_set: LabelSet | None = None
 
-    def add(self, source: Source, outcome: Manifest | Failure) -> str:
-        """Count a recording; return a line that says what is wrong with it, if anything is."""
+    def add(self, source: Source, outcome: Manifest | Failure) -> list[str]:
+        """Count a recording; return lines that say what is wrong with it, if anything is."""
         if isinstance(outcome, Failure):
             self.failed += 1
             named = source.path in outcome.reason
-            return f"failed: {outcome.reason if named else f'{source.path}: {outcome.reason}'}"
+            return [f"failed: {outcome.reason if named else f'{source.path}: {outcome.reason}'}"]
         self.recordings += 1
         self.earlier += not outcome.fresh
         self.frames += outcome.frames
         self.left_out += len(outcome.left_out)
         self.counts += outcome.counts
         self.label_set = outcome.label_set
-        if not outcome.left_out:
-            return ""
-        self.gaps += 1
-        return (
-            f"left out: {len(outcome.left_out)} of {outcome.frames + len(outcome.left_out)} "
-            f"frames of {source.path}, the first one since: {outcome.left_out[0]}"
-        )
+        lines = []
+        if outcome.doubts:
+            lines.append(
+                f"doubtful depth: {len(outcome.doubts)} of {outcome.frames} frames of "
+                f"{source.path}, the first one {outcome.doubts[0]}"
+            )
+        if outcome.left_out:
+            self.gaps += 1
+            lines.append(
+                f"left out: {len(outcome.left_out)} of {outcome.frames + len(outcome.left_out)} "
+                f"frames of {source.path}, the first one since: {outcome.left_out[0]}"
+            )
+        return lines
 
     @property
     def incomplete(self) -> int:

@@ -41,6 +41,7 @@ class Manifest:
         kinds: the folders of results, each with a file per frame.
         frames: number of frames labeled.
         left_out: reasons, one line for each frame that was not.
+        doubts: reasons, one line for each labeled frame whose depth is unlikely to be right.
         pixels: class id → pixels of that class.
         model_name, classes: the model's, ``classes`` as `LabelSet.to_dict` gives them.
         device: where it ran.
@@ -58,6 +59,7 @@ class Manifest:
     device: str
     started: str
     finished: str
+    doubts: Sequence[str] = ()
     fresh: bool = field(default=True, compare=False)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class Calibration:
 
     Attributes:
         matrix: fx, fy, cx, cy in pixels of the images.
-        depth_scale: meters per unit of integer depth images, and of all of a bag's.
+        depth_scale: meters per unit of depth images, integers and floating-point numbers alike.
         rgb_topic, depth_topic: of the images in bags that hold several.
     """
 
@@ -96,11 +96,18 @@ class Calibration:
     rgb_topic: str | None = None
     depth_topic: str | None = None
 
-    def read(self, rgb: Path, depth: Path, camera: Path | None = None) -> RgbdFrame:
-        """Read a frame from two files, with the camera from a third if there is one."""
+    def read(
+        self, rgb: Path, depth: Path, camera: Path | None = None, scale: float = MILLIMETERS
+    ) -> RgbdFrame:
+        """Read a frame from two files, with the camera from a third if there is one.
+
+        Args:
+            rgb, depth, camera: the files.
+            scale: meters per unit of integer depth where neither user nor camera file say it.
+        """
         found = read_camera(camera) if camera is not None else None
-        scale = self.depth_scale or (found.depth_scale if found else MILLIMETERS)
-        image, meters = read_rgb(rgb), read_depth(depth, scale)
+        scale = self.depth_scale or (found.depth_scale if found else scale)
+        image, meters = read_rgb(rgb), read_depth(depth, scale, self.depth_scale or 1.0)
         height, width = image.shape[:2]
         if meters.shape != (height, width):
             raise InputError(
@@ -253,10 +260,8 @@ def _plain_folder(folder: Path, calibration: Calibration) -> Input:
 
 def _tum_folder(folder: Path, calibration: Calibration) -> Input:
     camera = folder / "camera.json" if (folder / "camera.json").is_file() else None
-    if camera is None and calibration.depth_scale is None:
-        calibration = replace(calibration, depth_scale=DEPTH_SCALE)
     frames = [
-        Unread(color.stem, functools.partial(calibration.read, color, depth, camera))
+        Unread(color.stem, functools.partial(calibration.read, color, depth, camera, DEPTH_SCALE))
         for color, depth in tum_pairs(folder)
     ]
     return Input(str(folder), len(frames), frames)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sgnet_core.data.depth_units import depth_doubt
 from sgnet_core.data.images import write_png
 from sgnet_core.data.ply import write_ply
 from sgnet_core.geometry.holes import HolePolicy
@@ -18,6 +19,7 @@ from sgnet_core.inference.frames import Input, RgbdFrame
 from sgnet_core.inference.segmenter import Prediction, Segmenter
 
 OVERLAY_ALPHA = 0.5
+_NAMED = 3  # frames of doubtful depth
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class Labeled:
     Attributes:
         frames: number of frames labeled.
         left_out: reasons, one for each frame that was not.
+        doubts: reasons, one for each labeled frame whose depth is unlikely to be right.
         counts: (256,) pixels of every class.
     """
 
     frames: int = 0
     left_out: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
 
 
@@ -130,7 +134,8 @@ class Labeler:
             inputs: their frames need different names.
             folder: gets ``labels/NAME.png`` and so on; made when there is something to write.
             progress: called once per frame.
-            warn: gets a line for each frame that is left out.
+            warn: gets a line for each frame that is left out, and for the first ones of doubtful
+                depth.
 
         Raises:
             ValueError: the camera's intrinsics are needed and not known.
@@ -160,7 +165,13 @@ class Labeler:
                 leave_out(f"{name}: {error}")
                 continue
             self.write(folder, frame, prediction, name)
+            if doubt := depth_doubt(frame.depth):
+                labeled.doubts.append(f"{name}: {doubt}")
+                if len(labeled.doubts) <= _NAMED:
+                    warn(f"labeled, but {labeled.doubts[-1]}")
             labeled.counts += np.bincount(prediction.labels.ravel(), minlength=256)
             done.add(name)
         labeled.frames = len(done)
+        if len(labeled.doubts) > _NAMED:
+            warn(f"the depth of {len(labeled.doubts)} of {labeled.frames} frames is doubtful")
         return labeled

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sgnet_core.data.images import NO_MEASUREMENT
+from sgnet_core.data.depth_units import NO_MEASUREMENT
 from sgnet_core.data.images import overlay as draw_overlay
 from sgnet_core.geometry.holes import HolePolicy
 from sgnet_core.geometry.intrinsics import Intrinsics

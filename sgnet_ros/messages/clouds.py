@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from sgnet_core.data.images import NO_MEASUREMENT
+from sgnet_core.data.depth_units import NO_MEASUREMENT
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_ros.messages.images import ImageArray

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sgnet_core.data.depth_units import FARTHEST_M, likely_scale, median_depth
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
@@ -28,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 PinholeValues = tuple[float, float, float, float]
 """fx, fy, cx, cy in pixels."""
-
-FARTHEST_M = 100.0
-"""Median of a depth image in meters above which the numbers must be of another unit."""
 
 _ALIGN_HINT = "the driver's registered depth (realsense2_camera: align_depth.enable:=true)"
 _INFOS_LOOKED_AT = 300
@@ -67,7 +65,8 @@ class BagGeometry:
         float_scale: meters per unit of a floating-point depth image.
         info_topic: CameraInfo of the color image; None where it is missing or not to be used.
         rectified: whether the color image is.
-        measures: False where the first depth images hold no measurement at all.
+        median: median depth in meters of the first depth image that holds a measurement; None
+            where the first images hold none.
     """
 
     size: Size
@@ -78,7 +77,7 @@ class BagGeometry:
     float_scale: float
     info_topic: str | None
     rectified: bool
-    measures: bool
+    median: float | None
 
     @classmethod
     def of(cls, bag: Bag, topics: BagTopics, given: Overrides = NOTHING_GIVEN) -> BagGeometry:
@@ -87,9 +86,9 @@ class BagGeometry:
         Raises:
             BagError: depth needs registration and can't have it, or is not in meters.
         """
-        units = beside(bag, topics.depth, "std_msgs/msg/Float32", "/option/Depth Units/value")
-        recorded_scale = float(bag.first(units).data) if units else 0.001
-        median = _median_depth(bag, topics.depth, given)
+        depth_scale = given.depth_scale or _recorded_scale(bag, topics.depth)
+        float_scale = given.depth_scale or 1.0
+        median = _median_depth(bag, topics.depth, depth_scale, float_scale)
         size = _size(bag, topics.rgb, "color")
         rgb = _camera(bag, topics.rgb, size)
         if rgb is None and given.intrinsics is None and _info_topic(bag, topics.rgb):
@@ -107,11 +106,11 @@ class BagGeometry:
             rgb=pinhole,
             depth=depth.pinhole if depth and registration else None,
             registration=registration,
-            depth_scale=given.depth_scale or recorded_scale,
-            float_scale=given.depth_scale or 1.0,
+            depth_scale=depth_scale,
+            float_scale=float_scale,
             info_topic=info_topic,
             rectified=is_rectified(topics.rgb),
-            measures=median is not None,
+            median=median,
         )
 
     def camera(self, info: Any) -> Intrinsics | None:
@@ -215,26 +214,39 @@ def _size(bag: Bag, topic: str, kind: str) -> Size:
     return max(sizes, key=sizes.count)
 
 
-def _median_depth(bag: Bag, topic: str, given: Overrides) -> float | None:
-    """Return the median of what is measured in the first depth images; None without any.
+def _recorded_scale(bag: Bag, depth_topic: str) -> float:
+    """Return meters per unit of integer depth: librealsense's record of it, or millimeters."""
+    units = beside(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
+    scale = float(bag.first(units).data) if units else 0.001
+    if 0 < scale < np.inf:
+        return scale
+    logger.warning("%s: %s is %g, no unit; millimeters are assumed", bag.path, units, scale)
+    return 0.001
+
+
+def _median_depth(bag: Bag, topic: str, integer_scale: float, float_scale: float) -> float | None:
+    """Return the median in meters of the first depth image that measures; None without any.
 
     Raises:
-        BagError: floating-point depth is not in meters.
+        BagError: it is that of numbers in another unit.
     """
     for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
         with suppress(ImageError):
             image = decoded(message, "depth")
-            depth = in_meters(image, 0.001, given.depth_scale or 1.0)
-            if not (depth > 0).any():
+            median = median_depth(image)
+            if median is None:
                 continue
-            median = float(np.median(depth[depth > 0]))
-            if image.dtype.kind == "f" and median > FARTHEST_M:
+            scale = float_scale if image.dtype.kind == "f" else integer_scale
+            if median * scale > FARTHEST_M:
+                likely = likely_scale(median)
+                remedy = f"give --depth-scale {likely:g}, and " if likely else ""
+                unit = "likely in millimeters" if likely == 0.001 else "in another unit"
                 raise BagError(
-                    f"{bag.path}: the 32FC1 images on {topic} have a median of {median:.0f}, which "
-                    "is no depth in meters but most likely in millimeters: give --depth-scale "
-                    "0.001, and have the driver publish meters (REP 118) or 16UC1"
+                    f"{bag.path}: the images on {topic} have a median of {median * scale:.0f} m, "
+                    f"which is no depth of a camera; the numbers are {unit}: {remedy}"
+                    "have the driver publish meters in 32FC1 or millimeters in 16UC1 (REP 118)"
                 )
-            return median
+            return median * scale
     return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sgnet_core.data.depth_units import median_doubt
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import ImageError
@@ -69,10 +70,8 @@ class BagSource(Source):
             self.complete = bag.complete
             count = bag.counts[self.topics.rgb]
             rate_hz = (count - 1) / bag.duration_s if count > 1 and bag.duration_s else None
-        if not self.geometry.measures:
-            logger.warning(
-                "%s: the first depth images on %s hold no measurement", path, self.topics.depth
-            )
+        if doubt := median_doubt(self.geometry.median):
+            logger.warning("%s: in the first depth images on %s %s", path, self.topics.depth, doubt)
         super().__init__(str(path), count, self.classes.name if self.classes else None, rate_hz)
 
     def __iter__(self) -> Iterator[CameraFrame]:

@@ -399,3 +399,46 @@ def test_the_library_is_loaded_without_ros_and_without_the_package_for_it() -> N
         "assert not loaded & {'sgnet_ros', 'rclpy', 'sensor_msgs', 'rosbags'}, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_depth_in_another_unit_is_refused_by_name_and_read_with_its_scale(
+    plain_folder: Path, recording: Path, frame: Any, model_file: Path, capsys: Any
+) -> None:
+    out = recording.parent
+    (plain_folder / "camera.json").unlink()
+    for path in (plain_folder / "depth").iterdir():
+        np.save(path.with_suffix(".npy"), np.array(Image.open(path)).astype(np.float32))
+        path.unlink()
+    assert predict(model_file, out / "a", plain_folder, *INTRINSICS) == 2
+    error = capsys.readouterr().err
+    assert f"left out: {plain_folder / 'depth' / '0.npy'}: the median depth is 2" in error
+    assert "times 0.001 it would be 2." in error and "--depth-scale 0.001" in error
+    assert not (out / "a" / "labels").exists()
+    given = (*INTRINSICS, "--depth-scale", "0.001")
+    assert predict(model_file, out / "b", plain_folder, *given) == 0
+    assert predict(model_file, out / "c", recording, *INTRINSICS) == 0
+    for name in ("0.png", "1.png", "2.png"):
+        expected = read_labels(out / "c" / "labels" / name)
+        assert np.array_equal(read_labels(out / "b" / "labels" / name), expected)
+    np.save(recording / "0.depth.npy", frame[1].astype(np.float32))
+    pair = {"rgb": "0.rgb.png", "depth": "0.depth.npy", "model": str(model_file)}
+    assert "0.depth.npy: the median depth is 2" in refused(capsys, arguments(recording, **pair))
+
+
+def test_frames_without_a_measurement_are_labelled_and_named(
+    recording: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_png(recording / "1.depth.png", np.zeros((60, 81), np.uint16))
+    write_png(recording / "2.depth.png", np.full((60, 81), 4, np.uint16))
+    out = recording.parent / "out"
+    assert predict(model_file, out, recording, *INTRINSICS) == 0
+    doubts = [
+        "1: no pixel holds a depth; each is 0, 65535, NaN or infinite",
+        "2: the median depth is 0.004 m: is the unit right?",
+    ]
+    assert json.loads((out / "manifest.json").read_text())["doubts"] == doubts
+    error = capsys.readouterr().err
+    assert all(f"predict: labeled, but {doubt}\n" in error for doubt in doubts)
+    pair = {"rgb": "1.rgb.png", "depth": "1.depth.png", "model": str(model_file)}
+    assert main(arguments(recording, **pair)) == 0
+    assert "predict: labeled, but no pixel holds a depth" in capsys.readouterr().err

@@ -20,20 +20,18 @@ from sgnet_core.data.datasets.folder import (
     read_classes,
 )
 from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
+from sgnet_core.data.depth_units import unit_hint
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb
 from sgnet_core.models.labels import IGNORE_ID
 
 DEPTH_EDGES = (0, 0.01, 0.1, 0.3, 0.5, 1, 2, 4, 8, 16, 32, 65, 300, 1000, np.inf)
 """Meters; the bins of the histogram."""
 
-PLAUSIBLE_MEDIAN = (0.1, 100.0)
-"""Meters: between a camera at its closest and a street. A wrong unit is off by 1000."""
+NEAREST_MEDIAN = 0.1
+"""Meters: a camera at its closest. A wrong unit is off by 1000."""
 
 LONE_PEAK_SHARE = 0.002
 """Share of the measured pixels at one largest depth, far from others, that is reported."""
-
-KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
-"""Meters per unit in use: millimeters, 1/5 mm, 1/10 mm, centimeters, 1/4 mm, meters."""
 
 
 @dataclass
@@ -181,12 +179,11 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
         return depth.shape
     check.depth_counts += np.histogram(measured, DEPTH_EDGES)[0]
     median = float(np.median(measured))
-    low, high = PLAUSIBLE_MEDIAN
     integers = path.suffix.lower() == ".png"
-    if not low <= median <= high:
+    if median < NEAREST_MEDIAN:
         check.problems.append(
             f"{path}: the median depth is {median:.4g} m: is the unit right? "
-            + _unit_hint(median / scale if integers else median, integers)
+            + unit_hint(median / scale if integers else median, integers)
         )
     elif lone := _lone_peak(measured):
         value, share = lone
@@ -211,17 +208,6 @@ def _lone_peak(measured: NDArray[np.float32]) -> tuple[float, float] | None:
     if values[-1] < max(1.5 * values[-2], 3 * np.median(measured)):
         return None
     return float(values[-1]), share
-
-
-def _unit_hint(median: float, integers: bool) -> str:
-    """Return the likely unit, given the median of the numbers in the file."""
-    fitting = [scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10]
-    if not fitting:
-        return "no usual unit makes a room of it"
-    meters = f"{median * fitting[0]:.3g} m"
-    if integers:
-        return f"with depth_scale {fitting[0]:g} in the camera file it would be {meters}"
-    return f"floating-point files hold meters; times {fitting[0]:g} it would be {meters}"
 
 
 def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from sgnet_core.data.datasets.frame_files import (
     existing,
     read_json,
 )
-from sgnet_core.data.images import read_depth
+from sgnet_core.data.images import read_numbers
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, IGNORE_ID
 
@@ -66,7 +66,7 @@ class Cityscapes(FrameFiles):
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         values = _camera(frame)
         focal, baseline = values["intrinsic"]["fx"], values["extrinsic"]["baseline"]
-        return disparity_to_depth(read_depth(frame.depth, scale=1.0), focal * baseline)
+        return disparity_to_depth(read_numbers(frame.depth), focal * baseline)
 
     def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         optics = _camera(frame)["intrinsic"]

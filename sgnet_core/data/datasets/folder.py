@@ -34,7 +34,8 @@ from sgnet_core.data.datasets.frame_files import (
     read_json,
     read_lines,
 )
-from sgnet_core.data.images import NO_MEASUREMENT, read_depth, write_png
+from sgnet_core.data.depth_units import NO_MEASUREMENT
+from sgnet_core.data.images import read_depth, write_png
 from sgnet_core.data.sample import Sample
 from sgnet_core.files import atomic_write
 from sgnet_core.geometry.intrinsics import Intrinsics

@@ -25,7 +25,7 @@ from sgnet_core.data.datasets.frame_files import (
     to_classes,
 )
 from sgnet_core.data.datasets.sunrgbd import read_matrix, read_rotated_depth
-from sgnet_core.data.images import ImageFileError, read_depth, read_rgb
+from sgnet_core.data.images import ImageFileError, read_depth, read_numbers, read_rgb
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 
@@ -128,7 +128,7 @@ class EsanetSun(_CountedFromOne):
         return read_rotated_depth(frame.depth)
 
     def read_labels(self, frame: FramePaths) -> NDArray[np.uint8]:
-        ids = read_depth(frame.labels, scale=1.0)  # one number per pixel, in a .npy
+        ids = read_numbers(frame.labels)  # in a .npy
         if ids.min() < 0 or ids.max() > 255 or (ids != np.rint(ids)).any():
             raise DatasetError(f"{frame.labels} does not hold ids")
         return to_classes(ids.astype(np.uint8), self.id_table, frame.labels)

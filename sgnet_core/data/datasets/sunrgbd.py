@@ -30,7 +30,7 @@ from sgnet_core.data.datasets.frame_files import (
     to_classes,
 )
 from sgnet_core.data.datasets.matlab import open_hdf5, read_mat, variable
-from sgnet_core.data.images import ImageFileError, read_depth
+from sgnet_core.data.images import ImageFileError, read_numbers
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, SUN37
 
@@ -100,7 +100,7 @@ def read_rotated_depth(path: Path) -> NDArray[np.float32]:
     Raises:
         ImageFileError: missing, damaged, or not 16-bit.
     """
-    stored = read_depth(path, scale=1.0)
+    stored = read_numbers(path)
     if stored.min() < 0 or stored.max() > 0xFFFF:
         raise ImageFileError(f"{path} does not hold 16-bit depth")
     bits = stored.astype(np.uint16)

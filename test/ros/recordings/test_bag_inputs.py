@@ -153,7 +153,7 @@ def test_float_depth_in_millimeters_is_refused_until_its_scale_is_given(tmp_path
     depth[0, 0] = np.nan
     image = make.image(depth, "32FC1", 10**9)
     path = make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image))
-    expected = r"have a median of 1953,.* in millimeters: give --depth-scale 0\.001"
+    expected = r"have a median of 1953 m,.* in millimeters: give --depth-scale 0\.001"
     with pytest.raises(BagError, match=f"/cam/depth/image {expected}"):
         BagSource(path)
     (frame,) = BagSource(path, depth_scale=0.001)
@@ -165,8 +165,21 @@ def test_depth_without_a_measurement_is_warned_of(tmp_path: Path, caplog: Any) -
     make = Maker(2)
     image = make.image(np.zeros((HEIGHT, WIDTH), np.uint16), "16UC1", 10**9)
     source = BagSource(make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image)))
-    assert not source.geometry.measures
-    assert "the first depth images on /cam/depth/image hold no measurement" in caplog.text
+    assert source.geometry.median is None
+    assert "the first depth images on /cam/depth/image no pixel holds a depth" in caplog.text
+
+
+def test_depth_in_another_unit_than_millimetres_is_warned_of(tmp_path: Path, caplog: Any) -> None:
+    make = Maker(2)
+    image = make.image(np.full((HEIGHT, WIDTH), 3, np.uint16), "16UC1", 10**9)
+    path = make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image))
+    BagSource(path)
+    assert "on /cam/depth/image the median depth is 0.003 m: is the unit right?" in caplog.text
+    caplog.clear()
+    assert BagSource(path, depth_scale=1).geometry.median == 3
+    assert not caplog.text
+    with pytest.raises(BagError, match=r"/cam/depth/image have a median of 300 m, .*scale 1,"):
+        BagSource(path, depth_scale=100)
 
 
 def test_without_a_pair_the_numbers_and_the_gap_are_named(tmp_path: Path) -> None:

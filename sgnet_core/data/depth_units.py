@@ -1,0 +1,74 @@
+"""Plausibility of depth: its median, and the unit that the numbers are most likely in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+NO_MEASUREMENT = 65535
+"""Value of integer depth images that some cameras store where they measured nothing, as 0."""
+
+NEAREST_M, FARTHEST_M = 0.01, 100.0
+"""Meters between which the median of a depth image lies, whatever the camera."""
+
+KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
+"""Meters per unit in use: millimeters, 1/5 mm, 1/10 mm, centimeters, 1/4 mm, meters."""
+
+_SAMPLES = 4000
+
+
+def median_depth(depth: npt.NDArray[Any]) -> float | None:
+    """Return the median of a depth image's measurements in its own unit; None without any.
+
+    Looks at some 4000 pixels of a regular grid, and at all of them if none of these is measured.
+
+    Args:
+        depth: (H, W) integers, of which 0 and `NO_MEASUREMENT` are no measurement, or floating
+            point, of which 0, negative, NaN and infinite are none.
+    """
+    stride = max(1, int((depth.size / _SAMPLES) ** 0.5))
+    for pixels in (depth[::stride, ::stride], depth):
+        measured = pixels[pixels > 0]
+        integers = measured.dtype.kind in "iu"
+        measured = measured[measured != NO_MEASUREMENT if integers else np.isfinite(measured)]
+        if measured.size:
+            return float(np.median(measured))
+    return None
+
+
+def likely_scale(median: float) -> float | None:
+    """Return the first of `KNOWN_SCALES` that makes a room of a median; None where none does."""
+    return next((scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10), None)
+
+
+def unit_hint(median: float, integers: bool) -> str:
+    """Return the likely unit of a file of depth and the remedy, as part of a sentence.
+
+    Args:
+        median: median of the numbers in the file.
+        integers: False for floating-point numbers.
+    """
+    scale = likely_scale(median)
+    if scale is None:
+        return "no usual unit makes a room of it"
+    would_be = f"it would be {median * scale:.3g} m"
+    option = f"give predict --depth-scale {scale:g}"
+    if integers:
+        return f"with depth_scale {scale:g} {would_be}: write it into the camera file, or {option}"
+    return f"floating-point files hold meters; times {scale:g} {would_be}: store that, or {option}"
+
+
+def depth_doubt(meters: npt.NDArray[np.floating[Any]]) -> str:
+    """Return why a depth image in meters is doubtful; empty where it is not."""
+    return median_doubt(median_depth(meters))
+
+
+def median_doubt(median: float | None) -> str:
+    """Return why a depth image with that `median_depth`, in meters, is doubtful; empty if not."""
+    if median is None:
+        return "no pixel holds a depth; each is 0, 65535, NaN or infinite"
+    if median < NEAREST_M:
+        return f"the median depth is {median:.3g} m: is the unit right?"
+    return ""
