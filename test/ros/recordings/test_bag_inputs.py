@@ -169,7 +169,7 @@ def test_depth_without_a_measurement_is_warned_of(tmp_path: Path, caplog: Any) -
     assert "the first depth images on /cam/depth/image no pixel holds a depth" in caplog.text
 
 
-def test_depth_in_another_unit_than_millimetres_is_warned_of(tmp_path: Path, caplog: Any) -> None:
+def test_depth_in_another_unit_than_millimeters_is_warned_of(tmp_path: Path, caplog: Any) -> None:
     make = Maker(2)
     image = make.image(np.full((HEIGHT, WIDTH), 3, np.uint16), "16UC1", 10**9)
     path = make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image))
