@@ -27,6 +27,7 @@ from std_srvs.srv import SetBool, Trigger
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.precision import multiplies_bf16
 from sgnet_ros.node.activation import Activation
+from sgnet_ros.node.bond import Bond, offer_bond
 from sgnet_ros.node.declaration import Parameters, descriptor
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
 from sgnet_ros.node.diagnostics import NOT_CONFIGURED, Diagnostics
@@ -71,6 +72,7 @@ class SGNetNode(LifecycleNode):
         self._segmenter: Segmenter | None = None
         self._outputs: Publishers | None = None
         self._active: Activation | None = None
+        self._bond: Bond | None = None
         self._in_use = self.parameters.settings  # by the model that is loaded
         self._loader: threading.Thread | None = None
         self._health = DeviceHealth()
@@ -120,6 +122,7 @@ class SGNetNode(LifecycleNode):
         self._diagnostics.watch(inputs.synchronizer.counts, counters, inputs.image_types)
         self._diagnostics.state = "active"
         self.get_logger().info(f"active: waiting for images on {', '.join(astuple(inputs.topics))}")
+        self._bond = offer_bond(self, managed=not self.parameters.settings.autostart)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -226,6 +229,9 @@ class SGNetNode(LifecycleNode):
 
     def _deactivate(self, patience_s: float | None = None) -> bool:
         """Deactivate; return False if the frame in work does not come back."""
+        if self._bond is not None:
+            self._bond.close()
+            self._bond = None
         active = self._active
         if active is None:
             return True
