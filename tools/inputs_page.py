@@ -18,16 +18,17 @@ from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.datasets.check import NEAREST_MEDIAN
 from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETERS, RGB_SUFFIXES
 from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
+from sgnet_core.data.datasets.matlab_sizes import MAX_MAT_BYTES
 from sgnet_core.data.depth_units import FARTHEST_M, KNOWN_SCALES, NO_MEASUREMENT
 from sgnet_core.geometry.lens import COEFFICIENTS
 from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
-from sgnet_ros.messages import rvl
 from sgnet_ros.messages.images import COLOR_ENCODINGS, DEPTH_ENCODINGS
 from sgnet_ros.recordings.bags import BAG_SUFFIXES
 from sgnet_ros.recordings.matching import MAX_SKEW_S
-from sgnet_ros.recordings.mcap_storage import MAX_CHUNK_BYTES
+from sgnet_ros.recordings.storages import MAX_METADATA_BYTES
+from sgnet_ros.recordings.unpacking import MAX_FILE_RATIO, MAX_RECORD_BYTES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "inputs.md"
 
@@ -85,10 +86,18 @@ def number_rows() -> Rows:
         ("units that messages suggest", f"{scales} m"),
         ("integers without a measurement", f"0 and {NO_MEASUREMENT}"),
         ("largest time between color and depth in bags", f"{MAX_SKEW_S:g} s"),
-        ("largest chunk of an mcap file, unpacked", f"{MAX_CHUNK_BYTES >> 20} MiB"),
-        ("largest RVL depth image", f"{rvl.MAX_PIXELS:,} pixels"),
-        ("largest image or array in a file", f"{images.MAX_PIXELS:,} pixels"),
+        ("largest chunk or message of a recording, unpacked", f"{MAX_RECORD_BYTES >> 20} MiB"),
+        (
+            "largest compressed file of a recording, unpacked",
+            f"{MAX_FILE_RATIO} times its size, or {MAX_RECORD_BYTES >> 20} MiB if that is more",
+        ),
+        ("largest metadata.yaml of a recording", f"{MAX_METADATA_BYTES >> 20} MiB"),
+        (
+            "largest image or array in a file or a compressed message",
+            f"{images.MAX_PIXELS:,} pixels",
+        ),
         ("largest JSON file", f"{MAX_JSON_BYTES >> 20} MiB"),
+        ("largest MATLAB file, unpacked, and largest array in one", f"{MAX_MAT_BYTES >> 20} MiB"),
         ("largest list of frames", f"{MAX_LIST_BYTES >> 20} MiB"),
         ("id of unlabeled pixels", f"{IGNORE_ID}"),
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,12 @@ PathLike = str | os.PathLike[str]
 
 MAX_PIXELS = 1 << 26
 """Largest number of pixels of an image that is read (8192x8192); set it higher where needed."""
+
+MAX_HEADER_BYTES = 10_000
+"""Largest header of an array that is read."""
+
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM")
+"""File formats that are read, by their content; Pillow's names."""
 
 
 class ImageFileError(ValueError):
@@ -154,21 +161,42 @@ def overlay(
     return blend
 
 
-def _open(path: PathLike) -> Image.Image:
-    """Return the decoded image, its file closed."""
+def open_image(file: PathLike | BinaryIO, name: object) -> Image.Image:
+    """Return a decoded image of at most `MAX_PIXELS`.
+
+    Args:
+        file: path, or an open file with an image in it.
+        name: what errors call the file.
+
+    Raises:
+        ImageFileError: unreadable, truncated, too large, or of none of `FORMATS`.
+    """
     try:
-        check_regular(path)
-        with Image.open(path) as image:
-            _check_pixels(path, image.height, image.width)
+        with Image.open(file, formats=FORMATS) as image:
+            if image.height * image.width > MAX_PIXELS:
+                raise ImageFileError(
+                    f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are read "
+                    "(sgnet_core.data.images.MAX_PIXELS)"
+                )
             image.load()
             return image
     except ImageFileError:
         raise
     except FileNotFoundError as error:
+        raise ImageFileError(f"{name} does not exist") from error
+    except Exception as error:  # Pillow's decoders raise all sorts on damaged files
+        raise ImageFileError(f"{name} cannot be read as an image: {error}") from error
+
+
+def _open(path: PathLike) -> Image.Image:
+    """Return the decoded image of a file, which is closed."""
+    try:
+        check_regular(path)
+    except FileNotFoundError as error:
         raise ImageFileError(f"{path} does not exist") from error
-    # Pillow's decoders raise SyntaxError and ValueError too on damaged files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise ImageFileError(f"{path} cannot be read as an image: {error}") from error
+    return open_image(path, path)
 
 
 def _load_array(path: PathLike) -> npt.NDArray[Any]:
@@ -177,18 +205,14 @@ def _load_array(path: PathLike) -> npt.NDArray[Any]:
         check_regular(path)
         if Path(path).suffix.lower() == ".npy":
             with open(path, "rb") as file:
-                _check_array(path, file)
-            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-            return array
+                return _read_array(path, file)
         with np.load(path, allow_pickle=False) as loaded:
             names = loaded.files
             name = names[0] if len(names) == 1 else "depth"
             if name not in names:
                 raise ImageFileError(f"{path} holds {', '.join(names)}; name one of them depth")
             with loaded.zip.open(f"{name}.npy") as member:
-                _check_array(path, member)
-            array = loaded[name]
-            return array
+                return _read_array(path, member)
     except FileNotFoundError as error:
         raise ImageFileError(f"{path} does not exist") from error
     except ImageFileError:
@@ -197,24 +221,25 @@ def _load_array(path: PathLike) -> npt.NDArray[Any]:
         raise ImageFileError(f"{path} cannot be read as an array: {error}") from error
 
 
-def _check_array(path: PathLike, file: IO[bytes]) -> None:
-    """Raise ImageFileError where the header of an array announces more than `MAX_PIXELS`."""
-    version = np.lib.format.read_magic(file)
-    old = version == (1, 0)
+def _read_array(path: PathLike, file: IO[bytes]) -> npt.NDArray[Any]:
+    """Return the array in a file, of which only the header and what that announces are read."""
+    start = file.read(12)
+    size = int.from_bytes(start[8 : 10 if start[6:7] == b"\x01" else 12], "little")
+    if size > MAX_HEADER_BYTES:
+        raise ImageFileError(f"{path} has a header of {size} bytes; at most {MAX_HEADER_BYTES}")
+    header = io.BytesIO(start + file.read(size))
+    old = np.lib.format.read_magic(header) == (1, 0)
     read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, _, dtype = read(header)
     if dtype.hasobject:
         raise ImageFileError(f"{path} holds Python objects, which are not loaded: save numbers")
+    if dtype.kind not in "biufc":
+        raise ImageFileError(f"{path} holds {dtype}, no numbers")
     if math.prod(shape) > MAX_PIXELS:
         raise ImageFileError(
             f"{path} holds {math.prod(shape)} numbers; at most {MAX_PIXELS} are read "
             "(sgnet_core.data.images.MAX_PIXELS)"
         )
-
-
-def _check_pixels(path: PathLike, height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise ImageFileError(
-            f"{path} is {width}x{height}; at most {MAX_PIXELS} pixels are read "
-            "(sgnet_core.data.images.MAX_PIXELS)"
-        )
+    file.seek(0)
+    array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    return array

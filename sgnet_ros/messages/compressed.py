@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from sgnet_core.data import images
 from sgnet_ros.messages.images import ImageArray, ImageError, ImageView
 from sgnet_ros.messages.rvl import decode_rvl
 
@@ -94,10 +95,14 @@ def _decoded(message: Any, skip: int) -> Image.Image:
     """Return the picture behind ``skip`` bytes, read to its end."""
     try:
         image = Image.open(io.BytesIO(memoryview(message.data)[skip:]), formats=("JPEG", "PNG"))
-        image.load()
-        return image
+        if image.width * image.height <= images.MAX_PIXELS:
+            image.load()
+            return image
     except Exception as error:  # damaged bytes raise all sorts in Pillow
         size = len(message.data)
         raise ImageError(
             "data", f"{size} bytes that can't be decoded as {message.format}: {error}"
         ) from error
+    raise ImageError(
+        "data", f"{image.width}x{image.height} pixels; at most {images.MAX_PIXELS} are decoded"
+    )

@@ -7,10 +7,8 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
+from sgnet_core.data import images
 from sgnet_ros.messages.images import ImageError
-
-MAX_PIXELS = 1 << 26
-"""Largest image that is decoded, 8192x8192: a few bytes may claim any size."""
 
 _SIZE = struct.Struct("<II")  # columns, rows
 
@@ -25,14 +23,16 @@ def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
 
     Raises:
         ImageError: the data are cut off, do not fit the size, or the image has more than
-            `MAX_PIXELS`.
+            `sgnet_core.data.images.MAX_PIXELS`.
     """
     if len(data) < _SIZE.size:
         raise ImageError("data", f"{len(data)} bytes are no RVL image")
     width, height = _SIZE.unpack_from(data)
     pixels = width * height
-    if not 0 < pixels <= MAX_PIXELS:
-        raise ImageError("data", f"RVL image of {width}x{height}; at most {MAX_PIXELS} pixels")
+    if not 0 < pixels <= images.MAX_PIXELS:
+        raise ImageError(
+            "data", f"RVL image of {width}x{height}; at most {images.MAX_PIXELS} pixels"
+        )
     numbers = _numbers(data[_SIZE.size :])
     values = numbers.tolist()
     runs: list[int] = []  # pixels without and with a measurement, by turns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any, cast
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import ConnectionExtRosbag2
-from rosbags.rosbag2.reader import DirectoryReader, Reader
+from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.typesys import Stores, get_typestore
 
 from sgnet_ros.recordings.errors import BagError
-from sgnet_ros.recordings.mcap_storage import McapStorage
+from sgnet_ros.recordings.storages import Reader1, Reader2
+from sgnet_ros.recordings.unpacking import UnpackingError, unpack_file
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +56,10 @@ def _storage_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3"))
 
 
-class _Folder(DirectoryReader):
-    STORAGE_PLUGINS = {**DirectoryReader.STORAGE_PLUGINS, "mcap": McapStorage}  # noqa: RUF012
-
-
-class _Reader2(Reader):
-    STORAGE_PLUGINS = {  # noqa: RUF012
-        **Reader.STORAGE_PLUGINS,
-        "dir": _Folder,
-        ".mcap": McapStorage,
-    }
+def _packed_files(folder: Path) -> list[Path]:
+    """Return compressed storage files of a folder which do not also lie there unpacked."""
+    packed = (p for p in folder.iterdir() if p.name.endswith((".mcap.zstd", ".db3.zstd")))
+    return sorted(p for p in packed if not p.with_suffix("").exists())
 
 
 class Bag(AbstractContextManager["Bag"]):
@@ -88,15 +84,18 @@ class Bag(AbstractContextManager["Bag"]):
         self.path = path
         _require_readable(path)
         self.complete = True
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         try:
             self._reader = self._opened()
             if not self.complete and not any(c.msgcount for c in self._reader.connections):
                 raise ValueError("it holds no complete message")
-        except BagError:
-            raise
         except Exception as error:  # the library passes on whatever damaged bytes lead to
+            text = self._without_scratch(str(error))
+            self._remove_scratch()
+            if isinstance(error, BagError):
+                raise BagError(text) from error
             raise BagError(
-                f"{path} can't be read as a bag ({error}); if the recording was interrupted, "
+                f"{path} can't be read as a bag ({text}); if the recording was interrupted, "
                 f"{_REPAIR.get(path.suffix, _REPAIR[''])} may repair it"
             ) from error
         self.topics: dict[str, str] = {}
@@ -119,6 +118,8 @@ class Bag(AbstractContextManager["Bag"]):
         if not path.is_dir():
             return self._reader_of([path])
         if (path / "metadata.yaml").is_file():
+            if packed := _packed_files(path):
+                return self._reader_of([*_storage_files(path), *map(self._unpacked, packed)])
             try:
                 reader = self._reader_of([path])
                 if self.complete:
@@ -133,17 +134,37 @@ class Bag(AbstractContextManager["Bag"]):
                 self.complete = False
         return self._reader_of(_storage_files(path))
 
+    def _unpacked(self, file: Path) -> Path:
+        """Return a compressed storage file unpacked in a temporary folder.
+
+        Raises:
+            BagError: it unpacks to too much.
+        """
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="sgnet_bag_")
+        target = Path(self._scratch.name, file.stem)
+        try:
+            unpack_file(file, target)
+        except UnpackingError as error:
+            raise BagError(
+                f"{file} is refused, since {error}: if you trust it, unpack it with `zstd -d "
+                f"{file}`"
+            ) from error
+        return target
+
     def _reader_of(self, paths: Sequence[Path]) -> AnyReader:
         """Open files, or one folder; `complete` becomes False where a part is damaged."""
         # Bags of older recorders hold no message definitions; those of the standard messages have
         # not changed since.
         reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
         if reader.is2:
-            reader.readers = [_Reader2(path) for path in paths]
+            reader.readers = [Reader2(path) for path in paths]
+        else:
+            reader.readers = [Reader1(path) for path in paths]
         reader.open()
         storages: list[Any] = []
         for inner in reader.readers:
-            storage = inner.storage if isinstance(inner, Reader) else None
+            storage = inner.storage if isinstance(inner, Reader2) else None
             storages += storage.storages if isinstance(storage, DirectoryReader) else [storage]
         self.complete &= all(getattr(storage, "complete", True) for storage in storages)
         if reader.is2:
@@ -195,12 +216,15 @@ class Bag(AbstractContextManager["Bag"]):
                     self._reader.deserialize(data, connection.msgtype),
                 )
                 read += 1
-        except (GeneratorExit, BagError):
+        except GeneratorExit:
             raise
+        except BagError as error:
+            raise BagError(self._without_scratch(str(error))) from error
         except Exception as error:  # as above
+            text = self._without_scratch(str(error))
             if not read:
-                raise BagError(f"{self.path}: no message can be read ({error})") from error
-            logger.warning("%s is damaged after %d messages (%s)", self.path, read, error)
+                raise BagError(f"{self.path}: no message can be read ({text})") from error
+            logger.warning("%s is damaged after %d messages (%s)", self.path, read, text)
 
     def first(self, topic: str) -> Any:
         """Return the first message of a topic.
@@ -215,6 +239,15 @@ class Bag(AbstractContextManager["Bag"]):
     def close(self) -> None:
         """Close the files."""
         self._reader.close()
+        self._remove_scratch()
+
+    def _remove_scratch(self) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _without_scratch(self, text: str) -> str:
+        """Return a message that names the bag's folder instead of the one for unpacked files."""
+        return text.replace(self._scratch.name, str(self.path)) if self._scratch else text
 
     def __exit__(
         self,

@@ -8,8 +8,6 @@ from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import lz4.frame
-import zstandard
 from mcap.reader import SeekingReader
 from mcap.records import Channel, Chunk, ChunkIndex, Footer, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
@@ -21,10 +19,9 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
 
+from sgnet_ros.recordings import unpacking
 from sgnet_ros.recordings.errors import BagError
-
-MAX_CHUNK_BYTES = 1 << 30
-"""Largest record, and largest chunk once decompressed. Recorders write chunks of about 1 MB."""
+from sgnet_ros.recordings.unpacking import UnpackingError, unpack
 
 _MAGIC = b"\x89MCAP0\r\n"
 _ENCODINGS = ("cdr", "ros1")
@@ -76,7 +73,7 @@ class McapStorage:
 
         Raises:
             BagError: the file is not MCAP, its messages are not those of ROS, or a chunk is larger
-                than `MAX_CHUNK_BYTES`.
+                than `unpacking.MAX_RECORD_BYTES`.
         """
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
@@ -118,7 +115,7 @@ class McapStorage:
         Without an index of the chunks, messages are sorted within each chunk only.
 
         Raises:
-            BagError: a chunk is larger than `MAX_CHUNK_BYTES`.
+            BagError: a chunk is larger than `unpacking.MAX_RECORD_BYTES`.
         """
         wanted = {connection.id: connection for connection in connections}
         found = self._indexed(wanted) if self._chunks else self._linear()
@@ -134,7 +131,9 @@ class McapStorage:
         """Return what the file's summary says; None where it has none that is complete."""
         try:
             with self.path.open("rb") as file:
-                summary = SeekingReader(file, record_size_limit=MAX_CHUNK_BYTES).get_summary()
+                summary = SeekingReader(
+                    file, record_size_limit=unpacking.MAX_RECORD_BYTES
+                ).get_summary()
         except Exception:  # the library raises whatever damaged bytes lead to
             return None
         if summary is None or summary.statistics is None:
@@ -189,7 +188,9 @@ class McapStorage:
     def _records(self) -> Iterator[McapRecord]:
         """Yield all records, those inside a chunk in the order of their time."""
         with self.path.open("rb") as file:
-            reader = StreamReader(file, emit_chunks=True, record_size_limit=MAX_CHUNK_BYTES)
+            reader = StreamReader(
+                file, emit_chunks=True, record_size_limit=unpacking.MAX_RECORD_BYTES
+            )
             for record in reader.records:
                 if isinstance(record, Chunk):
                     inside = self._unpacked(record)
@@ -202,16 +203,22 @@ class McapStorage:
     def _indexed(self, wanted: Collection[int]) -> Iterator[Message]:
         """Yield the messages by time from those chunks that hold a wanted channel."""
         waiting: list[tuple[int, int, int, Message]] = []  # chunks may overlap in time
+        size, limit = 0, 2 * unpacking.MAX_RECORD_BYTES  # of these messages, in bytes
         with self.path.open("rb") as file:
             for number, index in enumerate(sorted(self._chunks, key=_start_time)):
                 while waiting and waiting[0][0] <= index.message_start_time:
-                    yield heapq.heappop(waiting)[-1]
+                    message = heapq.heappop(waiting)[-1]
+                    size -= len(message.data)
+                    yield message
                 channels = index.message_index_offsets.keys()
                 if channels and channels.isdisjoint(wanted):
                     continue
                 file.seek(index.chunk_start_offset)
                 reader = StreamReader(
-                    file, skip_magic=True, emit_chunks=True, record_size_limit=MAX_CHUNK_BYTES
+                    file,
+                    skip_magic=True,
+                    emit_chunks=True,
+                    record_size_limit=unpacking.MAX_RECORD_BYTES,
                 )
                 chunk = next(reader.records)
                 if not isinstance(chunk, Chunk):
@@ -219,6 +226,12 @@ class McapStorage:
                 for place, record in enumerate(self._unpacked(chunk)):
                     if isinstance(record, Message) and record.channel_id in wanted:
                         heapq.heappush(waiting, (record.log_time, number, place, record))
+                        size += len(record.data)
+                if size > limit:
+                    raise BagError(
+                        f"{self.path}: chunks that overlap in time hold more than {limit} bytes: "
+                        "`mcap sort` puts its messages in order"
+                    )
             while waiting:
                 yield heapq.heappop(waiting)[-1]
 
@@ -226,28 +239,22 @@ class McapStorage:
         """Return a chunk's records.
 
         Raises:
-            BagError: it is larger than `MAX_CHUNK_BYTES`.
+            BagError: it is larger than `unpacking.MAX_RECORD_BYTES`.
             ValueError: it is damaged.
         """
-        size = chunk.uncompressed_size
-        if size > MAX_CHUNK_BYTES:
+        size, limit = chunk.uncompressed_size, unpacking.MAX_RECORD_BYTES
+        if size > limit:
             raise BagError(
-                f"{self.path} holds a chunk of {size} bytes, more than the {MAX_CHUNK_BYTES} that "
-                "are read at once: rewrite it with `mcap compress`, which makes smaller chunks"
+                f"{self.path} holds a chunk of {size} bytes, more than the {limit} that are read "
+                "at once: rewrite it with `mcap compress`, which makes smaller chunks"
             )
-        if chunk.compression == "zstd":
-            declared = zstandard.frame_content_size(chunk.data)
-            if declared not in (-1, size):
-                raise BagError(
-                    f"{self.path} is damaged: a chunk of {size} bytes unpacks to {declared} bytes"
-                )
-        elif chunk.compression == "lz4":
-            with lz4.frame.LZ4FrameDecompressor() as unpacker:
-                data = unpacker.decompress(chunk.data, max_length=size)
-                if not unpacker.eof and unpacker.decompress(b"", max_length=1):
-                    raise BagError(f"{self.path} is damaged: a chunk is larger than it says")
+        if chunk.compression:
+            try:
+                data = unpack(chunk.data, chunk.compression, size)
+            except UnpackingError as error:
+                raise BagError(f"{self.path} is damaged: of a chunk, {error}") from error
             chunk = replace(chunk, compression="", data=data)
-        if chunk.compression == "" and len(chunk.data) != size:
+        if len(chunk.data) != size:
             raise ValueError(f"a chunk has {len(chunk.data)} of {size} bytes")
         return breakup_chunk(chunk, validate_crc=True)
 

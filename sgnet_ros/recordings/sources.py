@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,12 @@ import numpy.typing as npt
 import torch
 
 from sgnet_core.data.datasets.folder import FolderListing, read_camera, read_classes
-from sgnet_core.data.datasets.frame_files import DatasetError, to_classes
+from sgnet_core.data.datasets.frame_files import (
+    DatasetError,
+    read_json,
+    read_lines,
+    to_classes,
+)
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb
 from sgnet_core.data.rooms import RoomTour
 from sgnet_core.geometry.intrinsics import Intrinsics
@@ -175,9 +179,12 @@ class PlainSource(Source):
     def recognizes(cls, folder: Path) -> bool:
         """Return whether the folder has rgb/ and depth/, and cameras in the plain folder's form."""
         files = [folder / "camera.json", *(folder / "cameras").glob("*.json")]
-        texts = [path.read_text(errors="replace") for path in files[:2] if path.is_file()]
-        has_images = all((folder / kind).is_dir() for kind in ("rgb", "depth"))
-        return has_images and any('"fx"' in text for text in texts)
+        if not all((folder / kind).is_dir() for kind in ("rgb", "depth")):
+            return False
+        try:
+            return any("fx" in read_json(path) for path in files[:2] if path.is_file())
+        except (DatasetError, TypeError):  # no JSON, or a number
+            return False
 
     def __iter__(self) -> Iterator[CameraFrame]:
         """Raise SourceError for a file that is damaged or doesn't fit the others."""
@@ -214,16 +221,20 @@ class PlainSource(Source):
 def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str | None]:
     """Return K (3, 3), meters per depth unit, and the name of the label set if it is given."""
     try:
+        if not path.is_file():
+            raise SourceError(f"{path} is missing; it holds the 3x3 camera matrix")
         if path.suffix == ".json":
-            data = json.loads(path.read_text())
+            data = read_json(path)
             matrix, scale = data["K"], float(data.get("depth_scale", 0.001))
             label_set = data.get("label_set")
         else:
-            matrix, scale, label_set = np.loadtxt(path), 0.001, None
+            matrix, scale, label_set = np.loadtxt(read_lines(path)), 0.001, None
+        if not 0 < scale < float("inf"):
+            raise ValueError(f"depth_scale must be positive, got {scale}")
         matrix = np.asarray(matrix, np.float64).reshape(3, 3)
         Intrinsics.from_matrix(matrix, 1, 1)  # refuses focal lengths that are none
-    except FileNotFoundError as error:
-        raise SourceError(f"{path} is missing; it holds the 3x3 camera matrix") from error
+    except SourceError:
+        raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SourceError(f"{path} holds no 3x3 camera matrix K ({error})") from error
     return matrix, scale, label_set

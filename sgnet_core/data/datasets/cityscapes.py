@@ -66,7 +66,8 @@ class Cityscapes(FrameFiles):
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         values = _camera(frame)
         focal, baseline = values["intrinsic"]["fx"], values["extrinsic"]["baseline"]
-        return disparity_to_depth(read_numbers(frame.depth), focal * baseline)
+        stored = read_numbers(frame.depth).astype(np.float32)
+        return disparity_to_depth(stored, focal * baseline)
 
     def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         optics = _camera(frame)["intrinsic"]

@@ -154,6 +154,40 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
+def read_words(path: Path) -> list[str]:
+    """Read the words of a small text file, such as the numbers of a matrix.
+
+    Raises:
+        DatasetError: missing, not text, or larger than `MAX_JSON_BYTES`.
+    """
+    try:
+        return read_limited(path, MAX_JSON_BYTES).decode().split()
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from error
+
+
+def parse_json(data: bytes, name: object) -> Any:
+    """Parse JSON in UTF-8 or UTF-16, with or without a byte-order mark.
+
+    Args:
+        data: content of a file.
+        name: what errors call the file.
+
+    Raises:
+        DatasetError: no JSON, nested too deeply, or larger than `MAX_JSON_BYTES`.
+    """
+    if len(data) > MAX_JSON_BYTES:
+        raise DatasetError(
+            f"cannot read {name}: it has {len(data)} bytes; at most {MAX_JSON_BYTES} are read"
+        )
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise DatasetError(f"cannot read {name}: its values are nested too deeply") from error
+    except ValueError as error:
+        raise DatasetError(f"cannot read {name}: {error}") from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file, in UTF-8 or UTF-16, with or without a byte-order mark.
 
@@ -161,13 +195,12 @@ def read_json(path: Path) -> Any:
         DatasetError: missing, no JSON, nested too deeply, or larger than `MAX_JSON_BYTES`.
     """
     try:
-        return json.loads(read_limited(path, MAX_JSON_BYTES))
+        data = read_limited(path, MAX_JSON_BYTES)
     except FileNotFoundError as error:
         raise DatasetError(f"{path} does not exist") from error
-    except RecursionError as error:
-        raise DatasetError(f"cannot read {path}: its values are nested too deeply") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {error}") from error
+    return parse_json(data, path)
 
 
 def existing(frames: Sequence[FramePaths]) -> Sequence[FramePaths]:

@@ -32,6 +32,8 @@ from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 CITYSCAPES_CAMERA = Intrinsics(2262.52, 2265.302, 1096.98, 513.137, 2048, 1024)
 """ESANet's copy of Cityscapes leaves the camera files out; this is the camera of most cities."""
 
+_LONGEST_LINE = 1 << 14
+
 
 class _CountedFromOne(FrameFiles):
     """Frames of one camera, with label files that count from 1."""
@@ -241,8 +243,10 @@ def _four_column_lists(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for split in ("train", "test"):
         for path in sorted(folder.glob(f"{split}*.txt")):
+            if not path.is_file():
+                continue
             with open(path, encoding="utf-8", errors="replace") as file:
-                if len(file.readline().split()) in (3, 4):
+                if len(file.readline(_LONGEST_LINE).split()) in (3, 4):
                     found.setdefault(split, path)
     return found
 

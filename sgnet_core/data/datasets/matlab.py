@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgnet_core.data.datasets.frame_files import DatasetError
+from sgnet_core.data.datasets.matlab_sizes import MAX_MAT_BYTES, check_sizes
+from sgnet_core.files import check_regular, read_limited
 
 EXTRA = "pip install 'sgnet_ros[data]'"
 
@@ -21,19 +25,22 @@ def read_mat(path: Path) -> dict[str, Any]:
     with MATLAB's axes.
 
     Raises:
-        DatasetError: missing, damaged, no MATLAB file, or SciPy or h5py is not installed.
+        DatasetError: missing, damaged, no MATLAB file, too large, or SciPy or h5py is not
+            installed.
     """
     if _kind(path) == "hdf5":
         with open_hdf5(path) as file:
             arrays = {k: v for k, v in file.items() if getattr(v, "dtype", None) is not None}
-            return {k: np.asarray(v).T for k, v in arrays.items() if v.dtype.kind in "uifb"}
+            return {k: read_array(v).T for k, v in arrays.items() if v.dtype.kind in "uifb"}
     try:
         import scipy.io  # type: ignore[import-untyped]
     except ImportError as error:
         raise DatasetError(f"reading {path} needs SciPy: {EXTRA}") from error
     try:
+        data = read_limited(path, MAX_MAT_BYTES)
+        check_sizes(data)
         content: dict[str, Any] = scipy.io.loadmat(
-            path, squeeze_me=True, struct_as_record=False, chars_as_strings=True
+            io.BytesIO(data), squeeze_me=True, struct_as_record=False, chars_as_strings=True
         )
     except Exception as error:  # SciPy raises a dozen types on damaged files
         raise DatasetError(f"cannot read the MATLAB file {path}: {error}") from error
@@ -47,6 +54,7 @@ def _kind(path: Path) -> str:
         DatasetError: the file is missing, or evidently something else.
     """
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             start = file.read(1024)
     except FileNotFoundError as error:
@@ -66,6 +74,17 @@ def _kind(path: Path) -> str:
     return "hdf5" if start.startswith(hdf5) or start[512:].startswith(hdf5) else "mat"
 
 
+def read_array(array: Any) -> NDArray[Any]:
+    """Read an array of a v7.3 file, in its stored order of axes.
+
+    Raises:
+        ValueError: it has more than `MAX_MAT_BYTES`.
+    """
+    if array.nbytes > MAX_MAT_BYTES:
+        raise ValueError(f"{array.name} has {array.nbytes} bytes; at most {MAX_MAT_BYTES} are read")
+    return np.asarray(array)
+
+
 def variable(path: Path, name: str) -> Any:
     """Read one variable of a MATLAB file.
 
@@ -79,12 +98,25 @@ def variable(path: Path, name: str) -> Any:
     return content[name]
 
 
+def whole_numbers(path: Path, values: Any) -> NDArray[np.int64]:
+    """Return values of a MATLAB file as int64, of their shape.
+
+    Raises:
+        DatasetError: they are no whole numbers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or not np.array_equal(array, np.rint(array)):
+        raise DatasetError(f"{path} holds {array.dtype} values where whole numbers are expected")
+    return array.astype(np.int64)
+
+
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
     """Open a v7.3 file as ``h5py.File``; its arrays have MATLAB's axes reversed.
 
     Raises:
-        DatasetError: missing, damaged, lacks what the block asks for, or h5py is not installed.
+        DatasetError: missing, damaged, lacks what the block asks for, holds something else under
+            its name, or h5py is not installed.
     """
     try:
         import h5py  # type: ignore[import-untyped]
@@ -97,7 +129,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
             yield file
     except DatasetError:
         raise
-    except (OSError, KeyError, RuntimeError) as error:
+    except Exception as error:  # h5py raises a dozen types on damaged files, in the block too
         raise DatasetError(
             f"cannot read the MATLAB file {path}: {error}; is the download complete?"
         ) from error

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgnet_core.data import images
 from sgnet_core.data.datasets.frame_files import DatasetError
-from sgnet_core.data.datasets.matlab import open_hdf5, variable
+from sgnet_core.data.datasets.matlab import open_hdf5, variable, whole_numbers
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, NYU13, NYU40, LabelSet
@@ -57,10 +59,16 @@ class NyuFile:
             count = len(file["images"])
             for name, kind, axes in (("images", "u", 4), (self.depth, "f", 3), ("labels", "u", 3)):
                 array = file[name]
-                if array.dtype.kind != kind or array.ndim != axes or len(array) != count:
+                same = array.shape[-2:] == file["images"].shape[-2:] and len(array) == count
+                if array.dtype.kind != kind or array.ndim != axes or not same:
                     raise DatasetError(
                         f"{path}: {name} is {array.dtype} of shape {array.shape}; this is not "
                         "nyu_depth_v2_labeled.mat"
+                    )
+                if (pixels := math.prod(array.shape[-2:])) > images.MAX_PIXELS:
+                    raise DatasetError(
+                        f"{path}: {name} has frames of {pixels} pixels; at most "
+                        f"{images.MAX_PIXELS} are read"
                     )
         if not len(numbers) or numbers.min() < 1 or numbers.max() > count:
             raise DatasetError(
@@ -94,7 +102,7 @@ class NyuFile:
 
 def read_split(path: Path, split: str) -> NDArray[np.int64]:
     """Read the frames of "train" or "test" in ``splits.mat``, counted from 1."""
-    return np.ravel(variable(path, SPLIT_VARIABLES[split])).astype(np.int64)
+    return np.ravel(whole_numbers(path, variable(path, SPLIT_VARIABLES[split])))
 
 
 def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.uint8]:
@@ -118,7 +126,7 @@ def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.ui
 
 
 def _checked(path: Path, values: Any, classes: int) -> NDArray[np.int64]:
-    array = np.squeeze(np.atleast_1d(values))
+    array = np.squeeze(np.atleast_1d(whole_numbers(path, values)))
     if array.ndim != 1 or not array.size or array.min() < 1 or array.max() > classes:
         raise DatasetError(f"{path}: classes must be numbers 1..{classes}")
-    return array.astype(np.int64)
+    return array

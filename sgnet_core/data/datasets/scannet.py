@@ -24,6 +24,7 @@ from sgnet_core.data.datasets.frame_files import (
     existing,
     from_one,
     read_lines,
+    read_words,
     to_classes,
 )
 from sgnet_core.data.images import read_depth, read_labels, read_rgb
@@ -72,10 +73,10 @@ class ScanNet(FrameFiles):
     def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
         assert frame.camera is not None
         try:
-            numbers = [float(word) for word in frame.camera.read_text(encoding="utf-8").split()]
+            numbers = [float(word) for word in read_words(frame.camera)]
             matrix = np.reshape(numbers, (4, 4))[:3, :3]
             return Intrinsics.from_matrix(matrix.ravel().tolist(), width, height)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise DatasetError(f"cannot read the intrinsics {frame.camera}: {error}") from error
 
 

@@ -28,12 +28,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgnet_core.data.datasets.folder import MILLIMETERS, NamedSamples, camera_values, quantized
-from sgnet_core.data.datasets.frame_files import DatasetError
+from sgnet_core.data.datasets.frame_files import DatasetError, parse_json
+from sgnet_core.data.depth_units import NO_MEASUREMENT
+from sgnet_core.data.images import open_image
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_core.models.labels import LabelSet
+from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 INDEX = "shards.json"
+MAX_INDEX_BYTES = 1 << 30
+"""Largest index that is read: some ten million frames."""
+
+MAX_FRAME_BYTES = 1 << 30
+"""Largest part of a shard that is read as one frame."""
+
 PER_SHARD = 500
 """Frames of a shard: a few hundred MB at 480x640."""
 
@@ -56,12 +64,15 @@ class Shards:
         self.place = place
         try:
             self._system, self._root = fsspec.core.url_to_fs(place)
+            size = self._system.size(f"{self._root}/{INDEX}")
+            if size is not None and size > MAX_INDEX_BYTES:
+                raise ValueError(f"it has {size} bytes; at most {MAX_INDEX_BYTES} are read")
             index = json.loads(self._system.cat_file(f"{self._root}/{INDEX}"))
             self.label_set = LabelSet.from_dict(index["classes"])
             self._frames = [(str(n), str(s), int(a), int(b)) for n, s, a, b in index["frames"]]
         except FileNotFoundError as error:
             raise DatasetError(f"{place}/{INDEX} does not exist") from error
-        except (ImportError, OSError, ValueError, KeyError, TypeError) as error:
+        except (ImportError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DatasetError(f"{place}/{INDEX} cannot be read: {error}") from error
 
     @property
@@ -79,29 +90,48 @@ class Shards:
         """
         name, shard, start, end = self._frames[index]
         try:
+            if not 0 <= end - start <= MAX_FRAME_BYTES:
+                raise ValueError(
+                    f"the index says {end - start} bytes; at most {MAX_FRAME_BYTES} are read"
+                )
             data = self._system.cat_file(f"{self._root}/{shard}", start, end)
-            return _sample(data)
-        except (OSError, ValueError, KeyError, SyntaxError, tarfile.TarError) as error:
+            sample = _sample(data)
+            if (labels := sample.labels[sample.labels != IGNORE_ID]).max(initial=0) >= len(
+                self.label_set
+            ):
+                raise ValueError(f"label {labels.max()} is no class")
+            return sample
+        except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
             raise DatasetError(f"{self.place}/{shard}: frame {name}: {error}") from error
 
 
 def _sample(data: bytes) -> Sample:
     """Return the frame in the tar members that the bytes are."""
     members: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:  # as it is, never compressed
         for member in tar:
             file = tar.extractfile(member)
-            assert file is not None
+            if file is None or member.issparse() or member.size > len(data):
+                raise ValueError(f"{member.name} is no plain file within the frame")
             members[member.name.partition(".")[2]] = file.read()
-    camera = json.loads(members["camera.json"])
+    camera = parse_json(members["camera.json"], "camera.json")
     scale = np.float32(camera.pop("depth_scale"))
-    depth = _image(members["depth.png"]).astype(np.float32) * scale
-    rgb, labels = _image(members["rgb.png"]), _image(members["labels.png"])
-    return Sample(rgb, depth, labels, Intrinsics(**camera))
+    intrinsics = Intrinsics(**camera)
+    rgb, stored, labels = (_image(members, f"{kind}.png") for kind in ("rgb", "depth", "labels"))
+    size = (intrinsics.height, intrinsics.width)
+    for name, image, shape, dtype in (
+        ("rgb.png", rgb, (*size, 3), np.uint8),
+        ("depth.png", stored, size, np.uint16),
+        ("labels.png", labels, size, np.uint8),
+    ):
+        if image.shape != shape or image.dtype != dtype:
+            raise ValueError(f"{name} is {image.dtype} of shape {image.shape}, not of {shape}")
+    depth = np.where(stored == NO_MEASUREMENT, 0, stored).astype(np.float32) * scale
+    return Sample(rgb, depth, labels, intrinsics)
 
 
-def _image(data: bytes) -> NDArray[Any]:
-    return np.array(Image.open(io.BytesIO(data)))
+def _image(members: dict[str, bytes], name: str) -> NDArray[Any]:
+    return np.array(open_image(io.BytesIO(members[name]), name))
 
 
 def write_shards(

@@ -27,9 +27,10 @@ from sgnet_core.data.datasets.frame_files import (
     chosen_splits,
     existing,
     from_one,
+    read_words,
     to_classes,
 )
-from sgnet_core.data.datasets.matlab import open_hdf5, read_mat, variable
+from sgnet_core.data.datasets.matlab import open_hdf5, read_array, read_mat, variable, whole_numbers
 from sgnet_core.data.images import ImageFileError, read_numbers
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, SUN37
@@ -82,7 +83,7 @@ class SunRgbd(FrameFiles):
             return read_named_segments(frame.labels)
         with open_hdf5(self.seg) as file:
             reference = file["SUNRGBD2Dseg"]["seglabel"][self.rows[frame.name]].item()
-            ids = np.asarray(file[reference]).T.astype(np.int64)
+            ids = read_array(file[reference]).T.astype(np.int64)
         if ids.min() < 0 or ids.max() > 255:
             raise DatasetError(f"{self.seg}: the labels of {frame.name} are out of range")
         return to_classes(ids, self.id_table, self.seg)
@@ -114,12 +115,12 @@ def read_matrix(path: Path, width: int, height: int) -> Intrinsics:
     The data set's toolbox counts pixels from 1, as MATLAB does; `Intrinsics` counts from 0.
     """
     try:
-        numbers = [float(word) for word in path.read_text().split()]
+        numbers = [float(word) for word in read_words(path)]
         if len(numbers) != 9:
             raise ValueError(f"{len(numbers)} numbers instead of the 9 of a camera matrix")
         camera = Intrinsics.from_matrix(numbers, width, height)
         return replace(camera, cx=camera.cx - 1, cy=camera.cy - 1)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise DatasetError(f"cannot read the intrinsics {path}: {error}") from error
 
 
@@ -127,11 +128,11 @@ def read_named_segments(path: Path) -> NDArray[np.uint8]:
     """Read ``seg.mat``, whose (H, W) numbers index free names, as `SUN37`; others are ignored."""
     content = read_mat(path)
     try:
-        ids = np.asarray(content["seglabel"]).astype(np.int64)
+        ids = whole_numbers(path, content["seglabel"])
         names = [str(name) for name in np.atleast_1d(content["names"])]
     except KeyError as error:
         raise DatasetError(f"{path} holds no {error}: it is not a seg.mat of SUN RGB-D") from error
-    if ids.ndim != 2 or ids.min() < 0 or ids.max() > len(names):
+    if ids.ndim != 2 or not ids.size or ids.min() < 0 or ids.max() > len(names):
         raise DatasetError(f"{path}: labels are not 0..{len(names)}, as many as it has names")
     classes = [IGNORE_ID, *map(_class, names)]
     return np.array(classes, np.uint8)[ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import zipfile
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 
 from sgnet_core.data import images
+from sgnet_core.data.datasets import matlab_sizes
 from sgnet_core.data.datasets.folder import read_camera, read_classes
 from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
+from sgnet_core.data.datasets.matlab import read_mat
+from sgnet_core.data.datasets.sunrgbd import read_matrix
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb, write_png
 
 
@@ -31,9 +35,9 @@ def png_of(width: int, height: int, path: Path) -> Path:
     return path
 
 
-def array_of(shape: tuple[int, ...]) -> bytes:
+def array_of(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
     """A .npy file that announces that shape and has no numbers."""
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
 
 
@@ -66,6 +70,70 @@ def test_an_array_that_announces_too_many_numbers(tmp_path: Path) -> None:
             read_depth(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (array_of((1, 1), "|V2000000000"), "holds .*V2000000000.*, no numbers"),
+        (array_of((1, 1), "<U500000000"), "holds <U500000000, no numbers"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "header of 4294967295 bytes; at most 10000"),
+    ],
+)
+def test_an_array_of_a_few_huge_items(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("depth.npy", content)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(ImageFileError, match=rf"{name} (has a )?{words}"):
+            read_depth(tmp_path / name)
+
+
+def test_a_file_of_a_format_that_is_not_read_is_never_given_to_its_decoder(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(ImageFileError, match=r"a\.png cannot be read as an image"):
+        read_rgb(tmp_path / "a.png")
+
+
+def matlab_file(**variables: object) -> bytes:
+    buffer = io.BytesIO()
+    pytest.importorskip("scipy.io").savemat(buffer, variables, do_compression=True)
+    return buffer.getvalue()
+
+
+def test_a_matlab_file_that_claims_or_unpacks_to_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mat"
+    path.write_bytes(matlab_file(a=np.zeros((1000, 2000), np.uint8), b="x"))
+    assert read_mat(path)["a"].shape == (1000, 2000)
+    monkeypatch.setattr(matlab_sizes, "MAX_MAT_BYTES", 1_000_000)
+    with pytest.raises(DatasetError, match=r"a\.mat: it unpacks to more than 1000000 bytes"):
+        read_mat(path)
+    whole = matlab_file(c=np.array([1, 2], object))
+    (size,) = struct.unpack_from("<I", whole, 132)
+    inside = bytearray(zlib.decompress(whole[136 : 136 + size]))
+    at = inside.index(struct.pack("<ii", 1, 2))
+    inside[at : at + 8] = struct.pack("<ii", 50_000, 40_000)
+    path.write_bytes(whole[:128] + inside)
+    with pytest.raises(DatasetError, match="an array claims 2000000000 elements, but has"):
+        read_mat(path)
+    nested: object = 1
+    for _ in range(60):
+        nested = np.array([nested, 0], object)
+    path.write_bytes(matlab_file(c=nested))
+    with pytest.raises(DatasetError, match="nested more than 50 deep"):
+        read_mat(path)
+
+
+def test_a_matlab_file_of_v7_3_that_claims_too_much(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file.create_dataset("trainNdxs", (1 << 20, 1 << 20), np.float64, chunks=(1, 1024))
+    with pytest.raises(
+        DatasetError, match=r"trainNdxs has 8796093022208 bytes; at most 1073741824"
+    ):
+        read_mat(tmp_path / "a.mat")
+
+
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[{}]], object), allow_pickle=True)
     np.savez(tmp_path / "a.npz", depth=np.array([[{}]], object))
@@ -75,7 +143,7 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
 
 
 def test_a_device_is_no_file(tmp_path: Path) -> None:
-    for name in ("a.png", "a.npy", "classes.json", "train.txt"):
+    for name in ("a.png", "a.npy", "classes.json", "train.txt", "K.txt", "a.mat"):
         (tmp_path / name).symlink_to("/dev/zero")
     for read, name in ((read_labels, "a.png"), (read_rgb, "a.png"), (read_depth, "a.npy")):
         with pytest.raises(ImageFileError, match=f"{name}.*not a regular file"):
@@ -84,6 +152,10 @@ def test_a_device_is_no_file(tmp_path: Path) -> None:
         read_classes(tmp_path / "classes.json")
     with pytest.raises(DatasetError, match=r"train\.txt.*not a regular file"):
         read_lines(tmp_path / "train.txt")
+    with pytest.raises(DatasetError, match=r"K\.txt.*not a regular file"):
+        read_matrix(tmp_path / "K.txt", 4, 3)
+    with pytest.raises(DatasetError, match=r"a\.mat.*not a regular file"):
+        read_mat(tmp_path / "a.mat")
 
 
 def test_json_that_is_nested_too_deeply_or_too_large(

@@ -182,3 +182,15 @@ def test_labels_survive_png_and_pictures_jpeg_nearly() -> None:
     assert message.format == "rgb8; jpeg compressed bgr8"
     difference = compressed_rgb_view(message).array.astype(int) - smooth
     assert np.abs(difference).mean() < 3
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgnet_core.data.images.MAX_PIXELS", 30 * 44 - 1)
+    depth = encoded(np.ones((30, 44), np.uint16))
+    for read, data, encoding in (
+        (compressed_rgb_view, encoded(picture()), "rgb8; png compressed bgr8"),
+        (compressed_rgb_view, encoded(picture(), ".jpg"), "jpeg"),
+        (compressed_depth_view, bytes(12) + depth, "16UC1; compressedDepth png"),
+    ):
+        with pytest.raises(ImageError, match="44x30 pixels; at most 1319 are decoded"):
+            read(message(data, encoding))

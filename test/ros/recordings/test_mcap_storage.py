@@ -16,7 +16,7 @@ from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_typestore
 
-from sgnet_ros.recordings import mcap_storage
+from sgnet_ros.recordings import unpacking
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
 
@@ -92,9 +92,15 @@ def test_files_without_an_index_are_read(tmp_path: Path, options: dict[str, Any]
         assert bag.first("/b").data == content()[1][2]
 
 
-def test_messages_come_by_time_where_chunks_overlap(tmp_path: Path) -> None:
+def test_messages_come_by_time_where_chunks_overlap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mixed = [content()[i] for i in np.random.default_rng(0).permutation(2 * COUNT)]
-    assert read(write(tmp_path / "a.mcap", mixed)) == content()
+    path = write(tmp_path / "a.mcap", mixed)
+    assert read(path) == content()
+    monkeypatch.setattr(unpacking, "MAX_RECORD_BYTES", 20_000)
+    with pytest.raises(BagError, match=r"a\.mcap: chunks that overlap .* 40000 bytes: `mcap sort`"):
+        read(path)
 
 
 def test_ros1_messages_in_mcap_are_read(tmp_path: Path) -> None:
@@ -157,7 +163,7 @@ def hostile(compression: str, data: bytes, size: int) -> bytes:
 def test_a_chunk_that_unpacks_to_too_much_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str, honest: bool
 ) -> None:
-    monkeypatch.setattr(mcap_storage, "MAX_CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(unpacking, "MAX_RECORD_BYTES", 1 << 20)
     pack = zstandard.compress if compression == "zstd" else lz4.frame.compress
     size = 64 << 20
     path = tmp_path / "bomb.mcap"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import pickle
 import tarfile
@@ -92,3 +94,50 @@ def test_training_on_shards_sees_the_frames_of_the_folder_from_any_batch_on(
         for one, other in zip(found[::-1], expected[::-1], strict=False):
             assert torch.equal(one.rgb, other.rgb) and torch.equal(one.labels, other.labels)
             assert torch.equal(one.depth, other.depth)
+
+
+def tar_of(members: dict[str, tarfile.TarInfo], content: bytes = b"") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, member in members.items():
+            member.name = name
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def test_a_shard_that_unpacks_or_claims_too_much_is_refused(frames: Path, tmp_path: Path) -> None:
+    write_shards(str(tmp_path), PlainFolder(frames, "val"))
+    shard, index = tmp_path / "00000.tar", tmp_path / "shards.json"
+    values = json.loads(index.read_text())
+    link = tarfile.TarInfo()
+    link.type, link.linkname = tarfile.SYMTYPE, "/dev/zero"
+    sparse = tarfile.TarInfo()
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    for content, words in (
+        (gzip.compress(bytes(1 << 20)), "frame 008"),
+        (tar_of({"008.rgb.png": link}), "008.rgb.png is no plain file|linkname"),
+        (tar_of({"008.rgb.png": sparse}), "008.rgb.png is no plain file"),
+    ):
+        shard.write_bytes(content)
+        values["frames"] = [["008", "00000.tar", 0, len(content)]]
+        index.write_text(json.dumps(values))
+        with pytest.raises(DatasetError, match=words):
+            Shards(str(tmp_path))[0]
+    values["frames"] = [["008", "00000.tar", 0, 1 << 60]]
+    index.write_text(json.dumps(values))
+    with pytest.raises(DatasetError, match="the index says 1152921504606846976 bytes; at most"):
+        Shards(str(tmp_path))[0]
+    index.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"shards\.json cannot be read"):
+        Shards(str(tmp_path))
+
+
+def test_a_label_that_is_no_class_is_refused(frames: Path, tmp_path: Path) -> None:
+    write_shards(str(tmp_path), PlainFolder(frames, "val"))
+    index = tmp_path / "shards.json"
+    values = json.loads(index.read_text())
+    for kind in ("names", "colors"):
+        del values["classes"][kind][1:]
+    index.write_text(json.dumps(values))
+    with pytest.raises(DatasetError, match=r"00000\.tar: frame 008: label [12] is no class"):
+        Shards(str(tmp_path))[0]

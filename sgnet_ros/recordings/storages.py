@@ -1,0 +1,102 @@
+"""Readers of rosbag1 and rosbag2 storages whose decompression is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator
+from functools import partial
+from pathlib import Path
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag1.reader import Chunk, Header, RecordType
+from rosbags.rosbag1.reader import Reader as RosbagsReader1
+from rosbags.rosbag2.reader import DirectoryReader
+from rosbags.rosbag2.reader import Reader as RosbagsReader2
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sgnet_core.files import read_limited
+from sgnet_ros.recordings import unpacking
+from sgnet_ros.recordings.errors import BagError
+from sgnet_ros.recordings.mcap_storage import McapStorage
+from sgnet_ros.recordings.unpacking import UnpackingError, unpack
+
+MAX_METADATA_BYTES = 1 << 24
+"""Largest metadata.yaml that is read."""
+
+
+class Folder(DirectoryReader):
+    """A rosbag2 folder, whose messages may be compressed one by one."""
+
+    STORAGE_PLUGINS = {**DirectoryReader.STORAGE_PLUGINS, "mcap": McapStorage}  # noqa: RUF012
+
+    def open(self) -> None:
+        if self._says_packed_files():  # `Bag` has unpacked those that are named so
+            raise ValueError("it says compression_mode FILE, but its files are not named .zstd")
+        super().open()
+        self._packed = self.metadata.compression_mode == "message"
+        self.metadata = self.metadata._replace(compression_mode=None)  # messages() unpacks
+
+    def _says_packed_files(self) -> bool:
+        try:
+            text = read_limited(str(self.path / "metadata.yaml"), MAX_METADATA_BYTES)
+            metadata = YAML(typ="safe").load(text)
+            mode = metadata["rosbag2_bagfile_information"].get("compression_mode", "")
+            return str(mode).lower() == "file"
+        except (OSError, LookupError, AttributeError, TypeError, YAMLError):
+            return False  # opening tells what is wrong
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        for connection, time, data in super().messages(connections, start, stop):
+            if self._packed:
+                limit = unpacking.MAX_RECORD_BYTES
+                data = _unpacked(Path(str(self.path)), "message", data, "zstd", limit)
+            yield connection, time, data
+
+
+class Reader2(RosbagsReader2):
+    """A rosbag2 folder or storage file."""
+
+    STORAGE_PLUGINS = {  # noqa: RUF012
+        **RosbagsReader2.STORAGE_PLUGINS,
+        "dir": Folder,
+        ".mcap": McapStorage,
+    }
+
+
+class Reader1(RosbagsReader1):
+    """A rosbag1 file, whose chunks are unpacked to the size that they declare at most."""
+
+    def read_chunk(self) -> Chunk:
+        assert self.bio
+        start = self.bio.tell()
+        header = Header.read(self.bio, RecordType.CHUNK)
+        size, compression = header.get_uint32("size"), header.get_string("compression")
+        self.bio.seek(start)
+        chunk = super().read_chunk()
+        path = Path(str(self.path))
+        if size > (limit := unpacking.MAX_RECORD_BYTES):
+            raise BagError(
+                f"{path} holds a chunk of {size} bytes, more than the {limit} that are read at "
+                "once: record with smaller chunks (`rosbag record --chunksize`)"
+            )
+        if compression == "none":
+            return chunk
+        unpacker = partial(_unpacked, path, "chunk", compression=compression, limit=size)
+        return chunk._replace(decompressor=unpacker)
+
+
+def _unpacked(path: Path, what: str, data: bytes, compression: str, limit: int) -> bytes:
+    """Decompress a part of a bag.
+
+    Raises:
+        BagError: it is larger than the limit.
+    """
+    try:
+        return unpack(data, compression, limit)
+    except UnpackingError as error:
+        raise BagError(f"{path}: a {what} is refused, since {error}") from error
