@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from sgnet_core.inference.device import pick_device
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.stage_clock import StageClock
 from sgnet_core.inference.transfer import to_device, to_host
+from sgnet_core.inference.unlabeling import needed_confidence, unlabel
 from sgnet_core.inference.upsampling import best_by_rows, best_labels
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.info import ModelInfo
@@ -41,7 +42,8 @@ class Prediction:
     """Labels of one frame, at the size (H, W) of its image.
 
     Attributes:
-        labels: (H, W) uint8 class ids, 0..C-1.
+        labels: (H, W) uint8 class ids, 0..C-1, or 255 (`IGNORE_ID`) where `Segmenter.segment` was
+            told to leave pixels unlabeled.
         confidence: (H, W) uint8, the label's softmax probability times 255, or None.
         scores: (C, H, W) float32 logits, averaged over the scales, or None.
         overlay: (H, W, 3) uint8 RGB, labels drawn over the image, or None.
@@ -154,6 +156,8 @@ class Segmenter:
         scores: bool = False,
         overlay: float | None = None,
         scales: Sequence[float] = (1.0,),
+        min_confidence: float = 0.0,
+        classes: Collection[int] | None = None,
     ) -> Prediction:
         """Label every pixel of one frame.
 
@@ -171,11 +175,14 @@ class Segmenter:
             confidence, scores: also return these parts of the `Prediction`.
             overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
             scales: factors of the network's input size; the scores of several are averaged.
+            min_confidence: probability 0..1 below which pixels are left unlabeled.
+            classes: ids of the classes that are labeled; None labels all. Pixels of the others are
+                left unlabeled, not given to the next best class.
 
         Raises:
             ValueError: an image of the wrong type, sizes that differ, missing intrinsics, an up
                 that is not a direction, a scale that is not positive (or, with the onnx backend,
-                not 1), or an opacity outside [0, 1].
+                not 1), an opacity or a min_confidence outside [0, 1], or an id without a class.
             RuntimeError: the network gave NaN or infinite scores.
         """
         size = _check_frame(rgb, depth)
@@ -187,17 +194,19 @@ class Segmenter:
         with torch.inference_mode():
             frame = self.resized(rgb, depth, intrinsics, depth_scale)
             inputs = self._inputs(*frame, self._direction(up), holes, scales)
+            limits = needed_confidence(len(self.labels), min_confidence, classes)
+            needed = None if limits is None else to_device(limits, self.device)
             clock.mark("preprocess")
             if self._graphs is not None:
                 # Always with confidence: leaving it out would need a second recording.
-                results = self._graphs(*inputs, size=size, scores=scores)
-                if not confidence:
-                    results = (*results[:2], None, results[3])
+                results = self._graphs(needed, *inputs, size=size, scores=scores)
                 clock.mark("network")
             else:
                 logits = _logits(self.model, *inputs)
                 clock.mark("network")
-                results = _labels(logits, size, confidence, scores)
+                results = _labels(logits, size, confidence or needed is not None, scores, needed)
+            if not confidence:
+                results = (*results[:2], None, results[3])
             finite, labels, sure, values = (
                 None if tensor is None else tensor.numpy() for tensor in to_host(results)
             )
@@ -300,10 +309,14 @@ class Segmenter:
 
 
 def _network_and_labels(
-    network: SGNet, *inputs: Tensor | None, size: tuple[int, int], scores: bool
+    network: SGNet,
+    needed: Tensor | None,
+    *inputs: Tensor | None,
+    size: tuple[int, int],
+    scores: bool,
 ) -> tuple[Tensor | None, ...]:
     """Run all that a CUDA graph records: `Segmenter._inputs` → the results of `_labels`."""
-    return _labels(_logits(network, *inputs), size, True, scores)
+    return _labels(_logits(network, *inputs), size, True, scores, needed)
 
 
 def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor]:
@@ -330,7 +343,11 @@ def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor
 
 
 def _labels(
-    logits: Sequence[Tensor], size: tuple[int, int], confidence: bool, scores: bool
+    logits: Sequence[Tensor],
+    size: tuple[int, int],
+    confidence: bool,
+    scores: bool,
+    needed: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     """Label the pixels of an image.
 
@@ -338,16 +355,23 @@ def _labels(
         logits: (C, h, w) float32 of every scale.
         size: (H, W) of the image.
         confidence, scores: also return these.
+        needed: (C,) float32 of `needed_confidence`, which needs ``confidence``; None labels all.
 
     Returns:
         () bool, True where all logits are finite; (H, W) uint8 labels; (H, W) uint8 confidence or
         None; (C, H, W) float32 mean logits or None.
     """
     finite = torch.stack([each.isfinite().all() for each in logits]).all()
-    if not (scores or len(logits) > 1):
-        return finite, *best_labels(logits[0], size, confidence), None
-    mean = mean_scores(logits, size)
-    return finite, *best_by_rows(mean, size, confidence), mean if scores else None
+    mean = None
+    if scores or len(logits) > 1:
+        mean = mean_scores(logits, size)
+        labels, sure = best_by_rows(mean, size, confidence)
+    else:
+        labels, sure = best_labels(logits[0], size, confidence)
+    if needed is not None:
+        assert sure is not None
+        labels = unlabel(labels, sure, needed)
+    return finite, labels, sure, mean if scores else None
 
 
 def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:

@@ -192,6 +192,22 @@ class Settings:
     overlay_alpha: float = _parameter(
         0.5, "live", "Opacity of the labels over the image on ~/overlay.", limits=(0.0, 1.0)
     )
+    min_confidence: float = _parameter(
+        0.0,
+        "live",
+        "Probability of its class below which a pixel is unlabeled, in every output: 255 in "
+        "~/labels and the clouds, black on ~/color, the image itself on ~/overlay. ~/confidence "
+        "stays as it is; a pixel keeps its label where that is at least 255 times the number.",
+        limits=(0.0, 1.0),
+    )
+    keep_classes: str | list[str] | None = _parameter(
+        "",
+        "live",
+        "Classes that are labeled, [chair, table] or 'chair, table'; pixels of the others are "
+        "unlabeled, as below min_confidence. Empty keeps all.",
+        form="names of classes",
+        check=listed_names,
+    )
     obstacle_classes: str | list[str] | None = _parameter(
         "",
         "live",
@@ -223,7 +239,7 @@ class Settings:
     )
 
 
-DYNAMIC = ("rectified", "obstacle_classes", "ground_classes", "cameras")
+DYNAMIC = ("rectified", "keep_classes", "obstacle_classes", "ground_classes", "cameras")
 """Parameters that take values of several types: a text, a list of texts or a boolean."""
 PARAMETERS: dict[str, Parameter] = {f.name: f.metadata["parameter"] for f in fields(Settings)}
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in PARAMETERS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.camera_model import camera_of, intrinsics_of
 from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.messages.images import ImageArray
-from sgnet_ros.node.costmap_classes import ground_ids, obstacle_ids
+from sgnet_ros.node.chosen_classes import ground_ids, kept_ids, obstacle_ids, unknown_names
 from sgnet_ros.node.depth_alignment import DepthAligner
 from sgnet_ros.node.depth_check import depth_problem
 from sgnet_ros.node.device_health import cause_of
@@ -112,6 +113,7 @@ class FrameProcessor:
         rgb, raw_depth, copies = read_images(pair, self._topics)
         size = rgb.shape[:2]
         self._check_depth(raw_depth)
+        self._check_names(segmenter.labels)
         with _dropped_on_failure(segmenter):
             depth = self._aligner.align(
                 frame,
@@ -156,21 +158,35 @@ class FrameProcessor:
         self._stats_ms = (time.perf_counter() - published) * 1e3
 
     def _check_depth(self, depth: ImageArray) -> None:
-        """Warn of depth in a wrong unit, or without a measurement, here and on /diagnostics."""
+        """Warn of depth in a wrong unit, or without a measurement."""
         problem = depth_problem(depth)
-        self.counters.doubt("depth", f"{self._topics.depth}: {problem}" if problem else "")
-        if problem and self._rarely.passes(problem[:20]):
-            self._node.get_logger().warning(f"{self._topics.depth}: {problem}")
+        self._doubt("depth", f"{self._topics.depth}: {problem}" if problem else "")
+
+    def _check_names(self, labels: LabelSet) -> None:
+        """Warn of names in parameters that are no classes of this model."""
+        now = self._settings()
+        lists = (now.keep_classes, now.obstacle_classes, now.ground_classes)
+        unknown = ", ".join(unknown_names(labels, *lists))
+        text = (
+            f"keep_classes, obstacle_classes or ground_classes name {unknown}, no class of this "
+            f"model; its classes are on {self._publishers.class_map.topic_name}"
+        )
+        self._doubt("classes", text if unknown else "")
 
     def _age_ms(self, stamp: int) -> float:
         """Return the age of a stamp in milliseconds; NaN while simulated time has no clock."""
         now = self._node.get_clock().now().nanoseconds
         missing = now == 0  # as it is until the first message on /clock
         text = "use_sim_time is set, but nothing is received on /clock: age_ms is not known"
-        self.counters.doubt("clock", text if missing else "")
-        if missing and self._rarely.passes("clock"):
-            self._node.get_logger().warning(text)
+        self._doubt("clock", text if missing else "")
         return math.nan if missing else (now - stamp) / 1e6
+
+    def _doubt(self, subject: str, text: str) -> None:
+        """Warn of what is doubtful about a subject, here and on /diagnostics; empty if nothing."""
+        self.counters.doubt(subject, text)
+        # Texts that differ in numbers alone are one warning.
+        if text and self._rarely.passes(re.sub(r"[\d.]+", "", text)):
+            self._node.get_logger().warning(text)
 
     def _up(self, gravity: Gravity) -> tuple[float, float, float] | None:
         """Return the direction against gravity, or None and warn that it is estimated."""
@@ -277,6 +293,8 @@ class FrameProcessor:
                 overlay=settings.overlay_alpha if self._publishers.wants_overlay else None,
                 up=up,
                 holes=None if settings.fill_holes == "auto" else settings.fill_holes,
+                min_confidence=settings.min_confidence,
+                classes=kept_ids(segmenter.labels, settings.keep_classes),
             )
 
     def _publish_stats(self, stats: FrameStats) -> None:

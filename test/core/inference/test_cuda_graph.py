@@ -156,6 +156,22 @@ def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
     assert replaying._graphs.recorded == 2
 
 
+def test_other_limits_of_confidence_need_no_other_recording() -> None:
+    torch.manual_seed(0)
+    model = create_model("sgnet_lite", 6)
+    plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
+    replaying._graphs = OnCpu(partial(_network_and_labels, replaying.model))
+    rng = np.random.default_rng(3)
+    rgb = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    depth = rng.uniform(0.5, 5, (48, 64)).astype(np.float32)
+    for limit in (0.1, 0.25, 0.3):
+        options: Any = {"min_confidence": limit, "classes": range(1, 6)}
+        expected, got = (s.segment(rgb, depth, **options) for s in (plain, replaying))
+        np.testing.assert_array_equal(got.labels, expected.labels)
+        assert 255 in got.labels
+    assert replaying._graphs.recorded == 1
+
+
 @GPU
 def test_a_gpu_replays_what_it_computes() -> None:
     def run(x: Tensor) -> tuple[Tensor]:

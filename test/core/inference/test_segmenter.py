@@ -94,6 +94,42 @@ def test_golden_mask_confidence_and_overlay() -> None:
     assert all(ms > 0 for ms in prediction.stages_ms.values())
 
 
+CROSSING = [[[1.0, 0.0]], [[0.0, 1.0]], *[[[-100.0, -100.0]]] * 4]
+"""Scores of a 2 x 5 image: labels 0 0 0 1 1, confidence 186 159 128 159 186 in every row."""
+
+
+@pytest.mark.parametrize(
+    ("options", "row"),
+    [
+        ({}, [0, 0, 0, 1, 1]),
+        ({"min_confidence": 128 / 255}, [0, 0, 0, 1, 1]),
+        ({"min_confidence": 129 / 255}, [0, 0, 255, 1, 1]),
+        ({"min_confidence": 0.7}, [0, 255, 255, 255, 1]),
+        ({"min_confidence": 1.0}, [255] * 5),
+        ({"classes": [1, 5]}, [255, 255, 255, 1, 1]),
+        ({"classes": []}, [255] * 5),
+        ({"classes": {0}, "min_confidence": 0.6}, [0, 0, 255, 255, 255]),
+    ],
+)
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 1.0)])
+def test_pixels_of_other_classes_or_too_little_confidence_are_unlabeled(
+    options: dict[str, Any], row: list[int], scales: tuple[float, ...]
+) -> None:
+    segmenter = fixed(CROSSING)
+    rgb, depth = np.full((2, 5, 3), 100, np.uint8), np.ones((2, 5), np.float32)
+    prediction = segmenter.segment(rgb, depth, scales=scales, overlay=0.2, **options)
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.labels.tolist() == [row] * 2
+    assert prediction.confidence is None
+    assert prediction.overlay is not None
+    colors = {0: [80, 131, 80], 1: [90, 131, 80], 255: [100, 100, 100]}
+    assert prediction.overlay[0].tolist() == [colors[label] for label in row]
+    with_confidence = segmenter.segment(rgb, depth, scales=scales, confidence=True, **options)
+    assert with_confidence.labels.tolist() == [row] * 2
+    assert with_confidence.confidence is not None
+    assert with_confidence.confidence.tolist() == [[186, 159, 128, 159, 186]] * 2  # as it was
+
+
 def test_a_frame_is_normalized_in_the_models_channel_order() -> None:
     rgb = np.array([[[12, 24, 40], [10, 20, 30]]], np.uint8)
     depth = np.ones((1, 2), np.float32)

@@ -51,6 +51,20 @@ def test_3d_coordinates_need_the_intrinsics_of_this_image() -> None:
         segmenter.segment(RGB, DEPTH, Intrinsics(5, 5, 4, 3, 9, 6))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"min_confidence": -0.1}, r"min_confidence must be in \[0, 1\], got -0.1"),
+        ({"min_confidence": float("nan")}, "min_confidence must be in"),
+        ({"classes": [0, 6]}, "classes are ids of 0 to 5, got 6"),
+        ({"classes": [-1]}, "classes are ids of 0 to 5, got -1"),
+    ],
+)
+def test_limits_that_no_pixel_can_meet_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fixed([[[0.0]]] * 6).segment(RGB, DEPTH, **options)
+
+
 @pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),)])
 def test_scales_must_be_positive(scales: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="scales must be positive"):

@@ -11,11 +11,12 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.inference.segmenter import Segmenter
+from sgnet_ros.messages.clouds import read_points
 from sgnet_ros.node.lifecycle import SGNetNode
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -346,6 +347,79 @@ def test_enable_pauses_and_resumes(before: Before, robot: Any, scene: Any) -> No
     assert robot.call(SetBool, "/sgnet/enable", SetBool.Request(data=True)).success
     _, stats = robot.segment(*scene.messages())
     assert before.drops(stats) == {"disabled": 1}
+
+
+def test_pixels_are_unlabeled_as_live_parameters_say(
+    before: Before,
+    shared_node: SGNetNode,
+    robot: Any,
+    scene: Any,
+    segmenters: dict[str, Segmenter],
+    pixels: Any,
+) -> None:
+    topics = ("/sgnet/overlay", "/sgnet/color", "/sgnet/confidence", "/sgnet/points")
+    kinds = (Image, Image, Image, PointCloud2)
+    outputs = [robot.listen(kind, topic) for kind, topic in zip(kinds, topics, strict=True)]
+    wait_for_subscription(robot, shared_node, "overlay", "color", "confidence", "points")
+    robot.info.publish(scene.camera_info())
+    robot.spin_until(lambda: shared_node._active.inputs.rgb_infos.newest)
+    plain = segmenters["depth"].segment(scene.rgb, scene.depth, confidence=True)
+    names = segmenters["depth"].labels.names
+    median = float(np.median(plain.confidence)) / 255
+    kept = int(np.bincount(plain.labels.ravel()).argmax())
+    for min_confidence, keep in ((median, ""), (0.0, f"{names[kept]}, unicorn"), (0.0, "")):
+        changes = [Parameter("min_confidence", value=min_confidence)]
+        changes.append(Parameter("keep_classes", value=keep))
+        assert all(result.successful for result in shared_node.set_parameters(changes))
+        stamp = robot.segment(*scene.messages())[0].header.stamp
+        for output in outputs:
+            robot.spin_until(lambda o=output, s=stamp: o and o[-1].header.stamp == s)
+        overlay, color, confidence, cloud = (output[-1] for output in outputs)
+        gone = plain.confidence < np.float32(255 * min_confidence)
+        if keep:
+            gone |= plain.labels != kept
+        assert gone.any() == (min_confidence > 0 or bool(keep)) and not gone.all()
+        expected = np.where(gone, 255, plain.labels)
+        np.testing.assert_array_equal(pixels(robot.labels[-1]), expected)
+        np.testing.assert_array_equal(read_points(cloud)["label"], expected)
+        np.testing.assert_array_equal(pixels(confidence), plain.confidence)
+        np.testing.assert_array_equal(pixels(overlay, 3)[gone], scene.rgb[gone])
+        assert not pixels(color, 3)[gone].any()
+    (warning,) = [m for m in robot.log if "name unicorn, no class of this model" in m.msg]
+    assert warning.level == 30
+    robot.stop_listening(*topics)
+
+
+def test_doubtful_depth_is_named_with_its_topic_median_and_likely_unit(
+    before: Before, shared_node: SGNetNode, robot: Any, scene: Any
+) -> None:
+    arrays = robot.listen(DiagnosticArray, "/diagnostics")
+    rgb, _ = scene.messages()
+    millimeters = scene.depth.astype(np.float32)
+    median = np.median(millimeters[millimeters > 0])
+    cases = [
+        (millimeters, "32FC1", "likely millimeters, where 32FC1 holds meters"),
+        (np.zeros_like(scene.depth), "16UC1", "every pixel is 0 or 65535"),
+        (np.zeros_like(millimeters), "32FC1", "every pixel is 0, NaN or infinite"),
+    ]
+    for depth, encoding, words in cases:
+        shared_node._active.processor._rarely.reset()
+        robot.forget()
+        message = scene.message(depth, encoding)
+        robot.send_until(
+            lambda words=words: arrays and words in status(arrays)[0].message, (rgb, message)
+        )
+        found, _ = status(arrays)
+        assert found.level == DiagnosticStatus.WARN
+        assert found.message.startswith("/depth/image_raw: ")
+        (line,) = robot.spin_until(lambda words=words: [m for m in robot.log if words in m.msg])
+        assert line.level == 30
+        assert line.msg == found.message
+        if depth is millimeters:
+            told = float(line.msg.split("the median is ")[1].split(" m")[0])
+            assert told == pytest.approx(median, rel=0.05)
+    good = scene.messages()
+    robot.send_until(lambda: status(arrays)[0].level == DiagnosticStatus.OK, good)
 
 
 def test_reload_takes_a_good_model_and_keeps_the_old_one_for_a_bad_one(

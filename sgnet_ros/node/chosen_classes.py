@@ -1,0 +1,44 @@
+"""Classes that parameters name: those of ~/ground and ~/obstacles, and those that are labeled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sgnet_core.models.labels import LabelSet
+from sgnet_ros.system.names import listed_names
+
+_GROUND = frozenset(
+    ("floor", "floor mat", "floor_mat", "rug", "carpet", "ground", "road", "sidewalk", "terrain")
+)
+"""Names of classes that robots drive on, over all label sets of this package."""
+_OVERHEAD = frozenset(("ceiling", "sky"))
+"""Names of classes that are neither driven on nor into."""
+
+
+def ground_ids(labels: LabelSet, names: str | list[str] | None) -> list[int]:
+    """Return the class ids of ``~/ground``; without names those of floors, roads and the like."""
+    return _ids(labels, listed_names(names) or _GROUND)
+
+
+def obstacle_ids(labels: LabelSet, names: str | list[str] | None, ground: list[int]) -> list[int]:
+    """Return the class ids of ``~/obstacles``; without names all but ground, ceiling and sky."""
+    if wanted := listed_names(names):
+        return _ids(labels, wanted)
+    overhead = _ids(labels, _OVERHEAD)
+    return [i for i in labels.ids if i not in ground and i not in overhead]
+
+
+def kept_ids(labels: LabelSet, names: str | list[str] | None) -> list[int] | None:
+    """Return the class ids that masks hold; None, all of them, without names."""
+    wanted = listed_names(names)
+    return _ids(labels, wanted) if wanted else None
+
+
+def unknown_names(labels: LabelSet, *lists: str | list[str] | None) -> list[str]:
+    """Return the names, each once, that are no classes."""
+    names = [name for each in lists for name in listed_names(each) if name not in labels.names]
+    return list(dict.fromkeys(names))
+
+
+def _ids(labels: LabelSet, names: Collection[str]) -> list[int]:
+    return [i for i, name in zip(labels.ids, labels.names, strict=True) if name in names]
