@@ -22,7 +22,7 @@ RGB, DEPTH = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)
 
 def make(spatial: str = "depth", **info: Any) -> SGNet:
     """Return a small seeded network with random statistics, whose labels vary."""
-    torch.manual_seed(1)
+    torch.manual_seed(3)
     model = create_model("sgnet_lite", num_classes=6, spatial=spatial)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return model files by spatial input; ``other`` has another label set."""
     folder = tmp_path_factory.mktemp("models")
     return {
-        "depth": make_model(folder / "depth.safetensors", "depth", 13, 1),
+        "depth": make_model(folder / "depth.safetensors", "depth", 13, 7),
         "points": make_model(folder / "points.safetensors", "points", 13, 2),
         "hha": make_model(folder / "hha.safetensors", "hha", 13, 4),
         "other": make_model(folder / "other.safetensors", "depth", 19, 3),
