@@ -98,7 +98,7 @@ def test_spatial_input_by_name(spatial: str, channels: int) -> None:
 @pytest.mark.parametrize("operator", ["sconv", "dcnv2"])
 def test_features_steer_their_own_convolutions(operator: str) -> None:
     model = create_model(
-        "sgnet_lite", spatial="features", shared_projector=False, operator=operator
+        "sgnet_lite", spatial="features", shared_projector=False, operator=operator, layers=[1]
     )
     block = next(block for _, block in model.trunk.blocks())
     x = torch.randn(2, 64, 12, 16, requires_grad=True)
@@ -163,7 +163,7 @@ def test_imagenet_weights_start_the_kernels_that_sconv_replaces(name: str) -> No
     state = getattr(torchvision.models, f"resnet{depth}")().state_dict()
     left = load_imagenet(model.trunk, state)
     sconv = next(b.sconv for _, b in model.trunk.blocks() if b.sconv is not None)
-    key = "layer1.0.conv1.weight" if depth == 18 else "layer1.0.conv2.weight"
+    key = "layer2.0.conv1.weight" if depth == 18 else "layer1.0.conv2.weight"
     assert torch.equal(sconv.weight, state[key])
     assert not any(k.endswith("bn1.weight") and k.startswith("layers") for k in left)
     stem_left = any(k.startswith("stem") for k in left)
