@@ -5,7 +5,7 @@ ros2 launch sgnet_ros sgnet.launch.py camera:=oak rviz:=true
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
@@ -17,59 +17,11 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.node.parameters import DEFAULTS, PARAMETERS, parse
+from sgnet_ros.system.camera_presets import CAMERAS, Camera
 from sgnet_ros.system.environment import DDS_PROFILE, prepare_environment, share_file
 from sgnet_ros.system.launching import optional_arguments, rviz, value
 from sgnet_ros.system.names import camera_names
 
-
-class Camera(NamedTuple):
-    """Topics of a driver with its depth registered to color, and the frame of its color camera."""
-
-    rgb: str
-    depth: str
-    camera_info: str
-    depth_info: str
-    frame: str | None
-
-
-CAMERAS = {
-    # realsense2_camera, rs_launch.py align_depth.enable:=true
-    "realsense": Camera(
-        "/camera/camera/color/image_raw",
-        "/camera/camera/aligned_depth_to_color/image_raw",
-        "/camera/camera/color/camera_info",
-        "/camera/camera/aligned_depth_to_color/camera_info",
-        "camera_color_optical_frame",
-    ),
-    # orbbec_camera, the camera's launch file with depth_registration:=true
-    "orbbec": Camera(
-        "/camera/color/image_raw",
-        "/camera/depth/image_raw",
-        "/camera/color/camera_info",
-        "/camera/depth/camera_info",
-        "camera_color_optical_frame",
-    ),
-    # azure_kinect_ros_driver, driver.launch.py
-    "azure_kinect": Camera(
-        "/rgb/image_raw",
-        "/depth_to_rgb/image_raw",
-        "/rgb/camera_info",
-        "/depth_to_rgb/camera_info",
-        "rgb_camera_link",
-    ),
-    # depthai_ros_driver, rgbd_pcl.launch.py or camera.launch.py: stereo aligned to rgb
-    "oak": Camera(
-        "/oak/rgb/image_raw",
-        "/oak/stereo/image_raw",
-        "/oak/rgb/camera_info",
-        "/oak/stereo/camera_info",
-        "oak_rgb_camera_optical_frame",
-    ),
-    # the node's own names, in its namespace
-    "custom": Camera(
-        "rgb/image_raw", "depth/image_raw", "rgb/camera_info", "depth/camera_info", None
-    ),
-}
 TOPICS = {
     "rgb_topic": "Color images (sensor_msgs/Image)",
     "depth_topic": "Depth images, registered to the color images or not (sensor_msgs/Image)",

@@ -29,6 +29,7 @@ from sgnet_ros.recordings.bags import BAG_SUFFIXES
 from sgnet_ros.recordings.matching import MAX_SKEW_S
 from sgnet_ros.recordings.storages import MAX_METADATA_BYTES
 from sgnet_ros.recordings.unpacking import MAX_FILE_RATIO, MAX_RECORD_BYTES
+from sgnet_ros.system.camera_presets import CAMERAS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "inputs.md"
 
@@ -128,7 +129,18 @@ def recording_rows() -> Rows:
     return [("ending", "format"), *rows, ("folder", "rosbag2, with or without `metadata.yaml`")]
 
 
+def camera_rows() -> Rows:
+    """Return the presets of `sgnet.launch.py`."""
+    rows: Rows = [("`camera:=`", "driver, and what to set", "color and depth topics", "depth")]
+    for name, camera in CAMERAS.items():
+        link = f"[{camera.driver.split(',')[0].split(';')[0]}]({camera.source})"
+        driver = link + camera.driver[link.index("]") - 1 :] if camera.source else camera.driver
+        rows.append((f"`{name}`", driver, code((camera.rgb, camera.depth)), camera.encoding))
+    return rows
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
+    "cameras": camera_rows,
     "messages": message_rows,
     "files": file_rows,
     "numbers": number_rows,

@@ -27,6 +27,7 @@ from sgnet_core.data.datasets.folder import camera_values, write_json
 from sgnet_core.data.images import write_png
 from sgnet_core.models.model_file import save_model
 from sgnet_ros.demo.__main__ import parse_arguments as demo_arguments
+from sgnet_ros.messages.camera_model import is_rectified
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.replay_eval.__main__ import parse_arguments as replay_arguments
 from sgnet_ros.system.launching import options
@@ -107,6 +108,35 @@ def test_presets_set_the_topics_and_single_topics_override_them(camera: str, top
     found = dict(module.remappings(given, module.CAMERAS[camera]))
     assert (found["rgb/image_raw"], found["depth/image_raw"]) == (f"{rgb}/image_raw", "/mine")
     assert found["depth/image_raw/compressedDepth"] == "/mine/compressedDepth"
+
+
+@pytest.mark.parametrize(
+    ("camera", "rgb", "depth", "info"),
+    [
+        (
+            "zed",
+            "/zed/zed_node/rgb/color/rect/image",
+            "/zed/zed_node/depth/depth_registered",
+            "/zed/zed_node/rgb/color/rect/camera_info",
+        ),
+        (
+            "gazebo",
+            "/rgbd_camera/image",
+            "/rgbd_camera/depth_image",
+            "/rgbd_camera/camera_info",
+        ),
+        ("isaac_sim", "/rgb", "/depth", "/camera_info"),
+    ],
+)
+def test_presets_of_other_names_set_the_topics(
+    camera: str, rgb: str, depth: str, info: str
+) -> None:
+    module = load("sgnet")
+    found = dict(module.remappings(context("sgnet", camera=camera), module.CAMERAS[camera]))
+    assert found["rgb/image_raw"] == rgb
+    assert found["depth/image_raw"] == depth
+    assert found["rgb/camera_info"] == info
+    assert is_rectified(rgb) == (camera == "zed")
 
 
 def test_parameters_are_the_nodes_and_are_checked() -> None:
