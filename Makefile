@@ -35,7 +35,7 @@ endif
 
 # Stamps carry a checksum of their inputs, so that a second run has nothing to do.
 checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
-PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py,$(wildcard config/* launch/*))
+PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py setup.cfg,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
 .PHONY: help setup demo soak bench gpu docs docs-check test test-slow test-all coverage lint clean

@@ -1,6 +1,7 @@
 """Package `sgnet_ros`: the libraries sgnet_core and sgnet_ros, and their files for ROS 2.
 
-Every dependency is named here, once. The bare install runs inference without ROS.
+Every dependency is named here, once; setup.cfg names the entry points. The bare install runs
+inference without ROS. colcon builds with CMakeLists.txt.
 """
 
 from __future__ import annotations
@@ -96,18 +97,4 @@ setup(
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     zip_safe=False,
-    entry_points={
-        "console_scripts": [
-            "sgnet = sgnet_ros.node.__main__:main",
-            "sgnet_camera = sgnet_ros.camera:main",
-            "sgnet_demo = sgnet_ros.demo.__main__:main",
-            "sgnet_view = sgnet_ros.view.__main__:main",
-            "sgnet_replay_eval = sgnet_ros.replay_eval.__main__:main",
-            "sgnet_bag_export = sgnet_ros.bag_export:main",
-            "sgnet_bag_write = sgnet_ros.bag_write:main",
-        ],
-        # Extensions of sgnet_core, which finds them by group and name (sgnet_core/plugins.py).
-        "sgnet.benchmark_suites": ["node = sgnet_ros.node.benchmark:node_groups"],
-        "sgnet.recordings": ["bags = sgnet_ros.recordings.bag_source:BagSource"],
-    },
 )

@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ ROSDEP_KEYS = {
     "pytest": "python3-pytest",
     "pytest-timeout": "python3-pytest-timeout",
 }
+BUILT_HERE = {"sgnet_msgs"}
 NO_ROSDEP_KEY = {"fsspec", "safetensors"}  # fsspec comes with PyTorch
 
 
@@ -115,14 +117,13 @@ def test_every_ros_package_that_is_imported_is_declared(setup_arguments) -> None
     ros = imported("sgnet_ros", "launch") - set(python_modules(setup_arguments).values())
     keys = set(ROSDEP_KEYS.values())
     tests = imported("test/ros", "test/launch") - set(python_modules(setup_arguments).values())
+    run = declared("exec_depend") | declared("depend")
 
-    assert ros - declared("exec_depend") == set()
-    assert declared("exec_depend") - keys - ros <= {
-        "bondpy",
-        "vision_msgs",
-    }  # where they are installed
-    undeclared = tests - declared("exec_depend") - declared("test_depend")
-    assert undeclared <= {*TEST_MODULES, "setuptools"}
+    assert ros - run == BUILT_HERE
+    # for LabelInfo, and for the messages that are built here
+    assert run - keys - ros <= {"vision_msgs", "rosidl_default_runtime"}
+    undeclared = tests - run - declared("test_depend")
+    assert undeclared <= {*TEST_MODULES, *BUILT_HERE, "setuptools"}
 
 
 def test_imported_ros_packages_come_as_wheels_or_are_optional(setup_arguments) -> None:
@@ -137,10 +138,9 @@ def test_imported_ros_packages_come_as_wheels_or_are_optional(setup_arguments) -
             "vision_msgs",
         )
     }
-    built_here = {"sgnet_msgs"}
     ros = imported("sgnet_ros", "launch") - set(python_modules(setup_arguments).values())
 
-    assert ros - ros_wheels(setup_arguments) <= distribution_only | built_here
+    assert ros - ros_wheels(setup_arguments) <= distribution_only | BUILT_HERE
 
 
 def test_every_python_dependency_is_imported_and_every_import_is_a_dependency(
@@ -186,6 +186,18 @@ def test_both_packages_and_setup_py_have_one_version_and_license(setup_arguments
     assert [p.findtext("name") for p in packages] == [setup_arguments["name"], "sgnet_msgs"]
 
 
+def test_the_root_package_declares_what_its_messages_need() -> None:
+    """colcon and rosdep look no further than the root's package.xml."""
+    root, messages = package_xml(), package_xml("msg/package.xml")
+
+    def named(package: ElementTree.Element) -> set[tuple[str, str]]:
+        return {(e.tag, e.text or "") for e in package if "depend" in e.tag or "member" in e.tag}
+
+    assert named(messages) <= named(root)
+    assert ("exec_depend", "sgnet_msgs") not in named(root), "no package of this name is released"
+    assert root.findtext("export/build_type") == "ament_cmake"
+
+
 def test_all_files_for_ros_are_installed(setup_arguments) -> None:
     installed = {
         f"{folder}/{Path(file).name}": file
@@ -201,8 +213,14 @@ def test_all_files_for_ros_are_installed(setup_arguments) -> None:
         assert path.endswith(file) or file == "resource/sgnet_ros"
 
 
-def test_every_command_starts_a_function_that_is_there(setup_arguments) -> None:
-    for command in setup_arguments["entry_points"]["console_scripts"]:
+def test_every_entry_point_names_a_definition_that_is_there(setup_arguments) -> None:
+    assert "entry_points" not in setup_arguments, "they would replace those in setup.cfg"
+    setup_cfg = ConfigParser()
+    setup_cfg.read(ROOT / "setup.cfg")
+    groups = setup_cfg["options.entry_points"]
+    commands = [line for group in groups.values() for line in group.splitlines() if line]
+    assert set(groups) == {"console_scripts", "sgnet.benchmark_suites", "sgnet.recordings"}
+    for command in commands:
         module, function = command.partition(" = ")[2].split(":")
         path = ROOT / (module.replace(".", "/") + ".py")
         definitions = [n.name for n in ast.parse(path.read_text()).body if hasattr(n, "name")]
