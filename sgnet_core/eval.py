@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.utils.data import Subset
@@ -139,13 +140,16 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
     parts = world.gather(_score(segmenter, samples, args, world))
     if not world.is_main:
         return
-    scores, extremes = _merged(parts)
+    scores, extremes, times = _merged(parts)
     print(text_table(scores, labels.names))
     runs = _runs_as(args, segmenter)
-    print(f"{segmenter.info.name} runs as {', '.join(runs.values())}")
+    ms = statistics.median(times)
+    print(
+        f"{segmenter.info.name} runs as {', '.join(runs.values())}: {ms:.1f} ms per frame (median)"
+    )
     settings = {"data": args.data, "model": str(path), "scales": args.scales, "flip": args.flip}
     settings |= {"depth_sensor": args.depth_sensor}
-    settings |= {**runs, "input_height": segmenter.info.input_height}
+    settings |= {**runs, "input_height": segmenter.info.input_height, "ms_per_frame": ms}
     if args.json:
         _write(args.json, json.dumps({**scores.figures(), "classes": labels.names, **settings}))
     if args.report:
@@ -162,33 +166,40 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
         _write(args.report, html_page(report))
 
 
-def _score(
-    segmenter: Segmenter, samples: Samples, args: argparse.Namespace, world: World
-) -> tuple[Scores, Extremes]:
-    """Return scores and extremes of this process's share: every n-th frame."""
+class _Part(NamedTuple):
+    """Outcome of some frames; ``ms`` has the segmenter's milliseconds of each."""
+
+    scores: Scores
+    extremes: Extremes
+    ms: list[float]
+
+
+def _score(segmenter: Segmenter, samples: Samples, args: argparse.Namespace, world: World) -> _Part:
+    """Return scores, extremes and times of this process's share: every n-th frame."""
     share = range(world.rank, len(samples), world.size)
     part = cast(Samples, Subset(cast(Any, samples), share))
     masks = segmenter_masks(segmenter, part, args.scales, args.flip, progress=world.is_main)
     names = getattr(samples, "names", None)
-    scores, extremes = Scores(len(segmenter.labels)), Extremes()
-    for index, (sample, mask) in zip(share, masks, strict=True):
+    scores, extremes, times = Scores(len(segmenter.labels)), Extremes(), list[float]()
+    for index, (sample, mask, ms) in zip(share, masks, strict=True):
+        times.append(ms)
         miou = scores.add(sample.labels, mask, sample.depth).miou
         name = names[index] if names else f"frame {index}"
         extremes.add(ScoredFrame(name, miou, sample.rgb, sample.labels, mask, index))
-    return scores, extremes
+    return _Part(scores, extremes, times)
 
 
-def _merged(parts: Sequence[tuple[Scores, Extremes]]) -> tuple[Scores, Extremes]:
-    """Return scores and extremes of a data set from those of its parts."""
-    scores = Scores(len(parts[0][0].total.counts))
+def _merged(parts: Sequence[_Part]) -> _Part:
+    """Return scores, extremes and times of a data set from those of its parts."""
+    scores = Scores(len(parts[0].scores.total.counts))
     frames: dict[int, ScoredFrame] = {}
-    for part, extremes in parts:
+    for part, extremes, _ in parts:
         scores += part
         frames.update({frame.index: frame for frame in (*extremes.best, *extremes.worst)})
     total = Extremes()
     for index in sorted(frames):
         total.add(frames[index])
-    return scores, total
+    return _Part(scores, total, [ms for part in parts for ms in part.ms])
 
 
 def _runs_as(args: argparse.Namespace, segmenter: Segmenter) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,21 @@ from tqdm import tqdm
 from sgnet_core.data.loading import Samples
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import flip as mirror
-from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.inference.segmenter import Prediction, Segmenter
 
-Mask = npt.NDArray[np.uint8]
+
+class SegmentedSample(NamedTuple):
+    """A labeled frame and what the segmenter says about it.
+
+    Attributes:
+        sample: the frame.
+        mask: (H, W) uint8 class ids.
+        ms: milliseconds of the segmenter, all views of the frame together.
+    """
+
+    sample: Sample
+    mask: npt.NDArray[np.uint8]
+    ms: float
 
 
 def segmenter_masks(
@@ -22,8 +35,8 @@ def segmenter_masks(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     progress: bool = True,
-) -> Iterator[tuple[Sample, Mask]]:
-    """Yield every sample with the (H, W) uint8 mask of a segmenter.
+) -> Iterator[SegmentedSample]:
+    """Yield every sample with the mask of a segmenter.
 
     Args:
         segmenter: the segmenter.
@@ -34,17 +47,24 @@ def segmenter_masks(
     """
     for index in tqdm(range(len(samples)), unit="frame", disable=not progress):
         sample = samples[index]
-        yield sample, _segment(segmenter, sample, scales, flip)
+        yield _segment(segmenter, sample, scales, flip)
 
 
-def _segment(segmenter: Segmenter, sample: Sample, scales: Sequence[float], flip: bool) -> Mask:
+def _segment(
+    segmenter: Segmenter, sample: Sample, scales: Sequence[float], flip: bool
+) -> SegmentedSample:
     frame = sample.rgb, sample.depth, sample.intrinsics
     result = segmenter.segment(*frame, scales=scales, scores=flip)
     if result.scores is None:
-        return result.labels
+        return SegmentedSample(sample, result.labels, _ms(result))
     other = mirror(sample)
     mirrored = segmenter.segment(
         other.rgb, other.depth, other.intrinsics, scales=scales, scores=True
     )
     assert mirrored.scores is not None
-    return (result.scores + mirrored.scores[:, :, ::-1]).argmax(axis=0).astype(np.uint8)
+    mask = (result.scores + mirrored.scores[:, :, ::-1]).argmax(axis=0).astype(np.uint8)
+    return SegmentedSample(sample, mask, _ms(result) + _ms(mirrored))
+
+
+def _ms(prediction: Prediction) -> float:
+    return sum(prediction.stages_ms.values())

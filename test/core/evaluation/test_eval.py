@@ -78,7 +78,7 @@ def frame(seed: int, height: int = 48, width: int = 66, classes: int = 6) -> Sam
 
 def masks(model: SGNet, samples: Sequence[Sample], **options: object) -> list[np.ndarray]:
     segmenter = Segmenter(model, "cpu")
-    return [mask for _, mask in segmenter_masks(segmenter, samples, **options)]  # type: ignore[arg-type]
+    return [mask for _, mask, _ in segmenter_masks(segmenter, samples, **options)]  # type: ignore[arg-type]
 
 
 def different(a: np.ndarray, b: np.ndarray) -> float:
@@ -272,6 +272,7 @@ def test_the_command_prints_and_writes_the_scores(
         assert line.removeprefix(name).split()[0] == expected
     assert f"mIoU {figures['miou']:.4f}" in table
     assert "(3 frames)" in table
+    assert f"{figures['ms_per_frame']:.1f} ms per frame (median)" in table
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_an_exported_model_is_scored_by_onnx_runtime(model_file: Path, tmp_path:
     figures = figures_of(tmp_path, "--model", str(exported), "--backend", "onnx")
     assert figures["backend"] == "onnx"
     confusion = ConfusionMatrix(40)
-    for room, mask in segmenter_masks(Segmenter(exported, "cpu"), Rooms(3, 2, (48, 64))):
+    for room, mask, _ in segmenter_masks(Segmenter(exported, "cpu"), Rooms(3, 2, (48, 64))):
         confusion.update(room.labels, mask)
     assert figures["confusion"] == confusion.counts.tolist()
     found = figures_of(tmp_path, "--model", str(model_file))["confusion"]

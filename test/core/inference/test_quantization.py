@@ -30,7 +30,7 @@ def test_int8_keeps_the_labels_and_the_description(
     found = re.search(r"mIoU on 3 frames of rooms:5:3: (\S+) in float32, (\S+) in INT8", printed)
     assert found is not None
     confusion = ConfusionMatrix(40)
-    for sample, mask in segmenter_masks(Segmenter(eight, device="cpu"), Rooms(5, 3, (240, 320))):
+    for sample, mask, _ in segmenter_masks(Segmenter(eight, device="cpu"), Rooms(5, 3, (240, 320))):
         confusion.update(sample.labels, mask)
     assert float(found[2]) == pytest.approx(confusion.miou, abs=1e-4)
     assert eight.stat().st_size < 20e6  # 47e6 in float32
