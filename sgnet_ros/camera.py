@@ -7,7 +7,9 @@ of JSON about the source before, and one about what was sent after.
 
 With `--controlled`, another program decides by lines of JSON on the standard input:
 `{"show": SIZE}` publishes the first frame once, and is answered by its stamp in ns;
-`{"play": SIZE, "rate": HZ}` plays. SIZE is [width, height], or null for the source's own.
+`{"draw": SIZE, "rate": HZ}` draws rooms ahead, while the first frame is shown once a second, and is
+answered by their number; `{"play": SIZE, "rate": HZ}` plays. SIZE is [width, height], or null for
+the source's own.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,6 +57,7 @@ DEFAULT_RATE_HZ = 10.0
 _SUBSCRIBER_WAIT_S = 10.0  # then it plays to nobody, as a real camera would
 _RENDER_S = 30.0  # the longest that rendering rooms may delay the first frame
 _RENDER_BYTES = 256 << 20
+_STILL_S = 1.0  # between two images of a camera that stands still
 _READ_AHEAD = 8  # frames
 _LINGER_S = 0.5  # before the process, and with it the last images, goes
 
@@ -98,6 +101,7 @@ class Camera(Node):
         self._labels = None
         if self._first.labels is not None:
             self._labels = self.create_publisher(Image, "rgb/labels", qos)
+        self._drawn: list[CameraFrame] = []  # frames of rooms, made ahead
         self.pairs_sent = 0
         self.late = 0
         self._executor = SingleThreadedExecutor()
@@ -147,15 +151,42 @@ class Camera(Node):
         """Follow commands until one says to play; False if the commands end before that."""
         for line in lines:
             command = json.loads(line)
-            size = command["show"] if "show" in command else command["play"]
-            wanted = (tuple(size) if size else None, command.get("rate", self._rate_hz))
-            if wanted != (self._size, self._rate_hz):
-                self._size, self._rate_hz = wanted
-                self.source, self._first = self._open()
-            if "play" in command:
+            (what,) = {"show", "draw", "play"} & command.keys()
+            with self._standing_still() if what == "draw" else nullcontext():
+                self._choose(command[what], command.get("rate", self._rate_hz))
+                if what == "draw":
+                    self._drawn = self._render() if self.source.count is None else []
+                    _print_json({"drawn": len(self._drawn)})
+            if what == "play":
                 return True
-            _print_json({"shown": self.publish(self._first)})
+            if what == "show":
+                _print_json({"shown": self.publish(self._first)})
         return False
+
+    @contextmanager
+    def _standing_still(self) -> Iterator[None]:
+        """Show the present first frame once a second meanwhile."""
+        frame, done = self._first, threading.Event()
+
+        def show() -> None:
+            while not done.wait(_STILL_S):
+                self.publish(frame)
+
+        thread = threading.Thread(target=show, name="still", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _choose(self, size: Sequence[int] | None, rate_hz: float) -> None:
+        """Open the source anew if it is to have another size or rate."""
+        wanted = (tuple(size) if size else None, rate_hz)
+        if wanted != (self._size, self._rate_hz):
+            self._size, self._rate_hz = wanted
+            self.source, self._first = self._open()
+            self._drawn = []
 
     def _open(self) -> tuple[Source, CameraFrame]:
         topics = (self._args.rgb_topic, self._args.depth_topic)
@@ -167,17 +198,17 @@ class Camera(Node):
 
     def _frames(self) -> Iterator[CameraFrame]:
         if self.source.count is None:
-            return _back_and_forth(self._render())
+            return _back_and_forth(self._drawn or self._render())
         passes = itertools.repeat(self.source) if self._args.loop else iter([self.source])
         return read_ahead(itertools.chain.from_iterable(passes))
 
     def _render(self) -> list[CameraFrame]:
-        """Draw rooms before the first is shown, so that the node has the CPU after that."""
+        """Draw rooms before they are played, so that the node has the CPU after that."""
         size = sum(a.nbytes for a in vars(self._first).values() if isinstance(a, np.ndarray))
         count = max(2, _RENDER_BYTES // size)
         if self._args.seconds:
             count = min(count, math.ceil(self._args.seconds * self._rate_hz) + 1)
-        self.get_logger().info(f"drawing up to {count} rooms; no images until that is done")
+        self.get_logger().info(f"drawing up to {count} rooms, which are played after that")
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)

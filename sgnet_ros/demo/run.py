@@ -7,7 +7,6 @@ import functools
 import gc
 import json
 import math
-import re
 import sys
 import threading
 import time
@@ -43,8 +42,8 @@ LOAD = 0.6
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
 _START_S, _CONNECT_S, _FRAME_S = 180.0, 120.0, (5.0, 15.0, 60.0)  # patience
+_LAST_MESSAGES_S = 0.5  # that belong to a frame whose statistics have come
 _MEASUREMENTS = 3
-_ROUNDING_S = 1.0  # of the silence that the node names, in whole seconds
 
 
 class DemoError(RuntimeError):
@@ -109,6 +108,8 @@ class Demo:
         print("measuring what the model takes", flush=True)
         gc.freeze()  # a full collection would delay what is received by 0.1 s
         size, rate = self._pick_size_and_rate()
+        if self._reports[0]["count"] is None:
+            self._draw(size, rate)
         baseline = self._measure(size)
         self._play(size, rate)
         return self._summary(rate, baseline)
@@ -201,6 +202,20 @@ class Demo:
         self._spin_until(lambda: len(self._reports) > told, _START_S, "the camera's first frame")
         return int(self._reports[-1]["shown"])
 
+    def _draw(self, size: Size, rate: float) -> None:
+        """Have rooms drawn ahead; the camera stands still meanwhile."""
+        self._command({"draw": size, "rate": rate})
+        with _progress("drawing", None) as bar:
+
+            def drawn() -> bool:
+                told = self._reports[-1]
+                if "of" in told:
+                    bar.total = told["of"]
+                    bar.update(told["rendered"] - bar.n)
+                return "drawn" in told
+
+            self._spin_until(drawn, _START_S, "drawing rooms")
+
     def _play(self, size: Size, rate: float) -> None:
         classes, described = self._observer.class_map, self._reports[0]
         assert classes is not None
@@ -216,10 +231,7 @@ class Demo:
 
     def _watch(self, expected: int) -> None:
         """Follow the camera to its end, and the node until it has nothing left to do."""
-        pause_s = 0.2 if sys.stdout.isatty() else 5.0
-        with tqdm(
-            total=expected, desc="frames", unit="", file=sys.stdout, mininterval=pause_s
-        ) as bar:
+        with _progress("frames", expected) as bar:
             next_look = 0.0
 
             def finished() -> bool:
@@ -233,20 +245,20 @@ class Demo:
             self._spin_until(finished, math.inf)
             self._look_after_children()
             self._listener.join()
-            last = self._observer.stats[max(self._observer.stats)]
-            quiet_s = max(1.0, 3 * last.inference_ms / 1000)
-            self._spin_until(
-                lambda: time.monotonic() - self._observer.last_activity > quiet_s,
-                60,
-                "the last frame",
-            )
+            self._spin_until(self._is_done, 60, "the last frame")
             self._show(bar)
 
+    def _is_done(self) -> bool:
+        """Return whether nothing more will come of what the camera has sent."""
+        seen = self._observer
+        answered = max(seen.rgb_headers, default=0) in seen.stats  # the newest pair wins
+        inference_s = seen.stats[max(seen.stats)].inference_ms / 1000
+        patience_s = _LAST_MESSAGES_S if answered else max(1.0, 3 * inference_s)
+        return time.monotonic() - seen.last_activity > patience_s
+
     def _show(self, bar: tqdm[Any]) -> None:
-        told, seen = self._reports[-1], self._observer
+        seen = self._observer
         note = f"{len(seen.labels)} labeled"
-        if "rendered" in told and not seen.rgb_headers:
-            note = f"drawing rooms, {told['rendered']} of {told['of']}"
         bar.set_postfix_str(note, refresh=False)
         bar.update(len(seen.rgb_headers) - bar.n)
 
@@ -310,12 +322,10 @@ class Demo:
                     f"{child.module} ended (status {child.process.returncode}); the end of "
                     f"{child.log}:\n{child.tail()}"
                 )
-            stamps = self._observer.rgb_headers
-            began_s = min(stamps) / 1e9 if stamps and self._camera.running else math.inf
             for line in child.new_warnings():
                 if NOT_CONFIGURED in line:
                     raise DemoError(f"{child.module}: {line}; see {child.log}")
-                if not is_expected(line, began_s):
+                if self._camera.running or NO_PAIR not in line:  # of course none comes any more
                     tqdm.write(line, file=sys.stderr)
 
 
@@ -328,15 +338,10 @@ def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, f
     return next((size, rate) for size, rate in measured if rate >= enough)
 
 
-def is_expected(line: str, began_s: float) -> bool:
-    """Return whether a line of the log complains of a silence before the camera began to play.
-
-    Args:
-        line: ``[WARN] [1700000000.5] [sgnet]: no RGB-D pair for 3 s …``.
-        began_s: stamp of the first frame; infinite while the camera is silent on purpose.
-    """
-    found = re.search(rf"\[(\d+\.\d+)\].*{NO_PAIR} for (\d+) s", line)
-    return found is not None and float(found[1]) - float(found[2]) < began_s + _ROUNDING_S
+def _progress(what: str, total: int | None) -> tqdm[Any]:
+    """Return a bar, or a line every 5 s where the output is no terminal."""
+    pause_s = 0.2 if sys.stdout.isatty() else 5.0
+    return tqdm(total=total, desc=what, unit="", file=sys.stdout, mininterval=pause_s)
 
 
 def _seconds(args: argparse.Namespace) -> float:

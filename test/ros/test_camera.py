@@ -175,6 +175,38 @@ def test_controlled_it_shows_plays_and_ends_on_ctrl_c(
         np.testing.assert_array_equal(rgb_view(image).array, frame_files(i % COUNT)["color"])
 
 
+def test_rooms_are_drawn_ahead_while_the_camera_stands_still(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published: list[Any] = []
+
+    def publish(self: camera_module.Camera, frame: Any) -> int:
+        published.append(frame)
+        return len(published)
+
+    monkeypatch.setattr(camera_module.Camera, "publish", publish)
+    monkeypatch.setattr(camera_module, "_STILL_S", 0.001)
+    monkeypatch.setattr(camera_module, "_LINGER_S", 0.0)
+    commands = [{"draw": [32, 24], "rate": 50.0}, {"show": [32, 24]}]
+    commands.append({"play": [32, 24], "rate": 50.0})
+    size = ("--size", "32x24")
+    monkeypatch.setattr(sys, "argv", ["camera", "--controlled", "--seconds", "0.1", *size])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, commands))))
+    camera_module.main()
+    _, *answers, report = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    count = 6  # 0.1 s at 50 Hz, and one
+    shown = answers[-1]["shown"]
+    drawing = [{"rendered": n + 1, "of": count} for n in range(count)]
+    assert answers == [*drawing, {"drawn": count}, {"shown": shown}]
+    assert shown > 1, "while the rooms were drawn, too"
+    first, played = published[0], published[shown:]
+    assert all(np.array_equal(frame.rgb, first.rgb) for frame in published[:shown])
+    assert report["pairs_sent"] == len(played) > 0
+    np.testing.assert_array_equal(played[0].rgb, first.rgb)
+    if len(played) > 1:  # a busy machine may play one only
+        assert not np.array_equal(played[1].rgb, first.rgb)
+
+
 def test_a_pair_that_is_interrupted_is_sent_whole_and_counted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_rviz_shows_camera_overlay_labels_and_the_semantic_cloud() -> None:
     assert {d["Topic"]["Reliability Policy"] for d in displays} == {"Best Effort"}
 
 
-def test_foxglove_shows_what_the_demos_bag_holds() -> None:
+def test_foxglove_shows_what_the_node_publishes_and_the_demos_bag_holds() -> None:
     layout = json.loads((ROOT / "config/foxglove.json").read_text())
     shown = set(nested(layout, "imageTopic")) | set(nested(layout, "topicPath"))
     fields = set()
@@ -55,6 +56,9 @@ def test_foxglove_shows_what_the_demos_bag_holds() -> None:
     source = (ROOT / "sgnet_ros/demo/observer.py").read_text()
     recorded = set(re.findall(r'self\._bag\.add_topic\("([^"]+)"', source))
     assert shown <= recorded
+    policy = ElementTree.parse(ROOT / "config/sros2_policy.xml")  # a test compares it with the node
+    published = {topic.text for topic in policy.findall(".//topics[@publish='ALLOW']/topic")}
+    assert {topic.replace("/sgnet/", "~/") for topic in shown} <= published
     assert fields <= set(FrameStats.get_fields_and_field_types())
     panels = set(re.findall(r'"([A-Z]\w+!\w+)"', json.dumps(layout["layout"])))
     assert panels == set(layout["configById"])
