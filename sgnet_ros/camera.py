@@ -152,8 +152,9 @@ class Camera(Node):
         for line in lines:
             command = json.loads(line)
             (what,) = {"show", "draw", "play"} & command.keys()
+            size = tuple(command[what]) if command[what] else None
             with self._standing_still() if what == "draw" else nullcontext():
-                self._choose(command[what], command.get("rate", self._rate_hz))
+                self._choose(size, command.get("rate", self._rate_hz))
                 if what == "draw":
                     self._drawn = self._render() if self.source.count is None else []
                     _print_json({"drawn": len(self._drawn)})
@@ -180,11 +181,10 @@ class Camera(Node):
             done.set()
             thread.join()
 
-    def _choose(self, size: Sequence[int] | None, rate_hz: float) -> None:
+    def _choose(self, size: Size | None, rate_hz: float) -> None:
         """Open the source anew if it is to have another size or rate."""
-        wanted = (tuple(size) if size else None, rate_hz)
-        if wanted != (self._size, self._rate_hz):
-            self._size, self._rate_hz = wanted
+        if (size, rate_hz) != (self._size, self._rate_hz):
+            self._size, self._rate_hz = size, rate_hz
             self.source, self._first = self._open()
             self._drawn = []
 
