@@ -18,7 +18,7 @@ from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.datasets.check import NEAREST_MEDIAN
 from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETERS, RGB_SUFFIXES
 from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
-from sgnet_core.data.datasets.matlab_sizes import MAX_MAT_BYTES
+from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES
 from sgnet_core.data.depth_units import FARTHEST_M, KNOWN_SCALES, NO_MEASUREMENT
 from sgnet_core.geometry.lens import COEFFICIENTS
 from sgnet_core.geometry.points import DEPTH_RANGE

@@ -24,7 +24,7 @@ MAX_PIXELS = 1 << 26
 MAX_HEADER_BYTES = 10_000
 """Largest header of an array that is read."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 """File formats that are read, by their content; Pillow's names."""
 
 

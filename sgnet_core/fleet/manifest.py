@@ -86,8 +86,13 @@ def read_manifest(destination: Destination, folder: str) -> Manifest | None:
     values = destination.read_json(_file(folder))
     try:
         recipe = Recipe(**values.pop("recipe"))
-        return Manifest(**values, recipe=recipe, fresh=False)
-    except (AttributeError, KeyError, TypeError):
+        manifest = Manifest(**values, recipe=recipe, fresh=False)
+        # A file that anything may have written: what is wrong shows here, not in its users.
+        well_formed = manifest.frames >= 0 and manifest.counts.min() >= 0 and manifest.label_set
+        lists = (manifest.sources, manifest.kinds, manifest.left_out, manifest.doubts)
+        texts = (text for lines in lists for text in lines)
+        return manifest if well_formed and all(isinstance(text, str) for text in texts) else None
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         return None
 
 

@@ -184,7 +184,7 @@ class Destination:
         """Return the content of a file; None if there is none or it is not JSON."""
         try:
             return json.loads(self._system.cat_file(self._inside(name)))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
 
     def write_json(self, name: str, values: Any) -> None:

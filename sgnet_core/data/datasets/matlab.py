@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgnet_core.data.datasets.frame_files import DatasetError
-from sgnet_core.data.datasets.matlab_sizes import MAX_MAT_BYTES, check_sizes
+from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES, check_mat5
 from sgnet_core.files import check_regular, read_limited
 
 EXTRA = "pip install 'sgnet_ros[data]'"
@@ -38,7 +38,7 @@ def read_mat(path: Path) -> dict[str, Any]:
         raise DatasetError(f"reading {path} needs SciPy: {EXTRA}") from error
     try:
         data = read_limited(path, MAX_MAT_BYTES)
-        check_sizes(data)
+        check_mat5(data)
         content: dict[str, Any] = scipy.io.loadmat(
             io.BytesIO(data), squeeze_me=True, struct_as_record=False, chars_as_strings=True
         )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sgnet_core.data import images
-from sgnet_core.data.datasets import matlab_sizes
+from sgnet_core.data.datasets import matlab_checks
 from sgnet_core.data.datasets.folder import read_camera, read_classes
 from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
 from sgnet_core.data.datasets.matlab import read_mat
@@ -105,7 +105,7 @@ def test_a_matlab_file_that_claims_or_unpacks_to_too_much(
     path = tmp_path / "a.mat"
     path.write_bytes(matlab_file(a=np.zeros((1000, 2000), np.uint8), b="x"))
     assert read_mat(path)["a"].shape == (1000, 2000)
-    monkeypatch.setattr(matlab_sizes, "MAX_MAT_BYTES", 1_000_000)
+    monkeypatch.setattr(matlab_checks, "MAX_MAT_BYTES", 1_000_000)
     with pytest.raises(DatasetError, match=r"a\.mat: it unpacks to more than 1000000 bytes"):
         read_mat(path)
     whole = matlab_file(c=np.array([1, 2], object))

@@ -14,6 +14,7 @@ from sgnet_core.data.images import (
     read_rgb,
     write_png,
 )
+from sgnet_core.inference.image_names import IMAGE_SUFFIXES
 from sgnet_core.models.labels import LabelSet
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
@@ -115,3 +116,15 @@ def test_overlay_blends_rounds_and_leaves_ignored_pixels() -> None:
 def test_overlay_refuses_an_opacity_outside_0_and_1(alpha: float) -> None:
     with pytest.raises(ValueError, match="opacity"):
         overlay(RGB, RGB[..., 0], TWO, alpha)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+@pytest.mark.parametrize("upper", [False, True])
+def test_every_ending_is_read(tmp_path: Path, suffix: str, upper: bool) -> None:
+    flat = np.full((6, 8, 3), (200, 40, 90), np.uint8)
+    path = tmp_path / f"a{suffix.upper() if upper else suffix}"
+    Image.fromarray(flat).save(path, **({"lossless": True} if suffix == ".webp" else {}))
+    assert np.abs(read_rgb(path).astype(int) - flat).max() <= (2 if "jp" in suffix else 0)
+    if suffix in (".png", ".tif", ".tiff"):
+        Image.fromarray(MM).save(path)
+        np.testing.assert_allclose(read_depth(path), [[0, 0.001, 0.999], [1, 40, 0]], rtol=1e-6)
