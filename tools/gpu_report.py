@@ -33,11 +33,16 @@ print(torch.cuda.get_device_name() if {cuda} else "CPU")
 
 TESTS = (
     "test/core/ops/test_triton.py",
+    "test/core/ops/test_triton_gradients.py",
     "test/core/inference/test_cuda_graph.py",
     "test/core/inference/test_segmenter.py",
     "test/core/models/test_precision.py",
 )
 """Tests that run on the GPU where there is one."""
+
+TAIL_LINES = 40
+SHOWN = ("device", "tiles", "resources")
+"""Parts whose last lines are on the page, because they are their result."""
 
 CPU_TESTS = ("test/core/inference/test_cuda_graph.py",)
 """Tests to try the report with on a CPU, where Triton's interpreter would take minutes."""
@@ -82,14 +87,18 @@ class Result:
 
 def parts(cuda: bool, out: Path) -> list[Part]:
     """List the parts, the most important first; small ones without a GPU."""
-    quick = () if cuda else ("--quick",)
     tests = TESTS if cuda else CPU_TESTS
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     found = [Part("device", ("-c", DEVICE.format(cuda=cuda)), 60), Part("tests", pytest, 120)]
+    size = ("--limit", "2") if cuda else ("--limit", "2", "--quick")
     for suite in SUITES:
         json_file = os.fspath(out / f"{suite}.json")
-        command = ("-m", "sgnet_core.benchmark", "--suite", suite, "--json", json_file, *quick)
+        command = ("-m", "sgnet_core.benchmark", "--suite", suite, "--json", json_file, *size)
         found.append(Part(suite, command, 90))
+    tiles = ("tools/tile_sweep.py", "--seconds", "60", "--json", os.fspath(out / "tiles.json"))
+    found.append(Part("tiles", tiles, 90))
+    only = "" if cuda else "fp16 64x16"
+    found.append(Part("resources", ("tools/kernel_resources.py", "--only", only), 90))
     return found
 
 
@@ -120,7 +129,7 @@ def run_part(part: Part, out: Path, left_s: float, environment: Mapping[str, str
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    tail = log.read_text(errors="replace").splitlines()[-15:]
+    tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
     return Result(part.name, shown, status, round(time.monotonic() - start, 1), "\n".join(tail))
 
 
@@ -158,7 +167,7 @@ def markdown(results: Sequence[Result], records: Sequence[Mapping[str, Any]]) ->
         names = f"{r['suite']} | {r['shape']} | {r['name']} | {r['dtype']}"
         lines.append(f"| {names} | {figures} | {r['reference']} |")
     for r in results:
-        if r.tail and (not r.passed or r.name == "device"):
+        if r.tail and (not r.passed or r.name in SHOWN):
             lines += ["", f"## {r.name}: {r.status}", "", f"`{r.command}`", ""]
             lines += ["```text", r.tail, "```"]
     return "\n".join(lines) + "\n"

@@ -26,9 +26,6 @@ from sgnet_core.benchmark.measure import Machine, Record, measure
 from sgnet_core.benchmark.suites import SuiteError, groups, suite_names
 from sgnet_core.files import atomic_write
 
-LIMIT_S = 15.0
-"""Per group; slower ones get few rounds."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return the exit status."""
@@ -39,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--suite", choices=(*suite_names(), "all"), default="all")
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
+    limit = "seconds of a group, after which it gets no more rounds than five (default: 15)"
+    parser.add_argument("--limit", type=float, default=15.0, metavar="S", help=limit)
     parser.add_argument("--json", metavar="F", help="also write the records as a JSON list")
     parser.add_argument("--load", metavar="F", nargs="+", help="show these, and measure nothing")
     args = parser.parse_args(argv)
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             records = []
             names = suite_names() if args.suite == "all" else [args.suite]
-            status = _run(names, args.quick, args.json, records)
+            status = _run(names, args.quick, args.limit, args.json, records)
         print(table(records))
     except OSError as error:
         parser.exit(2, f"benchmark: {error.filename}: {error.strerror}\n")
@@ -58,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list[Record]) -> int:
+def _run(
+    names: Sequence[str],
+    quick: bool,
+    limit_s: float,
+    json_path: str | None,
+    records: list[Record],
+) -> int:
     """Add the records of the suites, save them as they come, and return the exit status.
 
     Raises:
@@ -69,7 +74,7 @@ def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list
     try:
         for name in names:
             try:
-                for found in _measured(name, machine, quick):
+                for found in _measured(name, machine, quick, limit_s):
                     records += found
                     if json_path:
                         _save(records, json_path)
@@ -83,13 +88,13 @@ def _run(names: Sequence[str], quick: bool, json_path: str | None, records: list
     return 0
 
 
-def _measured(suite: str, machine: Machine, quick: bool) -> Iterator[list[Record]]:
+def _measured(suite: str, machine: Machine, quick: bool, limit_s: float) -> Iterator[list[Record]]:
     """Measure group by group; leave out one that does not fit the GPU's memory, with a note."""
     rounds = (3, 1) if quick else (30, 3)
     with contextlib.closing(groups(suite, machine.device, quick)) as found:
         for group in found:
             try:
-                records = measure(group, machine, *rounds, LIMIT_S)
+                records = measure(group, machine, *rounds, limit_s)
             except torch.OutOfMemoryError:
                 title = f"{group.suite} {group.shape}"
                 print(f"left out: {title} does not fit into memory", file=sys.stderr)

@@ -66,6 +66,8 @@ class Group:
         fresh: makes new inputs.
         cases: cases to measure in turns.
         training: compute with gradients.
+        recorded_calls: on a GPU, number of calls in the CUDA graph that is timed, so that kernels
+            are not timed together with their launches from Python; 0 times a plain call.
     """
 
     suite: str
@@ -73,6 +75,7 @@ class Group:
     fresh: Callable[[], Any]
     cases: Sequence[Case]
     training: bool = False
+    recorded_calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def measure(
             inputs = group.fresh()
             for case in group.cases:
                 come_to_rest()
-                timing = run_timed(partial(case.run, inputs), machine.device)
+                timing = run_timed(partial(case.run, inputs), machine.device, group.recorded_calls)
                 memory[case.name] = timing.memory_mb
                 if counts:
                     seconds[case.name].append(timing.seconds)
@@ -256,12 +259,37 @@ def come_to_rest() -> None:
             return
 
 
-def run_timed(run: Callable[[], object], device: torch.device) -> Timing:
-    """Time one call, or return the `Timing` that the call returns."""
-    if device.type == "cuda":
+def run_timed(run: Callable[[], object], device: torch.device, recorded_calls: int = 0) -> Timing:
+    """Time one call, or return the `Timing` that the call returns.
+
+    Args:
+        run: the call.
+        device: device that it runs on.
+        recorded_calls: as in `Group`.
+    """
+    cuda = device.type == "cuda"
+    if cuda:
         torch.cuda.reset_peak_memory_stats(device)
+    if cuda and recorded_calls:
+        seconds = _timed(record(run, device, recorded_calls).replay, device)[0] / recorded_calls
+        return Timing(seconds, memory_mb(device))
     seconds, result = _timed(run, device)
     return result if isinstance(result, Timing) else Timing(seconds, memory_mb(device))
+
+
+def record(run: Callable[[], object], device: torch.device, calls: int) -> torch.cuda.CUDAGraph:
+    """Record a number of calls as one CUDA graph, and replay it once."""
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            run()  # compiles its kernels, which a recording cannot
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            for _ in range(calls):
+                run()
+        graph.replay()
+    return graph
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:

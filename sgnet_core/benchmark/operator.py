@@ -28,6 +28,9 @@ SCONV_SHAPES = (
 
 QUICK_SHAPES = ((64, 15, 20, 1),)
 
+RECORDED_CALLS = 20
+"""Calls in a CUDA graph: enough for some 100 microseconds, which a GPU's events resolve."""
+
 TORCHVISION = "torchvision.ops.deform_conv2d"
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -81,7 +84,8 @@ def _deformable(channels: int, height: int, width: int, stride: int, device: tor
     ]
     if cuda:
         cases.append(case(f"{TORCHVISION}, float32", theirs, dtype=torch.float32))
-    return Group("operator", f"1x{channels}x{height}x{width}/{stride}", fresh, cases)
+    shape = f"1x{channels}x{height}x{width}/{stride}"
+    return Group("operator", shape, fresh, cases, recorded_calls=RECORDED_CALLS)
 
 
 def _weight_generator(height: int, width: int, device: torch.device) -> Group:
@@ -104,6 +108,7 @@ def _weight_generator(height: int, width: int, device: torch.device) -> Group:
             Case("weight generator", partial(run, generator), "weight generator"),
             Case("weight generator, fused", partial(run, linear), "weight generator"),
         ),
+        recorded_calls=RECORDED_CALLS,
     )
 
 
@@ -133,4 +138,5 @@ def spatial_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         Case("hha", lambda x: spatial_input("hha", x[0], camera), "conv 3x3"),
         Case("hha, up given", lambda x: spatial_input("hha", x[0], camera, up), "conv 3x3"),
     ]
-    yield Group("spatial", f"1x1x{height}x{width}", fresh, cases)
+    shape = f"1x1x{height}x{width}"
+    yield Group("spatial", shape, fresh, cases, recorded_calls=RECORDED_CALLS)

@@ -41,7 +41,8 @@ def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
     total = w.sum(2)[..., None]
     w = w / total.clamp(min=1e-12)
     products = (n[:, :, None] * n[:, None]).flatten(1, 2) * w
-    up = n.new_tensor((0.0, -math.cos(PITCH), -math.sin(PITCH))).expand(n.shape[0], 3)
+    start = (0.0, -math.cos(PITCH), -math.sin(PITCH))
+    up = torch.stack([n.new_full((len(n),), value) for value in start], dim=1)
     eye = torch.eye(3, device=n.device, dtype=n.dtype)
     for threshold, rounds in STAGES:
         parallel, orthogonal = math.cos(math.radians(threshold)), math.sin(math.radians(threshold))

@@ -249,7 +249,7 @@ class Segmenter:
         vector = np.asarray(up, np.float32)
         if vector.shape != (3,) or not np.isfinite(vector).all() or not vector.any():
             raise ValueError(f"up must be three finite numbers that are not all 0, got {up}")
-        return torch.from_numpy(vector).to(self.device)[None]
+        return to_device(vector, self.device)[None]
 
     def meters(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
         """Return depth, as `segment` takes it, as (H, W) float32 meters on the device."""
@@ -288,7 +288,8 @@ class Segmenter:
                     f"the intrinsics are of a {intrinsics.width}x{intrinsics.height} image, "
                     f"the frame is {width}x{height}: use `Intrinsics.resized` or `cropped`"
                 )
-            camera = intrinsics.resized(size[1], size[0]).parameters(self.device)
+            camera = intrinsics.resized(size[1], size[0]).parameters()
+            camera = to_device(camera.numpy(), self.device)
         return image, meters, camera
 
     def _inputs(

@@ -31,8 +31,10 @@ class Normalization:
     def __call__(self, rgb: Tensor) -> Tensor:
         """Normalize (B, 3, H, W) RGB of any type, 0..255, to float32."""
         image = rgb.float() if self.order == "rgb" else rgb.flip(1).float()
-        mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
+        constants = torch.tensor((self.mean, self.std)).view(2, 1, 3, 1, 1)
+        if image.is_cuda:  # a copy from ordinary memory would wait for the GPU
+            constants = constants.pin_memory()
+        mean, std = constants.to(image.device, non_blocking=True)
         return (image - mean) / std
 
 

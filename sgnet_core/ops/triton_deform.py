@@ -4,6 +4,9 @@ It is the implicit matrix product of a convolution, except that tiles of its lef
 instead of loaded: four pixels for each kernel position, summed with their bilinear weights, into
 which the mask is multiplied. Sampled values live in registers only. Products are in the type of the
 features, sums in float32. Zhu et al., Deformable ConvNets v2, CVPR 2019.
+
+Maps of few pixels make few tiles. There several programs share the kernel positions of a tile, and
+their partial sums are added afterwards.
 """
 
 from __future__ import annotations
@@ -17,20 +20,11 @@ import triton.language as tl
 from torch import Tensor
 
 from sgnet_core.ops.gather import find_taps, gather_conv
+from sgnet_core.ops.triton_deform_backward import inputs_gradient, weight_gradient
+from sgnet_core.ops.triton_sampling import POSITIONS, dot_precision, output_pixels, sample
+from sgnet_core.ops.triton_tiles import Tile, pick_tile
 
 KERNEL_WIDTH = 3
-POSITIONS = 9
-PIXELS = 64
-"""Output pixels of one tile."""
-STAGES = 2
-"""Number of software-pipeline stages."""
-
-
-@triton.jit
-def _clamped(coordinate, highest):  # type: ignore[no-untyped-def]
-    """Limit coordinates to -2..highest; NaN stays NaN, which tl.clamp and max.f32 would drop."""
-    low = tl.maximum(coordinate, -2.0, propagate_nan=tl.PropagateNan.ALL)
-    return tl.minimum(low, highest, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -38,88 +32,53 @@ def _deform_kernel(  # type: ignore[no-untyped-def]
     x, offset, mask, weight, bias, out,
     batch, height, width, channels, h, w, outputs,
     weight_output, weight_channel, weight_position,
-    out_batch, out_channel, out_row, out_column,
+    out_split, out_batch, out_channel, out_row, out_column,
     STRIDE: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SIGMOID: tl.constexpr,
-    EXACT: tl.constexpr,
+    PRECISION: tl.constexpr,
     PIXELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):  # fmt: skip
     """Compute one tile of PIXELS output pixels and OUTPUTS output channels.
 
-    x (B, H, W, C), offset (B, 18, h, w) and mask (B, 9, h, w) are contiguous in that order.
+    x (B, H, W, C), offset (B, 18, h, w) and mask (B, 9, h, w) are contiguous in that order. With
+    SPLITS above 1 the tile is the sum over a part of the kernel positions.
     """
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
+    split = tl.program_id(2)
     plane = h * w
-    exists = pixel < batch * plane
-    image = pixel // plane
-    place = pixel % plane
-    row = place // w
-    column = place % w
+    image, place, row, column, exists = output_pixels(pixel, batch, h, w)
     total = tl.full((PIXELS, OUTPUTS), 0.0, dtype=tl.float32)
-    for position in range(9):
-        moved = offset + (image * 18 + 2 * position) * plane + place
-        dy = tl.load(moved, mask=exists, other=0.0).to(tl.float32)
-        dx = tl.load(moved + plane, mask=exists, other=0.0).to(tl.float32)
-        # Coordinates far outside would overflow the integers; they read zeros either way. NaN
-        # stays NaN, makes the bilinear weights NaN, and so reaches the result.
-        y = _clamped(row * STRIDE - 1 + position // 3 + dy, height + 1.0)
-        x_ = _clamped(column * STRIDE - 1 + position % 3 + dx, width + 1.0)
-        top = tl.floor(y)
-        left = tl.floor(x_)
-        fy = y - top
-        fx = x_ - left
-        y0 = top.to(tl.int32)
-        x0 = left.to(tl.int32)
-        factor = tl.full((PIXELS,), 1.0, dtype=tl.float32)
-        if HAS_MASK:
-            masked = mask + (image * 9 + position) * plane + place
-            factor = tl.load(masked, mask=exists, other=0.0).to(tl.float32)
-        inside_top = exists & (y0 >= 0) & (y0 < height)
-        inside_bottom = exists & (y0 >= -1) & (y0 < height - 1)
-        inside_left = (x0 >= 0) & (x0 < width)
-        inside_right = (x0 >= -1) & (x0 < width - 1)
-        corner = ((image * height + y0).to(tl.int64) * width + x0) * channels
-        for first in range(0, channels, CHANNELS):
-            channel = first + tl.arange(0, CHANNELS)
-            real = (channel < channels)[None, :]
-            at = x + corner[:, None] + channel[None, :]
-            down = width * channels
-            tile = ((1 - fy) * (1 - fx) * factor)[:, None] * tl.load(
-                at, mask=(inside_top & inside_left)[:, None] & real, other=0.0
-            ).to(tl.float32)
-            tile += ((1 - fy) * fx * factor)[:, None] * tl.load(
-                at + channels, mask=(inside_top & inside_right)[:, None] & real, other=0.0
-            ).to(tl.float32)
-            tile += (fy * (1 - fx) * factor)[:, None] * tl.load(
-                at + down, mask=(inside_bottom & inside_left)[:, None] & real, other=0.0
-            ).to(tl.float32)
-            tile += (fy * fx * factor)[:, None] * tl.load(
-                at + down + channels, mask=(inside_bottom & inside_right)[:, None] & real, other=0.0
-            ).to(tl.float32)
-            kernel = tl.load(
-                weight
-                + position * weight_position
-                + channel[:, None] * weight_channel
-                + output[None, :] * weight_output,
-                mask=(channel < channels)[:, None] & (output < outputs)[None, :],
-                other=0.0,
-            )
-            if EXACT:
-                total += tl.dot(tile.to(kernel.dtype), kernel, input_precision="ieee")
-            else:
-                total += tl.dot(tile.to(kernel.dtype), kernel)
+    chunks = (channels + CHANNELS - 1) // CHANNELS
+    # One loop over positions and channels, so that loads overlap products across positions too.
+    for step in range(chunks * (9 // SPLITS)):
+        position = split * (9 // SPLITS) + step // chunks
+        channel = (step % chunks) * CHANNELS + tl.arange(0, CHANNELS)
+        tile = sample(
+            x, offset, mask, position, channel, image, place, row, column, exists,
+            plane, height, width, channels, STRIDE, HAS_MASK,
+        )  # fmt: skip
+        kernel = tl.load(
+            weight
+            + position * weight_position
+            + channel[:, None] * weight_channel
+            + output[None, :] * weight_output,
+            mask=(channel < channels)[:, None] & (output < outputs)[None, :],
+            other=0.0,
+        )
+        total += tl.dot(tile.to(kernel.dtype), kernel, input_precision=PRECISION)
     if HAS_BIAS:
         total += tl.load(bias + output, mask=output < outputs, other=0.0).to(tl.float32)[None, :]
     if SIGMOID:
         total = 1.0 / (1.0 + tl.exp(-total))
-    target = (image * out_batch + row * out_row + column * out_column)[:, None]
+    target = split * out_split + image * out_batch + row * out_row + column * out_column
     tl.store(
-        out + target + output[None, :] * out_channel,
+        out + target[:, None] + output[None, :] * out_channel,
         total.to(out.dtype.element_ty),
         mask=exists[:, None] & (output < outputs)[None, :],
     )
@@ -152,47 +111,57 @@ def deform_conv(
     Raises:
         ValueError: shapes or types do not fit together.
     """
-    out = _empty_result(x, offset, weight, sigmoid)
+    pixels = len(offset) * offset.shape[2] * offset.shape[3]
+    tile = pick_tile(len(weight), x.shape[1], pixels, x.dtype)
+    return run_kernel(x, offset, weight, mask, bias, stride, sigmoid, tile)
+
+
+def run_kernel(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    stride: int,
+    sigmoid: bool,
+    tile: Tile,
+) -> Tensor:
+    """Compute `deform_conv` with a given tile, without gradients."""
     _check(x, offset, weight, mask)
     batch, channels, height, width = x.shape
     outputs, (h, w) = len(weight), offset.shape[2:]
     rows = x.contiguous(memory_format=torch.channels_last)
     if weight.stride(2) != KERNEL_WIDTH * weight.stride(3):
         weight = weight.contiguous()
-    columns, depth, warps = tile_sizes(outputs, channels, x.dtype)
-    grid = (triton.cdiv(batch * h * w, PIXELS), triton.cdiv(outputs, columns))
+    out = _empty_result(x, offset, weight, sigmoid)
+    parts = out[None]
+    if tile.splits > 1:
+        parts = torch.empty((tile.splits, batch, h, w, outputs), device=x.device)
+        parts = parts.permute(0, 1, 4, 2, 3)
+    grid = triton.cdiv(batch * h * w, tile.pixels), triton.cdiv(outputs, tile.outputs), tile.splits
     with torch.cuda.device_of(x):  # Triton launches on the current device, whatever the tensors'
         _deform_kernel[grid](
             rows, offset.contiguous(), None if mask is None else mask.contiguous(), weight, bias,
-            out, batch, height, width, channels, h, w, outputs,
+            parts, batch, height, width, channels, h, w, outputs,
             weight.stride(0), weight.stride(1), weight.stride(3),
-            *out.stride(),
+            *parts.stride(),
             STRIDE=stride,
             HAS_MASK=mask is not None,
-            HAS_BIAS=bias is not None,
-            SIGMOID=sigmoid,
-            EXACT=x.dtype == torch.float32,
-            PIXELS=PIXELS,
-            OUTPUTS=columns,
-            CHANNELS=depth,
-            num_warps=warps,
-            num_stages=STAGES,
+            HAS_BIAS=bias is not None and tile.splits == 1,
+            SIGMOID=sigmoid and tile.splits == 1,
+            PRECISION=dot_precision(x.dtype),
+            PIXELS=tile.pixels,
+            OUTPUTS=tile.outputs,
+            CHANNELS=tile.channels,
+            SPLITS=tile.splits,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
         )  # fmt: skip
+    if tile.splits > 1:
+        total = parts.sum(0)
+        total = total if bias is None else total + bias.view(-1, 1, 1)
+        out.copy_(total.sigmoid_() if sigmoid else total)
     return out
-
-
-def tile_sizes(outputs: int, channels: int, dtype: torch.dtype) -> tuple[int, int, int]:
-    """Return (output channels, input channels per step, warps) of a tile.
-
-    Tiles are wide in output channels, because every tile samples its pixels again; powers of two of
-    at least 16, which tensor cores need; and small enough that no registers spill and shared memory
-    stays below the 99 KB of the smaller Ampere and Ada chips.
-    """
-    single = dtype == torch.float32
-    columns = min(128 if single else 256, max(16, triton.next_power_of_2(outputs)))
-    deepest = 64 if columns <= 64 and not single else 32
-    warps = 8 if columns == 256 or (single and columns == 128) else 4
-    return columns, min(deepest, max(16, triton.next_power_of_2(channels))), warps
 
 
 def _empty_result(x: Tensor, offset: Tensor, weight: Tensor, sigmoid: bool) -> Tensor:
@@ -234,29 +203,54 @@ def _(
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, offset, weight, mask, bias, ctx.stride, ctx.sigmoid = inputs
-    ctx.save_for_backward(x, offset, weight, mask, bias)
+    ctx.save_for_backward(x, offset, weight, mask, bias, output if ctx.sigmoid else None)
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    """Recompute the result by `gather_conv` in float32 and take PyTorch's gradients of it."""
-    wanted = ctx.needs_input_grad[:5]
-    saved: list[Any] = [
-        t.detach().float().requires_grad_(need) if t is not None else None
-        for t, need in zip(ctx.saved_tensors, wanted, strict=True)
+    """Compute the gradients that are needed, each in the type of its tensor."""
+    x, offset, weight, mask, bias, output = ctx.saved_tensors
+    if output is not None:
+        gradient = gradient.float() * output.float() * (1 - output.float())
+    if torch.are_deterministic_algorithms_enabled():
+        return (*_gather_gradients(ctx, gradient), None, None)
+    needs = ctx.needs_input_grad
+    found: list[Tensor | None] = [None] * 5
+    if needs[0] or needs[1] or needs[3]:
+        found[0], found[1], found[3] = inputs_gradient(
+            gradient, x, offset, weight, mask, ctx.stride, needs[0]
+        )
+    if needs[2]:
+        found[2] = weight_gradient(gradient, x, offset, mask, ctx.stride)
+    if needs[4]:
+        found[4] = gradient.sum((0, 2, 3), dtype=torch.float32)
+    gradients = [
+        each.to(tensor.dtype) if need and each is not None else None
+        for each, tensor, need in zip(found, (x, offset, weight, mask, bias), needs, strict=False)
     ]
-    x, offset, weight, mask, bias = saved
+    return (*gradients, None, None)
+
+
+def _gather_gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
+    """Recompute the result by `gather_conv` in float32 and take PyTorch's gradients of it.
+
+    They are added in the same order every time, unlike those of the kernels.
+    """
+    wanted = ctx.needs_input_grad[:5]
+    tensors = ctx.saved_tensors[:5]
+    copies: list[Any] = [
+        t.detach().float().requires_grad_(need) if t is not None else None
+        for t, need in zip(tensors, wanted, strict=True)
+    ]
+    x, offset, weight, mask, bias = copies
     with torch.enable_grad():
         taps = find_taps(offset, (x.shape[2], x.shape[3]), KERNEL_WIDTH, ctx.stride)
         result = gather_conv(x, taps, weight, mask, bias)
-        if ctx.sigmoid:
-            result = result.sigmoid()
-    inputs = [t for t, need in zip(saved, wanted, strict=True) if need]
+    inputs = [t for t, need in zip(copies, wanted, strict=True) if need]
     found = iter(torch.autograd.grad(result, inputs, gradient.float()))
-    kinds = [None if t is None else t.dtype for t in ctx.saved_tensors]
-    gradients = [
-        next(found).to(kind) if need else None for need, kind in zip(wanted, kinds, strict=True)
+    return [
+        next(found).to(tensor.dtype) if need else None
+        for tensor, need in zip(tensors, wanted, strict=True)
     ]
-    return (*gradients, None, None)
 
 
 deform_conv.register_autograd(_backward, setup_context=_keep)

@@ -41,6 +41,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.class_weights = class_weights.cpu()
+        self._weights_on_device = class_weights.to(next(model.parameters()).device)
 
     def weight(self, batch: Batch) -> float:
         """Return the sum of the class weights of the pixels in the loss."""
@@ -68,7 +69,7 @@ class Objective(nn.Module):
         total = F.cross_entropy(
             scores,
             labels,
-            self.class_weights.to(scores.device),
+            self._weights_on_device,
             ignore_index=IGNORE_ID,
             reduction="sum",
             label_smoothing=self.config.label_smoothing,

@@ -259,20 +259,21 @@ class Run:
             norm.eval()
         [weight] = self.world.sum([sum(self.objective.weight(part) for part in parts)])
         state.optimizer.zero_grad(set_to_none=True)
-        own_loss = 0.0
+        losses = []
         for index, part in enumerate(parts):
             with self._gathering(index == len(parts) - 1), fastest_algorithms():
                 loss = self.parallel(part.to(self.device), weight)
                 # DistributedDataParallel averages gradients; the pieces of a loss add up.
                 scaler.scale(loss * self.world.size).backward()
-            own_loss += float(loss.detach())
-        signalled = float(self.interruption.number != 0)
-        total, signals = self.world.sum([own_loss, signalled])
-        self.stopping = signals > 0
+            losses.append(loss.detach())
         scaler.unscale_(state.optimizer)
         gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
         size = nn.utils.get_total_norm(gradients)
-        self._check(total, float(size), parts)
+        own_loss, norm = torch.stack((torch.stack(losses).sum(), size)).tolist()  # waits for a GPU
+        signalled = float(self.interruption.number != 0)
+        total, signals = self.world.sum([own_loss, signalled])
+        self.stopping = signals > 0
+        self._check(total, norm, parts)
         if config.clip:
             nn.utils.clip_grads_with_norm_(state.model.parameters(), config.clip, size)
         scaler.step(state.optimizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.inference.segmenter import Segmenter
@@ -49,6 +50,43 @@ def test_half_precision_changes_next_to_no_label(dtype: torch.dtype) -> None:
         expected = exact.segment(sample.rgb, sample.depth).labels
         same.append(half.segment(sample.rgb, sample.depth).labels == expected)
     assert np.mean(same) >= 0.995
+
+
+def rounded(values: Tensor, bits: int) -> Tensor:
+    """Round float32 to the nearest with a mantissa of that many bits; TF32 has 10, bfloat16 7."""
+    cut = 23 - bits
+    whole = values.contiguous().view(torch.int32)
+    whole = whole + (1 << (cut - 1)) - 1 + ((whole >> cut) & 1)
+    return (whole >> cut << cut).view(torch.float32)
+
+
+def test_tf32_in_the_layers_that_read_the_geometry_changes_next_to_no_label() -> None:
+    """A GPU's default for float32 convolutions, emulated: it suffices, bfloat16 would not."""
+    values = torch.linspace(-9, 9, 1001)
+    assert torch.equal(rounded(values, 7), values.bfloat16().float())
+    segmenter = Segmenter(device="cpu", precision="fp32")
+    assert isinstance(segmenter.model, SGNet)
+    first = [m[0] for m in segmenter.model.modules() if isinstance(m, Projector)]
+    weights = [layer.weight.data for layer in first]
+    rooms, _ = open_dataset("rooms:5:2", (240, 320))
+    frames = [rooms[0], rooms[1]]
+    expected = [segmenter.segment(f.rgb, f.depth, scores=True).scores for f in frames]
+    changed, moved = {}, {}
+    for bits in (10, 7):
+        hooks = [
+            layer.register_forward_pre_hook(lambda _, x, bits=bits: (rounded(x[0], bits),))
+            for layer in first
+        ]
+        for layer, weight in zip(first, weights, strict=True):
+            layer.weight.data = rounded(weight, bits)
+        found = [segmenter.segment(f.rgb, f.depth, scores=True).scores for f in frames]
+        for hook in hooks:
+            hook.remove()
+        before, after = np.stack(expected), np.stack(found)
+        changed[bits] = np.mean(before.argmax(1) != after.argmax(1))
+        moved[bits] = np.abs(before - after).mean()
+    assert changed[10] < 5e-4
+    assert moved[7] > 4 * moved[10]
 
 
 @pytest.mark.parametrize("name", ["sgnet_lite", "sgnet_r18"])

@@ -1,0 +1,32 @@
+"""The Triton kernels, compiled for GPUs that need not be there, fit into them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton comes with PyTorch's CUDA builds")
+TOOL = Path(__file__).parents[3] / "tools" / "kernel_resources.py"
+SMALLEST_SHARED_KB = 99
+"""Shared memory of a block on Ampere's and Ada's smaller chips."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "only"), [(90, ""), (86, "fp16 64x"), (80, "gradient")])
+def test_no_kernel_spills_registers_or_needs_more_memory_than_there_is(
+    capability: int, only: str
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, os.fspath(TOOL), "--capability", str(capability), "--only", only]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert len(rows) >= (12 if only else 40)
+    for *_, registers, spilled, shared in rows:
+        assert 16 <= int(registers) <= 255
+        assert int(spilled) == 0
+        assert float(shared) <= SMALLEST_SHARED_KB

@@ -1,0 +1,79 @@
+"""Bring the figures of ``make gpu`` into docs/benchmarks.md, between its two GPU marks.
+
+    python tools/gpu_docs.py --report out/gpu/report.json
+
+The records are kept as ``docs/benchmarks/gpu.json``. A report of which nothing ran on a GPU is
+refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sgnet_core.benchmark.__main__ import table
+from sgnet_core.benchmark.measure import Record
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+RECORDS = ROOT / "docs" / "benchmarks" / "gpu.json"
+BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
+
+
+def section(report: Mapping[str, Any]) -> str:
+    """Format a report as the text between the marks.
+
+    Raises:
+        ValueError: none of its records was measured on a GPU.
+    """
+    records = [Record(**record) for record in report["records"]]
+    if not records or any(record.device != "cuda" for record in records):
+        raise ValueError("the report is not of a GPU: run make gpu on a machine with one")
+    lines = ["```", table(records), "```"]
+    for part in report["parts"]:
+        if part["status"] != "passed":
+            lines += ["", f"Part `{part['name']}` did not pass: {part['status']}."]
+        elif part["name"] in ("tiles", "resources"):
+            lines += ["", f"`{part['command']}`:", "", "```", part["tail"], "```"]
+    return "\n".join(lines)
+
+
+def replaced(page: str, text: str) -> str:
+    """Return the page with ``text`` between its marks.
+
+    Raises:
+        ValueError: the page does not have the two marks once each.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f"{PAGE} needs the lines {BEGIN} and {END} once each")
+    between = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+    return between.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 2 for a report that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python tools/gpu_docs.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = ROOT / "out" / "gpu" / "report.json"
+    parser.add_argument("--report", type=Path, default=default, metavar="F")
+    args = parser.parse_args(argv)
+    try:
+        report = json.loads(args.report.read_bytes())
+        page = replaced(PAGE.read_text(), section(report))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.exit(2, f"gpu_docs: {args.report}: {error}\n")
+    PAGE.write_text(page)
+    RECORDS.write_text(json.dumps(report["records"], indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
