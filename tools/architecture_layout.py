@@ -53,6 +53,7 @@ PACKAGES = (
                     Room("camera", "publish rooms, folders and bags"),
                     Room("bag_export", "bag to folder"),
                     Room("bag_write", "folder to bag"),
+                    Room("label_space", "classes for Hydra and Khronos"),
                 ),
             ),
             Floor(

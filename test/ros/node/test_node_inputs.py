@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
 from sgnet_core.inference.segmenter import Segmenter
@@ -89,4 +91,27 @@ def test_compressed_images_give_the_labels_of_the_raw_ones(
         assert words in outcomes().last_error
     expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
     np.testing.assert_array_equal(pixels(robot.labels[-1]), expected)
+    running.stop()
+
+
+def test_a_drive_played_with_its_clock_is_labeled_and_aged_in_recorded_time(
+    run_node: Any, robot: Any, scene: Any
+) -> None:
+    """As `ros2 bag play --clock --loop` plays it, from two starts."""
+    running = run_node("depth")
+    node = running.node
+    robot.connect(scene.messages())
+    assert node.set_parameters([Parameter("use_sim_time", value=True)])[0].successful
+    clock = robot.create_publisher(Clock, "/clock", 10)
+    for start_s in (5000, 4000):  # each later than the frames before, then back
+        now = Clock()
+        now.clock.sec, now.clock.nanosec = start_s, 500_000_000
+        while node.get_clock().now().nanoseconds != start_s * 10**9 + 500_000_000:
+            clock.publish(now)
+            robot.spin_for(0.05)
+        for index in range(2):
+            stamp_ns = start_s * 10**9 + index * 100_000_000
+            _, stats = robot.segment(*scene.messages(), stamp_ns=stamp_ns)
+            assert stats.age_ms == 500 - 100 * index
+    assert not [m for m in robot.log if "nothing is received on /clock" in m.msg]
     running.stop()
