@@ -28,7 +28,7 @@ from sgnet_core.models.labels import LABEL_SETS, LabelSet
 from sgnet_ros.camera import FRAME_ID, info_message
 from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.messages.images import image_message
-from sgnet_ros.node.publishers import class_map
+from sgnet_ros.messages.label_messages import class_map
 from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.errors import SourceError
 from sgnet_ros.recordings.frames import CameraFrame, Source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Collection
 from typing import Any
 
@@ -11,14 +10,15 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
-from std_msgs.msg import ColorRGBA, Header
+from std_msgs.msg import Header
 
 from sgnet_core.inference.segmenter import Prediction
 from sgnet_core.models.info import ModelInfo
-from sgnet_core.models.labels import IGNORE_ID, LabelSet
+from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.clouds import selected_points
 from sgnet_ros.messages.compressed import compressed_message
 from sgnet_ros.messages.images import ImageArray, image_message
+from sgnet_ros.messages.label_messages import class_map, label_info, vision_msgs
 from sgnet_ros.system.names import OUTPUTS
 from sgnet_ros.system.qos import latched, overridable, reliable
 
@@ -76,7 +76,7 @@ class Publishers:
         )
         self.class_map = node.create_publisher(ClassMap, "~/class_map", latched(), **options)
         self.label_info = None  # where vision_msgs isn't installed
-        if vision := _vision_msgs():
+        if vision := vision_msgs():
             self.label_info = node.create_publisher(
                 vision.LabelInfo, "~/label_info", latched(), **options
             )
@@ -111,7 +111,8 @@ class Publishers:
     ) -> int:
         """Publish one frame's images and its CameraInfo, if one is known.
 
-        Confidence and overlay are published where they are offered and the prediction holds them.
+        Labels go out with every frame, the other images where they have subscribers and the
+        prediction holds them.
 
         Args:
             header: header of the RGB image.
@@ -123,26 +124,31 @@ class Publishers:
             Number of image copies made.
         """
         color = labels.colorize(prediction.labels) if _has_listeners(self.color) else None
-        candidates: list[tuple[Publisher | None, ImageArray | None]] = [
-            (self.labels, prediction.labels),
+        # The prediction lacks one whose subscriber came during inference.
+        others = (
             (self.confidence, prediction.confidence),
             (self.overlay, prediction.overlay),
             (self.color, color),
+        )
+        images: list[tuple[Publisher | None, ImageArray | None]] = [
+            (self.labels, prediction.labels),
+            *(each for each in others if _has_listeners(each[0])),
         ]
-        images = [(p, i) for p, i in candidates if p is not None and i is not None]
+        copies = 0
         for publisher, image in images:
-            publisher.publish(image_message(image, header))
+            if publisher is not None and image is not None:
+                publisher.publish(image_message(image, header))
+                copies += 1
         if self.labels_png is not None and _has_listeners(self.labels_png):
             self.labels_png.publish(compressed_message(prediction.labels, header, "png"))
-        overlay = prediction.overlay  # None where the subscriber came during inference
-        jpeg = self.overlay_jpeg
+        overlay, jpeg = prediction.overlay, self.overlay_jpeg
         if jpeg is not None and overlay is not None and _has_listeners(jpeg):
             jpeg.publish(compressed_message(overlay, header, "jpeg"))
         if camera_info is not None:
             stamped = copy.copy(camera_info)
             stamped.header = header
             self.camera_info.publish(stamped)
-        return len(images)
+        return copies
 
     def publish_clouds(self, cloud: PointCloud2, obstacles: list[int], ground: list[int]) -> None:
         """Publish the clouds that have subscribers.
@@ -181,43 +187,3 @@ class Publishers:
 
 def _has_listeners(publisher: Publisher | None) -> bool:
     return publisher is not None and publisher.get_subscription_count() > 0
-
-
-def class_map(info: ModelInfo, stamp: object) -> ClassMap:
-    """Return a model's label set as a message; colors in 0..1."""
-    labels = info.labels
-    message = ClassMap(
-        model=info.name,
-        label_set=labels.name,
-        ids=list(labels.ids),
-        names=list(labels.names),
-        colors=[ColorRGBA(r=r / 255, g=g / 255, b=b / 255, a=1.0) for r, g, b in labels.colors],
-        ignore_id=IGNORE_ID,
-    )
-    message.header.stamp = stamp
-    return message
-
-
-def label_info(info: ModelInfo, stamp: object) -> Any:
-    """Return a model's label set as vision_msgs/LabelInfo, which must be installed.
-
-    It does not hold the unlabeled id: by that message's convention this is the highest id of the
-    image's type.
-    """
-    vision = _vision_msgs()
-    message = vision.LabelInfo(
-        class_map=[
-            vision.VisionClass(class_id=number, class_name=name)
-            for number, name in zip(info.labels.ids, info.labels.names, strict=True)
-        ]
-    )
-    message.header.stamp = stamp
-    return message
-
-
-def _vision_msgs() -> Any:
-    """Return the module of vision_msgs' messages, or None where it is not installed."""
-    try:
-        return importlib.import_module("vision_msgs.msg")
-    except ImportError:
-        return None

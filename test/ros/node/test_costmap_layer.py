@@ -21,7 +21,7 @@ from sgnet_msgs.msg import ClassMap
 
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
-from sgnet_ros.node.publishers import label_info
+from sgnet_ros.messages.label_messages import label_info
 
 SENSOR_DATA = QoSProfile(depth=50, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(

@@ -20,7 +20,8 @@ from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import NYU40, LabelSet
 from sgnet_ros.messages.clouds import point_cloud, read_points
 from sgnet_ros.messages.compressed import compressed_rgb_view
-from sgnet_ros.node.publishers import Publishers, class_map
+from sgnet_ros.messages.label_messages import class_map
+from sgnet_ros.node.publishers import Publishers
 
 LABELS = LabelSet("three", ("floor", "wall", "chair"), ((1, 2, 3), (250, 0, 128), (9, 99, 255)))
 
@@ -184,6 +185,7 @@ def test_compressed_images_go_out_to_their_subscribers_alone(node: Any) -> None:
     np.testing.assert_array_equal(compressed_rgb_view(labels).array[..., 0], prediction().labels)
     assert np.abs(compressed_rgb_view(picture).array.astype(int) - 90).max() <= 2
     assert labels.header == picture.header == header()
+    assert publishers.overlay.published == [], "nobody subscribes to the raw image"
     silent = recording(node)
     silent.publish_frame(header(), prediction(overlay=overlay), LABELS, None)
     assert silent.labels_png.published == silent.overlay_jpeg.published == []
