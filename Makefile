@@ -38,7 +38,7 @@ checksum = $(firstword $(shell (pwd; echo $(2); cat $(1)) | cksum))
 PACKAGES := $(PREFIX)/.packages-$(call checksum,setup.py setup.cfg,$(wildcard config/* launch/*))
 MESSAGES := $(PREFIX)/.messages-$(call checksum,msg/CMakeLists.txt msg/package.xml msg/msg/*)
 
-.PHONY: help setup demo soak bench gpu docs docs-check test test-slow test-all coverage lint clean
+.PHONY: help setup demo soak bench gpu gpu-train docs docs-check test test-slow test-all coverage lint clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -64,6 +64,12 @@ bench: setup ## Measure how fast everything is beside its references; takes SUIT
 gpu: setup ## Check and measure all that runs on a GPU, in minutes; takes DEVICE=cpu MINUTES=
 	$(PY) tools/gpu_report.py $(if $(DEVICE),--device '$(DEVICE)') \
 	  $(if $(MINUTES),--minutes '$(MINUTES)')
+
+TRAIN_OPTIONS = $(if $(CONFIG),--config '$(CONFIG)') $(if $(MINUTES),--minutes '$(MINUTES)') \
+  $(if $(DEVICE),--device '$(DEVICE)')
+
+gpu-train: setup ## Train for minutes on a borrowed GPU, leave the run in small files; takes CONFIG= MINUTES= DEVICE=
+	$(PY) tools/gpu_train.py $(TRAIN_OPTIONS)
 
 docs: setup ## Build the pages and the API reference as HTML in out/docs/
 	@$(call pip_install,--no-build-isolation --editable '.[docs]')

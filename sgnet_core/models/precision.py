@@ -43,7 +43,7 @@ def cast(network: SGNet, dtype: torch.dtype) -> SGNet:
     """Make the network compute in ``dtype``, in place, and return it.
 
     The layers that read the geometry, the first one of each `Projector`, keep their float32 weights
-    and compute in float32.
+    and compute in float32; on a GPU in TF32, PyTorch's default, which suffices (docs/sconv.md).
     """
     reads_geometry = SPATIAL_CHANNELS[network.config.spatial] > 0
     projectors = [m for m in network.modules() if reads_geometry and isinstance(m, Projector)]

@@ -32,7 +32,7 @@ def implementation(x: Tensor) -> Implementation:
     if x.is_cuda and x.dtype != torch.float64:
         from sgnet_core.ops.triton_support import fused_runs_on  # loads torch's compiler
 
-        if fused_runs_on(x.device):
+        if fused_runs_on(x.device, gradients=torch.is_grad_enabled()):
             return "fused"
     return "torchvision"
 

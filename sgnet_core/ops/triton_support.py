@@ -18,10 +18,14 @@ _log = logging.getLogger(__name__)
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
-def fused_runs_on(device: torch.device) -> bool:
+def fused_runs_on(device: torch.device, gradients: bool = False) -> bool:
     """Return True if the Triton kernels run on this GPU; tested once, and logged.
 
     ``SGNET_TRITON=0`` in the environment switches them off.
+
+    Args:
+        device: the GPU.
+        gradients: test the kernels of the gradients, which only training needs.
 
     Raises:
         RuntimeError: the self-test left the GPU unusable for this process.
@@ -42,7 +46,7 @@ def fused_runs_on(device: torch.device) -> bool:
     try:
         from sgnet_core.ops.triton_deform import self_test
 
-        error = self_test(device)
+        error = self_test(device, gradients)
     except Exception as failure:  # a compiler may fail in any way
         _check_usable(device)
         _log.warning(
@@ -56,7 +60,8 @@ def fused_runs_on(device: torch.device) -> bool:
             error,
         )
         return False
-    _log.info("deformable convolution on %s: fused Triton kernel", device)
+    what = "fused Triton kernels with gradients" if gradients else "fused Triton kernel"
+    _log.info("deformable convolution on %s: %s", device, what)
     return True
 
 

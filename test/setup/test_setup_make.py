@@ -190,6 +190,16 @@ def test_soak_passes_on_what_was_given_and_nothing_else(project) -> None:
     assert full == f"{plain} --frames 300 --device cuda"
 
 
+def test_gpu_train_passes_on_what_was_given_and_nothing_else(project) -> None:
+    project.make("setup")
+
+    (plain,) = project.make("gpu-train")
+    (full,) = project.make("gpu-train", "CONFIG=a.yaml", "MINUTES=3", "DEVICE=cpu")
+
+    assert plain == "python tools/gpu_train.py"
+    assert full == f"{plain} --config a.yaml --minutes 3 --device cpu"
+
+
 LINT = ["python -m ruff check", "python -m ruff format --check", "python -m mypy"]
 FAST = "python -m pytest -m not slow -n logical --maxprocesses 8 --dist worksteal"
 SLOW = "python -m pytest -m slow"
