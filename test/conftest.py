@@ -15,4 +15,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 prepare_environment()
 # Nodes that happen to run on this machine, or tests in another process, must not take part.
 os.environ["ROS_DOMAIN_ID"] = str(reserve_domain())
+# Nodes run their small models in PyTorch, which needs no export of a minute.
+os.environ["SGNET_ONNX_CACHE"] = "none"
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -2,8 +2,9 @@
 
 Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets beside
 their plain twins and the plain ways of running them), ``segmenter`` (numpy frame in, numpy labels
-out), ``spatial`` (depth, 3D coordinates and HHA beside a plain convolution), ``training`` (a step)
-and ``node`` (camera, node and listener in processes of their own; needs ROS 2).
+out), ``shared`` (the same while all cores are busy), ``spatial`` (depth, 3D coordinates and HHA
+beside a plain convolution), ``training`` (a step) and ``node`` (camera, node and listener in
+processes of their own; needs ROS 2).
 
 What is compared runs in turns, on the same fresh inputs, so that whatever else the machine does
 meets both; a ratio below 1 is faster than the reference. OMP_NUM_THREADS sets the number of CPU

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -24,15 +25,27 @@ class Subprocess:
         device: device that the function runs on.
         make: function of a module that is called in the process with ``arguments`` and returns the
             function to run.
+        environment: variables that the process gets beside this one's.
     """
 
     def __init__(
-        self, device: torch.device, make: Callable[..., Callable[[Any], object]], *arguments: object
+        self,
+        device: torch.device,
+        make: Callable[..., Callable[[Any], object]],
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         # Not forked: a process that has threads, or uses a GPU, cannot be.
         self._pool = ProcessPoolExecutor(
             1, get_context("spawn"), _prepare, (device, torch.get_num_threads(), make, arguments)
         )
+        before = dict(os.environ)
+        os.environ.update(environment or {})
+        try:
+            self._pool.submit(os.getpid).result()  # starts it
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def __call__(self, inputs: Any) -> Timing:
         return self._pool.submit(_run, inputs).result()

@@ -14,6 +14,7 @@ SUITES = {
     "operator": "sgnet_core.benchmark.operator:operator_groups",
     "network": "sgnet_core.benchmark.network:network_groups",
     "segmenter": "sgnet_core.benchmark.segmenter:segmenter_groups",
+    "shared": "sgnet_core.benchmark.shared:shared_groups",
     "spatial": "sgnet_core.benchmark.operator:spatial_groups",
     "training": "sgnet_core.benchmark.network:training_groups",
 }

@@ -41,7 +41,8 @@ LOAD = 0.6
 """Share of the time that the device is kept busy at the rate that the demo picks."""
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
-_START_S, _CONNECT_S, _FRAME_S = 180.0, 120.0, (5.0, 15.0, 60.0)  # patience
+_START_S, _LOAD_S = 180.0, 900.0  # patience; the first start may export the model
+_CONNECT_S, _FRAME_S = 120.0, (5.0, 15.0, 60.0)
 _LAST_MESSAGES_S = 0.5  # that belong to a frame whose statistics have come
 _MEASUREMENTS = 3
 
@@ -103,7 +104,7 @@ class Demo:
         """
         print(f"starting node and camera; their logs are in {self._out}/", flush=True)
         self._spin_until(lambda: self._reports, _START_S, "starting the camera")
-        self._spin_until(lambda: self._observer.class_map, _START_S, "loading the model")
+        self._spin_until(lambda: self._observer.class_map, _LOAD_S, "loading the model")
         self._connect()
         print("measuring what the model takes", flush=True)
         gc.freeze()  # a full collection would delay what is received by 0.1 s

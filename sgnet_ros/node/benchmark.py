@@ -127,6 +127,7 @@ class Robot:
             stack.callback(self._executor.shutdown)
             start = time.monotonic()
             arguments = ["--ros-args", "-p", f"device:={self._device.type}"]
+            arguments += ["-p", "backend:=torch"]  # as the reference
             self._node = Child("sgnet_ros.node", arguments, self._folder)
             stack.callback(self._node.stop)
             if not self._spin_until(lambda: self._ready, _READY_S):

@@ -25,12 +25,12 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_core.models.precision import multiplies_bf16
 from sgnet_ros.node.activation import Activation
 from sgnet_ros.node.bond import Bond, offer_bond
 from sgnet_ros.node.declaration import Parameters, descriptor
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
 from sgnet_ros.node.diagnostics import NOT_CONFIGURED, Diagnostics
+from sgnet_ros.node.loading import load_segmenter, suggestion
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
@@ -38,11 +38,11 @@ from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.names import camera_names
 from sgnet_ros.system.throttle import Throttle
 
-_WARM_UP_SIZE = (480, 640)
 _PATIENCE_S = 10.0
 """Longest wait for the frame in work when a node is stopped; inference takes far less."""
 _INSIST_S = 2.0
 """Signals within this time after the first (Ctrl-C reaches launcher and node) belong to it."""
+_BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -195,7 +195,11 @@ class SGNetNode(LifecycleNode):
         if failed is not self._segmenter or device.type == "cpu" or self._loader is not None:
             return
         try:
-            await self._replace_model(replace(self._in_use, device="cpu", precision="auto"))
+            # An export would take a minute.
+            backend = "torch" if failed.backend == "torch" else self._in_use.backend
+            await self._replace_model(
+                replace(self._in_use, device="cpu", precision="auto", backend=backend)
+            )
         except Exception as problem:
             if self._throttle.passes():
                 self.get_logger().error(f"{device} fails ({error}), so does the CPU: {problem}")
@@ -207,10 +211,11 @@ class SGNetNode(LifecycleNode):
         return "" if self._active is None else self._active.processor.counters.counts().last_error
 
     def _load(self, settings: Settings) -> Segmenter:
+        say = self.get_logger().info
         if self._models is None:
-            return _load(settings)
+            return load_segmenter(settings, say)
         names = (settings.model, settings.device, settings.precision, settings.backend)
-        return self._models.get(*names, lambda: _load(settings))
+        return self._models.get(*names, lambda: load_segmenter(settings, say))
 
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
         """Take a loaded model into use; the worker picks it up with its next frame."""
@@ -223,7 +228,8 @@ class SGNetNode(LifecycleNode):
             self._diagnostics.state = "inactive"
         self.get_logger().info(
             f"model {segmenter.info.name} ready on {segmenter.device}: {len(segmenter.labels)} "
-            f"classes ({segmenter.labels.name})" + _suggestion(segmenter, settings)
+            f"classes ({segmenter.labels.name}), in {_BACKENDS[segmenter.backend]}"
+            + suggestion(segmenter, settings)
         )
         free_cached_memory()  # of loading, and of the model before
 
@@ -298,21 +304,6 @@ class SGNetNode(LifecycleNode):
         response.success = True
         response.message = f"model {self._segmenter.info.name} on {self._segmenter.device}"
         return response
-
-
-def _load(settings: Settings) -> Segmenter:
-    segmenter = Segmenter(
-        settings.model or None, settings.device, settings.precision, settings.backend
-    )
-    segmenter.warm_up(*_WARM_UP_SIZE)
-    return segmenter
-
-
-def _suggestion(segmenter: Segmenter, settings: Settings) -> str:
-    """Suggest bf16 where the CPU supports it and the parameter leaves the choice."""
-    able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
-    offered = able and settings.precision == "auto"
-    return "; precision:=bf16 would be faster on this CPU" if offered else ""
 
 
 def _collect_garbage() -> None:

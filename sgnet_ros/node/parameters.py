@@ -107,7 +107,8 @@ class Settings:
         "on reload",
         "Backend that runs the network: torch takes .safetensors files; onnx (ONNX Runtime on the "
         "CPU, or with TensorRT or CUDA where device names a GPU) takes .onnx files; auto takes "
-        "either.",
+        "either, and on the CPU it runs an exported copy of a .safetensors file where ONNX Runtime "
+        "is installed. The copy is made at the first start, which takes a minute.",
         choices=("auto", "torch", "onnx"),
     )
     slop: float = _parameter(

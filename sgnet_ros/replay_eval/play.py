@@ -28,7 +28,7 @@ from sgnet_ros.replay_eval.recorded import Item, readable, recorded_items, recor
 from sgnet_ros.system.qos import latched
 from sgnet_ros.system.spinning import spin_for, spin_until
 
-_CONNECT_S, _ANSWER_S = 180.0, 120.0  # patience
+_LOAD_S, _ANSWER_S = 900.0, 120.0  # patience; loading may export the model
 _RESEND_S, _RESENDS = 3.0, 3
 _ATTEMPTS = 40  # frames to warm up with, at most
 _KEPT = 200
@@ -148,7 +148,7 @@ class Player(Node):
         Raises:
             ReplayError: it takes too long.
         """
-        self._spin_until(lambda: self.class_map, _CONNECT_S, "loading the model")
+        self._spin_until(lambda: self.class_map, _LOAD_S, "loading the model")
         return self.class_map
 
     def connect(self) -> None:

@@ -140,7 +140,8 @@ class Soak:
 
     def _start_node(self) -> None:
         arguments = ["--ros-args", "-p", f"model:={self._model}"]
-        arguments += ["-p", f"device:={self._args.device}"]
+        # Reloads would export every model for ONNX Runtime.
+        arguments += ["-p", f"device:={self._args.device}", "-p", "backend:=torch"]
         self._node = Child("sgnet_ros.node", arguments, self._out)
 
     def _require_node(self) -> None:

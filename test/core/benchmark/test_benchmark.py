@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ from sgnet_core.benchmark.operator import TORCHVISION, operator_groups
 from sgnet_core.benchmark.process import Subprocess
 from sgnet_core.benchmark.runners import segment, segment_eagerly
 from sgnet_core.benchmark.segmenter import random_frame
+from sgnet_core.benchmark.shared import PASSIVE, Neighbors
 from sgnet_core.benchmark.suites import SUITES
 from sgnet_core.models.model_file import default_model_path
 
@@ -338,3 +341,42 @@ def test_a_file_that_is_no_result_is_named(
     with pytest.raises(SystemExit):
         main(["--load", str(tmp_path / "missing.json")])
     assert "missing.json: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals of POSIX")
+def test_neighbors_compute_only_between_go_and_stop() -> None:
+    neighbors = Neighbors(1)
+    (process,) = neighbors._processes
+    try:
+        stat = Path(f"/proc/{process.pid}/stat")
+        if not stat.exists():
+            pytest.skip("needs /proc")
+
+        def seconds() -> float:
+            fields = stat.read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        neighbors.stop()
+        before = seconds()
+        time.sleep(0.3)
+        assert seconds() == before
+        neighbors.go()
+        end = time.monotonic() + 60
+        while seconds() <= before:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        neighbors.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_process_gets_the_environment_that_it_is_told() -> None:
+    process = Subprocess(torch.device("cpu"), partial, os.getenv, environment=PASSIVE)
+    try:
+        (pid,) = process._pool._processes
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    finally:
+        process.close()
+    assert b"OMP_WAIT_POLICY=PASSIVE" in variables
+    assert "OMP_WAIT_POLICY" not in os.environ

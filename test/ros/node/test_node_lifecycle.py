@@ -218,21 +218,21 @@ def test_inference_that_hangs_does_not_hold_the_node(
 class HeldLoader:
     """In the place of the loading of models: waits to be released."""
 
-    def __init__(self, load: Callable[[Any], Segmenter]) -> None:
+    def __init__(self, load: Callable[[Any, Any], Segmenter]) -> None:
         self._load = load
         self.begun, self.release = threading.Event(), threading.Event()
 
-    def __call__(self, settings: Any) -> Segmenter:
+    def __call__(self, settings: Any, say: Any) -> Segmenter:
         self.begun.set()
         assert self.release.wait(300)
-        return self._load(settings)
+        return self._load(settings, say)
 
 
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], HeldLoader]:
     def loader() -> HeldLoader:
-        held = HeldLoader(node_module._load)
-        monkeypatch.setattr(node_module, "_load", held)
+        held = HeldLoader(node_module.load_segmenter)
+        monkeypatch.setattr(node_module, "load_segmenter", held)
         return held
 
     return loader

@@ -1,0 +1,58 @@
+"""The model that the parameters name, ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from sgnet_core.inference.device import pick_device
+from sgnet_core.inference.onnx_cache import cached_export
+from sgnet_core.inference.segmenter import Segmenter
+from sgnet_core.models.model_file import ModelFileError, default_model_path
+from sgnet_core.models.precision import multiplies_bf16
+from sgnet_ros.node.parameters import Settings
+
+_WARM_UP_SIZE = (480, 640)
+
+
+def load_segmenter(settings: Settings, say: Callable[[str], None]) -> Segmenter:
+    """Load and warm up the model.
+
+    On the CPU, ``backend: auto`` runs it in ONNX Runtime where that is installed.
+
+    Args:
+        settings: name the model and how it runs.
+        say: called with lines for the log.
+
+    Raises:
+        ModelFileError: the model file cannot be used.
+        ValueError: this machine cannot run it in this way.
+    """
+    model = os.path.expanduser(settings.model) or default_model_path()
+    segmenter = None
+    if _leaves_onnx(settings) and (copy := cached_export(model, say)):
+        try:
+            segmenter = Segmenter(copy, "cpu")
+        except ModelFileError as error:
+            say(f"PyTorch runs the model, its copy is damaged, remove it: {error}")
+    if segmenter is None:
+        segmenter = Segmenter(model, settings.device, settings.precision, settings.backend)
+    segmenter.warm_up(*_WARM_UP_SIZE)
+    return segmenter
+
+
+def suggestion(segmenter: Segmenter, settings: Settings) -> str:
+    """Suggest bf16 where the CPU supports it and the parameter leaves the choice."""
+    able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
+    offered = able and settings.precision == "auto"
+    return "; precision:=bf16 would be faster on this CPU" if offered else ""
+
+
+def _leaves_onnx(settings: Settings) -> bool:
+    """Return whether the parameters leave it to the node to run a PyTorch model otherwise."""
+    return (
+        settings.backend == "auto"
+        and settings.precision in ("auto", "fp32")
+        and not settings.model.endswith(".onnx")
+        and pick_device(settings.device).type == "cpu"
+    )
