@@ -64,6 +64,28 @@ def check_regular(path: str | os.PathLike[str]) -> int:
     return status.st_size
 
 
+def mistaken_for(start: bytes) -> str:
+    """Return what a file is that was taken for an image or a data set, and the remedy.
+
+    Args:
+        start: first bytes of the file, some hundred.
+
+    Returns:
+        For example "a web page, …"; empty where it is none of the known things.
+    """
+    if not start:
+        return "empty: get it again"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page: open the link in a browser and save the file behind it"
+    if start.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"Rar!", b"7z\xbc\xaf")):
+        return "a compressed archive: unpack it first"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: run git lfs pull"
+    if start.startswith(b"\x00\x05\x16\x07"):
+        return "macOS's extra data of another file: remove files whose names begin with ._"
+    return ""
+
+
 def read_limited(path: str | os.PathLike[str], limit: int) -> bytes:
     """Read a regular file of at most ``limit`` bytes.
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from sgnet_core.data.depth_units import FARTHEST_M, NO_MEASUREMENT, median_depth, unit_hint
-from sgnet_core.files import atomic_write, check_regular
+from sgnet_core.files import atomic_write, check_regular, mistaken_for
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 PathLike = str | os.PathLike[str]
@@ -64,6 +64,11 @@ def read_depth(
     """
     numbers = read_numbers(path)
     integers = numbers.dtype.kind != "f"
+    if numbers.itemsize == 1:
+        raise ImageFileError(
+            f"{path} holds numbers of 8 bits, a picture of the depth: save meters as "
+            "floating-point numbers, or integers of 16 bits"
+        )
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, no measurement
         depth = numbers.astype(np.float32) * np.float32(scale if integers else float_scale)
     median = median_depth(depth)
@@ -83,6 +88,9 @@ def read_numbers(path: PathLike) -> npt.NDArray[Any]:
     """
     if Path(path).suffix.lower() in (".npy", ".npz"):
         numbers = _load_array(path)
+        if numbers.ndim == 3 and 1 in (numbers.shape[0], numbers.shape[-1]):
+            # A batch of one, or one channel.
+            numbers = numbers[0] if numbers.shape[0] == 1 else numbers[..., 0]
     else:
         image = _open(path)
         if not image.mode.startswith(("I", "F")):
@@ -101,14 +109,14 @@ def read_numbers(path: PathLike) -> npt.NDArray[Any]:
 
 
 def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
-    """Read a label image (8-bit gray or palette PNG) as (H, W) uint8 ids, ignoring palettes.
+    """Read a label image (up to 8 bits, gray or palette) as (H, W) uint8 ids, without palette.
 
     Raises:
         ImageFileError: missing, unreadable, truncated, or not one id of 0..255 per pixel.
     """
     image = _open(path)
     labels = np.array(image)
-    if image.mode not in ("L", "P") and not (
+    if image.mode not in ("1", "L", "P") and not (
         image.mode.startswith("I") and labels.min() >= 0 and labels.max() <= 255
     ):
         raise ImageFileError(f"{path} holds {image.mode} pixels; labels are one id 0..255 each")
@@ -192,10 +200,14 @@ def _open(path: PathLike) -> Image.Image:
     """Return the decoded image of a file, which is closed."""
     try:
         check_regular(path)
+        with open(path, "rb") as file:
+            what = mistaken_for(file.read(64))
     except FileNotFoundError as error:
         raise ImageFileError(f"{path} does not exist") from error
     except OSError as error:
         raise ImageFileError(f"{path} cannot be read as an image: {error}") from error
+    if what:
+        raise ImageFileError(f"{path} is no image but {what}")
     return open_image(path, path)
 
 
@@ -205,6 +217,9 @@ def _load_array(path: PathLike) -> npt.NDArray[Any]:
         check_regular(path)
         if Path(path).suffix.lower() == ".npy":
             with open(path, "rb") as file:
+                if what := mistaken_for(file.read(64)):
+                    raise ImageFileError(f"{path} is no array but {what}")
+                file.seek(0)
                 return _read_array(path, file)
         with np.load(path, allow_pickle=False) as loaded:
             names = loaded.files

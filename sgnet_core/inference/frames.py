@@ -131,8 +131,9 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     A folder with ``rgb`` and ``depth`` in it is a plain folder
     (`sgnet_core.data.datasets.folder`), of which labels and classes are not needed; one with
     ``rgb.txt`` and ``depth.txt`` is in TUM's layout (`sgnet_core.inference.tum`).
-    Other folders, images and globs are color images whose depth
-    images lie beside them, or in a folder beside theirs: `DepthFinder`.
+    Other folders, images and globs are color images whose depth images lie beside them, or in a
+    folder beside theirs: `DepthFinder`. In a folder without images, they are those of its folder
+    named after color (``RGB``, ``color`` …).
 
     Raises:
         InputError: a name fits nothing, or holds no frames.
@@ -147,10 +148,13 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
         elif path.is_dir() and all((path / kind).is_dir() for kind in ("rgb", "depth")):
             inputs.append(_plain_folder(path, calibration))
         elif path.is_dir():
-            found = [p for p in sorted(path.iterdir()) if kind_of(p) == "color"]
+            found = _colors(path)
+            if not found and (folder := _color_folder(path)):
+                found = _colors(folder)
             if not found:
                 raise InputError(
-                    f"{path} holds neither color images, nor a bag, nor folders rgb and depth"
+                    f"{path} holds neither color images, nor a bag, nor folders rgb and depth; of "
+                    "folders with other names, name that of the color images"
                 )
             images += found
         else:
@@ -158,6 +162,17 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     if images:
         inputs.append(_images(images, calibration))
     return inputs
+
+
+def _colors(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if kind_of(path) == "color"]
+
+
+def _color_folder(folder: Path) -> Path | None:
+    """Return the one folder in it that is named after color, as RGB beside Depth."""
+    names = ("rgb", "color", "colour", "image", "images")
+    found = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in names]
+    return found[0] if len(found) == 1 else None
 
 
 def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
@@ -282,7 +297,7 @@ def is_recording(path: Path) -> bool:
 def _is_bag(path: Path) -> bool:
     """Return True for bags, by suffix; for folders of rosbag2, by their files."""
     if path.is_dir():
-        names = [entry.name.lower() for entry in path.iterdir()]
+        names = [entry.name.lower() for entry in path.iterdir() if entry.name[0] != "."]
         return any(n.endswith(_BAG_ENDINGS) or n == "metadata.yaml" for n in names)
     return path.name.lower().endswith(_BAG_ENDINGS)
 

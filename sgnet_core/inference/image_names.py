@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -21,7 +22,8 @@ def image_key(path: Path) -> str:
     ``7.rgb.jpg`` and ``7.depth.png`` are both "7", ``0001-color.png`` and ``0001-depth.png``
     "0001"; so are ``rgb/0001.jpg`` and ``depth/0001.png``.
     """
-    return re.sub(r"rgb|colou?r|image|depth", "", path.stem, flags=re.IGNORECASE).strip("._- ")
+    name = unicodedata.normalize("NFC", path.stem)  # macOS decomposes letters and accents
+    return re.sub(r"rgb|colou?r|image|depth", "", name, flags=re.IGNORECASE).strip("._- ")
 
 
 def kind_of(path: Path) -> str:

@@ -50,7 +50,9 @@ def find_topics(
     kinds = _kinds(bag)
     for topic in (rgb, depth, labels):
         if topic is not None and topic not in bag.topics:
-            raise BagError(f"{bag.path} has no topic {topic}; it has images on {_listed(kinds)}")
+            raise BagError(
+                f"{bag.path} has no topic {topic}; it has images on {_listed(bag, kinds)}"
+            )
     masks = [topic for topic, kind in kinds.items() if kind == "labels"]
     color: Kind = "color" if "color" in kinds.values() else "gray"
     return BagTopics(
@@ -116,7 +118,7 @@ def _only(
     candidates = [t for t, k in kinds.items() if k == kind]
     if not candidates:
         name = "color" if kind == "gray" else kind
-        raise BagError(f"{bag.path} has no {name} image; it has images on {_listed(kinds)}")
+        raise BagError(f"{bag.path} has no {name} image; it has images on {_listed(bag, kinds)}")
     if len(candidates) > 1:
         named = [t for t in candidates if any(word in t for word in preferred)]
         if len(named) != 1:
@@ -128,5 +130,7 @@ def _only(
     return candidates[0]
 
 
-def _listed(kinds: dict[str, Kind]) -> str:
-    return ", ".join(f"{t} ({k})" for t, k in kinds.items()) or "no topic"
+def _listed(bag: Bag, kinds: dict[str, Kind]) -> str:
+    """Return the topics with the kind of their images; of those that are not read, the encoding."""
+    named = (f"encoding {_encoding(bag, t)[0]!r}" if k == "other" else k for t, k in kinds.items())
+    return ", ".join(f"{t} ({what})" for t, what in zip(kinds, named, strict=True)) or "no topic"

@@ -49,17 +49,18 @@ def is_bag(path: Path) -> bool:
 
 
 def _is_bag_file(path: Path) -> bool:
-    return path.name.lower().endswith((*BAG_SUFFIXES, *_UNREADABLE_SUFFIXES))
+    hidden = path.name.startswith(".")  # macOS puts ._NAME beside NAME on other file systems
+    return not hidden and path.name.lower().endswith((*BAG_SUFFIXES, *_UNREADABLE_SUFFIXES))
 
 
 def _storage_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3"))
+    return sorted(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3") and _is_bag_file(p))
 
 
 def _packed_files(folder: Path) -> list[Path]:
     """Return compressed storage files of a folder which do not also lie there unpacked."""
     packed = (p for p in folder.iterdir() if p.name.endswith((".mcap.zstd", ".db3.zstd")))
-    return sorted(p for p in packed if not p.with_suffix("").exists())
+    return sorted(p for p in packed if _is_bag_file(p) and not p.with_suffix("").exists())
 
 
 class Bag(AbstractContextManager["Bag"]):

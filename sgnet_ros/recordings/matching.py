@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from sgnet_ros.recordings.bag_topics import BagTopics
 from sgnet_ros.recordings.bags import Bag
@@ -14,6 +16,9 @@ MAX_SKEW_S = 0.2
 """A color image has no depth when the nearest one in time is further away than this."""
 
 _MAX_WAITING = 60  # images; bounds the memory when one of the topics pauses
+
+
+_Stamped = tuple[int, Any]
 
 
 class NoPairsError(BagError):
@@ -97,46 +102,65 @@ def _no_pairs(bag: Bag, topics: BagTopics, first: dict[str, int], nearest_ns: in
 
 
 class _Matcher:
-    """Messages that wait for those of their neighbors in time that are yet to be read."""
+    """Messages that wait for those of their neighbors in time that are yet to be read.
 
-    def __init__(self, labeled: bool) -> None:
+    They are kept by stamp: within `MAX_SKEW_S` they may overtake each other. A color image that
+    was recorded twice counts once.
+    """
+
+    def __init__(self, labelled: bool) -> None:
         self.newest: dict[str, int] = {}  # stamp by topic
-        self.colors: deque[tuple[int, Any]] = deque()
+        self.colors: list[_Stamped] = []
         self.nearest_ns: int | None = None  # between a color image without a partner and depth
-        self._depths: deque[tuple[int, Any]] = deque(maxlen=_MAX_WAITING)
+        self._depths: list[_Stamped] = []
         self._labels: dict[int, Any] = {}
-        self._infos: deque[tuple[int, Any]] = deque(maxlen=2 * _MAX_WAITING)
-        self._labeled = labeled
+        self._infos: list[_Stamped] = []
+        self._labelled = labelled
+        self._last: _Stamped | None = None  # color image that was taken last
 
     def add(self, topic: str, stamp: int, message: Any, topics: BagTopics) -> None:
         """Take a message."""
         self.newest[topic] = max(stamp, self.newest.get(topic, stamp))
         if topic == topics.rgb:
-            self.colors.append((stamp, message))
+            last, self._last = self._last, (stamp, message)
+            if last is None or last[0] != stamp or not np.array_equal(last[1].data, message.data):
+                bisect.insort(self.colors, (stamp, message), key=_stamp)
         elif topic == topics.depth:
-            self._depths.append((stamp, message))
+            bisect.insort(self._depths, (stamp, message), key=_stamp)
+            del self._depths[:-_MAX_WAITING]
         elif topic == topics.labels:
             self._labels[stamp] = message
         else:
-            self._infos.append((stamp, message))
+            bisect.insort(self._infos, (stamp, message), key=_stamp)
+            del self._infos[: -2 * _MAX_WAITING]
 
     def pop(self, final: bool) -> Iterator[Match]:
         """Yield frames that are decided; ``final`` decides all of them with what is there."""
+        skew_ns = int(MAX_SKEW_S * 1e9)
         while self.colors and self._depths:
             stamp, color = self.colors[0]
-            decided = self._depths[-1][0] >= stamp
-            decided &= not self._labeled or max(self._labels, default=-1) >= stamp
+            decided = self._depths[-1][0] >= stamp + skew_ns
+            decided &= not self._labelled or max(self._labels, default=-1) >= stamp
             if not (decided or final):
                 return
-            self.colors.popleft()
-            depths = self._depths
-            while len(depths) > 1 and abs(depths[1][0] - stamp) <= abs(depths[0][0] - stamp):
-                depths.popleft()
-            skew = abs(depths[0][0] - stamp)
-            if skew <= MAX_SKEW_S * 1e9:
-                infos = [info for at, info in self._infos if at <= stamp]
-                info = infos[-1] if infos else None
-                yield Match(stamp, color, depths[0][1], self._labels.get(stamp), info)
+            self.colors.pop(0)
+            # Depth before this frame's time cannot be that of a later frame either.
+            del self._depths[: min(_before(self._depths, stamp - skew_ns), len(self._depths) - 1)]
+            near = min(self._depths, key=lambda depth: (abs(depth[0] - stamp), -depth[0]))
+            skew = abs(near[0] - stamp)
+            if skew <= skew_ns:
+                at = bisect.bisect_right(self._infos, stamp, key=_stamp)
+                info = self._infos[at - 1][1] if at else None
+                yield Match(stamp, color, near[1], self._labels.get(stamp), info)
             else:
                 self.nearest_ns = _least(self.nearest_ns, skew)
             self._labels = {s: m for s, m in self._labels.items() if s > stamp}
+
+
+def _stamp(entry: _Stamped) -> int:
+    return entry[0]
+
+
+def _before(entries: list[_Stamped], stamp: int) -> int:
+    """Return the number of entries before a time."""
+    return bisect.bisect_left(entries, stamp, key=_stamp)

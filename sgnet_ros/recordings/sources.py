@@ -99,8 +99,8 @@ class FolderSource(Source):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        files = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*.*"))
-        files += sorted(p.relative_to(folder).as_posix() for p in folder.glob("rgb/*.*"))
+        shown = [p for p in (*folder.glob("*.*"), *folder.glob("rgb/*.*")) if p.name[0] != "."]
+        files = sorted(p.relative_to(folder).as_posix() for p in shown)
         for layout in _LAYOUTS:
             found = [m for m in (re.fullmatch(layout.pattern, f) for f in files) if m]
             if found:

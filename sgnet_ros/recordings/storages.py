@@ -11,6 +11,7 @@ from rosbags.rosbag1.reader import Chunk, Header, RecordType
 from rosbags.rosbag1.reader import Reader as RosbagsReader1
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.reader import Reader as RosbagsReader2
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -24,10 +25,18 @@ MAX_METADATA_BYTES = 1 << 24
 """Largest metadata.yaml that is read."""
 
 
+class SqliteStorage(Sqlite3Reader):
+    """One .db3 file, whatever its name: the library puts the name into a URI as it is."""
+
+    def __init__(self, path: Path) -> None:
+        name = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        super().__init__(Path(name))
+
+
 class Folder(DirectoryReader):
     """A rosbag2 folder, whose messages may be compressed one by one."""
 
-    STORAGE_PLUGINS = {**DirectoryReader.STORAGE_PLUGINS, "mcap": McapStorage}  # noqa: RUF012
+    STORAGE_PLUGINS = {"mcap": McapStorage, "sqlite3": SqliteStorage}  # noqa: RUF012
 
     def open(self) -> None:
         if self._says_packed_files():  # `Bag` has unpacked those that are named so
@@ -62,9 +71,9 @@ class Reader2(RosbagsReader2):
     """A rosbag2 folder or storage file."""
 
     STORAGE_PLUGINS = {  # noqa: RUF012
-        **RosbagsReader2.STORAGE_PLUGINS,
         "dir": Folder,
         ".mcap": McapStorage,
+        ".db3": SqliteStorage,
     }
 
 

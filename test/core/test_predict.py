@@ -442,3 +442,40 @@ def test_frames_without_a_measurement_are_labelled_and_named(
     pair = {"rgb": "1.rgb.png", "depth": "1.depth.png", "model": str(model_file)}
     assert main(arguments(recording, **pair)) == 0
     assert "predict: labeled, but no pixel holds a depth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", ["another size", "empty file"])
+def test_one_of_six_depth_images_is_left_out_and_the_rest_labelled(
+    tmp_path: Path, model_file: Path, frame: Any, bad: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("rgb", "depth"):
+        (tmp_path / "six" / kind).mkdir(parents=True)
+    for index in range(6):
+        write_png(tmp_path / "six" / "rgb" / f"{index}.png", frame[0])
+        write_png(tmp_path / "six" / "depth" / f"{index}.png", frame[1])
+    odd = tmp_path / "six" / "depth" / "2.png"
+    if bad == "another size":
+        write_png(odd, np.ones((30, 40), np.uint16))
+    else:
+        odd.write_bytes(b"")
+    assert predict(model_file, tmp_path / "out", tmp_path / "six", *INTRINSICS) == 1
+    assert names(tmp_path / "out" / "labels") == [f"{i}.png" for i in (0, 1, 3, 4, 5)]
+    printed = capsys.readouterr()
+    assert f"{odd}" in printed.err and "predict: 1 frames were left out" in printed.err
+    assert "5 frames" in printed.out
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["frames"] == 5 and len(manifest["left_out"]) == 1
+
+
+def test_folders_of_other_names_are_found(
+    plain_folder: Path, recording: Path, model_file: Path
+) -> None:
+    out = recording.parent
+    (plain_folder / "rgb").rename(plain_folder / "RGB")
+    (plain_folder / "depth").rename(plain_folder / "Depth")
+    (plain_folder / "RGB" / "._0.png").write_bytes(b"\x00\x05\x16\x07")
+    assert predict(model_file, out / "a", plain_folder, *INTRINSICS) == 0
+    assert predict(model_file, out / "b", recording, *INTRINSICS) == 0
+    for name in ("0.png", "1.png", "2.png"):
+        expected = read_labels(out / "b" / "labels" / name)
+        assert np.array_equal(read_labels(out / "a" / "labels" / name), expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sgnet_core.data.datasets.folder import (
     Camera,
     Classes,
     FolderListing,
+    frame_name,
     read_camera,
     read_classes,
 )
@@ -252,7 +253,7 @@ def _check_splits(check: FolderCheck, listing: FolderListing) -> None:
     owner: dict[str, Path] = {}
     for path in listing.split_files:
         try:
-            names: Sequence[str] = read_lines(path)
+            names = [frame_name(line) for line in read_lines(path)]
         except DatasetError as error:
             check.problems.append(str(error))
             continue

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +79,7 @@ class PlainFolder(FrameFiles):
         else:
             [(_, path)] = chosen_splits(lists, split, folder)
             names = read_lines(path)
+            names = [frame_name(name) for name in names]
             absent = [name for name in names if name not in listing.rgb]
             if absent:
                 raise DatasetError(f"{path} names {absent[0]!r}, which is not in {folder / 'rgb'}")
@@ -146,7 +148,7 @@ class FolderListing:
             labels=_files(folder / "labels", (".png",)),
             cameras=_files(folder / "cameras", (".json",)),
             camera=camera if camera.is_file() else None,
-            split_files=sorted((folder / "splits").glob("*.txt")),
+            split_files=_not_hidden((folder / "splits").glob("*.txt")),
         )
 
     def problems(self, name: str) -> list[str]:
@@ -179,10 +181,26 @@ def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
     """Return the files of those types by stem, sorted, without hidden ones."""
     found: dict[str, list[Path]] = {}
     if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in suffixes and not path.name.startswith("."):
-                found.setdefault(path.stem, []).append(path)
+        for path in _not_hidden(folder.iterdir()):
+            if path.suffix.lower() in suffixes:
+                found.setdefault(composed(path.stem), []).append(path)
     return found
+
+
+def frame_name(line: str) -> str:
+    """Return the name of the frame that a line of a split means: a name, or a color image."""
+    path = PurePosixPath(line)
+    return composed(path.stem if path.suffix.lower() in RGB_SUFFIXES else path.name)
+
+
+def composed(name: str) -> str:
+    """Return a name with its letters and accents composed, as macOS's file systems do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _not_hidden(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths without hidden ones, sorted."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def read_camera(path: Path) -> Camera:
@@ -209,7 +227,7 @@ def read_camera(path: Path) -> Camera:
         fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
         width, height = int(values["width"]), int(values["height"])
         return Camera(Intrinsics(fx, fy, cx, cy, width, height), scale)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{path}: {error}") from error
 
 
@@ -238,7 +256,7 @@ def read_classes(path: Path) -> Classes:
         )
     try:
         return _classes(values, default_name=path.absolute().parent.name)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{path}: {error}") from error
 
 

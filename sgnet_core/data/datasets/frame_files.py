@@ -136,7 +136,7 @@ def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDA
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a list file, without blank ones and comments (#).
+    """Read the lines of a list file, without blank ones and comments (#), with / in paths.
 
     Raises:
         DatasetError: missing, not text, or empty.
@@ -145,7 +145,7 @@ def read_lines(path: Path) -> list[str]:
         data = read_limited(path, MAX_LIST_BYTES)
         # Some editors begin a file with a byte-order mark, or write UTF-16.
         text = data.decode(json.detect_encoding(data))
-        lines = [line.strip() for line in text.splitlines()]
+        lines = [line.strip().replace("\\", "/") for line in text.splitlines()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the list {path}: {error}") from error
     lines = [line for line in lines if line and not line.startswith("#")]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES, check_mat5
-from sgnet_core.files import check_regular, read_limited
+from sgnet_core.files import check_regular, mistaken_for, read_limited
 
 EXTRA = "pip install 'sgnet_ros[data]'"
 
@@ -61,15 +61,8 @@ def _kind(path: Path) -> str:
         raise DatasetError(f"{path} does not exist") from error
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise DatasetError(
-            f"{path} is a web page, not a MATLAB file: open the link in a browser and save the "
-            "file behind it"
-        )
-    if start.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"Rar!", b"7z\xbc\xaf")):
-        raise DatasetError(f"{path} is a compressed archive: unpack it first")
-    if start.startswith(b"version https://git-lfs"):
-        raise DatasetError(f"{path} is a Git LFS pointer: run git lfs pull")
+    if what := mistaken_for(start):
+        raise DatasetError(f"{path} is no MATLAB file but {what}")
     hdf5 = b"\x89HDF\r\n\x1a\n"
     return "hdf5" if start.startswith(hdf5) or start[512:].startswith(hdf5) else "mat"
 

@@ -100,7 +100,11 @@ def _frames(root: Path, scene: Path) -> list[FramePaths]:
     camera = next((scene / name for name in INTRINSICS if (scene / name).is_file()), None)
     if camera is None:
         raise DatasetError(f"{scene} holds no intrinsics: {' or '.join(INTRINSICS)}")
-    images = [p for p in (scene / "color").iterdir() if p.suffix.lower() in (".jpg", ".png")]
+    images = [
+        path
+        for path in (scene / "color").iterdir()
+        if path.suffix.lower() in (".jpg", ".png") and not path.name.startswith(".")
+    ]
     prefix = "" if scene == root else f"{scene.name}-"
     return [
         FramePaths(

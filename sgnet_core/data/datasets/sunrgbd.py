@@ -165,7 +165,8 @@ def _frame(root: Path, scene: str, depth: str) -> FramePaths:
 
 
 def _only_file(folder: Path, suffixes: Iterable[str]) -> Path:
-    files = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in suffixes]
+    found = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+    files = [path for path in found if path.suffix.lower() in suffixes]
     if len(files) != 1:
         raise DatasetError(f"{folder} must hold one image, but it holds {len(files)}")
     return files[0]

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,3 +131,95 @@ def test_every_ending_is_read(tmp_path: Path, suffix: str, upper: bool) -> None:
     if suffix in (".png", ".tif", ".tiff"):
         Image.fromarray(MM).save(path)
         np.testing.assert_allclose(read_depth(path), [[0, 0.001, 0.999], [1, 40, 0]], rtol=1e-6)
+
+
+def test_color_of_other_kinds_becomes_8_bit_rgb(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "16.png"), RGB[..., ::-1].astype(np.uint16) * 257)
+    clear = np.dstack([RGB, np.zeros((2, 3), np.uint8)])  # the colors below are kept
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    for name in ("16.png", "clear.png"):
+        assert np.array_equal(read_rgb(tmp_path / name), RGB)
+    flat = np.full((16, 16, 3), (200, 40, 90), np.uint8)
+    Image.fromarray(flat).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    Image.fromarray(flat).save(tmp_path / "progressive.jpg", quality=95, progressive=True)
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be shown turned; depth is stored as the camera is, and so is this
+    Image.fromarray(flat[:8]).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    assert np.abs(read_rgb(tmp_path / "cmyk.jpg").astype(int) - flat).max() <= 4
+    assert np.abs(read_rgb(tmp_path / "progressive.jpg").astype(int) - flat).max() <= 4
+    assert read_rgb(tmp_path / "turned.jpg").shape == (8, 16, 3)
+
+
+def interlaced(gray: np.ndarray) -> bytes:
+    """Return a 16-bit gray PNG in Adam7's order (PNG specification, section 8.2)."""
+    height, width = gray.shape
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
+    rows = b""
+    for x, y, step_x, step_y in (*passes, (0, 1, 1, 2)):
+        part = gray[y::step_y, x::step_x].astype(">u2")
+        rows += b"".join(b"\0" + row.tobytes() for row in part if row.size)
+    header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def test_depth_of_other_kinds_is_read(tmp_path: Path) -> None:
+    depth = np.random.default_rng(0).integers(400, 9000, (11, 13)).astype(np.uint16)
+    (tmp_path / "interlaced.png").write_bytes(interlaced(depth))
+    meters = depth / 1000
+    cv2.imwrite(str(tmp_path / "16.tif"), depth)
+    cv2.imwrite(str(tmp_path / "float.tif"), meters.astype(np.float32))
+    np.save(tmp_path / "big.npy", depth.astype(">u2"))
+    np.save(tmp_path / "long.npy", depth.astype(np.int64))
+    np.save(tmp_path / "columns.npy", np.asfortranarray(meters))
+    np.save(tmp_path / "batch.npy", meters[None])
+    np.save(tmp_path / "channel.npy", meters[..., None])
+    for path in tmp_path.iterdir():
+        np.testing.assert_allclose(read_depth(path), meters, rtol=1e-6, err_msg=path.name)
+    np.save(tmp_path / "half.npy", meters.astype(np.float16))
+    np.testing.assert_allclose(read_depth(tmp_path / "half.npy"), meters, rtol=1e-3)
+
+
+def test_labels_of_one_bit_are_read(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "l.png")
+    assert read_labels(tmp_path / "l.png").tolist() == [[0, 1]]
+
+
+def test_8_bit_pictures_of_depth_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3), np.uint8))
+    write_png(tmp_path / "a.png", np.ones((2, 3), np.uint8))
+    write_png(tmp_path / "b.png", RGB)
+    for name in ("a.npy", "a.png", "b.png"):
+        with pytest.raises(ImageFileError, match=rf"{name} holds .*8.bit"):
+            read_depth(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty: get it again"),
+        (b"<!DOCTYPE html>", "a web page: open the link"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: run git lfs pull"),
+        (b"\x1f\x8b\x08", "a compressed archive: unpack it first"),
+        (b"\x00\x05\x16\x07", "macOS's extra data of another file"),
+    ],
+)
+def test_what_was_saved_in_place_of_an_image_is_named(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    for name in ("a.png", "a.jpg", "a.npy"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageFileError, match=rf"{name} is no (image|array) but {words}"):
+            read_depth(tmp_path / name)
+
+
+def test_links_in_a_circle_and_folders_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "c.png").mkdir()
+    for name, words in (("a.png", "Too many levels of symbolic links"), ("c.png", "not a regular")):
+        with pytest.raises(ImageFileError, match=rf"{name} cannot be read .*{words}"):
+            read_rgb(tmp_path / name)
