@@ -9,8 +9,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-import torch
-
 from sgnet_core.fleet.jobs import Failure, Job, Result, Task, attempt
 
 LOCAL = "local"
@@ -52,6 +50,8 @@ class _Worker:
 
     def start(self) -> Failure | None:
         """Prepare the process; a Failure says why it cannot do the work."""
+        import torch  # it takes seconds, and commands that run without Ray import this module too
+
         torch.set_num_threads(self._cores)
         started = attempt(lambda job: job.start(), self._job)
         if isinstance(started, Failure):

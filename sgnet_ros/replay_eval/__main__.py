@@ -8,6 +8,7 @@ after stamps. Reports IoU, flips on static geometry, latency, throughput and dro
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -21,9 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from sgnet_ros.replay_eval.options import HANDED_ON, add_arguments
+from sgnet_core.arguments import count
+from sgnet_core.fleet.jobs import Failure
+from sgnet_core.fleet.ray_workers import LOCAL, Workers, WorkersError, run_on_ray
+from sgnet_ros.replay_eval.bag_process import BagProcess
+from sgnet_ros.replay_eval.options import HANDED_ON, PATHS, add_arguments
+from sgnet_ros.replay_eval.ray_job import ReplayJob
 from sgnet_ros.system.domains import free_domain, stay_local
-from sgnet_ros.system.processes import Child
 
 if TYPE_CHECKING:  # it takes seconds to import, and is needed last
     from sgnet_ros.replay_eval.report import ReplayReport
@@ -43,48 +48,12 @@ examples:
     python -m sgnet_ros.replay_eval bags/*.mcap --jobs 2 --truth data/labeled \\
         --model mine.safetensors --json out/replay.json --min-miou 0.45 --max-p95-ms 80
 
+  on all cores or GPUs of a Ray cluster (docs/fleet.md):
+    python -m sgnet_ros.replay_eval bags/*.mcap --ray head:6379 --json out/replay.json
+
 exit status: 0; 1 if a bag could not be evaluated; 2 for wrong arguments; 3 if a threshold is
 missed; 130 after Ctrl-C, with a report of the bags that were done
 """
-
-
-class BagProcess:
-    """One bag's process.
-
-    Args:
-        bag: as the user named it.
-        domain: DDS domain of the process and its node.
-        arguments: of the process.
-        folder: gets its logs and its result; made.
-    """
-
-    def __init__(self, bag: Path, domain: int, arguments: Sequence[str], folder: Path) -> None:
-        folder.mkdir()
-        self.bag, self.domain, self._folder = bag, domain, folder
-        os.environ["ROS_DOMAIN_ID"] = str(domain)  # for the child
-        arguments = [str(bag), "--out", str(folder), *arguments]
-        self.child = Child("sgnet_ros.replay_eval.bag", arguments, folder)
-        self.done, self.of = 0, 0
-
-    def look(self) -> list[str]:
-        """Read the progress; return the warnings since the last call."""
-        warnings = []
-        for line in self.child.new_lines():
-            if line.startswith("{"):
-                told = json.loads(line)
-                self.done, self.of = told["done"], told["of"]
-            elif line.startswith("["):
-                warnings.append(f"{self.bag}: {line}")
-        return warnings
-
-    def result(self) -> dict[str, Any] | str:
-        """Return the result, or the reason why there is none."""
-        try:
-            result: dict[str, Any] = json.loads((self._folder / "result.json").read_text())
-            return result
-        except FileNotFoundError:
-            _, found, reason = self.child.log.read_text(errors="replace").rpartition("Error: ")
-            return reason.strip() if found else self.child.tail()
 
 
 def evaluate_bags(
@@ -129,6 +98,42 @@ def evaluate_bags(
             if own:
                 os.environ["ROS_DOMAIN_ID"] = own
     return _report([(str(bag), outcomes[bag]) for bag in bags])
+
+
+def evaluate_on_ray(
+    bags: Sequence[Path], arguments: Sequence[str], workers: Workers, progress: bool = False
+) -> ReplayReport:
+    """Evaluate bags in Ray's workers, each in a process and a DDS domain of its own.
+
+    Args:
+        bags: each once.
+        arguments: what the process of a bag takes beside bag and folder; paths in them exist on
+            every machine.
+        workers: workers to use.
+        progress: shows a progress bar.
+
+    Raises:
+        WorkersError: there is no Ray, or no worker.
+        KeyboardInterrupt: as `evaluate_bags`.
+    """
+    outcomes: dict[str, dict[str, Any] | str] = {}
+    named = {str(bag.absolute()): str(bag) for bag in bags}  # for machines with other work folders
+    try:
+        with (
+            contextlib.closing(run_on_ray(ReplayJob(arguments), list(named), workers)) as done,
+            tqdm(total=len(bags), desc="replay", unit="bag", disable=not progress) as bar,
+        ):
+            for path, outcome in done:
+                bar.update()
+                bag = named[path]
+                if isinstance(outcome, Failure):
+                    outcomes[bag] = outcome.reason
+                else:
+                    outcomes[bag] = {**outcome, "bag": bag}
+    except KeyboardInterrupt:
+        if not outcomes:
+            raise
+    return _report([(bag, outcomes.get(bag, INTERRUPTED)) for bag in named.values()])
 
 
 def _follow(
@@ -186,6 +191,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help=".bag, .mcap, .db3 or …")
     add_arguments(parser)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at a time")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="share the bags out by Ray: of this machine, or of the cluster at HOST:PORT, whose "
+        "machines have bags, model and truth under the same paths",
+    )
+    parser.add_argument(
+        "--ray-cores",
+        type=count,
+        default=2,
+        metavar="N",
+        help="CPU cores of each of Ray's workers (default: 2)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="one row per bag, and the total")
     parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with worst frames")
@@ -210,14 +230,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     handed_on = []
     for name in HANDED_ON:
         if (value := getattr(args, name)) is not None:
+            if args.ray is not None and name in PATHS and Path(value).exists():
+                value = Path(value).absolute()
             handed_on += [f"--{name.replace('_', '-')}", str(value)]
     try:
-        report = evaluate_bags(args.bags, handed_on, args.jobs, progress=True)
+        if args.ray is not None:
+            workers = Workers(args.ray, args.ray_cores, gpus=args.device != "cpu")
+            report = evaluate_on_ray(args.bags, handed_on, workers, progress=True)
+        else:
+            report = evaluate_bags(args.bags, handed_on, args.jobs, progress=True)
         _write(report, args)
     except KeyboardInterrupt:
         print("\nreplay_eval: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (OSError, ModuleNotFoundError) as error:
+    except (OSError, ModuleNotFoundError, WorkersError) as error:
         print(f"replay_eval: {error}", file=sys.stderr)
         return EXIT_FAILED
     print(report.to_text())

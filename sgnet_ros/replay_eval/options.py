@@ -12,6 +12,9 @@ HANDED_ON = (
 )
 """Names of what `add_arguments` adds: replay_eval hands it on to this."""
 
+PATHS = ("truth", "model", "params_file")
+"""Names of those that are paths, or may be."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a bag's evaluation."""

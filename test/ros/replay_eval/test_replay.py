@@ -26,6 +26,7 @@ from sgnet_ros.recordings.frames import name_of
 from sgnet_ros.replay_eval import __main__ as replay_eval
 from sgnet_ros.replay_eval.bag import node_arguments
 from sgnet_ros.replay_eval.options import HANDED_ON, add_arguments
+from sgnet_ros.replay_eval.ray_job import reserved_domain
 from sgnet_ros.replay_eval.scores import Stability, stability
 
 COUNT = 8
@@ -91,6 +92,33 @@ def lossless(data: SimpleNamespace, models: dict[str, Path]) -> Iterator[SimpleN
         *("--json", out / "r.json", "--csv", out / "r.csv", "--html", out / "r.html"),
     )
     yield SimpleNamespace(done=done, report=json.loads((out / "r.json").read_text()), out=out)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_on_ray_the_figures_are_the_same_and_a_bad_bag_is_passed_by(
+    lossless: SimpleNamespace, data: SimpleNamespace, models: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sgnet_ros[fleet]'")
+    torn = tmp_path / "torn.mcap"
+    torn.write_bytes(b"no bag")
+    fixed = ("--model", models["points"], "--device", "cpu", "--json", tmp_path / "r.json")
+    done = evaluate(*data.bags[1:], torn, *fixed, "--ray", "--ray-cores", 1)
+    assert done.returncode == 1, done.stderr
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert list(report["problems"]) == [str(torn)]
+    assert "it begins with other bytes" in report["problems"][str(torn)]
+    timings = ("seconds", "throughput_hz", "latency_ms", "inference_ms", "overhead_ms")
+    for bag, expected in zip(report["bags"], lossless.report["bags"], strict=True):
+        assert {k: v for k, v in bag.items() if k not in timings} == {
+            k: v for k, v in expected.items() if k not in timings
+        }
+
+
+def test_workers_of_one_machine_get_domains_of_their_own() -> None:
+    with reserved_domain() as first, reserved_domain() as second:
+        assert first != second
+        assert min(first, second) >= 1
 
 
 def test_lossless_gives_the_models_own_figures_every_time(
