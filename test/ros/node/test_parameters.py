@@ -66,7 +66,11 @@ def test_the_node_has_the_defaults_and_describes_each(node: Any) -> None:
 def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> None:
     heard: list[Settings] = []
     parameters = Parameters(node, heard.append)
-    changes = (("slop", 0.1), ("slop", 1), ("overlay_alpha", 0), ("device", "cpu"))
+    changes = (
+        *(("slop", 0.1), ("slop", 1), ("overlay_alpha", 0), ("device", "cpu")),
+        *(("min_confidence", 1), ("always_run", True)),
+        *(("keep_classes", "chair, floor mat"), ("keep_classes", ["chair"]), ("keep_classes", "")),
+    )
     for name, value in changes:
         (result,) = node.set_parameters([Parameter(name, value=value)])
         assert result.successful, result.reason
@@ -93,6 +97,8 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("cameras", "front", "read-only"),
         ("outputs", ["labels"], "read-only"),
         ("fill_holes", "all", "auto, none, nearest, joint_bilateral, not 'all'"),
+        ("min_confidence", 1.5, "min_confidence is 0 to 1, not 1.5"),
+        ("keep_classes", 3, "keep_classes is a list of names, such as [chair, floor mat], not 3"),
         ("depth_to_rgb", "0 0 0", "depth_to_rgb is 'x y z qx qy qz qw'"),
         ("depth_to_rgb", "0 0 0 1 1 1 1", "length 1, not 2"),
     ],
