@@ -69,9 +69,11 @@ class CudaGraphs:
         recorded = self._recordings.get(key)
         if recorded is None and self._is_due(key):
             recorded = self._try_to_record(key, inputs, keywords)
-        self._note_call(key)
         if recorded is None:
-            return self._function(*inputs, **keywords)
+            results = self._function(*inputs, **keywords)
+            self._note_call(key)  # not where it fails: that kind of input is never recorded
+            return results
+        self._note_call(key)
         self._recordings.move_to_end(key)
         for kept, new in zip(recorded.inputs, inputs, strict=True):
             if kept is not None and new is not None:

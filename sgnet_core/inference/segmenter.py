@@ -18,13 +18,13 @@ from sgnet_core.data.images import overlay as draw_overlay
 from sgnet_core.geometry.holes import HolePolicy
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.spatial import NEEDS_INTRINSICS
-from sgnet_core.inference.cuda_graph import CudaGraphs, forward_on_two_streams
+from sgnet_core.inference.cuda_graph import CudaGraphs
 from sgnet_core.inference.device import pick_device
+from sgnet_core.inference.frame_labels import frame_labels, labels_of, network_logits, scaled_inputs
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.stage_clock import StageClock
 from sgnet_core.inference.transfer import to_device, to_host
-from sgnet_core.inference.unlabeling import needed_confidence, unlabel
-from sgnet_core.inference.upsampling import best_by_rows, best_labels
+from sgnet_core.inference.unlabeling import needed_confidence
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import LabelSet
@@ -32,7 +32,7 @@ from sgnet_core.models.model_file import default_model_path, load_model
 from sgnet_core.models.precision import cast, pick_precision
 from sgnet_core.models.preprocess import network_input, usable_depth
 from sgnet_core.models.sgnet import SGNet
-from sgnet_core.models.views import input_size, mean_scores, rescaled, resize_images
+from sgnet_core.models.views import input_size, resize_images
 
 BACKENDS = ("auto", "torch", "onnx")
 
@@ -47,8 +47,9 @@ class Prediction:
         confidence: (H, W) uint8, the label's softmax probability times 255, or None.
         scores: (C, H, W) float32 logits, averaged over the scales, or None.
         overlay: (H, W, 3) uint8 RGB, labels drawn over the image, or None.
-        stages_ms: milliseconds of "preprocess", "network" and "postprocess"; on a GPU labels are
-            found within "network", and "postprocess" brings them to the host.
+        stages_ms: milliseconds of "preprocess", "network" and "postprocess". On a GPU the spatial
+            input and the labels are computed within "network": "preprocess" copies and resizes the
+            frame, and "postprocess" brings the labels to the host.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -116,7 +117,7 @@ class Segmenter:
         self.model = fused.to(memory_format=torch.channels_last)
         self._set_input_height(input_height)
         if self.device.type == "cuda":  # no bound method: it would keep the segmenter alive
-            self._graphs = CudaGraphs(partial(_network_and_labels, self.model))
+            self._graphs = CudaGraphs(partial(frame_labels, self.model))
 
     def _set_input_height(self, rows: int | None) -> None:
         if rows is not None:
@@ -193,18 +194,24 @@ class Segmenter:
         clock = StageClock(self.device)
         with torch.inference_mode():
             frame = self.resized(rgb, depth, intrinsics, depth_scale)
-            inputs = self._inputs(*frame, self._direction(up), holes, scales)
+            direction = self._direction(up)
             limits = needed_confidence(len(self.labels), min_confidence, classes)
             needed = None if limits is None else to_device(limits, self.device)
-            clock.mark("preprocess")
             if self._graphs is not None:
+                image, depths, camera = frame
+                if (holes or self.info.holes) != "none":  # waits for the device
+                    depths = usable_depth(self.info, depths, image, holes)
+                clock.mark("preprocess")
                 # Always with confidence: leaving it out would need a second recording.
-                results = self._graphs(needed, *inputs, size=size, scores=scores)
+                options = {"size": size, "scores": scores, "scales": tuple(scales)}
+                results = self._graphs(needed, image, depths, camera, direction, **options)
                 clock.mark("network")
             else:
-                logits = _logits(self.model, *inputs)
+                inputs = self._inputs(*frame, direction, holes, scales)
+                clock.mark("preprocess")
+                logits = network_logits(self.model, *inputs)
                 clock.mark("network")
-                results = _labels(logits, size, confidence or needed is not None, scores, needed)
+                results = labels_of(logits, size, confidence or needed is not None, scores, needed)
             if not confidence:
                 results = (*results[:2], None, results[3])
             finite, labels, sure, values = (
@@ -301,78 +308,10 @@ class Segmenter:
         holes: HolePolicy | None,
         scales: Sequence[float],
     ) -> tuple[Tensor | None, ...]:
-        """Return the tensors for `_logits`: a frame for ONNX Runtime, else two for every scale."""
+        """Return the tensors for `network_logits`."""
         if isinstance(self.model, OnnxNetwork):
             return image, usable_depth(self.info, meters, image, holes), camera, up
-        kind = self.model.config.spatial
-        views = network_input(kind, self.info, image, meters, camera, up, holes)
-        return tuple(tensor for scale in scales for tensor in rescaled(*views, scale))
-
-
-def _network_and_labels(
-    network: SGNet,
-    needed: Tensor | None,
-    *inputs: Tensor | None,
-    size: tuple[int, int],
-    scores: bool,
-) -> tuple[Tensor | None, ...]:
-    """Run all that a CUDA graph records: `Segmenter._inputs` → the results of `_labels`."""
-    return _labels(_logits(network, *inputs), size, True, scores, needed)
-
-
-def _logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list[Tensor]:
-    """Return (C, h, w) float32 logits of every scale, from `Segmenter._inputs`."""
-    if isinstance(network, OnnxNetwork):
-        picture, meters, camera, direction = inputs
-        assert picture is not None and meters is not None
-        return [network.logits(picture, meters, camera, direction)[0]]
-    dtype = next(network.trunk.stem.parameters()).dtype
-    logits = []
-    for image, spatial in zip(inputs[::2], inputs[1::2], strict=True):
-        assert image is not None
-        guide = spatial
-        if spatial is not None and not network.config.projector:
-            guide = spatial.to(dtype)  # a projector reads float32
-        image = image.to(dtype)
-        output = (
-            forward_on_two_streams(network, image, guide)
-            if image.is_cuda
-            else network(image, guide)
-        )
-        logits.append(output.logits[0].float())
-    return logits
-
-
-def _labels(
-    logits: Sequence[Tensor],
-    size: tuple[int, int],
-    confidence: bool,
-    scores: bool,
-    needed: Tensor | None,
-) -> tuple[Tensor | None, ...]:
-    """Label the pixels of an image.
-
-    Args:
-        logits: (C, h, w) float32 of every scale.
-        size: (H, W) of the image.
-        confidence, scores: also return these.
-        needed: (C,) float32 of `needed_confidence`, which needs ``confidence``; None labels all.
-
-    Returns:
-        () bool, True where all logits are finite; (H, W) uint8 labels; (H, W) uint8 confidence or
-        None; (C, H, W) float32 mean logits or None.
-    """
-    finite = torch.stack([each.isfinite().all() for each in logits]).all()
-    mean = None
-    if scores or len(logits) > 1:
-        mean = mean_scores(logits, size)
-        labels, sure = best_by_rows(mean, size, confidence)
-    else:
-        labels, sure = best_labels(logits[0], size, confidence)
-    if needed is not None:
-        assert sure is not None
-        labels = unlabel(labels, sure, needed)
-    return finite, labels, sure, mean if scores else None
+        return scaled_inputs(self.model, image, meters, camera, up, holes, scales)
 
 
 def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -31,11 +31,17 @@ class Normalization:
     def __call__(self, rgb: Tensor) -> Tensor:
         """Normalize (B, 3, H, W) RGB of any type, 0..255, to float32."""
         image = rgb.float() if self.order == "rgb" else rgb.flip(1).float()
-        constants = torch.tensor((self.mean, self.std)).view(2, 1, 3, 1, 1)
-        if image.is_cuda:  # a copy from ordinary memory would wait for the GPU
-            constants = constants.pin_memory()
-        mean, std = constants.to(image.device, non_blocking=True)
+        if image.is_cuda:  # no copy from the host, which would wait, and which no graph can record
+            mean, std = _filled(self.mean, image), _filled(self.std, image)
+        else:
+            mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
+            std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
         return (image - mean) / std
+
+
+def _filled(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return values as (1, C, 1, 1), written on the tensor's device and in its type."""
+    return torch.cat([like.new_full((1, 1, 1, 1), value) for value in values], dim=1)
 
 
 IMAGENET = Normalization()

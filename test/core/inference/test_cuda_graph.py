@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sgnet_core import Intrinsics, create_model
 from sgnet_core.inference.cuda_graph import UNUSED_CALLS, CudaGraphs, _Recording
-from sgnet_core.inference.segmenter import Segmenter, _network_and_labels
+from sgnet_core.inference.frame_labels import frame_labels
+from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.inference.stage_clock import StageClock
 from sgnet_core.inference.transfer import to_device, to_host
+from sgnet_core.models.info import _filled
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CPU = torch.device("cpu")
@@ -109,6 +114,17 @@ def test_sizes_that_come_once_leave_nothing_behind() -> None:
     assert len(graphs._last_call) <= 16
 
 
+def test_a_kind_of_input_that_fails_is_never_recorded() -> None:
+    def fails(x: Tensor) -> tuple[Tensor]:
+        raise ValueError("a scale is too large")
+
+    graphs = OnCpu(fails)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="too large"):
+            graphs(torch.ones(2))
+    assert graphs.recorded == 0 and graphs._works
+
+
 class OutOfResources(Exception):
     """Like Triton's, which is no RuntimeError."""
 
@@ -137,7 +153,7 @@ def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     model = create_model("sgnet_lite", 6)
     plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
-    replaying._graphs = OnCpu(partial(_network_and_labels, replaying.model))
+    replaying._graphs = OnCpu(partial(frame_labels, replaying.model))
     rng = np.random.default_rng(3)
     camera = Intrinsics.from_fov(size[1], size[0], 60)
     for _ in range(3):
@@ -156,11 +172,86 @@ def test_a_segmenter_replays_what_it_computes(size: tuple[int, int]) -> None:
     assert replaying._graphs.recorded == 2
 
 
+@pytest.mark.parametrize("holes", ["none", "nearest"])
+@pytest.mark.parametrize("spatial", ["points", "hha"])
+def test_spatial_inputs_are_replayed_too(spatial: str, holes: Any) -> None:
+    torch.manual_seed(0)
+    model = create_model("sgnet_lite", 6, spatial=spatial)
+    plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
+    replaying._graphs = OnCpu(partial(frame_labels, replaying.model))
+    rng = np.random.default_rng(3)
+    rgb = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    for fov in (50, 60, 70):
+        depth = rng.uniform(0.5, 5, (40, 56)).astype(np.float32)
+        depth[rng.random(depth.shape) < 0.2] = 0
+        camera = Intrinsics.from_fov(56, 40, fov)
+        options: Any = {"holes": holes, "up": (0.1, -0.9, fov / 100), "scores": True}
+        expected, got = (s.segment(rgb, depth, camera, **options) for s in (plain, replaying))
+        np.testing.assert_array_equal(got.scores, expected.scores)
+    assert replaying._graphs.recorded == 1
+
+
+class HostTraffic(TorchDispatchMode):
+    """Note the operators that read or write a tensor of the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
+        if any(tensor.device.type == "cpu" for tensor in tensors):
+            self.operators.append(str(function))
+        return result
+
+
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize("spatial", ["depth", "points", "hha"])
+@pytest.mark.parametrize("up", [False, True])
+def test_what_a_graph_records_neither_waits_for_the_gpu_nor_copies_from_the_host(
+    spatial: Any, up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors without memory claim to be on a GPU; reading a value of theirs is an error."""
+    monkeypatch.setattr("sgnet_core.ops.triton_support.fused_runs_on", lambda *_, **__: False)
+    monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
+    model = create_model("sgnet_lite", 6, spatial=spatial).eval()
+    with FakeTensorMode(), torch.inference_mode(), torch.device("cuda"):
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                module.register_parameter(name, torch.nn.Parameter(torch.empty(parameter.shape)))
+            for name, buffer in module.named_buffers(recurse=False):
+                module.register_buffer(name, torch.empty(buffer.shape))
+        image, depth = torch.empty(1, 3, 64, 96), torch.empty(1, 1, 64, 96)
+        camera, upward, needed = torch.empty(1, 4), torch.empty(1, 3), torch.empty(6)
+        with HostTraffic() as traffic:
+            finite, labels, sure, _ = frame_labels(
+                model,
+                needed,
+                *(image, depth, camera, upward if up else None),
+                size=(70, 100),
+                scores=True,
+                scales=(1.0, 0.5),
+            )
+    for result, shape in ((finite, ()), (labels, (70, 100)), (sure, (70, 100))):
+        assert result is not None and (tuple(result.shape), result.is_cuda) == (shape, True)
+    assert traffic.operators == []
+
+
+def test_constants_written_on_the_device_are_those_copied_there() -> None:
+    values = (123.675, 116.28, 103.53)
+    assert torch.equal(
+        _filled(values, torch.ones(2, 3, 4, 5)), torch.tensor(values).view(1, 3, 1, 1)
+    )
+
+
 def test_other_limits_of_confidence_need_no_other_recording() -> None:
     torch.manual_seed(0)
     model = create_model("sgnet_lite", 6)
     plain, replaying = Segmenter(model, "cpu"), Segmenter(model, "cpu")
-    replaying._graphs = OnCpu(partial(_network_and_labels, replaying.model))
+    replaying._graphs = OnCpu(partial(frame_labels, replaying.model))
     rng = np.random.default_rng(3)
     rgb = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
     depth = rng.uniform(0.5, 5, (48, 64)).astype(np.float32)
