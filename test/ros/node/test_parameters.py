@@ -97,7 +97,7 @@ def test_a_live_parameter_reaches_the_settings_and_the_listener(node: Any) -> No
         ("cameras", "front", "read-only"),
         ("outputs", ["labels"], "read-only"),
         ("fill_holes", "all", "auto, none, nearest, joint_bilateral, not 'all'"),
-        ("min_confidence", 1.5, "min_confidence is 0 to 1, not 1.5"),
+        ("min_confidence", 1.5, "min_confidence"),
         ("keep_classes", 3, "keep_classes is a list of names, such as [chair, floor mat], not 3"),
         ("depth_to_rgb", "0 0 0", "depth_to_rgb is 'x y z qx qy qz qw'"),
         ("depth_to_rgb", "0 0 0 1 1 1 1", "length 1, not 2"),
