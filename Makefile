@@ -14,6 +14,7 @@ PREFIX := $(abspath $(VENV))
 PY := $(PREFIX)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 EXTRAS := bags,data,train,onnx,dev
+RAY := $(shell sed -nE 's/^ *"fleet": \["(.*)"\],/\1/p' setup.py)
 TORCH := $(shell sed -nE 's/^ *("torch(vision)?[<>=].*"),/\1/p' setup.py)
 
 ifdef ROS_DISTRO
@@ -89,6 +90,7 @@ test: lint ## Run lint, types and the fast tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow' $(PARALLEL)
 
 test-slow: setup ## Run the tests that are slow by nature: soak, fuzzing, benchmark, commands of the docs
+	@( $(call pip_install,'$(RAY)') ) || echo "Without Ray the tests of the fleet are skipped."
 	$(PY) -m pytest -m slow
 
 test-all: test test-slow ## Run every test

@@ -46,6 +46,7 @@ class Project:
         for name in (
             "Makefile",
             "setup.py",
+            "setup.cfg",
             "package.xml",
             "msg",
             "tools",
@@ -202,14 +203,20 @@ def test_gpu_train_passes_on_what_was_given_and_nothing_else(project) -> None:
 
 LINT = ["python -m ruff check", "python -m ruff format --check", "python -m mypy"]
 FAST = "python -m pytest -m not slow -n logical --maxprocesses 8 --dist worksteal"
-SLOW = "python -m pytest -m slow"
+RAY = re.search(r'"fleet": \["(ray>=.*)"\]', (ROOT / "setup.py").read_text())[1]
+SLOW = [
+    f"python -m pip --disable-pip-version-check install --quiet {RAY}",
+    "python -m pytest -m slow",
+]
 
 
-def test_test_runs_style_types_and_fast_tests_and_test_all_the_slow_ones_too(project) -> None:
+def test_test_runs_style_types_and_fast_tests_and_test_all_the_slow_ones_with_ray_too(
+    project,
+) -> None:
     project.make("setup")
 
     assert project.make("test") == [*LINT, FAST]
-    assert project.make("test-all") == [*LINT, FAST, SLOW]
+    assert project.make("test-all") == [*LINT, FAST, *SLOW]
 
 
 def test_warnings_of_pip_stay_in_a_log(project) -> None:
