@@ -315,7 +315,7 @@ def test_a_model_file_needs_nothing_else(tmp_path: Any) -> None:
     assert np.array_equal(segmenter.segment(rgb, depth).labels, expected)
 
 
-@pytest.mark.parametrize(
+ON_DEVICES = pytest.mark.parametrize(
     "device",
     [
         "cpu",
@@ -324,6 +324,23 @@ def test_a_model_file_needs_nothing_else(tmp_path: Any) -> None:
         ),
     ],
 )
+
+
+@ON_DEVICES
+def test_unlabeled_pixels_are_those_below_the_threshold_of_this_call(device: str) -> None:
+    segmenter = Segmenter(make(), device)
+    rgb, depth = frame(40, 56)
+    plain = segmenter.segment(rgb, depth, confidence=True).confidence
+    assert plain is not None
+    for minimum in np.quantile(plain, (0.5, 0.8, 0.6)) / 255:  # a GPU records at the second
+        found = segmenter.segment(rgb, depth, confidence=True, min_confidence=minimum)
+        assert found.confidence is not None
+        doubtful = found.confidence < np.float32(255 * minimum)
+        np.testing.assert_array_equal(found.labels == 255, doubtful)
+        assert doubtful.any() and not doubtful.all()
+
+
+@ON_DEVICES
 def test_a_segmenter_goes_when_it_is_let_go(device: str) -> None:
     """Without the garbage collector, from which a node takes its heap out."""
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
