@@ -18,6 +18,7 @@ from sgnet_ros.messages.transforms import StaticTransforms, parse_pose
 from sgnet_ros.node.calibration import CameraInfos
 from sgnet_ros.node.frame import Frame, InputTopics
 from sgnet_ros.node.imu import ImuHistory
+from sgnet_ros.node.losses import LossWatch, warning
 from sgnet_ros.node.matcher import Pair
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.synchronizer import PairSynchronizer
@@ -72,6 +73,8 @@ class Inputs:
         self.transforms = StaticTransforms()
         self.imu: ImuHistory | None = None
         self._latched: set[str] = set()  # topics of latched calibrations
+        self._losses = (LossWatch(), LossWatch())  # of RGB and depth
+        self._told: set[str] = set()  # topics whose losses were warned of
         depth = now.queue_size
         # Each has a profile of its own: rclpy writes the overrides of a topic into it.
         options: dict[str, Any] = {"qos_overriding_options": overridable()}
@@ -88,16 +91,17 @@ class Inputs:
             self.synchronizer = PairSynchronizer(
                 [rgb_input, depth_input], now.queue_size, now.slop, on_error=on_error
             )
+            rgb_input.registerCallback(self._losses[0].receive)
+            depth_input.registerCallback(self._losses[1].receive)
             self._rgb: Subscription = rgb_input.sub
             self._depth: Subscription = depth_input.sub
         else:
             self.synchronizer = PairSynchronizer([], now.queue_size, now.slop, on_error=on_error)
-            add_rgb, add_depth = self.synchronizer.add_rgb, self.synchronizer.add_depth
             self._rgb = node.create_subscription(
-                rgb_type, rgb_topic, add_rgb, best_effort(depth), **options
+                rgb_type, rgb_topic, self._on_rgb, best_effort(depth), **options
             )
             self._depth = node.create_subscription(
-                depth_type, depth_topic, add_depth, best_effort(depth), **options
+                depth_type, depth_topic, self._on_depth, best_effort(depth), **options
             )
         self.synchronizer.registerCallback(self._on_pair)
 
@@ -137,6 +141,7 @@ class Inputs:
         self._timers = [
             node.create_timer(_SETTLE_PERIOD_S, self.synchronizer.settle, clock=steady),
             node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_latched_infos, clock=steady),
+            node.create_timer(_LOOK_PERIOD_S, self._warn_of_losses, clock=steady),
         ]
 
     @property
@@ -171,6 +176,21 @@ class Inputs:
                 self._subscriptions.append(
                     self._node.create_subscription(CameraInfo, topic, infos.receive, latched())
                 )
+
+    def _on_rgb(self, message: Any) -> None:
+        self._losses[0].receive(message)
+        self.synchronizer.add_rgb(message)
+
+    def _on_depth(self, message: Any) -> None:
+        self._losses[1].receive(message)
+        self.synchronizer.add_depth(message)
+
+    def _warn_of_losses(self) -> None:
+        """Say once per topic how many images are lost on the way, and what the driver needs."""
+        for topic, watch in zip((self.topics.rgb, self.topics.depth), self._losses, strict=True):
+            if topic not in self._told and (losses := watch.losses()):
+                self._told.add(topic)
+                self._node.get_logger().warning(warning(topic, losses))
 
     def _on_static_transforms(self, message: Any) -> None:
         self.transforms.add(message.transforms)

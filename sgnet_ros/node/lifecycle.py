@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import astuple, replace
 from types import FrameType
 from typing import Any
@@ -356,17 +357,15 @@ def _run() -> int:
         except ParameterException as error:
             rclpy.logging.get_logger("sgnet").error(str(error))
             return 1
-        executor = SingleThreadedExecutor()
         for node in nodes:
             # A node whose model cannot be loaded stays unconfigured, says so on /diagnostics, and
             # can be configured later.
             if node.parameters.settings.autostart and node.trigger_configure() == _SUCCESS:
                 node.trigger_activate()
-            executor.add_node(node)
         # What imports and model made is here to stay; each full collection that looks through it
         # would hold up all threads for 0.1 s.
         gc.freeze()
-        executor.spin()
+        _spin(nodes)
         return 0
     finally:
         end = time.monotonic() + _PATIENCE_S  # for all cameras together
@@ -374,6 +373,37 @@ def _run() -> int:
             node.stop(max(0.0, end - time.monotonic()))
         for node in nodes:
             node.destroy_node()
+
+
+def _spin(nodes: list[SGNetNode]) -> None:
+    """Spin every node in a thread of its own, so that none waits while another loads a model.
+
+    Raises:
+        KeyboardInterrupt: the process was told to end; the threads end with what they are doing.
+    """
+    executors = [SingleThreadedExecutor() for _ in nodes]
+    for node, executor in zip(nodes, executors, strict=True):
+        executor.add_node(node)
+    if len(executors) == 1:
+        executors[0].spin()
+        return
+    threads = [threading.Thread(target=_spin_quietly, args=(e,), daemon=True) for e in executors]
+    for thread in threads:
+        thread.start()
+    try:
+        while all(thread.is_alive() for thread in threads):
+            threads[0].join(0.2)
+    finally:
+        for executor in executors:
+            executor.shutdown(timeout_sec=0.0)
+        end = time.monotonic() + _INSIST_S
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+
+def _spin_quietly(executor: SingleThreadedExecutor) -> None:
+    with suppress(ExternalShutdownException):
+        executor.spin()
 
 
 def _cameras() -> list[str]:

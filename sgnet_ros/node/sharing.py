@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -59,13 +60,18 @@ def _identity(path: str) -> tuple[object, ...]:
 class Turns:
     """Order in which threads that share something get their turn: first come, first served.
 
-    Each camera's worker asks again only after its turn, so the cameras take turns. A thread whose
-    turn never ends can be given up, so that the others go on.
+    Each camera's worker asks again only after its turn, so the cameras take turns. A turn that does
+    not end in time is over all the same, so that the others go on.
+
+    Args:
+        limit_s: longest turn while others wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float = 10.0) -> None:
+        self._limit_s = limit_s
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
+        self._began_s = 0.0  # of the turn of the first in the queue
 
     def wait(self, who: object, canceled: Callable[[], bool] = lambda: False) -> bool:
         """Queue up and wait for the turn, which ends with `leave`.
@@ -79,7 +85,14 @@ class Turns:
         """
         with self._changed:
             self._queue.append(who)
-            self._changed.wait_for(lambda: self._queue[0] is who or canceled())
+            if self._queue[0] is who:
+                self._began_s = time.monotonic()
+            while not (self._queue[0] is who or canceled()):
+                left_s = self._began_s + self._limit_s - time.monotonic()
+                if left_s <= 0:
+                    self._remove(self._queue[0])
+                else:
+                    self._changed.wait(left_s)
         if canceled():
             self.leave(who)
             return False
@@ -89,8 +102,15 @@ class Turns:
         """End the turn of ``who``, or give up its place; no effect if it has none."""
         with self._changed:
             if who in self._queue:
-                self._queue.remove(who)
+                self._remove(who)
             self._changed.notify_all()
+
+    def _remove(self, who: object) -> None:
+        """Remove a thread; the next one's turn begins if it had it."""
+        if self._queue[0] is who:
+            self._began_s = time.monotonic()
+        self._queue.remove(who)
+        self._changed.notify_all()
 
     def wake(self) -> None:
         """Make every waiting thread check again whether it was canceled."""

@@ -57,12 +57,17 @@ def prepare_environment(dds_profile: bool = True) -> None:
 
     chosen = os.environ.get(_FAST_DDS_2) or os.environ.get(_FAST_DDS_3)
     if dds_profile and not chosen and os.environ.get(DDS_PROFILE) != "none":
-        newer = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes)
-        variable = _FAST_DDS_3 if newer else _FAST_DDS_2
-        small = _shared_memory_mib() < _ROOMY_MIB
-        os.environ[variable] = str(
-            share_file("config/fastdds_small.xml" if small else "config/fastdds.xml")
-        )
+        variable, path = profile_variable()
+        os.environ[variable] = path
+
+
+def profile_variable() -> tuple[str, str]:
+    """Return the variable in which Fast DDS looks for a profile, and this package's profile."""
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    newer = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes if prefix)
+    small = _shared_memory_mib() < _ROOMY_MIB
+    path = share_file("config/fastdds_small.xml" if small else "config/fastdds.xml")
+    return _FAST_DDS_3 if newer else _FAST_DDS_2, str(path)
 
 
 def _shared_memory_mib() -> float:

@@ -150,6 +150,35 @@ def test_ctrl_c_ends_a_node_whose_inference_hangs(
     assert "Traceback" not in text
 
 
+def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
+    tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
+) -> None:
+    log = tmp_path / "log"
+    patient = HANGING.replace("_PATIENCE_S = 1.0", "_PATIENCE_S = 600.0")
+    ros_args = ("--ros-args", "-p", f"model:={models['depth']}", "-p", "device:=cpu")
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", patient, *ros_args], cwd=ROOT, stdout=file, stderr=file
+        )
+    try:
+        robot.send_until(
+            lambda: "hanging" in log.read_text() or process.poll() is not None,
+            scene.messages(),
+            timeout_s=300,
+        )
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)  # of the same Ctrl-C, by way of the launcher
+        time.sleep(2.0)
+        assert process.poll() is None, "the frame in work has its time"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 128 + signal.SIGINT
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text()
+
+
 def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) -> None:
     """Started together: most of the time goes into loading PyTorch."""
     running = start(

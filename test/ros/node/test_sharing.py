@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image
 
 from sgnet_core.inference.segmenter import Segmenter
@@ -194,6 +196,25 @@ def test_what_names_no_camera_is_refused(text: str, words: str) -> None:
         camera_names(text)
 
 
+def test_a_turn_that_does_not_end_holds_the_others_no_longer_than_the_limit() -> None:
+    turns, served = Turns(limit_s=0.2), []
+    assert turns.wait("hung")
+    for name in ("front", "rear", "front"):
+        begin = time.monotonic()
+        assert turns.wait(name)
+        served.append(time.monotonic() - begin)
+        turns.leave(name)
+    assert served[0] >= 0.15, "the limit is waited for once"
+    assert turns.wait("rear")
+    turns.leave("hung")  # it comes back when its turn is long over
+    waiting = threading.Thread(target=turns.wait, args=("front",), daemon=True)
+    waiting.start()
+    waiting.join(0.05)
+    turns.leave("rear")
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
 def test_two_cameras_of_one_process_answer_each_under_its_name(
     robot: Any,
     make_scene: Any,
@@ -243,6 +264,61 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
         assert "Traceback" not in text
         for name in names:
             assert f"[robot.{name}.sgnet]: inactive" in text
+    finally:
+        process.kill()
+        process.wait()
+
+
+LOADING = """
+import sys, threading
+from sgnet_ros.node import lifecycle as node
+
+load, lock = node.load_segmenter, threading.Lock()
+
+def load_first_one_only(settings, say):
+    if not lock.acquire(blocking=False):
+        print("loading", flush=True)
+        threading.Event().wait()
+    return load(settings, say)
+
+class Unshared(node.Models):
+    def get(self, *names):
+        return names[-1]()
+
+node.load_segmenter, node.Models = load_first_one_only, Unshared
+sys.exit(node.main())
+"""
+
+
+def test_a_camera_whose_configure_does_not_return_does_not_freeze_the_others(
+    robot: Any, scene: Any, models: dict[str, Path], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    arguments = ("cameras:=[front, rear]", f"model:={models['depth']}", "autostart:=false")
+    words = [word for text in arguments for word in ("-p", text)]
+    command = [sys.executable, "-c", LOADING, "--ros-args", "-p", "device:=cpu", *words]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+
+        def request(camera: str, transition: int) -> Any:
+            client = robot.create_client(ChangeState, f"/{camera}/sgnet/change_state")
+            robot.spin_until(client.service_is_ready, timeout_s=300)
+            robot.spin_for(0.5)
+            return client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+
+        front = request("front", Transition.TRANSITION_CONFIGURE)
+        robot.spin_until(front.done)
+        assert front.result().success
+        rear = request("rear", Transition.TRANSITION_CONFIGURE)
+        robot.spin_until(lambda: "loading" in log.read_text())
+        active = request("front", Transition.TRANSITION_ACTIVATE)
+        robot.spin_until(active.done)
+        assert active.result().success
+        assert not rear.done()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
+        assert "Traceback" not in log.read_text()
     finally:
         process.kill()
         process.wait()
