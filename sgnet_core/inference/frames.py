@@ -136,11 +136,18 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     named after color (``RGB``, ``color`` …).
 
     Raises:
-        InputError: a name fits nothing, or holds no frames.
+        InputError: a name fits nothing, holds no frames, or cannot be read.
     """
+    try:
+        return _open_all([path for name in names for path in expanded(name)], calibration)
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _open_all(paths: Sequence[Path], calibration: Calibration) -> list[Input]:
     inputs: list[Input] = []
     images: list[Path] = []
-    for path in [path for name in names for path in expanded(name)]:
+    for path in paths:
         if _is_bag(path):
             inputs.append(_bag(path, calibration))
         elif path.is_dir() and is_tum_folder(path):

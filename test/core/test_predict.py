@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -479,3 +481,15 @@ def test_folders_of_other_names_are_found(
     for name in ("0.png", "1.png", "2.png"):
         expected = read_labels(out / "b" / "labels" / name)
         assert np.array_equal(read_labels(out / "a" / "labels" / name), expected)
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    recording: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def refuse(path: Path) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # the tests may run as root
+    with pytest.raises(SystemExit):
+        predict(model_file, recording.parent / "out", recording)
+    assert f"predict: {recording} cannot be read: Permission denied" in capsys.readouterr().err

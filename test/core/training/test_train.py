@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from sgnet_core.data.datasets.folder import PlainFolder
+from sgnet_core.data.datasets.shards import write_shards
 from sgnet_core.data.loading import Batch
 from sgnet_core.models.info import RELEASED
 from sgnet_core.models.model_file import load_model, save_model
@@ -351,3 +353,21 @@ def test_weights_are_averaged_over_the_last_ones_and_over_fewer_at_first(
         [found, *_] = run.state.final_model.parameters()
         assert found.flatten()[0].item() == pytest.approx(expected, rel=1e-5), n
     assert expected == pytest.approx(39 - 3, abs=0.1), "a mean delay of d / (1 − d)"
+
+
+@pytest.mark.usefixtures("deterministic_mode_ends")
+def test_a_run_on_shards_ends_with_the_weights_of_one_on_the_folder(
+    tmp_path: Path, tiny: dict[str, Any], frames: Path
+) -> None:
+    for split in ("train", "val"):
+        write_shards(str(tmp_path / split), PlainFolder(frames, split), per_shard=3)
+    tiny["deterministic"] = True
+    assert start(tiny, tmp_path / "folder").train() == 0
+    sharded = {"train": str(tmp_path / "train"), "validation": str(tmp_path / "val"), "workers": 1}
+    assert start(tiny, tmp_path / "shards", **sharded).train() == 0
+    a, b = weights(tmp_path / "folder"), weights(tmp_path / "shards")
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(b[name], value), name
+    scores = [json.loads((tmp_path / n / "best.json").read_text()) for n in ("folder", "shards")]
+    assert scores[0]["miou"] == scores[1]["miou"] > 0
