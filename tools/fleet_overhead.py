@@ -1,7 +1,8 @@
 """Measure what a fleet run costs beside the network: python tools/fleet_overhead.py
 
-Labels many recordings of one small frame with a model that answers at once: in this process, on a
-local Ray, and on Ray again when all is done.
+Labels many recordings of one small frame with a model that answers at once, or with --network
+recordings of 480x640 frames with the shipped weights: in this process, on a local Ray with a worker
+per core, and on Ray again when all is done.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from sgnet_core.data.images import write_png
 from sgnet_core.fleet.jobs import attempt
-from sgnet_core.fleet.labeling import LabelingJob
+from sgnet_core.fleet.labeling import LabelingJob, read_model
 from sgnet_core.fleet.manifest import Manifest
 from sgnet_core.fleet.ray_workers import Workers, run_on_ray
 from sgnet_core.fleet.storage import Source, find_sources
@@ -29,8 +30,6 @@ from sgnet_core.inference.frames import Calibration
 from sgnet_core.inference.labeling import Labeler, LabelingOptions
 from sgnet_core.inference.segmenter import Prediction, Segmenter
 from sgnet_core.models.labels import NYU13
-
-HEIGHT, WIDTH = 24, 32
 
 
 class InstantSegmenter:
@@ -54,59 +53,78 @@ class InstantJob(LabelingJob):
         return Labeler(cast(Segmenter, InstantSegmenter()), self.options)
 
 
-def write_recordings(folder: Path, count: int) -> None:
-    """Write plain folders of one frame, whose files are hard links of the first one's."""
-    names = ("rgb/0.png", "depth/0.png", "camera.json")
+def write_recordings(folder: Path, count: int, frames: int, size: tuple[int, int]) -> None:
+    """Write plain folders of frames, whose files are hard links of the first one's."""
+    height, width = size
+    rng = np.random.default_rng(0)
+    names = [f"{kind}/{i:04d}.png" for i in range(frames) for kind in ("rgb", "depth")]
     first = folder / "r00000"
     for kind in ("rgb", "depth"):
         (first / kind).mkdir(parents=True)
-    write_png(first / names[0], np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    write_png(first / names[1], np.ones((HEIGHT, WIDTH), np.uint16))
-    camera = {"width": WIDTH, "height": HEIGHT, "fx": 30, "fy": 30, "cx": 16, "cy": 12}
-    (first / names[2]).write_text(json.dumps(camera))
+    for name in names:
+        shape = (height, width, 3) if name.startswith("rgb") else (height, width)
+        numbers = np.uint8 if name.startswith("rgb") else np.uint16
+        write_png(first / name, rng.integers(1, 256, shape).astype(numbers))
+    optics = {"fx": width, "fy": width, "cx": width / 2, "cy": height / 2}
+    camera = {"width": width, "height": height, **optics, "depth_scale": 0.01}
+    (first / "camera.json").write_text(json.dumps(camera))
     for index in range(1, count):
         other = folder / f"r{index:05d}"
         for kind in ("rgb", "depth"):
             (other / kind).mkdir(parents=True)
-        for name in names:
+        for name in (*names, "camera.json"):
             os.link(first / name, other / name)
 
 
-def timed(name: str, tasks: int, run: Callable[[], Any]) -> None:
-    """Run something and print its time in total and per task."""
+def timed(name: str, tasks: int, run: Callable[[], Any]) -> float:
+    """Run something, print its time in total and per task, and return its seconds."""
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
-    print(f"{name}: {seconds:.2f} s, {tasks / seconds:.0f} recordings/s", flush=True)
+    print(f"{name}: {seconds:.2f} s, {tasks / seconds:.3g} recordings/s", flush=True)
+    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recordings", type=int, default=10_000)
-    count = parser.parse_args(argv).recordings
-    print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    parser.add_argument("--recordings", type=int, default=10_000, metavar="N")
+    parser.add_argument("--frames", type=int, default=1, metavar="N", help="of each recording (1)")
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="label 480x640 frames with the shipped weights instead of 24x32 ones without any",
+    )
+    args = parser.parse_args(argv)
+    cores = os.cpu_count() or 1
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {cores} cores")
+    kind: type[LabelingJob] = LabelingJob if args.network else InstantJob
+    model = read_model(None) if args.network else ("instant", b"")
     with tempfile.TemporaryDirectory(prefix="fleet_overhead_") as scratch:
-        write_recordings(Path(scratch, "in"), count)
+        size = (480, 640) if args.network else (24, 32)
+        write_recordings(Path(scratch, "in"), args.recordings, args.frames, size)
         sources = find_sources([f"{scratch}/in/*"])
 
-        def job(name: str) -> InstantJob:
-            options = LabelingOptions()
+        def job(name: str) -> LabelingJob:
             place = str(Path(scratch, name))
-            return InstantJob(place, "instant", b"", "cpu", "auto", Calibration(), options)
+            return kind(place, *model, "cpu", "auto", Calibration(), LabelingOptions())
 
         def on_ray(name: str, sources: Sequence[Source]) -> None:
-            outcomes = run_on_ray(job(name), sources, Workers())
+            outcomes = run_on_ray(job(name), sources, Workers(gpus=False))
             assert all(isinstance(outcome, Manifest) for _, outcome in outcomes)
 
-        label = job("plain").start()
-        timed("in this process", count, lambda: [attempt(label, source) for source in sources])
-        timed("Ray, one recording (its start and stop)", 1, lambda: on_ray("one", sources[:1]))
-        timed("Ray, all", count, lambda: on_ray("ray", sources))
+        def label_all(job: LabelingJob) -> None:
+            label = job.start()
+            assert all(isinstance(attempt(label, source), Manifest) for source in sources)
+
+        count = len(sources)
+        plain = timed("in this process", count, lambda: label_all(job("plain")))
+        start = timed(
+            "Ray, one recording (its start and stop)", 1, lambda: on_ray("one", sources[:1])
+        )
+        ray = timed("Ray, all", count, lambda: on_ray("ray", sources))
         timed("Ray, all done before", count, lambda: on_ray("ray", sources))
-
-
-if __name__ == "__main__":
-    main()
+        print(f"Ray over this process and Ray's start: {ray / (plain + start) - 1:+.1%}")
 
 
 if __name__ == "__main__":
