@@ -27,8 +27,11 @@ class StaticTransforms:
                 parents[child] = (parent, pose)
         self._parents = parents  # replaced as a whole: readers see the old tree or the new one
 
-    def between(self, source: str, target: str) -> Pose | None:
-        """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None."""
+    def between(self, source: str, target: str, stamp: int = 0) -> Pose | None:
+        """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None.
+
+        The stamp makes no difference to what does not move.
+        """
         parents = self._parents
         up, down = _ancestors(parents, source.lstrip("/")), _ancestors(parents, target.lstrip("/"))
         common = next((frame for frame in up if frame in down), None)

@@ -21,7 +21,7 @@ _REMEDY = (
     "Start realsense2_camera with align_depth.enable:=true and use its topic "
     "aligned_depth_to_color/image_raw, other drivers with depth_registration:=true; or let this "
     "node register depth: remap depth/camera_info to the depth camera's, and set the parameter "
-    "depth_to_rgb where /tf_static doesn't connect the frames"
+    "depth_to_rgb where TF doesn't connect the frames"
 )
 
 
@@ -30,8 +30,8 @@ class DepthAligner:
 
     Args:
         topics: for messages about them.
-        transforms: received on ``/tf_static``.
-        depth_to_rgb: gives the pose of the parameter; None leaves it to ``/tf_static``.
+        transforms: received on ``/tf_static`` and ``/tf``.
+        depth_to_rgb: gives the pose of the parameter; None leaves it to TF.
         rectified: returns whether the images of a topic are rectified.
     """
 
@@ -81,7 +81,7 @@ class DepthAligner:
                     return depth
             except FrameDropped:  # color is not calibrated: nothing contradicts the images
                 return depth
-        pose = self._pose(*frames)
+        pose = self._pose(*frames, frame.pair.depth_ns)
         if camera is None or pose is None:
             raise FrameDropped(
                 "not_registered", self._explanation(frames, size, depth.shape, problem)
@@ -104,9 +104,9 @@ class DepthAligner:
         except ValueError as error:
             return None, f"{topic}: {error}"
 
-    def _pose(self, rgb_frame: str, depth_frame: str) -> Pose | None:
+    def _pose(self, rgb_frame: str, depth_frame: str, stamp: int) -> Pose | None:
         given = self._depth_to_rgb()
-        return self._transforms.between(depth_frame, rgb_frame) if given is None else given
+        return self._transforms.between(depth_frame, rgb_frame, stamp) if given is None else given
 
     def _explanation(
         self,
@@ -117,7 +117,7 @@ class DepthAligner:
     ) -> str:
         unknown = problem or (
             f"there is no transform from '{frames[1]}' to '{frames[0]}': neither depth_to_rgb nor "
-            "/tf_static gives it"
+            "TF (/tf_static, /tf) gives it"
         )
         return (
             f"{self._topics.rgb} is {size[1]}x{size[0]} in frame '{frames[0]}', but "

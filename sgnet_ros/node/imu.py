@@ -81,12 +81,12 @@ class ImuHistory:
             )
         pose = self._imu_to_rgb()
         if pose is None:
-            pose = self._transforms.between(nearest.header.frame_id, rgb_frame)
+            pose = self._transforms.between(nearest.header.frame_id, rgb_frame, stamp)
         if pose is None:
             frame = frame_of(nearest.header)
             return Gravity(
                 None,
-                f"neither imu_to_rgb nor /tf_static gives the pose of '{frame}' in '{rgb_frame}'",
+                f"neither imu_to_rgb nor TF gives the pose of '{frame}' in '{rgb_frame}'",
             )
         x, y, z = (float(v) for v in pose[:3, :3] @ world[2])
         return Gravity((x, y, z))

@@ -9,12 +9,12 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSDurabilityPolicy
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 from sgnet_ros.messages.headers import frame_of, stamp_ns
-from sgnet_ros.messages.transforms import StaticTransforms, parse_pose
+from sgnet_ros.messages.transforms import parse_pose
 from sgnet_ros.node.calibration import CameraInfos
 from sgnet_ros.node.frame import Frame, InputTopics
 from sgnet_ros.node.imu import ImuHistory
@@ -22,6 +22,7 @@ from sgnet_ros.node.losses import LossWatch, warning
 from sgnet_ros.node.matcher import Pair
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.synchronizer import PairSynchronizer
+from sgnet_ros.node.transform_buffer import TransformBuffer
 from sgnet_ros.system.qos import best_effort, latched, overridable
 
 try:
@@ -70,10 +71,11 @@ class Inputs:
         self._on_frame = on_frame
         now = settings()
         self.rgb_infos, self.depth_infos = CameraInfos(), CameraInfos()
-        self.transforms = StaticTransforms()
+        self.transforms = TransformBuffer()
         self.imu: ImuHistory | None = None
         self._latched: set[str] = set()  # topics of latched calibrations
         self._losses = (LossWatch(), LossWatch())  # of RGB and depth
+        self._moving: Subscription | None = None
         self._told: set[str] = set()  # topics whose losses were warned of
         depth = now.queue_size
         # Each has a profile of its own: rclpy writes the overrides of a topic into it.
@@ -142,6 +144,7 @@ class Inputs:
             node.create_timer(_SETTLE_PERIOD_S, self.synchronizer.settle, clock=steady),
             node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_latched_infos, clock=steady),
             node.create_timer(_LOOK_PERIOD_S, self._warn_of_losses, clock=steady),
+            node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_moving, clock=steady),
         ]
 
     @property
@@ -177,6 +180,19 @@ class Inputs:
                     self._node.create_subscription(CameraInfo, topic, infos.receive, latched())
                 )
 
+    def _subscribe_to_moving(self) -> None:
+        """Subscribe to /tf as soon as a pose is needed that /tf_static does not give."""
+        if self._moving is None and TFMessage is not None and self.transforms.wants_moving:
+            qos = QoSProfile(depth=100)  # as tf2's own listener
+            self._moving = self._node.create_subscription(
+                TFMessage,
+                "/tf",
+                self._on_moving_transforms,
+                qos,
+                qos_overriding_options=overridable(),
+            )
+            self._subscriptions.append(self._moving)
+
     def _on_rgb(self, message: Any) -> None:
         self._losses[0].receive(message)
         self.synchronizer.add_rgb(message)
@@ -194,6 +210,9 @@ class Inputs:
 
     def _on_static_transforms(self, message: Any) -> None:
         self.transforms.add(message.transforms)
+
+    def _on_moving_transforms(self, message: Any) -> None:
+        self.transforms.add_moving(message.transforms)
 
     def _on_pair(self, rgb: Any, depth: Any) -> None:
         """Freeze what is known at the stamp of the RGB image."""

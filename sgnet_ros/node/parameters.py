@@ -148,7 +148,7 @@ class Settings:
         "live",
         "Pose of the depth camera's optical frame in the color camera's, for depth that is not "
         "registered: 'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from "
-        "/tf_static.",
+        "TF at the image's stamp.",
         form="7 numbers or empty",
         check=parse_pose,
     )
@@ -162,7 +162,8 @@ class Settings:
         "",
         "live",
         "Pose of the IMU in the color camera's optical frame, of which only the rotation is used: "
-        "'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from /tf_static.",
+        "'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from TF at the "
+        "image's stamp.",
         form="7 numbers or empty",
         check=parse_pose,
     )

@@ -135,6 +135,7 @@ def test_imported_ros_packages_come_as_wheels_or_are_optional(setup_arguments) -
             "launch_ros",
             "message_filters",
             "tf2_msgs",
+            "tf2_py",
             "vision_msgs",
         )
     }

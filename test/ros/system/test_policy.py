@@ -14,7 +14,7 @@ from sgnet_ros.system.environment import share_file
 
 # What not every node has: inputs by parameter, messages and services by distribution
 OPTIONAL = {
-    "subscribe": {"/bond", "/clock", "/parameter_events", "/tf_static", "/imu"}
+    "subscribe": {"/bond", "/clock", "/parameter_events", "/tf", "/tf_static", "/imu"}
     | {"/rgb/image_raw/compressed", "/depth/image_raw/compressedDepth"},
     "publish": {"/bond", "/sgnet/label_info"},
     "reply": {"/sgnet/get_type_description"},

@@ -1,0 +1,88 @@
+"""Poses between frames at a stamp: of fixed frames, and of moving ones where tf2 is installed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from rclpy.time import Time
+
+from sgnet_ros.messages.headers import stamp_ns
+from sgnet_ros.messages.transforms import Pose, StaticTransforms, matrix_of
+
+try:
+    tf2_py: Any = importlib.import_module("tf2_py")
+except ImportError:
+    tf2_py = None
+
+_CACHE_NS = 10_000_000_000  # tf2's default: it drops what is older than that
+_FRESH_NS = 500_000_000
+"""Greatest distance from a stamp to the newest pose, where that is older than the stamp."""
+
+
+class TransformBuffer(StaticTransforms):
+    """Tree of frames from ``/tf_static`` and, once something needs it, from ``/tf``.
+
+    One thread adds, any thread reads.
+
+    Attributes:
+        wants_moving: a pose was asked for that ``/tf_static`` does not give, and tf2 is installed.
+            ``/tf`` has many messages: who feeds this object subscribes to it then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wants_moving = False
+        self._buffer = None if tf2_py is None else tf2_py.BufferCore()
+        self._static: dict[str, Any] = {}  # child → message
+        self._newest = 0
+
+    def add(self, transforms: Iterable[Any]) -> None:
+        """Take geometry_msgs/TransformStamped messages of ``/tf_static``."""
+        transforms = list(transforms)
+        super().add(transforms)
+        for stamped in transforms:
+            self._static[stamped.child_frame_id] = stamped
+            self._set(stamped, static=True)
+
+    def add_moving(self, transforms: Iterable[Any]) -> None:
+        """Take geometry_msgs/TransformStamped messages of ``/tf``; a jump back starts anew."""
+        for stamped in transforms:
+            stamp = stamp_ns(stamped.header)
+            if stamp < self._newest - _CACHE_NS and self._buffer is not None:
+                self._buffer.clear()
+                self._newest = 0
+                for static in self._static.values():
+                    self._set(static, static=True)
+            self._newest = max(self._newest, stamp)
+            self._set(stamped, static=False)
+
+    def between(self, source: str, target: str, stamp: int = 0) -> Pose | None:
+        """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None.
+
+        Moving poses are interpolated at ``stamp`` (nanoseconds). Where none as new has come yet,
+        the newest is taken, if it is 0.5 s old at most.
+        """
+        pose = super().between(source, target)
+        if pose is not None or self._buffer is None:
+            return pose
+        self.wants_moving = True
+        frames = target.lstrip("/"), source.lstrip("/")
+        try:
+            found = self._buffer.lookup_transform_core(*frames, Time(nanoseconds=stamp))
+        except tf2_py.ExtrapolationException:
+            found = self._buffer.lookup_transform_core(*frames, Time())
+            if not 0 <= stamp - stamp_ns(found.header) <= _FRESH_NS:
+                return None
+        except tf2_py.TransformException:  # the frames are not connected
+            return None
+        pose = matrix_of(found.transform)
+        return pose if np.isfinite(pose).all() else None
+
+    def _set(self, stamped: Any, static: bool) -> None:
+        if self._buffer is None:
+            return
+        add = self._buffer.set_transform_static if static else self._buffer.set_transform
+        add(stamped, "sgnet")
