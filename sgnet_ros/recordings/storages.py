@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Generator
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,18 @@ from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.mcap_storage import McapStorage
 from sgnet_ros.recordings.unpacking import UnpackingError, unpack
 
-MAX_METADATA_BYTES = 1 << 24
+MAX_METADATA_BYTES = 1 << 20
 """Largest metadata.yaml that is read."""
+
+# References, escaped letters, and modes that are not evidently those without compressed files.
+_SUSPICIOUS = re.compile(
+    rb"""&|\\[xuU]|compression_mode['"]?\s*:(?![ \t]*(""|''|['"]?(none|message)['"]?)[ \t\r]*$)""",
+    re.IGNORECASE | re.MULTILINE,
+)
+_TEXTS = {
+    *("version", "storage_identifier", "compression_format", "compression_mode", "ros_distro"),
+    *("name", "type", "serialization_format", "type_description_hash"),
+}
 
 
 class SqliteStorage(Sqlite3Reader):
@@ -39,20 +50,33 @@ class Folder(DirectoryReader):
     STORAGE_PLUGINS = {"mcap": McapStorage, "sqlite3": SqliteStorage}  # noqa: RUF012
 
     def open(self) -> None:
-        if self._says_packed_files():  # `Bag` has unpacked those that are named so
+        if self._compression_mode() == "file":  # `Bag` has unpacked those that are named so
             raise ValueError("it says compression_mode FILE, but its files are not named .zstd")
         super().open()
         self._packed = self.metadata.compression_mode == "message"
         self.metadata = self.metadata._replace(compression_mode=None)  # messages() unpacks
 
-    def _says_packed_files(self) -> bool:
+    def _compression_mode(self) -> str:
+        """Return what metadata.yaml says; an empty text where it cannot be told.
+
+        Raises:
+            ValueError: the file is too large, or holds a list where the library prints a text: a
+                few lines of YAML's references may make it endless.
+        """
+        text = read_limited(str(self.path / "metadata.yaml"), MAX_METADATA_BYTES)
+        if not _SUSPICIOUS.search(text):
+            return ""  # parsing takes a second per 50 kB
         try:
-            text = read_limited(str(self.path / "metadata.yaml"), MAX_METADATA_BYTES)
-            metadata = YAML(typ="safe").load(text)
-            mode = metadata["rosbag2_bagfile_information"].get("compression_mode", "")
-            return str(mode).lower() == "file"
-        except (OSError, LookupError, AttributeError, TypeError, YAMLError):
-            return False  # opening tells what is wrong
+            info = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
+            topics = [topic["topic_metadata"] for topic in info["topics_with_message_count"]]
+            mode = info.get("compression_mode", "")
+        except (LookupError, AttributeError, TypeError, YAMLError):
+            return ""  # opening tells what is wrong
+        for values in (info, *topics):
+            for key in set(values) & _TEXTS:
+                if not isinstance(values[key], str | int | None):
+                    raise ValueError(f"its {key} is no text")
+        return str(mode).lower()
 
     def messages(
         self,

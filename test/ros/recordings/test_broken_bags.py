@@ -123,3 +123,28 @@ def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(BagError, match=rf"{name}.*{why}"):
             Bag(tmp_path / name)
+
+
+@pytest.mark.parametrize("key", ["storage_identifier", "compression_format", "compression_mode"])
+def test_metadata_that_refers_to_itself_again_and_again_costs_nothing(
+    tmp_path: Path, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a", StoragePlugin.MCAP)
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join(10 * [f'*a{i - 1}'])}]" for i in range(1, 12)]
+    metadata = path.parent / "metadata.yaml"
+    kept = [line for line in metadata.read_text().splitlines() if f" {key}:" not in line]
+    at = kept.index("rosbag2_bagfile_information:") + 1
+    metadata.write_text("\n".join([*lines, *kept[:at], f"  {key}: *a11", *kept[at:]]))
+    assert count(path.parent) == COUNT
+    assert f"metadata.yaml is of no use: its {key} is no text" in caplog.text
+
+
+def test_metadata_that_is_too_large_is_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a", StoragePlugin.MCAP)
+    with open(path.parent / "metadata.yaml", "ab") as file:
+        file.write(b"#" * (1 << 20))
+    assert count(path.parent) == COUNT
+    assert "at most 1048576 are read" in caplog.text

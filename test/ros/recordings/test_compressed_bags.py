@@ -139,3 +139,19 @@ def test_the_limit_itself_is_not_too_much(compression: str, data: bytes) -> None
     assert unpacking.unpack(data, compression, 5000) == b"a" * 5000
     with pytest.raises(unpacking.UnpackingError, match="4999"):
         unpacking.unpack(data, compression, 4999)
+
+
+@pytest.mark.parametrize(
+    "value", ["FILE", '"fi\\x6ce"', "!!str file", "\n    file", "|-\n    file", "'file' # packed"]
+)
+def test_compressed_files_under_other_names_are_not_unpacked(tmp_path: Path, value: str) -> None:
+    folder = write2(tmp_path / "a", CompressionMode.FILE, StoragePlugin.MCAP, ["x"])
+    (file,) = folder.glob("*.zstd")
+    file.rename(file.with_suffix(""))
+    metadata = folder / "metadata.yaml"
+    lines = metadata.read_text().replace(file.name, file.with_suffix("").name).splitlines()
+    at = next(i for i, line in enumerate(lines) if "compression_mode" in line)
+    lines[at] = f"  compression_mode: {value}"
+    metadata.write_text("\n".join(lines))
+    with pytest.raises(BagError, match="it begins with other bytes"):
+        Bag(folder)
