@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PART_BYTES = 15_000_000
 INDEX = "parts.json"
+PREVIOUS = "checkpoint_previous.pt"
 
 STOPPING_S = 300.0
 """Time in which a stopped run must have written its checkpoint."""
@@ -45,16 +46,17 @@ def train(arguments: Sequence[str], seconds: float) -> int:
 
 
 def cut(run: Path, parts: Path, limit: int = PART_BYTES) -> int:
-    """Write the files of a run's folder, pictures aside, as parts; return their number.
+    """Write the files of a run's folder as parts; return their number.
 
-    The index ``parts.json`` has size and SHA-256 of every file.
+    Pictures, TensorBoard's curves and the previous checkpoint stay behind. The index ``parts.json``
+    has size and SHA-256 of every file.
     """
     parts.mkdir(parents=True, exist_ok=True)
     for old in parts.iterdir():
         old.unlink()
     index = {}
     count = 0
-    for path in sorted(p for p in run.iterdir() if p.is_file()):
+    for path in sorted(p for p in run.iterdir() if p.is_file() and p.name != PREVIOUS):
         content = path.read_bytes()
         pieces = [content[at : at + limit] for at in range(0, len(content), limit)] or [b""]
         for number, piece in enumerate(pieces):

@@ -41,14 +41,14 @@ class Block(NamedTuple):
     outputs: int
 
 
-# The largest with which no registers spill (`tools/kernel_resources.py`); not measured on a GPU.
+# No registers spill with them (`tools/kernel_resources.py`); a GPU has not measured them.
 INPUTS, INPUTS_SINGLE = Block(64, 32, 64), Block(64, 32, 32)
 """Blocks of `_inputs_kernel` in half precision and in float32."""
 
 WEIGHT, WEIGHT_SINGLE = Block(64, 64, 64), Block(32, 64, 64)
 """Blocks of `_weight_kernel` in half precision and in float32."""
 
-WARPS, STAGES = 4, 2
+WARPS, STAGES = 8, 2
 
 PROGRAMS = 4 * 132
 """Programs that share the weight's gradient: four for each multiprocessor of an H100 or H200."""

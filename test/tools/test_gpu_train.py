@@ -18,6 +18,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "predictions").mkdir(parents=True)
     (folder / "checkpoint.pt").write_bytes(bytes(range(256)) * 5)
+    (folder / "checkpoint_previous.pt").write_bytes(b"x")
     (folder / "log.csv").write_bytes(b"")
     (folder / "predictions" / "000001.png").write_bytes(b"x")
     return folder
