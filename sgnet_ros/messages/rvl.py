@@ -11,6 +11,7 @@ from sgnet_core.data import images
 from sgnet_ros.messages.images import ImageError
 
 _SIZE = struct.Struct("<II")  # columns, rows
+_BYTES_PER_PIXEL = 4  # at most: six nibbles of a difference of 17 bits, and one of a run's number
 
 
 def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
@@ -33,7 +34,7 @@ def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
         raise ImageError(
             "data", f"RVL image of {width}x{height}; at most {images.MAX_PIXELS} pixels"
         )
-    numbers = _numbers(data[_SIZE.size :])
+    numbers = _numbers(data[_SIZE.size :][: _BYTES_PER_PIXEL * pixels + 64])
     values = numbers.tolist()
     runs: list[int] = []  # pixels without and with a measurement, by turns
     starts: list[int] = []  # of the runs among the numbers

@@ -86,3 +86,10 @@ def test_mutated_bytes_are_refused_or_give_an_image() -> None:
             assert decode_rvl(data.tobytes()).shape == (20, 20)
         except ImageError as error:
             assert "RVL" in str(error)
+
+
+def test_what_follows_the_image_is_not_looked_at() -> None:
+    depth = np.array([[1, 65535], [0, 7]], np.uint16)
+    whole = encode(depth)
+    whole += bytes(4 * depth.size + 64) + b"\xff" * 4000  # as a number it would be refused
+    np.testing.assert_array_equal(decode_rvl(whole), depth)
