@@ -230,9 +230,9 @@ def test_labels_of_a_resized_frame_have_the_images_size() -> None:
     rgb, depth = frame(75, 101)
     labels = Segmenter(model, "cpu").segment(rgb, depth).labels
     assert labels.shape == (75, 101)
-    small = np.asarray(Image.fromarray(rgb).resize((43, 32), Image.Resampling.BILINEAR))
+    small = np.asarray(Image.fromarray(rgb).resize((32, 32), Image.Resampling.BILINEAR))
     row = np.floor((np.arange(32) + 0.5) * 75 / 32).astype(int)
-    column = np.floor((np.arange(43) + 0.5) * 101 / 43).astype(int)
+    column = np.floor((np.arange(32) + 0.5) * 101 / 32).astype(int)
     with torch.inference_mode():
         image = (torch.from_numpy(small.astype(np.float32)) - torch.tensor(NORM.mean)) / (
             torch.tensor(NORM.std)
@@ -420,7 +420,7 @@ def test_65535_in_integer_depth_is_no_measurement() -> None:
 def test_an_input_height_takes_the_place_of_the_models() -> None:
     model = make(input_height=24)
     rgb, depth = frame(40, 56)
-    for rows, size in ((None, (24, 34)), (20, (20, 28)), (0, (40, 56))):
+    for rows, size in ((None, (24, 32)), (80, (80, 128)), (0, (40, 56))):
         segmenter = Segmenter(model, "cpu", input_height=rows)
         assert tuple(segmenter.resized(rgb, depth)[0].shape[2:]) == size
     assert model.info.input_height == 24, "the caller's network stays as it is"
