@@ -150,8 +150,8 @@ def test_splits_in_the_format_of_matlab_7_3_are_read(nyu: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\n" * 200 + b"<!DOCTYPE html><html>sign in", "is a web page, not a MATLAB file"),
-        (b"PK\x03\x04zip", "is a compressed archive: unpack it first"),
+        (b"\n" * 200 + b"<!DOCTYPE html><html>sign in", "is no MATLAB file but a web page"),
+        (b"PK\x03\x04zip", "is no MATLAB file but a compressed archive: unpack"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES, check_mat5
 from sgnet_core.files import check_regular, mistaken_for, read_limited
+
+_UNCHECKED_BYTES = 1 << 18
+"""Stored size up to which a chunk may unpack to what it wants: 258 MiB at most."""
 
 EXTRA = "pip install 'sgnet_ros[data]'"
 
@@ -71,11 +76,32 @@ def read_array(array: Any) -> NDArray[Any]:
     """Read an array of a v7.3 file, in its stored order of axes.
 
     Raises:
-        ValueError: it has more than `MAX_MAT_BYTES`.
+        ValueError: it has more than `MAX_MAT_BYTES`, or a part of it unpacks to more than its size.
     """
     if array.nbytes > MAX_MAT_BYTES:
         raise ValueError(f"{array.name} has {array.nbytes} bytes; at most {MAX_MAT_BYTES} are read")
+    if array.chunks is not None:
+        _check_chunks(array)
     return np.asarray(array)
+
+
+def _check_chunks(array: Any) -> None:
+    """Raise ValueError where a chunk is stored in more bytes than it has, or unpacks to more.
+
+    The HDF5 library unpacks whatever is stored, and deflate at most to 1032 times the size.
+    """
+    size = math.prod(array.chunks) * array.dtype.itemsize
+    for part in array.iter_chunks():
+        start = tuple(side.start for side in part)
+        stored = array.id.get_chunk_info_by_coord(start).size
+        too_much = stored > size + size // 100 + 64
+        if stored > _UNCHECKED_BYTES and array.compression == "gzip" and not too_much:
+            _, data = array.id.read_direct_chunk(start)
+            unpacker = zlib.decompressobj()
+            unpacker.decompress(data, size)
+            too_much = bool(unpacker.unconsumed_tail)
+        if too_much:
+            raise ValueError(f"{array.name}: a chunk of {size} bytes unpacks to more")
 
 
 def variable(path: Path, name: str) -> Any:

@@ -16,7 +16,7 @@ from sgnet_core.data import images
 from sgnet_core.data.datasets import matlab_checks
 from sgnet_core.data.datasets.folder import read_camera, read_classes
 from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
-from sgnet_core.data.datasets.matlab import read_mat
+from sgnet_core.data.datasets.matlab import read_array, read_mat
 from sgnet_core.data.datasets.sunrgbd import read_matrix
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb, write_png
 
@@ -131,6 +131,19 @@ def test_a_matlab_file_of_v7_3_that_claims_too_much(tmp_path: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"trainNdxs has 8796093022208 bytes; at most 1073741824"
     ):
+        read_mat(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("side", [8, 2048])
+def test_a_matlab_file_of_v7_3_that_unpacks_to_too_much(tmp_path: Path, side: int) -> None:
+    h5py = pytest.importorskip("h5py")
+    noise = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        array = file.create_dataset("a", data=noise, chunks=(side, side), compression="gzip")
+        assert np.array_equal(read_array(array), noise)
+        packed = zlib.compress(noise.tobytes()[: noise.size // 2] + bytes(1 << 25))
+        array.id.write_direct_chunk((0, 0), packed)
+    with pytest.raises(DatasetError, match=rf"a\.mat: /a: a chunk of {side * side} bytes unpacks"):
         read_mat(tmp_path / "a.mat")
 
 
