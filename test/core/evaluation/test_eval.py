@@ -119,8 +119,8 @@ def test_the_mean_with_the_mirror_image_is_the_same_for_the_mirror_image(spatial
 def test_a_batch_at_the_input_height_has_the_camera_of_its_size() -> None:
     sample = frame(5)
     batch = at_input_height(collate([sample]), 20)
-    assert batch.rgb.shape[2:] == batch.depth.shape[2:] == (20, 28)
-    torch.testing.assert_close(batch.intrinsics, sample.intrinsics.resized(28, 20).parameters())
+    assert batch.rgb.shape[2:] == batch.depth.shape[2:] == (20, 32)
+    torch.testing.assert_close(batch.intrinsics, sample.intrinsics.resized(32, 20).parameters())
     assert batch.labels.shape == (1, 48, 66), "scores are taken at the labels' own size"
     assert set(np.unique(batch.depth)) <= set(np.unique(sample.depth)), "no depth was invented"
 
