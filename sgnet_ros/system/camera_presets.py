@@ -1,4 +1,4 @@
-"""Topics and conventions of camera drivers and simulators, as their documentation gives them.
+"""Topics and conventions of camera drivers and simulators, from public documentation and use.
 
 It imports nothing that launch files lack.
 """
