@@ -13,7 +13,7 @@ def main() -> int:
     # PyTorch's threads would take the cores that others need while they wait for each other. Read
     # when its library is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from sgnet_ros.node.lifecycle import main as run_node
+    from sgnet_ros.node.process import main as run_node
 
     return run_node()
 

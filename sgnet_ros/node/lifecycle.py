@@ -1,48 +1,34 @@
-"""The lifecycle node ``sgnet``: RGB-D images in, label images out.
-
-python -m sgnet_ros.node --ros-args --params-file config/sgnet.yaml -r rgb/image_raw:=...
-"""
+"""The lifecycle node ``sgnet``: RGB-D images in, label images out."""
 
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import astuple, replace
-from types import FrameType
 from typing import Any
 
-import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.node.activation import Activation
 from sgnet_ros.node.bond import Bond, offer_bond
-from sgnet_ros.node.declaration import Parameters, descriptor
+from sgnet_ros.node.declaration import Parameters
 from sgnet_ros.node.device_health import DeviceHealth, free_cached_memory
 from sgnet_ros.node.diagnostics import NOT_CONFIGURED, Diagnostics
 from sgnet_ros.node.loading import load_segmenter, suggestion
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
-from sgnet_ros.system.environment import prepare_environment
-from sgnet_ros.system.names import camera_names
 from sgnet_ros.system.throttle import Throttle
 
 _PATIENCE_S = 10.0
 """Longest wait for the frame in work when a node is stopped; inference takes far less."""
-_INSIST_S = 2.0
-"""Signals within this time after the first (Ctrl-C reaches launcher and node) belong to it."""
 _BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -308,114 +294,9 @@ class SGNetNode(LifecycleNode):
 
 
 def _collect_garbage() -> None:
-    """Free reference cycles, including those that `_run` has frozen."""
+    """Free reference cycles, including those that `sgnet_ros.node.process` has frozen."""
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     gc.collect()
     if frozen:
         gc.freeze()
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit status."""
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
-        prepare_environment()
-        # rclpy's own handlers would end the communication before the node can stop in good order.
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        return _run()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    finally:
-        rclpy.try_shutdown()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the node at the first signal; a later one during its clean-up ends it at once."""
-    first = time.monotonic()
-
-    def insist(number: int, frame: FrameType | None) -> None:
-        if time.monotonic() - first > _INSIST_S:
-            os._exit(128 + number)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, insist)
-    raise KeyboardInterrupt
-
-
-def _run() -> int:
-    nodes: list[SGNetNode] = []
-    try:
-        try:
-            cameras, models, turns = _cameras(), Models(), Turns()
-            for camera in cameras:
-                # Of the node alone: it wins over a `-r __ns:=` for the whole process.
-                in_namespace = ["--ros-args", "-r", f"__ns:={camera}"]
-                nodes.append(SGNetNode(models, turns, cli_args=in_namespace))
-            nodes = nodes or [SGNetNode()]
-        except ParameterException as error:
-            rclpy.logging.get_logger("sgnet").error(str(error))
-            return 1
-        for node in nodes:
-            # A node whose model cannot be loaded stays unconfigured, says so on /diagnostics, and
-            # can be configured later.
-            if node.parameters.settings.autostart and node.trigger_configure() == _SUCCESS:
-                node.trigger_activate()
-        # What imports and model made is here to stay; each full collection that looks through it
-        # would hold up all threads for 0.1 s.
-        gc.freeze()
-        _spin(nodes)
-        return 0
-    finally:
-        end = time.monotonic() + _PATIENCE_S  # for all cameras together
-        for node in nodes:
-            node.stop(max(0.0, end - time.monotonic()))
-        for node in nodes:
-            node.destroy_node()
-
-
-def _spin(nodes: list[SGNetNode]) -> None:
-    """Spin every node in a thread of its own, so that none waits while another loads a model.
-
-    Raises:
-        KeyboardInterrupt: the process was told to end; the threads end with what they are doing.
-    """
-    executors = [SingleThreadedExecutor() for _ in nodes]
-    for node, executor in zip(nodes, executors, strict=True):
-        executor.add_node(node)
-    if len(executors) == 1:
-        executors[0].spin()
-        return
-    threads = [threading.Thread(target=_spin_quietly, args=(e,), daemon=True) for e in executors]
-    for thread in threads:
-        thread.start()
-    try:
-        while all(thread.is_alive() for thread in threads):
-            threads[0].join(0.2)
-    finally:
-        for executor in executors:
-            executor.shutdown(timeout_sec=0.0)
-        end = time.monotonic() + _INSIST_S
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
-
-
-def _spin_quietly(executor: SingleThreadedExecutor) -> None:
-    with suppress(ExternalShutdownException):
-        executor.spin()
-
-
-def _cameras() -> list[str]:
-    """Return the absolute namespaces of the parameter ``cameras``.
-
-    It has to be known before there are nodes.
-    """
-    node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
-    try:
-        names = camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)
-        return [f"{node.get_namespace().rstrip('/')}/{name}" for name in names]
-    except ValueError:
-        return []  # the one node that there will be refuses it
-    finally:
-        node.destroy_node()

@@ -112,16 +112,16 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
 HANGING = """
 import sys, threading
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_ros.node import lifecycle as node
+from sgnet_ros.node import lifecycle, process
 
 def hang(*args, **kwargs):
     print("hanging", flush=True)
     threading.Event().wait()
 
-node._PATIENCE_S = 1.0
+lifecycle._PATIENCE_S = process._STOP_S = 1.0
 Segmenter.segment = hang
 Segmenter.warm_up = lambda *size: None
-sys.exit(node.main())
+sys.exit(process.main())
 """
 
 
@@ -154,7 +154,7 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
     tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
 ) -> None:
     log = tmp_path / "log"
-    patient = HANGING.replace("_PATIENCE_S = 1.0", "_PATIENCE_S = 600.0")
+    patient = HANGING.replace("_STOP_S = 1.0", "_STOP_S = 600.0")
     ros_args = ("--ros-args", "-p", f"model:={models['depth']}", "-p", "device:=cpu")
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -271,9 +271,9 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
 
 LOADING = """
 import sys, threading
-from sgnet_ros.node import lifecycle as node
+from sgnet_ros.node import lifecycle, process
 
-load, lock = node.load_segmenter, threading.Lock()
+load, lock = lifecycle.load_segmenter, threading.Lock()
 
 def load_first_one_only(settings, say):
     if not lock.acquire(blocking=False):
@@ -281,12 +281,12 @@ def load_first_one_only(settings, say):
         threading.Event().wait()
     return load(settings, say)
 
-class Unshared(node.Models):
+class Unshared(process.Models):
     def get(self, *names):
         return names[-1]()
 
-node.load_segmenter, node.Models = load_first_one_only, Unshared
-sys.exit(node.main())
+lifecycle.load_segmenter, process.Models = load_first_one_only, Unshared
+sys.exit(process.main())
 """
 
 
