@@ -42,7 +42,7 @@ def test_int8_keeps_the_labels_and_the_description(
     assert (masks[0] == masks[1]).mean() >= 0.98
     weights = {w.name: w.data_type for w in onnx.load(eight).graph.initializer}
     exact = [n for n in weights if n.endswith(("offset_generator.weight", "stem.0.weight"))]
-    assert len(exact) == 5
+    assert len(exact) == 4
     assert all(weights[name] == onnx.TensorProto.FLOAT for name in exact)
 
 
