@@ -39,6 +39,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder ``$XDG_CACHE_HOME/sgnet/NAME``, which need not exist."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "sgnet", name)
+
+
 def check_writable(path: Path) -> None:
     """Make the file's folder if need be, and check that `atomic_write` could write the file.
 

@@ -12,14 +12,14 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sgnet_core.files import atomic_write
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 from sgnet_core.models.model_file import ModelFileError
-from sgnet_ros.node.chosen_classes import ground_ids, obstacle_ids
+from sgnet_ros.node.chosen_classes import ground_ids, ids_of, obstacle_ids
 
 _DYNAMIC = frozenset(
     ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle", "animal")
@@ -37,8 +37,8 @@ def label_space(labels: LabelSet) -> str:
     nor a part of the building is an object. Pixels of 255 are invalid.
     """
     ground = ground_ids(labels, None)
-    dynamic = _named(labels, _DYNAMIC)
-    others = {*dynamic, *_named(labels, _STRUCTURE)}
+    dynamic = ids_of(labels, _DYNAMIC)
+    others = {*dynamic, *ids_of(labels, _STRUCTURE)}
     objects = [i for i in obstacle_ids(labels, None, ground) if i not in others]
     lines = [
         "---",
@@ -63,10 +63,6 @@ def color_map(labels: LabelSet) -> str:
         rows.writerow((name, *color, 255, i))
     rows.writerow(("unlabeled", 0, 0, 0, 255, IGNORE_ID))
     return text.getvalue()
-
-
-def _named(labels: LabelSet, names: Iterable[str]) -> list[int]:
-    return [i for i, name in zip(labels.ids, labels.names, strict=True) if name in names]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,13 +71,21 @@ def random_frame(height: int, width: int) -> Frame:
     return rgb, (5 * smooth[3]).contiguous().numpy(), Intrinsics.from_fov(width, height, 60)
 
 
-def exported(folder: Path) -> dict[str, Path]:
-    """Export the default model as "onnx" and "int8"; return nothing, and print why, if it fails."""
-    single, int8 = folder / "default.onnx", folder / "int8.onnx"
+def export_default(folder: Path) -> Path | None:
+    """Export the default model; return None, and print why, if it fails."""
+    path = folder / "default.onnx"
     try:
-        export(load_model(default_model_path()), single)
+        export(load_model(default_model_path()), path)
     except ExportError as error:
         print(f"without ONNX: {error}", file=sys.stderr)
+        return None
+    return path
+
+
+def exported(folder: Path) -> dict[str, Path]:
+    """Export the default model as "onnx" and "int8"; return nothing, and print why, if it fails."""
+    single, int8 = export_default(folder), folder / "int8.onnx"
+    if single is None:
         return {}
     frames, _ = open_dataset(CALIBRATION, SIZES[0])
     quantize(single, int8, frames)

@@ -22,9 +22,8 @@ import torch
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.benchmark.process import Subprocess
 from sgnet_core.benchmark.runners import Frame, segment
-from sgnet_core.benchmark.segmenter import random_frame
-from sgnet_core.inference.onnx_export import ExportError, export
-from sgnet_core.models.model_file import default_model_path, load_model
+from sgnet_core.benchmark.segmenter import export_default, random_frame
+from sgnet_core.models.model_file import default_model_path
 
 SIZE = (240, 320)
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -74,8 +73,8 @@ def shared_groups(device: torch.device, quick: bool) -> Iterator[Group]:
             "torch": Subprocess(device, segment, default, device),
             "torch, no spinning": Subprocess(device, segment, default, device, environment=PASSIVE),
         }
-        if not quick and (copy := _exported(folder)):
-            running["onnx"] = Subprocess(device, segment, copy, device)
+        if not quick and (copy := export_default(folder)):
+            running["onnx"] = Subprocess(device, segment, str(copy), device)
         for each in running.values():
             stack.callback(each.close)
 
@@ -93,14 +92,3 @@ def shared_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         ]
         height, width = (64, 96) if quick else SIZE
         yield Group("shared", f"{height}x{width}", partial(random_frame, height, width), cases)
-
-
-def _exported(folder: Path) -> str | None:
-    """Export the default model; return None, and print why, if it fails."""
-    path = folder / "default.onnx"
-    try:
-        export(load_model(default_model_path()), path)
-    except ExportError as error:
-        print(f"without ONNX: {error}", file=sys.stderr)
-        return None
-    return str(path)

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from sgnet_core.files import cache_folder
+
 FOLDER = "SGNET_ONNX_CACHE"
 """Variable with the folder of the copies; "none" makes and uses none."""
 
@@ -72,8 +74,7 @@ def cached_path(model: str | os.PathLike[str]) -> Path:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     key = hashlib.sha256(Path(model).read_bytes())
     key.update(f"{_REVISION} {versions}".encode())
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get(FOLDER) or Path(cache, "sgnet", "onnx"))
+    folder = Path(os.environ.get(FOLDER) or cache_folder("onnx"))
     return folder / f"{Path(model).stem}-{key.hexdigest()[:16]}.onnx"
 
 

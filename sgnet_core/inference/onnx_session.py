@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from sgnet_core.files import cache_folder
 from sgnet_core.models.model_file import ModelFileError
 
 INSTALL = "pip install 'sgnet_ros[onnx]'"
@@ -29,7 +29,7 @@ def open_session(
         path: ``.onnx`` file written by `sgnet_core.export`.
         device: a GPU takes an ONNX Runtime that is built for it. TensorRT compiles the network
             for every new size of the input, which takes minutes, and keeps the result in
-            `engine_folder`.
+            ``$XDG_CACHE_HOME/sgnet/tensorrt``.
         half: TensorRT may compute in fp16.
 
     Raises:
@@ -92,7 +92,7 @@ def providers(
             "device_id": index,
             "trt_fp16_enable": half,
             "trt_engine_cache_enable": True,
-            "trt_engine_cache_path": str(engine_folder()),
+            "trt_engine_cache_path": str(cache_folder("tensorrt")),
         },
         "CUDAExecutionProvider": {"device_id": index},
     }
@@ -103,9 +103,3 @@ def providers(
             "onnxruntime-gpu (on a Jetson: NVIDIA's build) in its place"
         )
     return [*chosen, (_CPU, {})]
-
-
-def engine_folder() -> Path:
-    """Return the folder of TensorRT's compiled networks: ``$XDG_CACHE_HOME/sgnet/tensorrt``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "sgnet", "tensorrt")

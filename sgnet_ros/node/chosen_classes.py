@@ -17,21 +17,21 @@ _OVERHEAD = frozenset(("ceiling", "sky"))
 
 def ground_ids(labels: LabelSet, names: str | list[str] | None) -> list[int]:
     """Return the class ids of ``~/ground``; without names those of floors, roads and the like."""
-    return _ids(labels, listed_names(names) or _GROUND)
+    return ids_of(labels, listed_names(names) or _GROUND)
 
 
 def obstacle_ids(labels: LabelSet, names: str | list[str] | None, ground: list[int]) -> list[int]:
     """Return the class ids of ``~/obstacles``; without names all but ground, ceiling and sky."""
     if wanted := listed_names(names):
-        return _ids(labels, wanted)
-    overhead = _ids(labels, _OVERHEAD)
+        return ids_of(labels, wanted)
+    overhead = ids_of(labels, _OVERHEAD)
     return [i for i in labels.ids if i not in ground and i not in overhead]
 
 
 def kept_ids(labels: LabelSet, names: str | list[str] | None) -> list[int] | None:
     """Return the class ids that masks hold; None, all of them, without names."""
     wanted = listed_names(names)
-    return _ids(labels, wanted) if wanted else None
+    return ids_of(labels, wanted) if wanted else None
 
 
 def unknown_names(labels: LabelSet, *lists: str | list[str] | None) -> list[str]:
@@ -40,5 +40,6 @@ def unknown_names(labels: LabelSet, *lists: str | list[str] | None) -> list[str]
     return list(dict.fromkeys(names))
 
 
-def _ids(labels: LabelSet, names: Collection[str]) -> list[int]:
+def ids_of(labels: LabelSet, names: Collection[str]) -> list[int]:
+    """Return the ids of the classes with these names, ascending; other names are ignored."""
     return [i for i, name in zip(labels.ids, labels.names, strict=True) if name in names]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sgnet_core import ModelFileError
-from sgnet_core.inference.onnx_session import engine_folder, open_session, providers
+from sgnet_core.files import cache_folder
+from sgnet_core.inference.onnx_session import open_session, providers
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -61,8 +62,8 @@ def test_the_best_provider_of_the_gpu_comes_first_and_the_cpu_last(
     tensorrt, cuda, _ = (settings for _, settings in providers("m.onnx", CUDA, True, ALL))
     assert tensorrt["device_id"] == cuda["device_id"] == 1
     assert tensorrt["trt_fp16_enable"] is True
-    assert tensorrt["trt_engine_cache_path"] == str(engine_folder())
-    assert tmp_path in engine_folder().parents
+    assert tensorrt["trt_engine_cache_path"] == str(cache_folder("tensorrt"))
+    assert tmp_path in cache_folder("tensorrt").parents
     assert providers("m.onnx", CUDA, False, ALL)[0][1]["trt_fp16_enable"] is False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -125,14 +126,15 @@ sys.exit(process.main())
 """
 
 
-def test_ctrl_c_ends_a_node_whose_inference_hangs(
-    tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
-) -> None:
-    log = tmp_path / "log"
-    ros_args = ("--ros-args", "-p", f"model:={models['depth']}", "-p", "device:=cpu")
+@contextlib.contextmanager
+def hanging_node(
+    code: str, log: Path, robot: Any, scene: Any, model: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `HANGING`, or a variant of it, until its inference hangs or it has ended."""
+    ros_args = ("--ros-args", "-p", f"model:={model}", "-p", "device:=cpu")
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-c", HANGING, *ros_args], cwd=ROOT, stdout=file, stderr=file
+            [sys.executable, "-c", code, *ros_args], cwd=ROOT, stdout=file, stderr=file
         )
     try:
         robot.send_until(
@@ -140,11 +142,19 @@ def test_ctrl_c_ends_a_node_whose_inference_hangs(
             scene.messages(),
             timeout_s=300,
         )
-        process.send_signal(signal.SIGINT)
-        assert process.wait(300) == 0
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+def test_ctrl_c_ends_a_node_whose_inference_hangs(
+    tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
+) -> None:
+    log = tmp_path / "log"
+    with hanging_node(HANGING, log, robot, scene, models["depth"]) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(300) == 0
     text = log.read_text()
     assert "does not come back" in text
     assert "Traceback" not in text
@@ -155,17 +165,7 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
 ) -> None:
     log = tmp_path / "log"
     patient = HANGING.replace("_STOP_S = 1.0", "_STOP_S = 600.0")
-    ros_args = ("--ros-args", "-p", f"model:={models['depth']}", "-p", "device:=cpu")
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", patient, *ros_args], cwd=ROOT, stdout=file, stderr=file
-        )
-    try:
-        robot.send_until(
-            lambda: "hanging" in log.read_text() or process.poll() is not None,
-            scene.messages(),
-            timeout_s=300,
-        )
+    with hanging_node(patient, log, robot, scene, models["depth"]) as process:
         process.send_signal(signal.SIGINT)
         time.sleep(1.0)
         process.send_signal(signal.SIGINT)  # of the same Ctrl-C, by way of the launcher
@@ -173,9 +173,6 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
         assert process.poll() is None, "the frame in work has its time"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 128 + signal.SIGINT
-    finally:
-        process.kill()
-        process.wait()
     assert "Traceback" not in log.read_text()
 
 
