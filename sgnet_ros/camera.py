@@ -157,12 +157,15 @@ class Camera(Node):
                 self._choose(size, command.get("rate", self._rate_hz))
                 if what == "draw":
                     self._drawn = self._render() if self.source.count is None else []
-                    _print_json({"drawn": len(self._drawn)})
+                    self._tell({"drawn": len(self._drawn)})
             if what == "play":
                 return True
             if what == "show":
-                _print_json({"shown": self.publish(self._first)})
+                self._tell({"shown": self.publish(self._first)})
         return False
+
+    def _tell(self, fact: dict[str, Any]) -> None:
+        _print_json(fact, self._interrupts)
 
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
@@ -212,7 +215,7 @@ class Camera(Node):
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)
-            _print_json({"rendered": len(frames), "of": count})
+            self._tell({"rendered": len(frames), "of": count})
             if time.monotonic() - start > _RENDER_S:
                 break
             self._executor.spin_once(timeout_sec=0)
@@ -286,8 +289,10 @@ def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item
         yield item
 
 
-def _print_json(fact: dict[str, Any]) -> None:
-    with suppress(BrokenPipeError):  # whoever reads it may be gone
+def _print_json(fact: dict[str, Any], interrupts: Interrupts) -> None:
+    # An interrupt within print() comes before the end of the line, and the report would be
+    # appended to it.
+    with interrupts.deferred(), suppress(BrokenPipeError):  # whoever reads it may be gone
         print(json.dumps(fact), flush=True)
 
 
@@ -321,7 +326,7 @@ def main() -> None:
     with Interrupts() as interrupts:
         try:
             camera = Camera(args, interrupts)
-            _print_json(camera.description())
+            _print_json(camera.description(), interrupts)
             gc.freeze()  # a full collection would delay a frame by 0.1 s
             camera.run()
         except (SourceError, BagError) as error:
@@ -330,7 +335,7 @@ def main() -> None:
             pass
         finally:
             if camera is not None:
-                _print_json(camera.report())
+                _print_json(camera.report(), interrupts)
             rclpy.try_shutdown()
 
 

@@ -207,6 +207,26 @@ def test_rooms_are_drawn_ahead_while_the_camera_stands_still(
         assert not np.array_equal(played[1].rgb, first.rgb)
 
 
+def test_a_line_that_is_interrupted_is_written_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            if "shown" in text:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().write(text)
+
+    written = Terminal()
+    command = io.StringIO(json.dumps({"show": None}))
+    monkeypatch.setattr(sys, "argv", ["camera", "--source", str(folder), "--controlled"])
+    monkeypatch.setattr(sys, "stdin", command)
+    monkeypatch.setattr(sys, "stdout", written)
+    camera_module.main()
+    _, shown, report = map(json.loads, written.getvalue().splitlines())
+    assert shown["shown"] > 0
+    assert report == {"pairs_sent": 0, "late": 0}
+
+
 def test_a_pair_that_is_interrupted_is_sent_whole_and_counted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
