@@ -16,12 +16,16 @@ from sgnet_core.models.model_file import default_model_path
 class Models:
     """Models in use; nodes that ask for the same file, run in the same way, get the same one.
 
-    A model lives as long as a node uses it. A file that has changed is another model.
+    A model lives as long as a node uses it. A file that has changed is another model. Nodes that
+    ask for a model wait while it is loaded; those that ask for another one do not.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of both dictionaries
         self._loaded: weakref.WeakValueDictionary[tuple[object, ...], Segmenter] = (
+            weakref.WeakValueDictionary()
+        )
+        self._loading: weakref.WeakValueDictionary[tuple[object, ...], threading.Lock] = (
             weakref.WeakValueDictionary()
         )
 
@@ -34,11 +38,16 @@ class Models:
             model, device, precision, backend: the node's parameters.
             load: loads such a model; what it raises is raised.
         """
+        key = (*_identity(model or str(default_model_path())), device, precision, backend)
         with self._lock:
-            key = (*_identity(model or str(default_model_path())), device, precision, backend)
-            segmenter = self._loaded.get(key)
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:
+            with self._lock:
+                segmenter = self._loaded.get(key)
             if segmenter is None:
-                segmenter = self._loaded[key] = load()
+                segmenter = load()
+                with self._lock:
+                    self._loaded[key] = segmenter
             return segmenter
 
     def forget(self, segmenter: Segmenter) -> None:

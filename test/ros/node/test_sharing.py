@@ -79,6 +79,48 @@ def test_a_model_that_cannot_be_loaded_is_asked_for_again() -> None:
             models.get("", "cuda", "auto", "auto", fail)
 
 
+def test_a_load_that_hangs_holds_up_nobody_but_who_wants_that_model(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("hangs.safetensors", "works.safetensors")]
+    for file in files:
+        file.write_bytes(b"one")
+    models, begun, released = Models(), threading.Event(), threading.Event()
+    loads: list[str] = []
+    got: dict[str, Any] = {}
+
+    def hang() -> Any:
+        loads.append("hangs")
+        begun.set()
+        assert released.wait(60)
+        return Model()
+
+    def work() -> Any:
+        loads.append("works")
+        return Model()
+
+    def get(camera: str, file: Path, load: Any) -> threading.Thread:
+        def run() -> None:
+            got[camera] = models.get(str(file), "cpu", "auto", "auto", load)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    first = get("front", files[0], hang)
+    assert begun.wait(60)
+    second = get("rear", files[0], hang)  # the same file: it waits for the same load
+    get("left", files[1], work).join(60)
+    get("right", files[1], work).join(60)
+    assert got["left"] is got["right"] and set(got) == {"left", "right"}
+    models.forget(got["left"])
+    get("left", files[1], work).join(60)
+    assert got["left"] is not got["right"]
+    released.set()
+    first.join(60)
+    second.join(60)
+    assert got["front"] is got["rear"]
+    assert loads == ["hangs", "works", "works"]
+
+
 def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
     """Three cameras that always have a frame ready: none is served twice while another waits."""
     turns, served, busy, overlaps = Turns(), [], threading.Semaphore(), []
