@@ -18,6 +18,7 @@ from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.datasets.check import NEAREST_MEDIAN
 from sgnet_core.data.datasets.folder import DEPTH_SUFFIXES, MILLIMETERS, RGB_SUFFIXES
 from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
+from sgnet_core.data.datasets.matlab import MAX_CHUNK_BYTES
 from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES
 from sgnet_core.data.depth_units import FARTHEST_M, KNOWN_SCALES, NO_MEASUREMENT
 from sgnet_core.geometry.lens import COEFFICIENTS
@@ -99,6 +100,7 @@ def number_rows() -> Rows:
         ),
         ("largest JSON file", f"{MAX_JSON_BYTES >> 20} MiB"),
         ("largest MATLAB file, unpacked, and largest array in one", f"{MAX_MAT_BYTES >> 20} MiB"),
+        ("largest chunk of an array in a MATLAB file of v7.3", f"{MAX_CHUNK_BYTES >> 20} MiB"),
         ("largest list of frames", f"{MAX_LIST_BYTES >> 20} MiB"),
         ("id of unlabeled pixels", f"{IGNORE_ID}"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,48 @@ def test_what_was_saved_in_place_of_a_matlab_file_is_named(
     (nyu / name).write_bytes(content)
     message = error_of(capsys, "nyuv2", nyu, "--out", nyu / "out")
     assert name in message and words in message
+
+
+@pytest.mark.parametrize("chunks", [(2, W, H), (5, W, H)])
+def test_a_chunk_of_nyuv2_that_unpacks_to_too_much(nyu: Path, chunks: tuple[int, ...]) -> None:
+    path, table = nyu / "nyu_depth_v2_labeled.mat", np.arange(895).astype(np.uint8) % 40
+    with h5py.File(path, "r+") as file:
+        depth = file["depths"][:]
+        del file["depths"]
+        packed = file.create_dataset("depths", data=depth, chunks=chunks, compression="gzip")
+        bomb = zlib.compress(bytes(np.prod(chunks) * 4 + 10_000))
+        packed.id.write_direct_chunk((4 // chunks[0] * chunks[0], 0, 0), bomb)
+    frames = NyuFile(path, np.array([1, 5]), table)
+    if chunks[0] == 2:
+        np.testing.assert_array_equal(frames[0].depth, depth[0].T)
+    with pytest.raises(DatasetError, match=r"labeled\.mat: /depths: a chunk of \d+ bytes unpacks"):
+        frames[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "chunks", "problem"),
+    [
+        ((5, W, H), "u2", None, r"depths is uint16 of shape .*this is not nyu_depth"),
+        ((5, H, W), "f4", None, r"depths is float32 of shape .*this is not nyu_depth"),
+        ((5, W, H), "f4", (1 << 12, 1 << 7, 1 << 6), "/depths has chunks of 134217728 bytes; at m"),
+        (
+            (5, W, H),
+            "f4",
+            (1 << 24, 1, 1),
+            r"chunks of \(16777216, 1, 1\): 3221225472 bytes are un",
+        ),
+    ],
+)
+def test_arrays_that_are_not_those_of_nyuv2_are_not_read(
+    nyu: Path, shape: tuple[int, ...], kind: str, chunks: tuple[int, ...] | None, problem: str
+) -> None:
+    path, table = nyu / "nyu_depth_v2_labeled.mat", np.arange(895).astype(np.uint8) % 40
+    maximum = (None,) * 3 if chunks else None
+    with h5py.File(path, "r+") as file:
+        del file["depths"]
+        file.create_dataset("depths", shape, kind, chunks=chunks, maxshape=maximum)
+    with pytest.raises(DatasetError, match=problem):
+        NyuFile(path, np.array([1]), table)
 
 
 def test_a_truncated_or_foreign_nyuv2_file_is_named(nyu: Path) -> None:

@@ -34,6 +34,11 @@ NEAREST_MEDIAN = 0.1
 LONE_PEAK_SHARE = 0.002
 """Share of the measured pixels at one largest depth, far from others, that is reported."""
 
+SATURATED_SHARE = 0.01
+"""Share of the measured pixels at one largest depth, with few others near it, that is reported."""
+
+_PEAK_PIXELS = 5
+
 
 @dataclass
 class FolderCheck:
@@ -186,12 +191,13 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
             f"{path}: the median depth is {median:.4g} m: is the unit right? "
             + unit_hint(median / scale if integers else median, integers)
         )
-    elif lone := _lone_peak(measured):
-        value, share = lone
+    elif peak := _impossible_peak(measured):
+        value, share = peak
         unit = f" ({value / scale:.0f} in the file)" if integers else ""
         check.problems.append(
-            f"{path}: {share:.1%} of the measured pixels are {value:.4g} m{unit}, far beyond all "
-            "others: does that number mean no measurement? Store 0 there"
+            f"{path}: {share:.1%} of the measured pixels are exactly {value:.4g} m{unit}, and next "
+            "to none are near that: does that number mean no measurement, or too far for the "
+            "camera? Store 0 there"
         )
     elif integers and measured.max() <= 255.5 * scale:
         check.problems.append(
@@ -200,15 +206,23 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
     return depth.shape
 
 
-def _lone_peak(measured: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Return the largest depth and its share where many pixels have it and none comes near it."""
+def _impossible_peak(measured: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return the largest depth and its share where too many pixels have it to be a surface.
+
+    A far wall of a real sensor spreads over several values, and depth that is cut off, as in SUN
+    RGB-D at 8 m, has others up to there. A number that stands for something else is far beyond the
+    others, or has many pixels and next to none in the tenth below it.
+    """
     values, counts = np.unique(measured, return_counts=True)
-    share = float(counts[-1] / measured.size)
-    if len(values) < 2 or share < LONE_PEAK_SHARE:
+    value, share = float(values[-1]), float(counts[-1] / measured.size)
+    median = float(np.median(measured))
+    if len(values) < 2 or share < LONE_PEAK_SHARE or counts[-1] < _PEAK_PIXELS:
         return None
-    if values[-1] < max(1.5 * values[-2], 3 * np.median(measured)):
-        return None
-    return float(values[-1]), share
+    lone = value >= max(1.5 * values[-2], 3 * median)
+    near, nearest = (counts[:-1][values[:-1] >= part * value].sum() for part in (0.9, 0.98))
+    alone = counts[-1] > max(5 * near, 100 * nearest)
+    saturated = share >= SATURATED_SHARE and value >= 1.25 * median and alone
+    return (value, share) if lone or saturated else None
 
 
 def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:

@@ -17,8 +17,11 @@ from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES, check_mat5
 from sgnet_core.files import check_regular, mistaken_for, read_limited
 
-_UNCHECKED_BYTES = 1 << 18
-"""Stored size up to which a chunk may unpack to what it wants: 258 MiB at most."""
+MAX_CHUNK_BYTES = 1 << 26
+"""Largest chunk of an array of a v7.3 file. MATLAB writes chunks of at most a few MB."""
+
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}  # HDF5's numbers of those that are read
+_SLACK_BYTES = 64  # checksum and headers of a chunk
 
 EXTRA = "pip install 'sgnet_ros[data]'"
 
@@ -76,32 +79,77 @@ def read_array(array: Any) -> NDArray[Any]:
     """Read an array of a v7.3 file, in its stored order of axes.
 
     Raises:
-        ValueError: it has more than `MAX_MAT_BYTES`, or a part of it unpacks to more than its size.
+        ValueError: it has more than `MAX_MAT_BYTES`, or as `checked_part` does.
     """
     if array.nbytes > MAX_MAT_BYTES:
         raise ValueError(f"{array.name} has {array.nbytes} bytes; at most {MAX_MAT_BYTES} are read")
-    if array.chunks is not None:
-        _check_chunks(array)
-    return np.asarray(array)
+    check_storage(array)
+    return checked_part(array, (), set())
 
 
-def _check_chunks(array: Any) -> None:
-    """Raise ValueError where a chunk is stored in more bytes than it has, or unpacks to more.
+def check_storage(array: Any) -> None:
+    """Check how an array of a v7.3 file is stored.
 
-    The HDF5 library unpacks whatever is stored, and deflate at most to 1032 times the size.
+    Raises:
+        ValueError: it lies in other files, its chunks have more than `MAX_CHUNK_BYTES`, or they
+            are packed in another way than MATLAB's.
     """
-    size = math.prod(array.chunks) * array.dtype.itemsize
-    for part in array.iter_chunks():
-        start = tuple(side.start for side in part)
-        stored = array.id.get_chunk_info_by_coord(start).size
-        too_much = stored > size + size // 100 + 64
-        if stored > _UNCHECKED_BYTES and array.compression == "gzip" and not too_much:
-            _, data = array.id.read_direct_chunk(start)
-            unpacker = zlib.decompressobj()
-            unpacker.decompress(data, size)
-            too_much = bool(unpacker.unconsumed_tail)
-        if too_much:
-            raise ValueError(f"{array.name}: a chunk of {size} bytes unpacks to more")
+    if array.is_virtual or array.external:
+        raise ValueError(f"{array.name} lies in other files, which are not read")
+    if array.chunks is None:
+        return
+    if (size := _chunk_bytes(array)) > MAX_CHUNK_BYTES:
+        raise ValueError(
+            f"{array.name} has chunks of {size} bytes; at most {MAX_CHUNK_BYTES} are read"
+        )
+    properties = array.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if len(set(filters)) < len(filters) or not set(filters) <= _FILTERS.keys():
+        names = ", ".join(_FILTERS.get(number, f"filter {number}") for number in filters)
+        raise ValueError(f"{array.name} is packed by {names}; MATLAB's gzip is read")
+
+
+def checked_part(
+    array: Any, part: tuple[slice, ...], checked: set[tuple[int, ...]]
+) -> NDArray[Any]:
+    """Read a part of an array of a v7.3 file whose storage is checked.
+
+    The HDF5 library unpacks whatever is stored, and deflate at most to 1032 times the size. So each
+    chunk is unpacked beforehand to the size that it should have.
+
+    Args:
+        array: of h5py.
+        part: range of the first axes; the others are read whole.
+        checked: first positions of chunks that are sound; gets those of the part.
+
+    Raises:
+        ValueError: a chunk unpacks to more than its size.
+    """
+    part += tuple(slice(0, side) for side in array.shape[len(part) :])
+    for slices in array.iter_chunks(part) if array.chunks is not None else ():
+        inside = zip(slices, array.chunks, strict=True)
+        start = tuple(side.start // length * length for side, length in inside)
+        if start not in checked:
+            _check_chunk(array, start)
+            checked.add(start)
+    return np.asarray(array[part])
+
+
+def _check_chunk(array: Any, start: tuple[int, ...]) -> None:
+    """Raise ValueError where a chunk is stored in more bytes than it has, or unpacks to more."""
+    size = _chunk_bytes(array)
+    stored = array.id.get_chunk_info_by_coord(start).size
+    too_much = stored > size + size // 100 + _SLACK_BYTES
+    if stored and array.compression == "gzip" and not too_much:
+        _, data = array.id.read_direct_chunk(start)
+        unpacked = zlib.decompressobj().decompress(data, size + _SLACK_BYTES + 1)
+        too_much = len(unpacked) > size + _SLACK_BYTES
+    if too_much:
+        raise ValueError(f"{array.name}: a chunk of {size} bytes unpacks to more")
+
+
+def _chunk_bytes(array: Any) -> int:
+    return math.prod(array.chunks) * int(array.dtype.itemsize)
 
 
 def variable(path: Path, name: str) -> Any:

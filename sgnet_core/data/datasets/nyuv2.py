@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from sgnet_core.data import images
 from sgnet_core.data.datasets.frame_files import DatasetError
-from sgnet_core.data.datasets.matlab import open_hdf5, variable, whole_numbers
+from sgnet_core.data.datasets.matlab import (
+    check_storage,
+    checked_part,
+    open_hdf5,
+    variable,
+    whole_numbers,
+)
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, NYU13, NYU40, LabelSet
@@ -27,6 +33,12 @@ CAMERA = Intrinsics(518.857901, 519.469611, 325.582449 - 1, 253.736166 - 1, 640,
 The numbers are those of the data set's toolbox, where MATLAB counts pixels from 1."""
 
 SPLIT_VARIABLES = {"train": "trainNdxs", "test": "testNdxs"}
+
+MAX_UNPACKED_BYTES = 1 << 31
+"""Most that is unpacked of one array for one frame, since a chunk may hold parts of many. The
+whole depth of NYUDv2 has 1.8 GB."""
+
+_TYPES = {"images": ("u1",), "labels": ("u1", "u2"), "depth": ("f4", "f8")}
 
 
 class NyuFile:
@@ -55,21 +67,18 @@ class NyuFile:
         self.path, self.numbers, self.classes = path, numbers, classes
         self.depth = "rawDepths" if raw_depth else "depths"
         self.label_set = label_set
+        self._checked: dict[str, set[tuple[int, ...]]] = {}
         with open_hdf5(path) as file:
             count = len(file["images"])
-            for name, kind, axes in (("images", "u", 4), (self.depth, "f", 3), ("labels", "u", 3)):
-                array = file[name]
-                same = array.shape[-2:] == file["images"].shape[-2:] and len(array) == count
-                if array.dtype.kind != kind or array.ndim != axes or not same:
+            for kind, name in (("images", "images"), ("depth", self.depth), ("labels", "labels")):
+                array, color = file[name], (3,) if kind == "images" else ()
+                sizes = (count, *color, *file["images"].shape[-2:])
+                if array.dtype.str[1:] not in _TYPES[kind] or array.shape != sizes:
                     raise DatasetError(
                         f"{path}: {name} is {array.dtype} of shape {array.shape}; this is not "
                         "nyu_depth_v2_labeled.mat"
                     )
-                if (pixels := math.prod(array.shape[-2:])) > images.MAX_PIXELS:
-                    raise DatasetError(
-                        f"{path}: {name} has frames of {pixels} pixels; at most "
-                        f"{images.MAX_PIXELS} are read"
-                    )
+                _check_frame_size(array)
         if not len(numbers) or numbers.min() < 1 or numbers.max() > count:
             raise DatasetError(
                 f"{path} holds {count} frames; the split names {len(numbers)} of them "
@@ -88,9 +97,14 @@ class NyuFile:
         """Read one frame; MATLAB's arrays come with their axes reversed: (3, W, H), (W, H)."""
         position = int(self.numbers[index]) - 1
         with open_hdf5(self.path) as file:
-            rgb = np.ascontiguousarray(file["images"][position].transpose(2, 1, 0))
-            depth = np.ascontiguousarray(file[self.depth][position].T, dtype=np.float32)
-            ids = file["labels"][position].T
+            part = (slice(position, position + 1),)
+            frames = [
+                checked_part(file[name], part, self._checked.setdefault(name, set()))[0]
+                for name in ("images", self.depth, "labels")
+            ]
+        rgb = np.ascontiguousarray(frames[0].transpose(2, 1, 0))
+        depth = np.ascontiguousarray(frames[1].T, dtype=np.float32)
+        ids = frames[2].T
         if ids.max() >= len(self.classes):
             raise DatasetError(f"{self.path}: label {ids.max()} is not in the class mapping")
         depth[~(np.isfinite(depth) & (depth > 0))] = 0
@@ -98,6 +112,24 @@ class NyuFile:
         height, width = labels.shape
         # The frames are 640x480; a copy of the set in another size keeps the same optics.
         return Sample(rgb, depth, labels, CAMERA.resized(width, height))
+
+
+def _check_frame_size(array: Any) -> None:
+    """Raise ValueError where reading a frame would take too much memory or time."""
+    if (pixels := math.prod(array.shape[-2:])) > images.MAX_PIXELS:
+        raise ValueError(
+            f"{array.name} has frames of {pixels} pixels; at most {images.MAX_PIXELS} are read"
+        )
+    check_storage(array)
+    if array.chunks is None:
+        return
+    frame = zip(array.shape[1:], array.chunks[1:], strict=True)
+    touched = array.chunks[0] * math.prod(-(-side // chunk) * chunk for side, chunk in frame)
+    if touched * array.dtype.itemsize > MAX_UNPACKED_BYTES:
+        raise ValueError(
+            f"{array.name} has chunks of {array.chunks}: {touched * array.dtype.itemsize} bytes "
+            f"are unpacked for a frame; at most {MAX_UNPACKED_BYTES} are"
+        )
 
 
 def read_split(path: Path, split: str) -> NDArray[np.int64]:

@@ -147,6 +147,25 @@ def test_a_matlab_file_of_v7_3_that_unpacks_to_too_much(tmp_path: Path, side: in
         read_mat(tmp_path / "a.mat")
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"chunks": (1 << 14, 1 << 13)}, "a has chunks of 134217728 bytes; at most 67108864"),
+        ({"chunks": (4, 4), "compression": "lzf"}, "a is packed by filter 32000; MATLAB's gzip"),
+        ({"external": "other.bin"}, "a lies in other files, which are not read"),
+    ],
+)
+def test_a_matlab_file_of_v7_3_that_is_stored_oddly(
+    tmp_path: Path, options: dict[str, object], problem: str
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    maximum = (None, None) if "chunks" in options else None
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file.create_dataset("a", (8, 8), np.uint8, maxshape=maximum, **options)
+    with pytest.raises(DatasetError, match=rf"a\.mat: /{problem}"):
+        read_mat(tmp_path / "a.mat")
+
+
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[{}]], object), allow_pickle=True)
     np.savez(tmp_path / "a.npz", depth=np.array([[{}]], object))

@@ -252,12 +252,36 @@ def test_65535_is_no_measurement_and_no_problem(
     np.testing.assert_array_equal(PlainFolder(folder)[1].depth[::10, 0], [0, 2])
 
 
-def test_another_number_for_no_measurement_is_reported(folder: Path) -> None:
-    depth = np.random.default_rng(0).integers(900, 4000, (H, W)).astype(np.uint16)
-    depth[0, :6] = 32001
-    save(folder / "depth" / "b.png", depth)
+@pytest.mark.parametrize(
+    ("number", "pixels", "farthest", "expected"),
+    [
+        (32001, 6, 4000, "1.0% of the measured pixels are exactly 32 m (32001 in the file)"),
+        (4095, 30, 3600, "5.0% of the measured pixels are exactly 4.095 m (4095 in the file)"),
+        (10000, 150, 8000, "25.0% of the measured pixels are exactly 10 m (10000 in the file)"),
+        (65534, 150, 8000, "25.0% of the measured pixels are exactly 65.53 m (65534 in the file)"),
+        (4095, 30, 4095, None),  # surfaces up to there
+        (4095, 3, 3000, None),  # a few pixels
+        (8000, 150, 7990, None),  # cut off
+    ],
+)
+def test_another_number_for_no_measurement_is_reported(
+    folder: Path, number: int, pixels: int, farthest: int, expected: str | None
+) -> None:
+    depth = np.linspace(900, farthest, H * W).astype(np.uint16)
+    depth[:pixels] = number
+    save(folder / "depth" / "b.png", depth.reshape(H, W))
+    problems = check_folder(folder).problems
+    assert len(problems) == (expected is not None)
+    assert all(f"depth/b.png: {expected}" in problem for problem in problems)
+
+
+def test_saturated_meters_are_reported(folder: Path) -> None:
+    depth = np.linspace(1, 7, H * W, dtype=np.float32)
+    depth[:60] = 10
+    (folder / "depth" / "b.png").unlink()
+    save(folder / "depth" / "b.npy", depth.reshape(H, W))
     [problem] = check_folder(folder).problems
-    assert "depth/b.png: 1.0% of the measured pixels are 32 m (32001 in the file)" in problem
+    assert "depth/b.npy: 10.0% of the measured pixels are exactly 10 m, and next to" in problem
 
 
 def masks(folder: Path, names: list[str], low: int) -> None:
