@@ -1,6 +1,7 @@
 """Draw the benchmark's figures: latency over resolution, over depth, and accuracy over latency.
 
 python tools/benchmark_plots.py network.json --out out/plots --accuracy runs/ablation/ablation.json
+python tools/benchmark_plots.py --out out/plots --scores 'out/240 rows.json' 'out/336 rows.json'
 """
 
 from __future__ import annotations
@@ -40,19 +41,26 @@ class Line:
     dashed: bool = False
 
 
-def draw(records: Sequence[Record], folder: Path, accuracy: Path | None = None) -> list[Path]:
-    """Write ``resolution.svg``, ``depth.svg`` and ``accuracy.svg``, those that there is data for.
+def draw(
+    records: Sequence[Record],
+    folder: Path,
+    accuracy: Path | None = None,
+    scores: Sequence[Path] = (),
+) -> list[Path]:
+    """Write ``resolution.svg``, ``depth.svg``, ``accuracy.svg`` and ``scores.svg``, where possible.
 
     Args:
         records: benchmark records; those of the suite ``network`` are drawn.
         folder: folder of the figures, made if it is missing.
         accuracy: ``ablation.json`` of ``tools/ablation.py``.
+        scores: files of ``python -m sgnet_core.eval --json`` on one data set; each point gets the
+            name of its file.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: ``accuracy`` is no such file.
+        ValueError: ``accuracy`` or one of ``scores`` is no such file.
         OSError: a file cannot be read or written.
     """
     single = [r for r in records if r.suite == "network" and r.shape.startswith("1x")]
@@ -65,6 +73,9 @@ def draw(records: Sequence[Record], folder: Path, accuracy: Path | None = None) 
     if accuracy is not None:
         rows = _rows(accuracy)
         figures["accuracy"] = lambda axes: _draw_accuracy(axes, rows)
+    if scores:
+        scored = [_score(path) for path in scores]
+        figures["scores"] = lambda axes: _draw_scores(axes, scored)
     written = []
     for name, plot in figures.items():
         written.append(folder / f"{name}.svg")
@@ -157,6 +168,20 @@ def _draw_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     _title(axes, "Accuracy over latency", note)
 
 
+def _draw_scores(axes: Axes, scores: Sequence[Mapping[str, Any]]) -> None:
+    """Draw mIoU over latency of one model in several settings, and the front of the best ones."""
+    points = [(score["ms_per_frame"], 100 * score["miou"]) for score in scores]
+    best = front(points)
+    axes.plot(*zip(*best, strict=True), "--", color=GRAY, zorder=0)
+    for score, point in zip(scores, points, strict=True):
+        color = BLUE if point in best else GRAY
+        axes.plot(*point, "o", color=color)
+        _name(axes, score["name"], point, color)
+    axes.set(xlabel="milliseconds per frame, from NumPy to NumPy", ylabel="mIoU %")
+    note = f"{scores[0]['frames']} frames of {scores[0]['data']}. Blue: none is faster and better"
+    _title(axes, "Accuracy over latency", note)
+
+
 def _name(axes: Axes, text: str, point: Point, color: str) -> None:
     axes.annotate(text, point, (7, 3), textcoords="offset points", color=color, fontsize=9)
 
@@ -191,6 +216,15 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _score(path: Path) -> dict[str, Any]:
+    keys = ("miou", "ms_per_frame", "frames", "data")
+    try:
+        figures = json.loads(path.read_bytes())
+        return {"name": path.stem, **{key: figures[key] for key in keys}}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no file of sgnet_core.eval --json: {error}") from error
+
+
 def _pixels(shape: str) -> float:
     height, width = shape.split("x")[2:4]
     return float(int(height) * int(width))
@@ -205,13 +239,15 @@ def _note(records: Sequence[Record]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser("python tools/benchmark_plots.py", description=__doc__)
-    parser.add_argument("records", nargs="+", help="files of sgnet_core.benchmark --json")
+    parser.add_argument("records", nargs="*", help="files of sgnet_core.benchmark --json")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--accuracy", type=Path, metavar="F", help="ablation.json")
+    scores_help = "files of sgnet_core.eval --json; a file's name is that of its point"
+    parser.add_argument("--scores", type=Path, nargs="+", default=(), metavar="F", help=scores_help)
     args = parser.parse_args(argv)
     try:
         records = [record for path in args.records for record in load(path)]
-        for path in draw(records, args.out, args.accuracy):
+        for path in draw(records, args.out, args.accuracy, args.scores):
             print(f"written: {path}")
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

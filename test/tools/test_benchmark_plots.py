@@ -96,3 +96,21 @@ def test_the_command_draws_the_figures_that_there_is_data_for(
         accuracy.write_text(content)
         assert main([*arguments, "--accuracy", str(accuracy)]) == 2
         assert f"{accuracy} is no ablation.json" in capsys.readouterr().err
+
+
+def test_scores_of_one_model_are_drawn_by_the_names_of_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for name, miou, ms in (("240 rows", 0.37, 40.0), ("336 rows", 0.39, 70.0)):
+        files.append(tmp_path / f"{name}.json")
+        figures = {"miou": miou, "ms_per_frame": ms, "frames": 654, "data": "data/nyuv2:test"}
+        files[-1].write_text(json.dumps(figures))
+    arguments = ["--out", str(tmp_path), "--scores", *map(str, files)]
+    assert main(arguments) == 0
+    drawn = texts(tmp_path / "scores.svg")
+    assert {"240 rows", "336 rows", "mIoU %"} <= drawn
+    assert "654 frames of data/nyuv2:test. Blue: none is faster and better" in drawn
+    files[0].write_text("{}")
+    assert main(arguments) == 2
+    assert f"{files[0]} is no file of sgnet_core.eval" in capsys.readouterr().err
