@@ -1,0 +1,56 @@
+"""Commands whose children, also those of other sessions, are known by a mark in the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeAlias
+
+Started: TypeAlias = AbstractContextManager[subprocess.Popen[str]]
+
+
+def marked_processes(mark: Path) -> dict[int, str]:
+    """Command lines of the processes in whose environment ``mark`` is, by process id."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal() and os.fsencode(mark) in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    while not condition():  # pytest-timeout ends it
+        time.sleep(0.1)
+
+
+def wait_for_process(mark: Path, name: str) -> int:
+    """Wait for a marked process with ``name`` in its command line; return its id."""
+    while True:  # pytest-timeout ends it
+        for pid, command in marked_processes(mark).items():
+            if name in command:
+                return pid
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def started_module(module: str, *arguments: object, mark: Path) -> Iterator[subprocess.Popen[str]]:
+    """``python -m module`` in a process that is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        env={**os.environ, "TEST_MARK": str(mark)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
