@@ -38,7 +38,7 @@ def section(report: Mapping[str, Any]) -> str:
     for part in report["parts"]:
         if part["status"] != "passed":
             lines += ["", f"Part `{part['name']}` did not pass: {part['status']}."]
-        elif part["name"] in ("tiles", "resources"):
+        elif part["name"] in ("tiles", "resources", "compile"):
             lines += ["", f"`{part['command']}`:", "", "```", part["tail"], "```"]
     return "\n".join(lines)
 

@@ -41,7 +41,7 @@ TESTS = (
 """Tests that run on the GPU where there is one."""
 
 TAIL_LINES = 40
-SHOWN = ("device", "tiles", "resources")
+SHOWN = ("device", "tiles", "resources", "compile")
 """Parts whose last lines are on the page, because they are their result."""
 
 CPU_TESTS = ("test/core/inference/test_cuda_graph.py",)
@@ -103,6 +103,8 @@ def parts(cuda: bool, out: Path) -> list[Part]:
     found.append(Part("tiles", tiles, limit))
     only = "" if cuda else "fp16 64x16"
     found.append(Part("resources", ("tools/kernel_resources.py", "--only", only), limit))
+    compiled = ("tools/compile_gain.py", "--json", os.fspath(out / "compile.json"))
+    found.append(Part("compile", compiled, 180 if cuda else limit))
     return found
 
 

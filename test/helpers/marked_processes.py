@@ -30,12 +30,13 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def wait_for_process(mark: Path, name: str) -> int:
+def wait_for_process(command: subprocess.Popen[str], mark: Path, name: str) -> int:
     """Wait for a marked process with ``name`` in its command line; return its id."""
     while True:  # pytest-timeout ends it
-        for pid, command in marked_processes(mark).items():
-            if name in command:
+        for pid, words in marked_processes(mark).items():
+            if name in words:
                 return pid
+        assert command.poll() is None, command.communicate()
         time.sleep(0.1)
 
 

@@ -64,7 +64,7 @@ def test_results_are_those_of_the_plain_command_and_a_bad_recording_is_passed_by
 def test_a_killed_worker_changes_nothing(recordings: Path, model_file: Path) -> None:
     out = recordings.parent / "out"
     with started(model_file, out, f"{recordings}/*", "--ray") as process:
-        os.kill(wait_for_process(out, "_Worker"), signal.SIGKILL)
+        os.kill(wait_for_process(process, out, "_Worker"), signal.SIGKILL)
         printed, error = process.communicate()
         assert process.returncode == 0, error
         assert "3 recordings (0 done before), 6 frames; 0 recordings failed" in printed

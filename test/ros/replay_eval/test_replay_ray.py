@@ -41,8 +41,8 @@ def test_a_bag_whose_worker_dies_is_played_again_and_no_process_is_left(
     report = tmp_path / "r.json"
     fixed = ("--model", models["points"], "--device", "cpu", "--json", report)
     with started_module("sgnet_ros.replay_eval", bag, *fixed, "--ray", mark=tmp_path) as process:
-        played = wait_for_process(tmp_path, "sgnet_ros.replay_eval.bag")
-        worker = wait_for_process(tmp_path, "_Worker")
+        played = wait_for_process(process, tmp_path, "sgnet_ros.replay_eval.bag")
+        worker = wait_for_process(process, tmp_path, "_Worker")
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: played not in marked_processes(tmp_path))
         _, error = process.communicate()
@@ -57,7 +57,7 @@ def test_a_killed_command_leaves_no_process(
 ) -> None:
     fixed = ("--model", models["points"], "--device", "cpu")
     with started_module("sgnet_ros.replay_eval", bag, *fixed, "--ray", mark=tmp_path) as process:
-        wait_for_process(tmp_path, "sgnet_ros.replay_eval.bag")
+        wait_for_process(process, tmp_path, "sgnet_ros.replay_eval.bag")
         process.send_signal(signal.SIGKILL)
         process.wait()
         wait_for(lambda: not marked_processes(tmp_path))
