@@ -147,9 +147,10 @@ def _draw_depth(axes: Axes, shape: str, lines: Sequence[Line], records: Sequence
 def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     for line in lines:
         style = "--" if line.dashed else "-"
-        axes.plot(*zip(*line.points, strict=True), style, color=line.color, marker="o")
-        _name(axes, line.name, line.points[-1], line.color)
+        points = zip(*line.points, strict=True)
+        axes.plot(*points, style, color=line.color, marker="o", label=line.name)
     axes.set_ylabel("milliseconds")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
 
 
 def _draw_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -231,9 +232,9 @@ def _pixels(shape: str) -> float:
 
 
 def _note(records: Sequence[Record]) -> str:
-    """Return a line with the machine and the date of the last record."""
+    """Return a line with the processor, its threads, and the date of the last record."""
     last = records[-1]
-    return f"Median, one frame at a time. {last.machine.partition(';')[0]}; {last.date}"
+    return f"Median, one frame at a time. {last.machine.partition(', torch')[0]}; {last.date}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
