@@ -21,6 +21,7 @@ from sgnet_core.data.datasets.frame_files import MAX_JSON_BYTES, MAX_LIST_BYTES
 from sgnet_core.data.datasets.matlab import MAX_CHUNK_BYTES
 from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES
 from sgnet_core.data.depth_units import FARTHEST_M, KNOWN_SCALES, NO_MEASUREMENT
+from sgnet_core.data.jpeg import MAX_SCANS
 from sgnet_core.geometry.lens import COEFFICIENTS
 from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
@@ -98,6 +99,7 @@ def number_rows() -> Rows:
             "largest image or array in a file or a compressed message",
             f"{images.MAX_PIXELS:,} pixels",
         ),
+        ("most scans of a JPEG", f"{MAX_SCANS}"),
         ("largest JSON file", f"{MAX_JSON_BYTES >> 20} MiB"),
         ("largest MATLAB file, unpacked, and largest array in one", f"{MAX_MAT_BYTES >> 20} MiB"),
         ("largest chunk of an array in a MATLAB file of v7.3", f"{MAX_CHUNK_BYTES >> 20} MiB"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import os
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sgnet_core.data import jpeg
 from sgnet_core.data.depth_units import FARTHEST_M, NO_MEASUREMENT, median_depth, unit_hint
 from sgnet_core.files import atomic_write, check_regular, mistaken_for
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
@@ -169,18 +171,24 @@ def overlay(
     return blend
 
 
-def open_image(file: PathLike | BinaryIO, name: object) -> Image.Image:
+def open_image(file: PathLike | io.BytesIO, name: object) -> Image.Image:
     """Return a decoded image of at most `MAX_PIXELS`.
 
     Args:
-        file: path, or an open file with an image in it.
+        file: path, or the content of a file.
         name: what errors call the file.
 
     Raises:
-        ImageFileError: unreadable, truncated, too large, or of none of `FORMATS`.
+        ImageFileError: unreadable, truncated, too large, of none of `FORMATS`, or a JPEG of too
+            many scans.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
+            if image.format in ("JPEG", "MPO") and not _has_few_scans(file):
+                raise ImageFileError(
+                    f"{name} is a JPEG of more than {jpeg.MAX_SCANS} scans, which are not decoded "
+                    "(sgnet_core.data.jpeg.MAX_SCANS)"
+                )
             if image.height * image.width > MAX_PIXELS:
                 raise ImageFileError(
                     f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are read "
@@ -194,6 +202,17 @@ def open_image(file: PathLike | BinaryIO, name: object) -> Image.Image:
         raise ImageFileError(f"{name} does not exist") from error
     except Exception as error:  # Pillow's decoders raise all sorts on damaged files
         raise ImageFileError(f"{name} cannot be read as an image: {error}") from error
+
+
+def _has_few_scans(file: PathLike | io.BytesIO) -> bool:
+    """Return whether a JPEG file has no more scans than are decoded."""
+    if isinstance(file, io.BytesIO):
+        return jpeg.count_scans(file.getbuffer()) <= jpeg.MAX_SCANS
+    with (
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
+        return jpeg.count_scans(mapped) <= jpeg.MAX_SCANS
 
 
 def _open(path: PathLike) -> Image.Image:

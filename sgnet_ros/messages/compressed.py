@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sgnet_core.data import images
+from sgnet_core.data import images, jpeg
 from sgnet_ros.messages.images import ImageArray, ImageError, ImageView
 from sgnet_ros.messages.rvl import decode_rvl
 
@@ -93,9 +93,13 @@ def _dequantized(numbers: ImageArray, a: float, b: float) -> ImageArray:
 
 def _decoded(message: Any, skip: int) -> Image.Image:
     """Return the picture behind ``skip`` bytes, read to its end."""
+    data = memoryview(message.data)[skip:]
+    scans = 0
     try:
-        image = Image.open(io.BytesIO(memoryview(message.data)[skip:]), formats=("JPEG", "PNG"))
-        if image.width * image.height <= images.MAX_PIXELS:
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        if image.format != "PNG":
+            scans = jpeg.count_scans(data)
+        if image.width * image.height <= images.MAX_PIXELS and scans <= jpeg.MAX_SCANS:
             image.load()
             return image
     except Exception as error:  # damaged bytes raise all sorts in Pillow
@@ -103,6 +107,8 @@ def _decoded(message: Any, skip: int) -> Image.Image:
         raise ImageError(
             "data", f"{size} bytes that can't be decoded as {message.format}: {error}"
         ) from error
+    if scans > jpeg.MAX_SCANS:
+        raise ImageError("data", f"a JPEG of more than {jpeg.MAX_SCANS} scans is not decoded")
     raise ImageError(
         "data", f"{image.width}x{image.height} pixels; at most {images.MAX_PIXELS} are decoded"
     )

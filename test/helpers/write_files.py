@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -22,3 +23,12 @@ def write_json(path: Path, values: object) -> None:
     """Write JSON and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values))
+
+
+def jpeg_of_scans(pixels: np.ndarray, extra: int) -> bytes:
+    """Return a progressive JPEG whose last scan is there some more times."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", progressive=True, quality=95)
+    whole = buffer.getvalue()
+    start, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    return whole[:start] + whole[start:end] * (1 + extra) + whole[end:]

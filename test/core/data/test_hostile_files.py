@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sgnet_core.data import images
 from sgnet_core.data.datasets import matlab_checks
@@ -19,6 +20,8 @@ from sgnet_core.data.datasets.frame_files import DatasetError, read_lines
 from sgnet_core.data.datasets.matlab import read_array, read_mat
 from sgnet_core.data.datasets.sunrgbd import read_matrix
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb, write_png
+from sgnet_core.data.jpeg import count_scans
+from write_files import jpeg_of_scans
 
 
 def png_of(width: int, height: int, path: Path) -> Path:
@@ -59,6 +62,23 @@ def test_the_limit_of_pixels_can_be_set(tmp_path: Path, monkeypatch: pytest.Monk
         read_labels(tmp_path / "a.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 20)
     assert read_labels(tmp_path / "a.png").shape == (4, 5)
+
+
+def test_a_jpeg_of_too_many_scans(tmp_path: Path) -> None:
+    pixels = np.full((40, 30), 77, np.uint8)
+    usual = count_scans(jpeg_of_scans(pixels, 0))
+    assert 3 <= usual <= 20
+    assert count_scans(jpeg_of_scans(pixels, 7)) == usual + 7
+    (tmp_path / "most.jpg").write_bytes(jpeg_of_scans(pixels, 100 - usual))
+    assert (read_rgb(tmp_path / "most.jpg") == 77).all()
+    (tmp_path / "many.jpg").write_bytes(jpeg_of_scans(pixels, 101 - usual))
+    with pytest.raises(ImageFileError, match=r"many\.jpg is a JPEG of more than 100 scans"):
+        read_rgb(tmp_path / "many.jpg")
+    # A picture in the metadata does not count.
+    with Image.open(io.BytesIO(jpeg_of_scans(pixels, 0))) as image:
+        thumbnail = b"\xff\xda" * 10_000
+        image.save(tmp_path / "thumbnail.jpg", exif=b"Exif\0\0" + thumbnail)
+    assert (read_rgb(tmp_path / "thumbnail.jpg") == 77).all()
 
 
 def test_an_array_that_announces_too_many_numbers(tmp_path: Path) -> None:

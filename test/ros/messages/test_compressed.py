@@ -20,6 +20,7 @@ from sgnet_ros.messages.compressed import (
     compressed_rgb_view,
 )
 from sgnet_ros.messages.images import ImageError
+from write_files import jpeg_of_scans
 
 
 def message(data: bytes, encoding: str) -> CompressedImage:
@@ -194,3 +195,11 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyP
     ):
         with pytest.raises(ImageError, match="44x30 pixels; at most 1319 are decoded"):
             read(message(data, encoding))
+
+
+def test_a_jpeg_of_too_many_scans_is_not_decoded() -> None:
+    gray = np.full((30, 44), 77, np.uint8)
+    view = compressed_rgb_view(message(jpeg_of_scans(gray, 10), "mono8; jpeg compressed "))
+    assert (view.array == 77).all()
+    with pytest.raises(ImageError, match="data: a JPEG of more than 100 scans is not decoded"):
+        compressed_rgb_view(message(jpeg_of_scans(gray, 100), "mono8; jpeg compressed "))
