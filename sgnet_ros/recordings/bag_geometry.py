@@ -239,7 +239,9 @@ def _median_depth(bag: Bag, topic: str, integer_scale: float, float_scale: float
             scale = float_scale if image.dtype.kind == "f" else integer_scale
             if median * scale > FARTHEST_M:
                 likely = likely_scale(median)
-                remedy = f"give --depth-scale {likely:g}, and " if likely else ""
+                remedy = (
+                    f"give predict or bag_export --depth-scale {likely:g}, or " if likely else ""
+                )
                 unit = "likely in millimeters" if likely == 0.001 else "in another unit"
                 raise BagError(
                     f"{bag.path}: the images on {topic} have a median of {median * scale:.0f} m, "

@@ -215,7 +215,9 @@ def test_what_is_no_depth_in_meters_is_refused(tmp_path: Path, capsys: Any) -> N
     meters = {i: np.full((8, 12), 1500.0, np.float32) for i in range(3)}
     bag = write_recording(tmp_path / "mm.mcap", depth=meters)
     assert bag_export.main([str(bag), str(tmp_path / "out")]) == 1
-    assert "in millimeters: give --depth-scale 0.001" in capsys.readouterr().err
+    assert (
+        "in millimeters: give predict or bag_export --depth-scale 0.001" in capsys.readouterr().err
+    )
     assert bag_export.main([str(bag), str(tmp_path / "out"), "--depth-scale", "0.001"]) == 0
     assert all((frame.depth == 1500).all() for frame in PlainSource(tmp_path / "out"))
     for value in (0, 65535):

@@ -153,8 +153,10 @@ def test_float_depth_in_millimeters_is_refused_until_its_scale_is_given(tmp_path
     depth[0, 0] = np.nan
     image = make.image(depth, "32FC1", 10**9)
     path = make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image))
-    expected = r"have a median of 1953 m,.* in millimeters: give --depth-scale 0\.001"
-    with pytest.raises(BagError, match=f"/cam/depth/image {expected}"):
+    expected = (
+        r"median of 1953 m,.* in millimeters: give predict or bag_export --depth-scale 0\.001"
+    )
+    with pytest.raises(BagError, match=f"/cam/depth/image have a {expected}"):
         BagSource(path)
     (frame,) = BagSource(path, depth_scale=0.001)
     assert frame.depth[0, 0] == 0

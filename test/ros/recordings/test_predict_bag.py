@@ -49,7 +49,13 @@ def image(array: np.ndarray, encoding: str, index: int) -> Any:
     return message("Image", index, encoding=encoding, is_bigendian=0, step=step, data=data)
 
 
-def write_bag(path: Path, truncated: int | None = None, info: bool = True, lag_s: int = 0) -> Path:
+def write_bag(
+    path: Path,
+    truncated: int | None = None,
+    info: bool = True,
+    lag_s: int = 0,
+    depth_type: str = "16UC1",
+) -> Path:
     """Write three frames, the color image of one of them cut off, depth stamped later."""
     k = CAMERA.matrix().ravel()
     roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
@@ -73,7 +79,8 @@ def write_bag(path: Path, truncated: int | None = None, info: bool = True, lag_s
             camera = message(
                 "CameraInfo", index, distortion_model="plumb_bob", **matrices, **binning
             )
-            depth = image(DEPTH[index], "16UC1", index + lag_s)
+            numbers = DEPTH[index].astype(np.float32 if depth_type == "32FC1" else np.uint16)
+            depth = image(numbers, depth_type, index + lag_s)
             for connection, content in zip(topics.values(), (color, camera, depth), strict=True):
                 if content is camera and not info:
                     continue
@@ -147,3 +154,20 @@ def test_without_a_pair_the_status_is_2_and_says_why(
     error = capsys.readouterr().err
     assert "none of 3 color images on /camera/color/image_raw has one of 3 depth images" in error
     assert "98.000 s apart, and the first depth image is 100.000 s after" in error
+
+
+def test_float_millimeters_are_named_with_topic_median_and_unit(
+    tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_bag(tmp_path / "walk", depth_type="32FC1")
+    options = [str(bag), "--model", str(model_file), "--device", "cpu", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        main(options)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    topic = "/camera/aligned_depth_to_color/image_raw"
+    assert f"images on {topic} have a median of {np.median(DEPTH[0]):.0f} m" in error
+    assert "likely in millimeters: give predict or bag_export --depth-scale 0.001" in error
+    assert main([*options, "--depth-scale", "0.001"]) == 0
+    expected = Segmenter(model_file, "cpu").segment(RGB[1], DEPTH[1], CAMERA).labels
+    assert np.array_equal(read_labels(tmp_path / "labels" / "walk_000001.png"), expected)

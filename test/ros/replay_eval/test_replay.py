@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
+import bag_messages
+from bag_messages import Maker, colors
 from sgnet_core.data.datasets.folder import camera_values, classes_values, write_json
 from sgnet_core.data.images import write_png
 from sgnet_core.evaluation.metrics import ConfusionMatrix
@@ -174,6 +176,20 @@ def test_a_missed_threshold_is_the_exit_status(lossless: SimpleNamespace) -> Non
     miou = lossless.report["total"]["miou"]
     assert f"mIoU is {miou:.4f}, below --min-miou 0.999" in lossless.done.stderr
     assert f"{miou:.3f}" in lossless.done.stdout
+
+
+def test_float_millimeters_are_named_with_topic_median_and_unit(tmp_path: Path) -> None:
+    make = Maker(2)
+    depth = make.image(np.full((bag_messages.HEIGHT, bag_messages.WIDTH), 3083.2, "f4"), "32FC1", 9)
+    color = make.image(colors(0), "rgb8", 9)
+    messages = [("/c/color/image_raw", 9, color), ("/c/depth/image", 9, depth)]
+    bag = make.write(tmp_path / "mm.mcap", messages)
+    done = evaluate(bag, "--device", "cpu", "--json", tmp_path / "r.json")
+    assert done.returncode == 1
+    [problem] = json.loads((tmp_path / "r.json").read_text())["problems"].values()
+    assert problem in done.stderr
+    assert "images on /c/depth/image have a median of 3083 m" in problem
+    assert "likely in millimeters: give predict or bag_export --depth-scale 0.001" in problem
 
 
 def test_at_the_recorded_pace_every_frame_is_accounted_for(
