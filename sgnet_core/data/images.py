@@ -26,8 +26,11 @@ MAX_PIXELS = 1 << 26
 MAX_HEADER_BYTES = 10_000
 """Largest header of an array that is read."""
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
-"""File formats that are read, by their content; Pillow's names."""
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""File formats that are read, by their content; Pillow's names. PGM would come stretched."""
+
+_STRETCHED = {"L;2": 85, "L;4": 17}
+"""Pillow stretches gray of 2 and 4 bits to 8, times this."""
 
 
 class ImageFileError(ValueError):
@@ -90,7 +93,7 @@ def read_numbers(path: PathLike) -> npt.NDArray[Any]:
     """
     if Path(path).suffix.lower() in (".npy", ".npz"):
         numbers = _load_array(path)
-        if numbers.ndim == 3 and 1 in (numbers.shape[0], numbers.shape[-1]):
+        while numbers.ndim > 2 and 1 in (numbers.shape[0], numbers.shape[-1]):
             # A batch of one, or one channel.
             numbers = numbers[0] if numbers.shape[0] == 1 else numbers[..., 0]
     else:
@@ -116,7 +119,7 @@ def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
     Raises:
         ImageFileError: missing, unreadable, truncated, or not one id of 0..255 per pixel.
     """
-    image = _open(path)
+    image = _open(path, ids=True)
     labels = np.array(image)
     if image.mode not in ("1", "L", "P") and not (
         image.mode.startswith("I") and labels.min() >= 0 and labels.max() <= 255
@@ -171,12 +174,13 @@ def overlay(
     return blend
 
 
-def open_image(file: PathLike | io.BytesIO, name: object) -> Image.Image:
+def open_image(file: PathLike | io.BytesIO, name: object, *, ids: bool = False) -> Image.Image:
     """Return a decoded image of at most `MAX_PIXELS`.
 
     Args:
         file: path, or the content of a file.
         name: what errors call the file.
+        ids: whether gray numbers are ids, not shades: those of 2 and 4 bits stay as they are.
 
     Raises:
         ImageFileError: unreadable, truncated, too large, of none of `FORMATS`, or a JPEG of too
@@ -194,8 +198,10 @@ def open_image(file: PathLike | io.BytesIO, name: object) -> Image.Image:
                     f"{name} is {image.width}x{image.height}; at most {MAX_PIXELS} pixels are read "
                     "(sgnet_core.data.images.MAX_PIXELS)"
                 )
+            packing = image.tile[0][3] if image.tile else ""
             image.load()
-            return image
+            step = _STRETCHED.get(packing, 1) if ids and isinstance(packing, str) else 1
+            return image if step == 1 else image.point([v // step for v in range(256)])
     except ImageFileError:
         raise
     except FileNotFoundError as error:
@@ -215,7 +221,7 @@ def _has_few_scans(file: PathLike | io.BytesIO) -> bool:
         return jpeg.count_scans(mapped) <= jpeg.MAX_SCANS
 
 
-def _open(path: PathLike) -> Image.Image:
+def _open(path: PathLike, *, ids: bool = False) -> Image.Image:
     """Return the decoded image of a file, which is closed."""
     try:
         check_regular(path)
@@ -227,7 +233,7 @@ def _open(path: PathLike) -> Image.Image:
         raise ImageFileError(f"{path} cannot be read as an image: {error}") from error
     if what:
         raise ImageFileError(f"{path} is no image but {what}")
-    return open_image(path, path)
+    return open_image(path, path, ids=ids)
 
 
 def _load_array(path: PathLike) -> npt.NDArray[Any]:

@@ -11,16 +11,20 @@ import numpy as np
 from PIL import Image
 
 from sgnet_core.data import images, jpeg
-from sgnet_ros.messages.images import ImageArray, ImageError, ImageView
+from sgnet_ros.messages.images import ImageArray, ImageError, ImageView, demosaiced
 from sgnet_ros.messages.rvl import decode_rvl
 
 _CONFIG_HEADER = struct.Struct("<iff")
 """Header of compressed_depth_image_transport before the PNG: the kind of quantization (always 0, of
 the inverse depth) and its two parameters."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
 
 def compressed_rgb_view(message: Any) -> ImageView:
     """Return a JPEG or PNG color image as (H, W, 3) uint8 RGB, 0..255; gray repeats its channel.
+
+    Of a Bayer mosaic, image_transport compresses the mosaic, which comes as gray.
 
     Raises:
         ImageError: damaged, cut off, of another format, or not of 8 bits.
@@ -30,6 +34,9 @@ def compressed_rgb_view(message: Any) -> ImageView:
         raise ImageError(
             "data", f"{message.format}: pixels of kind {image.mode}, not colors of 8 bits"
         )
+    encoding = message.format.partition(";")[0].strip()
+    if image.mode == "L" and encoding.startswith("bayer_"):
+        return ImageView(demosaiced(np.array(image), encoding), 1)
     return ImageView(np.array(image.convert("RGB")), 1)
 
 
@@ -43,11 +50,14 @@ def compressed_depth_view(message: Any) -> ImageView:
         ImageError: damaged, cut off, or not of 16 bits.
     """
     encoding, _, codec = message.format.partition(";")
+    encoding = encoding.strip()
     if encoding not in ("16UC1", "mono16", "32FC1"):
         raise ImageError(
             "format", f"'{message.format}' is no depth; expected 16UC1 or 32FC1, compressedDepth"
         )
-    has_header = "compressedDepth" in codec
+    has_header = bytes(memoryview(message.data)[: len(_PNG)]) != _PNG
+    if encoding == "32FC1" and "compressedDepth" in codec and not has_header:
+        raise ImageError("data", f"{message.format}: a PNG without the header that tells its unit")
     if "rvl" in codec:
         numbers = decode_rvl(memoryview(message.data)[_CONFIG_HEADER.size :])
     else:

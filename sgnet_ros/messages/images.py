@@ -199,6 +199,17 @@ def _through_opencv(message: Image) -> ImageView:
         raise ImageError("encoding", f"OpenCV can't convert {message.encoding}: {error}") from error
 
 
+def demosaiced(mosaic: ImageArray, encoding: str) -> ImageArray:
+    """Return a Bayer mosaic (H, W) uint8 as (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the encoding is none of the 8-bit Bayer encodings.
+    """
+    if encoding not in _CONVERSIONS:
+        raise ImageError("format", f"'{encoding}' is none of {', '.join(COLOR_ENCODINGS)}")
+    return cv2.cvtColor(mosaic, _CONVERSIONS[encoding][2])
+
+
 @functools.cache
 def _cv_bridge() -> Any:
     """Return a CvBridge, or None where cv_bridge cannot be imported."""

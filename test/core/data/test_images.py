@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -160,6 +161,11 @@ def interlaced(gray: np.ndarray) -> bytes:
         rows += b"".join(b"\0" + row.tobytes() for row in part if row.size)
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 1)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return png_of(chunks)
+
+
+def png_of(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a PNG of these chunks: kind and data."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -177,6 +183,7 @@ def test_depth_of_other_kinds_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "columns.npy", np.asfortranarray(meters))
     np.save(tmp_path / "batch.npy", meters[None])
     np.save(tmp_path / "channel.npy", meters[..., None])
+    np.save(tmp_path / "both.npy", meters[None, None])
     for path in tmp_path.iterdir():
         np.testing.assert_allclose(read_depth(path), meters, rtol=1e-6, err_msg=path.name)
     np.save(tmp_path / "half.npy", meters.astype(np.float16))
@@ -186,6 +193,25 @@ def test_depth_of_other_kinds_is_read(tmp_path: Path) -> None:
 def test_labels_of_one_bit_are_read(tmp_path: Path) -> None:
     Image.fromarray(np.array([[False, True]])).save(tmp_path / "l.png")
     assert read_labels(tmp_path / "l.png").tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("palette", [False, True])
+def test_labels_of_few_bits_keep_their_ids(tmp_path: Path, bits: int, palette: bool) -> None:
+    ids = np.arange(16 * 3).reshape(3, 16) % 2**bits
+    digits = [format(value, f"0{bits}b") for value in ids.ravel()]
+    rows = np.packbits([int(bit) for bit in "".join(digits)]).reshape(3, -1)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 16, 3, bits, 3 if palette else 0, 0, 0, 0)),
+        *([(b"PLTE", bytes(3 * 2**bits))] if palette else []),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    ]
+    (tmp_path / "l.png").write_bytes(png_of(chunks))
+    np.testing.assert_array_equal(read_labels(tmp_path / "l.png"), ids)
+    if not palette:  # as a picture, the largest number is white
+        gray = ids * (255 // (2**bits - 1))
+        np.testing.assert_array_equal(read_rgb(tmp_path / "l.png")[..., 1], gray)
 
 
 def test_8_bit_pictures_of_depth_are_refused(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_rvl_is_decoded() -> None:
         (HEADER + encoded(picture()), "16UC1; compressedDepth png", "^data: .*RGB, not of 16"),
         (HEADER, "16UC1; compressedDepth png", "^data: 12 bytes"),
         (b"", "16UC1; compressedDepth png", "^data: 0 bytes"),
-        (encoded(DEPTH), "16UC1; compressedDepth png", "^data: .*can't be decoded"),
+        (encoded(DEPTH), "32FC1; compressedDepth png", "^data: .*without the header"),
+        (HEADER[:5] + encoded(DEPTH), "16UC1; compressedDepth png", "^data: .*can't be decoded"),
     ],
 )
 def test_what_is_no_depth_is_refused(data: bytes, encoding: str, words: str) -> None:
@@ -203,3 +204,27 @@ def test_a_jpeg_of_too_many_scans_is_not_decoded() -> None:
     assert (view.array == 77).all()
     with pytest.raises(ImageError, match="data: a JPEG of more than 100 scans is not decoded"):
         compressed_rgb_view(message(jpeg_of_scans(gray, 100), "mono8; jpeg compressed "))
+
+
+def test_a_compressed_bayer_mosaic_becomes_a_picture() -> None:
+    rgb = np.full((8, 10, 3), (200, 120, 40), np.uint8)
+    mosaic = rgb[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = 200, 40  # rggb
+    for suffix, codec in ((".png", "png"), (".jpg", "jpeg")):
+        data = message(encoded(mosaic, suffix), f"bayer_rggb8; {codec} compressed ")
+        error = np.abs(compressed_rgb_view(data).array.astype(int) - rgb)
+        assert error.max() <= (0 if suffix == ".png" else 30)
+    with pytest.raises(ImageError, match="'bayer_rggb16' is none of rgb8"):
+        compressed_rgb_view(message(encoded(mosaic), "bayer_rggb16; png compressed "))
+    whole = message(encoded(rgb[..., ::-1]), "bayer_rggb8; png compressed bgr8")
+    assert (compressed_rgb_view(whole).array == rgb).all()
+
+
+@pytest.mark.parametrize("header", [b"", struct.pack("<iff", 0, 0, 0)])
+@pytest.mark.parametrize(
+    "name", ["16UC1; compressedDepth png", "16UC1; png compressed ", "16UC1 ;compressedDepth"]
+)
+def test_the_header_of_compressed_depth_is_told_by_the_data(name: str, header: bytes) -> None:
+    depth = np.random.default_rng(0).integers(0, 9000, (5, 7)).astype(np.uint16)
+    view = compressed_depth_view(message(header + encoded(depth), name))
+    np.testing.assert_array_equal(view.array, depth)
