@@ -1,11 +1,25 @@
-"""SGNet: real-time RGB-D semantic segmentation steered by geometry."""
+"""SGNet: real-time RGB-D semantic segmentation steered by geometry.
 
-from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_core.inference.segmenter import Prediction, Segmenter
-from sgnet_core.models.labels import LabelSet
-from sgnet_core.models.model_file import ModelFileError, default_model_path, load_model, save_model
-from sgnet_core.models.sconv import SConv2d
-from sgnet_core.models.sgnet import MODELS, SGNet, SGNetConfig, create_model
+A name is imported when it is first used: what needs no network starts without PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgnet_core.geometry.intrinsics import Intrinsics
+    from sgnet_core.inference.segmenter import Prediction, Segmenter
+    from sgnet_core.models.labels import LabelSet
+    from sgnet_core.models.model_file import (
+        ModelFileError,
+        default_model_path,
+        load_model,
+        save_model,
+    )
+    from sgnet_core.models.sconv import SConv2d
+    from sgnet_core.models.sgnet import MODELS, SGNet, SGNetConfig, create_model
 
 __version__ = "0.1.0"
 
@@ -24,3 +38,23 @@ __all__ = [
     "load_model",
     "save_model",
 ]
+
+_HOMES = {
+    "geometry.intrinsics": ("Intrinsics",),
+    "inference.segmenter": ("Prediction", "Segmenter"),
+    "models.labels": ("LabelSet",),
+    "models.model_file": ("ModelFileError", "default_model_path", "load_model", "save_model"),
+    "models.sconv": ("SConv2d",),
+    "models.sgnet": ("MODELS", "SGNet", "SGNetConfig", "create_model"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

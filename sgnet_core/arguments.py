@@ -54,6 +54,12 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def frame_size(text: str) -> tuple[int, int]:
+    """Parse WxH, as in 640x480; return (W, H)."""
+    height, width = image_size(text)
+    return width, height
+
+
 def add_scales(parser: argparse.ArgumentParser) -> None:
     """Add ``--scales S ...``: factors of the network's input size, a list of floats."""
     parser.add_argument(

@@ -40,6 +40,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from sgnet_core.arguments import frame_size
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.recordings.errors import BagError, SourceError
@@ -60,18 +61,6 @@ _RENDER_BYTES = 256 << 20
 _STILL_S = 1.0  # between two images of a camera that stands still
 _READ_AHEAD = 8  # frames
 _LINGER_S = 0.5  # before the process, and with it the last images, goes
-
-
-def parse_size(text: str) -> Size:
-    """Parse a size: ``640x480`` is (640, 480).
-
-    Raises:
-        ValueError: not two positive whole numbers.
-    """
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ValueError(f"a size is WIDTHxHEIGHT, such as 640x480; got {text!r}")
-    return int(width), int(height)
 
 
 class Camera(Node):
@@ -303,7 +292,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
     parser.add_argument("--rate", type=float, help="Hz; default: as recorded, else 10")
     parser.add_argument("--loop", action="store_true", help="start again at the end")
-    parser.add_argument("--size", type=parse_size, help="WxH; default: as recorded, rooms 640x480")
+    parser.add_argument("--size", type=frame_size, help="WxH; default: as recorded, rooms 640x480")
     parser.add_argument("--seconds", type=float, help="stop after this time")
     parser.add_argument("--rgb-topic", help="color images of a bag, if it holds several")
     parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")

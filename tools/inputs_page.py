@@ -22,8 +22,8 @@ from sgnet_core.data.datasets.matlab import MAX_CHUNK_BYTES
 from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES
 from sgnet_core.data.depth_units import FARTHEST_M, KNOWN_SCALES, NO_MEASUREMENT
 from sgnet_core.data.jpeg import MAX_SCANS
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.geometry.lens import COEFFICIENTS
-from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.inference.image_names import ARRAY_SUFFIXES, IMAGE_SUFFIXES
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
 from sgnet_ros.messages.images import COLOR_ENCODINGS, DEPTH_ENCODINGS

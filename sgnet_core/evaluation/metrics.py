@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sgnet_core.geometry.points import DEPTH_RANGE
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.models.labels import IGNORE_ID
 
 Ids = npt.NDArray[np.integer[Any]]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgnet_core.geometry.points import DEPTH_RANGE, depth_map
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
+from sgnet_core.geometry.points import depth_map
 
 HolePolicy = Literal["none", "nearest", "joint_bilateral"]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Intrinsics:
         """Return the camera of the image mirrored left to right; X of the scene changes sign."""
         return replace(self, cx=self.width - 1 - self.cx)
 
-    def parameters(self, device: torch.device | str = "cpu") -> Tensor:
+    def parameters(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return (1, 4) float32 fx, fy, cx, cy, as `sgnet_core.geometry.spatial` takes them."""
+        import torch  # here, since what reads a camera file alone needs no PyTorch
+
         return torch.tensor([[self.fx, self.fy, self.cx, self.cy]], device=device)

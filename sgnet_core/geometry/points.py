@@ -8,11 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DEPTH_RANGE = (1e-3, 1e3)
-"""Meters that count as a measurement, both ends included: wider than any depth camera's range, so
-that only 0, NaN, infinities, negative values and the huge numbers that stand for "nothing" fall
-outside. A sensor's own, narrower limits are an argument of `valid_depth` and `depth_map`, and part
-of a model (`sgnet_core.models.info.ModelInfo.depth_range`)."""
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 
 
 def valid_depth(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:

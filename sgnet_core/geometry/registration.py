@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.geometry.lens import Camera
-from sgnet_core.geometry.points import DEPTH_RANGE, valid_depth
+from sgnet_core.geometry.points import valid_depth
 
 _MAX_FOOTPRINT = 32
 """A depth pixel that would cover more target pixels than this, per axis, lies nearly at the color

@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 from torch import Tensor
 
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.geometry.hha import hha
-from sgnet_core.geometry.points import DEPTH_RANGE, depth_map, point_map, valid_depth
+from sgnet_core.geometry.points import depth_map, point_map, valid_depth
 
 __all__ = [
     "DEPTH_RANGE",

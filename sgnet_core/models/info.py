@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.geometry.holes import HolePolicy
-from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.models.labels import LabelSet
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import yaml
 
 from sgnet_core.data.transforms import Augmentation
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.geometry.holes import HolePolicy
-from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_core.models.info import check_depth
 
 Optimizer = Literal["adamw", "sgd"]

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sgnet_core.arguments import frame_size
 from sgnet_core.data.images import write_png
 from sgnet_core.files import atomic_write
 from sgnet_core.models.labels import LabelSet
-from sgnet_ros.camera import parse_size
 from sgnet_ros.demo.pictures import Picture, contact_sheet, write_film
 from sgnet_ros.demo.report import table
 from sgnet_ros.demo.run import Demo, DemoError
@@ -41,7 +41,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, help="default: rooms 20, recordings once, up to 60"
     )
-    parser.add_argument("--size", type=parse_size, help="WxH; default: what the device can follow")
+    parser.add_argument("--size", type=frame_size, help="WxH; default: what the device can follow")
     parser.add_argument("--device", default="auto", help="of the node: auto, cpu, cuda or cuda:N")
     parser.add_argument("--model", help="model file; default: the one that comes with the package")
     parser.add_argument("--rgb-topic", help="color images of a bag, if it holds several")

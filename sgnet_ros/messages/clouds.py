@@ -12,8 +12,8 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from sgnet_core.data.depth_units import NO_MEASUREMENT
+from sgnet_core.geometry.depth_range import DEPTH_RANGE
 from sgnet_core.geometry.lens import Camera
-from sgnet_core.geometry.points import DEPTH_RANGE
 from sgnet_ros.messages.images import ImageArray
 
 _POINT = np.dtype(

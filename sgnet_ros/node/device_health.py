@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-import torch
-
 OUT_OF_MEMORY = "out_of_memory"
 INFERENCE_ERROR = "inference_error"
 FAILURES = frozenset((OUT_OF_MEMORY, INFERENCE_ERROR))
@@ -17,11 +15,15 @@ FAILURES = frozenset((OUT_OF_MEMORY, INFERENCE_ERROR))
 
 def cause_of(error: Exception) -> str:
     """Return the cause under which to count a frame whose inference raised ``error``."""
+    import torch  # here, since what watches a node from outside needs no PyTorch
+
     return OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else INFERENCE_ERROR
 
 
 def free_cached_memory() -> None:
     """Return memory that is only cached: PyTorch's on the GPU, glibc's heap."""
+    import torch
+
     with suppress(RuntimeError):  # after some errors CUDA answers nothing else any more
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

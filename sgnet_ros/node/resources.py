@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-import torch
-
 from sgnet_ros.system.processes import resident_mib
 
 _MIB = 1 << 20
@@ -24,6 +22,8 @@ def resources(device: str) -> dict[str, str]:
         values["process memory MiB"] = f"{resident:.0f}"
     if not device.startswith("cuda"):
         return values
+    import torch  # here, since what watches a node from outside needs no PyTorch
+
     # A GPU that has failed answers with errors, and the utilization isn't there on every machine.
     with suppress(RuntimeError, AssertionError):
         free, total = torch.cuda.mem_get_info(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import itertools
 import json
@@ -24,8 +25,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
+from sgnet_core.arguments import frame_size
 from sgnet_ros import camera as camera_module
-from sgnet_ros.camera import parse_size
 from sgnet_ros.messages.images import depth_view, rgb_view
 from sgnet_ros.system import spinning
 from sgnet_ros.system.qos import best_effort
@@ -296,6 +297,6 @@ def test_a_source_that_cannot_be_played_is_one_line_that_names_it(
 
 @pytest.mark.parametrize("text", ["", "640", "640x", "x480", "0x480", "-1x3", "1.5x2", "axb"])
 def test_sizes_are_checked(text: str) -> None:
-    assert parse_size("640x480") == parse_size("640X480") == (640, 480)
-    with pytest.raises(ValueError, match="WIDTHxHEIGHT"):
-        parse_size(text)
+    assert frame_size("640x480") == frame_size("640X480") == (640, 480)
+    with pytest.raises(argparse.ArgumentTypeError, match="must be WxH"):
+        frame_size(text)

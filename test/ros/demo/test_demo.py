@@ -273,8 +273,11 @@ def wait_until(condition: Any, patience_s: float = 300) -> None:
         time.sleep(0.05)
 
 
-def test_a_viewer_that_cannot_start_is_shown_with_its_reason(folder: Path, tmp_path: Path) -> None:
-    process = demo_process("--source", folder, "--out", tmp_path, "--view", screen=False)
+def test_a_viewer_that_cannot_start_is_shown_with_its_reason(
+    model: Path, folder: Path, tmp_path: Path
+) -> None:
+    options = ("--source", folder, "--out", tmp_path, "--model", model, "--view")
+    process = demo_process(*options, screen=False)
     text, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "demo: sgnet_ros.view ended (status 1)" in text
