@@ -19,7 +19,8 @@ from sgnet_core.arguments import image_size
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.datasets import cityscapes, nyuv2, sunrgbd
 from sgnet_core.data.datasets.check import check_folder
-from sgnet_core.data.datasets.folder import MILLIMETERS, NamedSamples, write_folder
+from sgnet_core.data.datasets.folder import MILLIMETERS
+from sgnet_core.data.datasets.folder_writer import NamedSamples, write_folder
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.datasets.shards import write_shards
 from sgnet_core.data.rooms import Rooms

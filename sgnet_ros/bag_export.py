@@ -17,13 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sgnet_core.arguments import positive
-from sgnet_core.data.datasets.folder import (
-    MILLIMETERS,
-    camera_values,
-    classes_values,
-    write_json,
-    write_text,
-)
+from sgnet_core.data.datasets.folder import MILLIMETERS, camera_values, classes_values
+from sgnet_core.data.datasets.folder_writer import write_json, write_text
 from sgnet_core.data.images import write_png
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import ModelFileError

@@ -8,14 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgnet_core.data.datasets.folder import (
-    MILLIMETERS,
-    camera_values,
-    classes_values,
-    require_no_frames,
-    write_frame,
-    write_json,
-)
+from sgnet_core.data.datasets.folder import MILLIMETERS, camera_values, classes_values
+from sgnet_core.data.datasets.folder_writer import require_no_frames, write_frame, write_json
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.models.labels import LabelSet

@@ -23,7 +23,8 @@ from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
 
 from sgnet_core import Intrinsics, create_model
-from sgnet_core.data.datasets.folder import camera_values, write_json
+from sgnet_core.data.datasets.folder import camera_values
+from sgnet_core.data.datasets.folder_writer import write_json
 from sgnet_core.data.images import write_png
 from sgnet_core.models.model_file import save_model
 from sgnet_ros.demo.__main__ import parse_arguments as demo_arguments

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gravity_check import main, read_up
-from sgnet_core.data.datasets.folder import write_folder
+from sgnet_core.data.datasets.folder_writer import write_folder
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.models.labels import NYU40
 

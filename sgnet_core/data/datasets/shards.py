@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from sgnet_core.data.datasets.folder import MILLIMETERS, NamedSamples, camera_values, quantized
+from sgnet_core.data.datasets.folder import MILLIMETERS, camera_values
+from sgnet_core.data.datasets.folder_writer import NamedSamples, quantized
 from sgnet_core.data.datasets.frame_files import DatasetError, parse_json
 from sgnet_core.data.depth_units import NO_MEASUREMENT
 from sgnet_core.data.images import open_image

@@ -17,7 +17,7 @@ from torch import nn
 
 from sgnet_core import Intrinsics, SGNet, create_model, files
 from sgnet_core import eval as eval_module
-from sgnet_core.data.datasets.folder import write_folder
+from sgnet_core.data.datasets.folder_writer import write_folder
 from sgnet_core.data.images import read_rgb
 from sgnet_core.data.loading import collate
 from sgnet_core.data.rooms import Rooms
@@ -33,7 +33,7 @@ from sgnet_core.inference.onnx_export import export
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import NYU40, SUN37, LabelSet, bit_palette
-from sgnet_core.models.model_file import load_model, save_model
+from sgnet_core.models.model_file import save_model
 from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.validation import score
 

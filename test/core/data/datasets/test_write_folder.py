@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sgnet_core.data.catalog import open_dataset
-from sgnet_core.data.datasets.folder import write_folder
+from sgnet_core.data.datasets.folder_writer import write_folder
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
