@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     try:
         # These import packages of the extra "train".
-        from sgnet_core.training.config import keys_help, load_config
+        from sgnet_core.training.config import load_config
+        from sgnet_core.training.config_help import keys_help
         from sgnet_core.training.distributed import join_world
         from sgnet_core.training.run import Run
     except ModuleNotFoundError as error:

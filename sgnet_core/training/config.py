@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -37,7 +36,7 @@ def _key(meaning: str, **limits: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Keys of a training run; `describe_keys` lists them with their meanings.
+    """Keys of a training run; `sgnet_core.training.config_help` lists them with their meanings.
 
     Raises:
         ValueError: a value is out of its range; the message names the key.
@@ -304,46 +303,6 @@ def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise ValueError(f"{name} must be finite and at least {least}, got {value}")
     if "below" in limits and not value < limits["below"]:
         raise ValueError(f"{name} must be below {limits['below']}, got {value}")
-
-
-class Key(NamedTuple):
-    """A configuration key, its default as YAML text, and its meaning."""
-
-    name: str
-    default: str
-    meaning: str
-
-
-def describe_keys() -> list[Key]:
-    """Return every key of the configuration, in the order of `TrainConfig`."""
-    defaults = TrainConfig().to_dict()
-    return [
-        Key(
-            entry.name,
-            yaml.safe_dump(defaults[entry.name], default_flow_style=True).split("\n")[0],
-            entry.metadata["meaning"],
-        )
-        for entry in fields(TrainConfig)
-    ]
-
-
-def keys_help() -> str:
-    """Return the keys with their defaults and meanings as text for a terminal."""
-    return "\n".join(
-        textwrap.fill(
-            f"{key.name} ({key.default}): {key.meaning}",
-            width=98,
-            initial_indent="  ",
-            subsequent_indent="      ",
-        )
-        for key in describe_keys()
-    )
-
-
-def keys_table() -> str:
-    """Return the keys as the Markdown table of docs/training.md."""
-    rows = [f"| `{key.name}` | `{key.default}` | {key.meaning} |" for key in describe_keys()]
-    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:

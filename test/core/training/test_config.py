@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from sgnet_core.train import main
-from sgnet_core.training.config import TrainConfig, describe_keys, keys_table, load_config
+from sgnet_core.training.config import TrainConfig, load_config
+from sgnet_core.training.config_help import describe_keys, keys_table
 
 DOCS = Path(__file__).parents[3] / "docs" / "training.md"
 
