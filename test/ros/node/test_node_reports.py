@@ -1,0 +1,180 @@
+"""What the node says of frames that it cannot use, doubts, or misses: log and diagnostics."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+
+from sgnet_ros.node.lifecycle import SGNetNode
+
+
+def truncate(rgb: Image, depth: Image) -> None:
+    rgb.data = rgb.data[:-1]
+
+
+def empty(rgb: Image, depth: Image) -> None:
+    rgb.data = rgb.data[:0]
+
+
+def short_step(rgb: Image, depth: Image) -> None:
+    depth.step = 80
+
+
+def no_pixels(rgb: Image, depth: Image) -> None:
+    rgb.height = rgb.width = 0
+
+
+def unknown_encoding(rgb: Image, depth: Image) -> None:
+    rgb.encoding = "32SC1"
+
+
+def color_as_depth(rgb: Image, depth: Image) -> None:
+    depth.encoding = "rgb8"
+
+
+def other_frame(rgb: Image, depth: Image) -> None:
+    depth.header.frame_id = "camera_depth_frame"
+
+
+def other_size(rgb: Image, depth: Image) -> None:
+    depth.width = 40
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause", "words"),
+    [
+        (truncate, "bad_rgb", ["/rgb/image_raw", "data", "truncated"]),
+        (empty, "bad_rgb", ["/rgb/image_raw", "data", "empty"]),
+        (no_pixels, "bad_rgb", ["/rgb/image_raw", "height", "0x0"]),
+        (unknown_encoding, "bad_rgb", ["/rgb/image_raw", "32SC1"]),
+        (short_step, "bad_depth", ["/depth/image_raw", "step"]),
+        (color_as_depth, "bad_depth", ["/depth/image_raw", "rgb8", "remap"]),
+        (
+            other_frame,
+            "not_registered",
+            ["camera_color_optical_frame", "camera_depth_frame", "align_depth.enable:=true"],
+        ),
+        (other_size, "not_registered", ["80x60", "40x60", "align_depth.enable:=true"]),
+    ],
+)
+def test_a_frame_that_cannot_be_used_is_dropped_counted_and_explained(
+    before: Any, robot: Any, scene: Any, spoil: Any, cause: str, words: list[str]
+) -> None:
+    for _ in range(2):
+        bad = scene.messages()
+        spoil(*bad)
+        robot.send(*bad)
+        robot.spin_until(lambda: [m for m in robot.log if cause in m.msg])
+        robot.spin_for(0.1)
+    _, stats = robot.segment(*scene.messages())
+    assert before.drops(stats) == {cause: 2}
+    assert before.since(stats, "pairs") == 3
+    assert before.since(stats, "segmented") == 1
+    (report,) = [m for m in robot.log if cause in m.msg]  # throttled: once for two
+    assert (report.name, report.level) == ("sgnet", 40)
+    for word in words:
+        assert word in report.msg
+
+
+def test_doubtful_depth_is_named_with_its_topic_median_and_likely_unit(
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any
+) -> None:
+    arrays = robot.listen(DiagnosticArray, "/diagnostics")
+    rgb, _ = scene.messages()
+    millimeters = scene.depth.astype(np.float32)
+    median = np.median(millimeters[millimeters > 0])
+    cases = [
+        (millimeters, "32FC1", "likely millimeters, where 32FC1 holds meters"),
+        (np.zeros_like(scene.depth), "16UC1", "every pixel is 0 or 65535"),
+        (np.zeros_like(millimeters), "32FC1", "every pixel is 0, NaN or infinite"),
+    ]
+    for depth, encoding, words in cases:
+        shared_node._active.processor._rarely.reset()
+        robot.forget()
+        message = scene.message(depth, encoding)
+        robot.send_until(
+            lambda words=words: arrays and words in status(arrays)[0].message, (rgb, message)
+        )
+        found, _ = status(arrays)
+        assert found.level == DiagnosticStatus.WARN
+        assert found.message.startswith("/depth/image_raw: ")
+        (line,) = robot.spin_until(lambda words=words: [m for m in robot.log if words in m.msg])
+        assert line.level == 30
+        assert line.msg == found.message
+        if depth is millimeters:
+            told = float(line.msg.split("the median is ")[1].split(" m")[0])
+            assert told == pytest.approx(median, rel=0.05)
+    good = scene.messages()
+    robot.send_until(lambda: status(arrays)[0].level == DiagnosticStatus.OK, good)
+
+
+def status(arrays: list[DiagnosticArray]) -> tuple[DiagnosticStatus, dict[str, str]]:
+    (found,) = arrays[-1].status
+    return found, {value.key: value.value for value in found.values}
+
+
+def test_diagnostics_tell_once_a_second_how_the_node_fares(
+    before: Any, robot: Any, scene: Any
+) -> None:
+    arrays = robot.listen(DiagnosticArray, "/diagnostics")
+    robot.spin_until(lambda: arrays)
+    arrays.clear()
+    begin = time.monotonic()
+    while len(arrays) < 3:
+        assert time.monotonic() < begin + 30
+        robot.send(*scene.messages())
+        robot.spin_for(0.1)
+    found, values = status(arrays)
+    assert found.name == "sgnet: segmentation"
+    assert found.hardware_id == "cpu"
+    assert found.level == DiagnosticStatus.OK, found.message
+    assert values["state"] == "active"
+    assert values["model"] == "tiny_depth"
+    assert 0 < float(values["rgb Hz"]) < 12
+    assert int(values["labels total"]) > 3
+    for name in ("age", "skew", "network", "publish", "inference", "overhead"):
+        assert float(values[f"{name} ms p50"]) <= float(values[f"{name} ms p95"]), name
+    assert float(values["inference ms p50"]) > 0
+    assert float(values["inference busy %"]) >= 0
+    if Path("/proc/self/status").exists():
+        assert float(values["process memory MiB"]) > 50
+    bad = scene.messages()
+    truncate(*bad)
+    robot.send(*bad)
+    robot.spin_until(lambda: status(arrays)[0].level == DiagnosticStatus.WARN)
+    found, values = status(arrays)
+    assert "/rgb/image_raw: data: truncated" in found.message
+    assert int(values["dropped: bad_rgb"]) > 0
+    robot.spin_until(lambda: "no RGB-D pair" in status(arrays)[0].message)
+    silence = status(arrays)[0].message
+    assert "nothing received on /rgb/image_raw (1 publisher reliable)" in silence
+    assert "and /depth/image_raw (1 publisher reliable)" in silence
+
+
+def test_images_without_a_partner_are_named_in_a_warning(
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any
+) -> None:
+    assert shared_node.set_parameters([Parameter("slop", value=0.01)])[0].successful
+    end = time.monotonic() + 300
+    while not (found := [m for m in robot.log if "found no partner" in m.msg]):
+        assert time.monotonic() < end
+        robot.send(*scene.messages(), skew_ns=33_000_000)
+        robot.spin_for(0.1)
+    assert shared_node.set_parameters([Parameter("slop", value=0.02)])[0].successful
+    for word in (
+        "/rgb/image_raw",
+        "/depth/image_raw",
+        "1 publisher reliable",
+        "nearest stamps 33.0 ms apart",
+        "slop 10.0 ms",
+        "raise the parameter slop",
+    ):
+        assert word in found[0].msg
+    assert found[0].level == 30
