@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -204,15 +205,21 @@ def test_without_a_pair_the_numbers_and_the_gap_are_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize("ros, name", [(1, "a.bag"), (2, "a.db3"), (2, "a.mcap")])
 def test_mutated_bytes_give_an_error_or_frames(tmp_path: Path, ros: int, name: str) -> None:
     make, rng = Maker(ros), np.random.default_rng(0)
-    path = make.write(tmp_path / name, recording(make))
+    path = make.write(tmp_path / name, recording(make, frames=1))
     file = path if path.is_file() else path / name
+    if file.suffix == ".db3":  # without empty pages, where damage does nothing
+        with sqlite3.connect(file) as database:
+            database.execute("PRAGMA page_size = 512")
+        database.execute("VACUUM")
+        database.close()
     whole = np.frombuffer(file.read_bytes(), np.uint8)
+    assert whole.size < 12_000
     for _ in range(1000):
         damaged = whole.copy()
         places = rng.integers(0, whole.size, rng.integers(1, 20))
         damaged[places] = rng.integers(0, 256, places.size)
         file.write_bytes(damaged.tobytes())
         try:
-            assert len(list(BagSource(file))) <= 3
+            assert len(list(BagSource(file))) <= 1
         except BagError as error:
             assert str(file) in str(error)
