@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,6 +68,11 @@ def check_regular(path: str | os.PathLike[str]) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return status.st_size
+
+
+def not_hidden(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths sorted, without hidden ones, such as those that macOS adds (``._NAME``)."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def mistaken_for(start: bytes) -> str:

@@ -248,7 +248,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     print(report.to_text())
     for bag, problem in report.problems.items():
-        print(f"replay_eval: {bag}: {problem}", file=sys.stderr)
+        named = problem if problem.startswith(bag) else f"{bag}: {problem}"
+        print(f"replay_eval: {named}", file=sys.stderr)
     missed = misses(report.total.figures(report.names), args)
     for line in missed:
         print(f"replay_eval: {line}", file=sys.stderr)

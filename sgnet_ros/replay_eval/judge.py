@@ -13,6 +13,7 @@ from sgnet_core.data.datasets.frame_files import DatasetError, IdTable, to_class
 from sgnet_core.data.images import ImageFileError, overlay, read_labels
 from sgnet_core.evaluation.metrics import ConfusionMatrix
 from sgnet_core.evaluation.report import image_uri, mask_uri
+from sgnet_core.files import not_hidden
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 from sgnet_ros.recordings.frames import CameraFrame, stamp_of
 from sgnet_ros.replay_eval.play import Answers, ReplayError
@@ -37,7 +38,8 @@ class TruthFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         images = folder / "labels" if (folder / "labels").is_dir() else folder
-        files = {stamp_of(path.stem): path for path in sorted(images.glob("*.png"))}
+        found = [path for path in not_hidden(images.glob("*")) if path.suffix.lower() == ".png"]
+        files = {stamp_of(path.stem): path for path in found}
         self._files = {stamp: path for stamp, path in files.items() if stamp is not None}
         self._stamps = sorted(self._files)
         if not self._files:

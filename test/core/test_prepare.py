@@ -18,7 +18,7 @@ from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 from sgnet_core.prepare import main
-from write_files import save
+from write_files import add_macos_files, save
 
 h5py = pytest.importorskip("h5py", reason="the official files are read by h5py and SciPy")
 savemat = pytest.importorskip("scipy.io").savemat
@@ -384,6 +384,7 @@ def cityscapes(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("prepared", [False, True], ids=["tree", "prepared"])
 def test_cityscapes(cityscapes: Path, tmp_path: Path, prepared: bool) -> None:
     source = cityscapes
+    add_macos_files(source)
     if prepared:
         source = tmp_path / "plain"
         assert main(["cityscapes", str(cityscapes), "--out", str(source)]) == 0

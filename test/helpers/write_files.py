@@ -32,3 +32,9 @@ def jpeg_of_scans(pixels: np.ndarray, extra: int) -> bytes:
     whole = buffer.getvalue()
     start, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
     return whole[:start] + whole[start:end] * (1 + extra) + whole[end:]
+
+
+def add_macos_files(folder: Path) -> None:
+    """Put a ``._NAME`` beside each file, as macOS does in archives and on other file systems."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00")

@@ -25,6 +25,7 @@ from sgnet_core.data.datasets.frame_files import (
     read_json,
 )
 from sgnet_core.data.images import read_numbers
+from sgnet_core.files import not_hidden
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, IGNORE_ID
 
@@ -48,7 +49,7 @@ class Cityscapes(FrameFiles):
         lists = {name: images / name for name in SPLITS if (images / name).is_dir()}
         frames = []
         for name, where in chosen_splits(lists, split, folder):
-            found = sorted(where.glob("*/*_leftImg8bit.png"))
+            found = not_hidden(where.glob("*/*_leftImg8bit.png"))
             if not found:
                 raise DatasetError(f"{where} holds no CITY/NAME_leftImg8bit.png")
             frames += [_frame(folder, name, path) for path in found]

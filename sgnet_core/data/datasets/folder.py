@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,6 +33,7 @@ from sgnet_core.data.datasets.frame_files import (
     read_lines,
 )
 from sgnet_core.data.images import read_depth
+from sgnet_core.files import not_hidden
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS, LabelSet, bit_palette
 
@@ -142,7 +143,7 @@ class FolderListing:
             labels=_files(folder / "labels", (".png",)),
             cameras=_files(folder / "cameras", (".json",)),
             camera=camera if camera.is_file() else None,
-            split_files=_not_hidden((folder / "splits").glob("*.txt")),
+            split_files=not_hidden((folder / "splits").glob("*.txt")),
         )
 
     def problems(self, name: str) -> list[str]:
@@ -175,7 +176,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
     """Return the files of those types by stem, sorted, without hidden ones."""
     found: dict[str, list[Path]] = {}
     if folder.is_dir():
-        for path in _not_hidden(folder.iterdir()):
+        for path in not_hidden(folder.iterdir()):
             if path.suffix.lower() in suffixes:
                 found.setdefault(composed(path.stem), []).append(path)
     return found
@@ -190,11 +191,6 @@ def frame_name(line: str) -> str:
 def composed(name: str) -> str:
     """Return a name with its letters and accents composed, as macOS's file systems do not."""
     return unicodedata.normalize("NFC", name)
-
-
-def _not_hidden(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths without hidden ones, sorted."""
-    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def read_camera(path: Path) -> Camera:

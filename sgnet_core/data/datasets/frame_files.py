@@ -142,9 +142,7 @@ def read_lines(path: Path) -> list[str]:
         DatasetError: missing, not text, or empty.
     """
     try:
-        data = read_limited(path, MAX_LIST_BYTES)
-        # Some editors begin a file with a byte-order mark, or write UTF-16.
-        text = data.decode(json.detect_encoding(data))
+        text = _decoded(read_limited(path, MAX_LIST_BYTES))
         lines = [line.strip().replace("\\", "/") for line in text.splitlines()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the list {path}: {error}") from error
@@ -161,9 +159,14 @@ def read_words(path: Path) -> list[str]:
         DatasetError: missing, not text, or larger than `MAX_JSON_BYTES`.
     """
     try:
-        return read_limited(path, MAX_JSON_BYTES).decode().split()
+        return _decoded(read_limited(path, MAX_JSON_BYTES)).split()
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {error}") from error
+
+
+def _decoded(data: bytes) -> str:
+    """Return text in UTF-8 or UTF-16: some editors write that, or begin with a byte-order mark."""
+    return data.decode(json.detect_encoding(data))
 
 
 def parse_json(data: bytes, name: object) -> Any:

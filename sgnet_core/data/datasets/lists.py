@@ -26,6 +26,7 @@ from sgnet_core.data.datasets.frame_files import (
 )
 from sgnet_core.data.datasets.sunrgbd import read_matrix, read_rotated_depth
 from sgnet_core.data.images import ImageFileError, read_depth, read_numbers, read_rgb
+from sgnet_core.files import not_hidden
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 
@@ -264,7 +265,7 @@ def _upwards(list_file: Path, relative: str) -> Path:
 def _listed(folder: Path, *kinds: str) -> dict[str, Path]:
     """Return the splits with a list ``SPLIT_KIND.txt`` of every kind, and their first lists."""
     first = f"_{kinds[0]}.txt"
-    splits = [path.name.removesuffix(first) for path in sorted(folder.glob(f"*{first}"))]
+    splits = [path.name.removesuffix(first) for path in not_hidden(folder.glob(f"*{first}"))]
     return {
         split: folder / f"{split}{first}"
         for split in splits

@@ -29,6 +29,7 @@ from sgnet_core.data.datasets.frame_files import (
 )
 from sgnet_core.data.images import read_depth, read_labels, read_rgb
 from sgnet_core.data.sample import Sample
+from sgnet_core.files import not_hidden
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import NYU40
 
@@ -87,7 +88,9 @@ def _is_scene(folder: Path) -> bool:
 def _scenes(folder: Path, split: str | None) -> list[Path]:
     if split is None:
         return [path for path in (folder, *sorted(folder.iterdir())) if _is_scene(path)]
-    lists = {path.stem.removeprefix("scannetv2_"): path for path in sorted(folder.glob("*.txt"))}
+    lists = {
+        path.stem.removeprefix("scannetv2_"): path for path in not_hidden(folder.glob("*.txt"))
+    }
     [(_, file)] = chosen_splits(lists, split, folder)
     scenes = [folder / name for name in read_lines(file)]
     for scene in scenes:
@@ -100,11 +103,8 @@ def _frames(root: Path, scene: Path) -> list[FramePaths]:
     camera = next((scene / name for name in INTRINSICS if (scene / name).is_file()), None)
     if camera is None:
         raise DatasetError(f"{scene} holds no intrinsics: {' or '.join(INTRINSICS)}")
-    images = [
-        path
-        for path in (scene / "color").iterdir()
-        if path.suffix.lower() in (".jpg", ".png") and not path.name.startswith(".")
-    ]
+    files = not_hidden((scene / "color").iterdir())
+    images = [path for path in files if path.suffix.lower() in (".jpg", ".png")]
     prefix = "" if scene == root else f"{scene.name}-"
     return [
         FramePaths(

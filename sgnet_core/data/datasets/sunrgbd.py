@@ -32,6 +32,7 @@ from sgnet_core.data.datasets.frame_files import (
 )
 from sgnet_core.data.datasets.matlab import open_hdf5, read_array, read_mat, variable, whole_numbers
 from sgnet_core.data.images import ImageFileError, read_numbers
+from sgnet_core.files import not_hidden
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, SUN37
 
@@ -165,7 +166,7 @@ def _frame(root: Path, scene: str, depth: str) -> FramePaths:
 
 
 def _only_file(folder: Path, suffixes: Iterable[str]) -> Path:
-    found = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+    found = not_hidden(folder.glob("*"))
     files = [path for path in found if path.suffix.lower() in suffixes]
     if len(files) != 1:
         raise DatasetError(f"{folder} must hold one image, but it holds {len(files)}")

@@ -235,3 +235,5 @@ def test_text_of_windows_editors_is_read(tmp_path: Path, encoding: str) -> None:
     assert read_classes(tmp_path / "classes.json").label_set.names == ("sofá", "b")
     (tmp_path / "train.txt").write_text("# frames\r\n0001\r\n\r\n0002\r\n", encoding=encoding)
     assert read_lines(tmp_path / "train.txt") == ["0001", "0002"]
+    (tmp_path / "K.txt").write_text("50 0 2\r\n0 51 1\r\n0 0 1\r\n", encoding=encoding)
+    assert read_matrix(tmp_path / "K.txt", 4, 3).fy == 51

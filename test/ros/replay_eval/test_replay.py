@@ -188,7 +188,7 @@ def test_float_millimeters_are_named_with_topic_median_and_unit(tmp_path: Path) 
     done = evaluate(bag, "--device", "cpu", "--json", tmp_path / "r.json")
     assert done.returncode == 1
     [problem] = json.loads((tmp_path / "r.json").read_text())["problems"].values()
-    assert problem in done.stderr
+    assert f"replay_eval: {problem}" in done.stderr  # which begins with the bag's name
     assert "images on /c/depth/image have a median of 3083 m" in problem
     assert "likely in millimeters: give predict or bag_export --depth-scale 0.001" in problem
 

@@ -27,6 +27,7 @@ from sgnet_ros.replay_eval.options import parse_rate
 from sgnet_ros.replay_eval.play import Answers, ReplayError
 from sgnet_ros.replay_eval.report import BagResult, ReplayReport
 from sgnet_ros.replay_eval.scores import Stability, Tally, percentiles, stability
+from write_files import add_macos_files
 
 CLASSES = LabelSet("lab", ("floor", "wall", "robot"), ((1, 2, 3), (200, 0, 0), (0, 200, 0)))
 H, W = 6, 8
@@ -169,7 +170,9 @@ def test_truth_in_files_is_found_by_stamp(tmp_path: Path) -> None:
     }
     (tmp_path / "labels").mkdir()
     for name, value in masks.items():
-        write_png(tmp_path / "labels" / f"{name}.png", np.full((H, W), value, np.uint8))
+        suffix = ".PNG" if value == 1 else ".png"
+        write_png(tmp_path / "labels" / f"{name}{suffix}", np.full((H, W), value, np.uint8))
+    add_macos_files(tmp_path)
     truth = TruthFolder(tmp_path)
     found = {
         stamp: None if (mask := truth[stamp]) is None else int(mask[0, 0])

@@ -11,7 +11,7 @@ from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import NYU40
-from write_files import save
+from write_files import add_macos_files, save
 
 SIZE = (1, 1)  # of rooms
 H, W = 6, 8
@@ -52,6 +52,7 @@ def test_a_split_lists_scenes(tmp_path: Path) -> None:
     for name in ("scene0000_00", "scene0001_00"):
         write_scene(tmp_path / name)
     (tmp_path / "scannetv2_val.txt").write_text("scene0001_00\n")
+    add_macos_files(tmp_path)
     samples, _ = open_dataset(f"{tmp_path}:val", SIZE)
     assert samples.names[0] == "scene0001_00-0" and len(samples) == 3  # type: ignore[attr-defined]
     assert len(open_dataset(str(tmp_path), SIZE)[0]) == 6
