@@ -1,4 +1,4 @@
-"""SGNet: real-time RGB-D semantic segmentation steered by geometry.
+"""SGNet: real-time RGB-D semantic segmentation guided by geometry.
 
 A name is imported when it is first used: what needs no network starts without PyTorch.
 """

@@ -14,7 +14,7 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
-    """Parse a finite number from 0."""
+    """Parse a finite number that is not negative."""
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number from 0, got {text}")
@@ -22,14 +22,14 @@ def not_negative(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Parse a whole number from 1."""
+    """Parse an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text}")
     return int(text)
 
 
 def whole(text: str) -> int:
-    """Parse a whole number from 0."""
+    """Parse an integer of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text}")
     return int(text)

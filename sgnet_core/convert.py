@@ -22,15 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or exit with 2 and one line on stderr if a file is unusable."""
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.convert",
-        description="Turn a checkpoint released by the authors of SGNet into a model file. It is "
-        "opened as data only; the variant is recognized from its keys.",
+        description="Convert a checkpoint released by the authors of SGNet to a model file. The "
+        "checkpoint is opened as data only; its keys tell the variant.",
     )
     parser.add_argument("released", metavar="RELEASED.pth", help="the released .pth or .pth.tar")
     parser.add_argument("out", metavar="OUT.safetensors", help="the model file to write")
     parser.add_argument(
         "--spatial",
         choices=[kind for kind, channels in SPATIAL_CHANNELS.items() if channels],
-        help="spatial input that the checkpoint was trained with; needed where its S-Convs read "
+        help="spatial input that the checkpoint was trained with; required if its S-Convs read "
         "three channels",
     )
     args = parser.parse_args(argv)

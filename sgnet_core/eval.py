@@ -40,12 +40,12 @@ from sgnet_core.training.distributed import World, join_world
 
 EXAMPLES = """\
 examples:
-  the weights that come along, on 200 rooms that training has not seen:
+  the shipped weights, on 200 rooms that are not in the training set:
     python -m sgnet_core.eval --data rooms:2000:200
-  your own model on the validation split of a folder, with everything written down:
+  your own model on the validation split of a folder, with figures and report in files:
     python -m sgnet_core.eval --data data/mine:val --model runs/mine/best.safetensors \\
         --json runs/mine/val.json --report runs/mine/val.html
-  as published results are made: scores averaged over three scales and the mirror images:
+  like published results: scores averaged over three scales and the mirror images:
     python -m sgnet_core.eval --data data/nyuv2:test --model sgnet_r101.safetensors \\
         --scales 0.8 1 2 --flip
   on four GPUs, or with --device cpu in four processes:
@@ -65,7 +65,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted: the scores of a part are not those of the set", file=sys.stderr)
+        print(
+            "\ninterrupted: no scores, because only a part of the data set was evaluated",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -87,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--model", type=Path, metavar="M", help="model file (default: the shipped weights)")
     add_scales(parser)
-    add("--flip", action="store_true", help="average with the scores of the mirror images too")
+    add("--flip", action="store_true", help="also average the scores of the mirror images")
     add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     add(
@@ -107,16 +110,17 @@ def _parser() -> argparse.ArgumentParser:
         "--depth-sensor",
         type=not_negative,
         metavar="STEP",
-        help="measure the depth anew with a simulated sensor: noise, steps, holes; STEP is the "
-        "distance of the stored values in meters (NYUDv2 in 8 bits: 0.0392; fine depth: 0)",
+        help="replace depth by that of a simulated sensor: noise, quantization, holes; STEP is "
+        "the quantization step of the stored depth in meters (NYUDv2 in 8 bits: 0.0392; fine "
+        "depth: 0)",
     )
     add("--json", type=Path, metavar="F", help="also write the figures to this file")
-    add("--report", type=Path, metavar="F", help="also write a page with everything in it (HTML)")
+    add("--report", type=Path, metavar="F", help="also write a report to this file (one HTML page)")
     return parser
 
 
 def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
-    """Evaluate, print and write as the arguments say.
+    """Evaluate, print and write the scores according to the arguments.
 
     Raises:
         ValueError: the data set, the model or an option cannot be used.
@@ -132,7 +136,7 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
     own_device = args.device if world.size == 1 else device
     segmenter = Segmenter(path, own_device, args.precision, args.backend, args.input_height)
     check_classes(segmenter.labels, labels)
-    # Whatever would stop the writing stops the command now, not after an hour of work.
+    # Check now that the files can be written, not after an hour of work.
     for output in filter(None, (args.json, args.report)):
         check_writable(output)
     if args.report:
@@ -167,7 +171,7 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
 
 
 class _Part(NamedTuple):
-    """Outcome of some frames; ``ms`` has the segmenter's milliseconds of each."""
+    """Scores of some of the frames; ``ms`` has the segmenter's milliseconds per frame."""
 
     scores: Scores
     extremes: Extremes
@@ -223,7 +227,7 @@ def _facts(args: argparse.Namespace, path: Path, segmenter: Segmenter) -> dict[s
         "runs as": ", ".join(_runs_as(args, segmenter).values()),
         "scales": ", ".join(f"{scale:g}" for scale in args.scales),
         "mirror images": "averaged" if args.flip else "no",
-        "depth": "as stored" if args.depth_sensor is None else "measured by a simulated sensor",
+        "depth": "as stored" if args.depth_sensor is None else "from a simulated sensor",
     }
     iteration = info.training.get("iteration")
     return {**facts, "iterations": str(iteration)} if iteration else facts
@@ -239,7 +243,7 @@ def check_classes(model: LabelSet, data: LabelSet) -> None:
     """Raise ValueError, naming the difference, unless both have the same classes in order."""
     if difference := class_difference(model, data, ("the model", "the data")):
         raise ValueError(
-            f"the model knows {model.name} ({len(model)} classes), the data is labeled in "
+            f"the model predicts {model.name} ({len(model)} classes), the data is labeled in "
             f"{data.name} ({len(data)} classes): {difference}"
         )
 

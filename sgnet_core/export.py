@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m sgnet_core.export",
         description="Write a model as one ONNX file: image and depth in, labels out, any size.",
     )
-    parser.add_argument("--model", metavar="M", help="default: the weights that come along")
+    parser.add_argument("--model", metavar="M", help="default: the shipped weights")
     parser.add_argument("--out", required=True, metavar="F.onnx", help="the new file")
     parser.add_argument("--int8", action="store_true", help="convolutions in eight bits")
     parser.add_argument(
@@ -34,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--calibration",
         default="rooms:1:48",
         metavar="DATASET",
-        help="data set with frames of the kind that the model is for, from which INT8 takes the "
-        "range of values (default: %(default)s)",
+        help="data set with typical frames for the model, from which INT8 takes the value ranges "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--score",
         metavar="DATASET",
-        help="labeled data set on which the cost of INT8 in mIoU is printed (default: the last "
+        help="labeled data set on which the loss of mIoU by INT8 is measured (default: the last "
         "quarter of the frames of --calibrate)",
     )
     args = parser.parse_args(argv)
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export_int8(model: SGNet, path: str, calibration: str, score: str | None) -> int:
-    """Export in INT8, calibrated with the data set's frames, and print the cost in accuracy."""
+    """Export in INT8, calibrated with the data set's frames, and print the loss of accuracy."""
     from sgnet_core.evaluation.comparison import compare
     from sgnet_core.inference.quantization import quantize, split
 

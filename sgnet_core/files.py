@@ -17,8 +17,8 @@ from typing import BinaryIO
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new binary file that replaces ``path`` when the block ends without an error.
 
-    It is written beside its target, flushed to the disk, then renamed. A full disk, a crash or an
-    exception leaves whatever ``path`` was before.
+    It is written beside its target, flushed to the disk, then renamed. After a full disk, a crash
+    or an exception, ``path`` is unchanged.
 
     Raises:
         OSError: the file cannot be written; the error names ``path``.
@@ -46,7 +46,7 @@ def cache_folder(name: str) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Make the file's folder if need be, and check that `atomic_write` could write the file.
+    """Make the file's folder if it is missing, and check that `atomic_write` could write the file.
 
     Raises:
         OSError: it could not; the error names ``path`` or its folder.
@@ -76,24 +76,24 @@ def not_hidden(paths: Iterable[Path]) -> list[Path]:
 
 
 def mistaken_for(start: bytes) -> str:
-    """Return what a file is that was taken for an image or a data set, and the remedy.
+    """Say what a file is that is neither an image nor a data set, and give the remedy.
 
     Args:
-        start: first bytes of the file, some hundred.
+        start: the first hundred bytes of the file, or more.
 
     Returns:
-        For example "a web page, …"; empty where it is none of the known things.
+        For example "a web page: …"; empty if the file is of no known kind.
     """
     if not start:
-        return "empty: get it again"
+        return "empty: download or copy it again"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "a web page: open the link in a browser and save the file behind it"
+        return "a web page: open the link in a browser and download the file itself"
     if start.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"Rar!", b"7z\xbc\xaf")):
         return "a compressed archive: unpack it first"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer: run git lfs pull"
     if start.startswith(b"\x00\x05\x16\x07"):
-        return "macOS's extra data of another file: remove files whose names begin with ._"
+        return "macOS metadata of another file: remove files whose names begin with ._"
     return ""
 
 

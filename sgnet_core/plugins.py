@@ -4,7 +4,7 @@ A package offers an extension in its ``setup.py``, under a group that this libra
 
     entry_points={"sgnet.recordings": ["bags = my_package.bags:BagSource"]}
 
-The library knows the group and the name, never the package.
+The library uses only the group and the name; it does not depend on the package.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from sgnet_core.models.precision import PRECISIONS
 
 EXAMPLES = """\
 examples:
-  a Kinect or RealSense pair (depth in millimeters) with the weights that come along:
+  a Kinect or RealSense pair (depth in millimeters) with the shipped weights:
     python -m sgnet_core.predict --rgb 7.rgb.jpg --depth 7.depth.png --out out/7
   all pairs in a folder, as NAME.rgb.jpg and NAME.depth.png, or only some of them:
     python -m sgnet_core.predict recording/ --out out/recording
@@ -55,33 +55,36 @@ examples:
   depth in units of 0.1 mm, as in YCB-Video, with the camera's intrinsics:
     python -m sgnet_core.predict --rgb a.png --depth b.png --depth-scale 0.0001 \\
         --intrinsics 1067 1068 313 241 --ply --out out/a
-  a converted release, scores averaged over three scales, kept as an array:
+  a converted checkpoint, with scores averaged over three scales and saved as an array:
     python -m sgnet_core.predict --model sgnet_r101.safetensors --scales 0.8 1 2 \\
         --rgb a.png --depth b.png --out out/a --scores out/a/scores.npy
 
-The depth image must be registered to the color image: same size, same viewpoint. Many images:
-those that cannot be read are named and left out, and the exit status is then 1, or 2 if none can.
+The depth image must be registered to the color image: same size, same viewpoint. With several
+images, the command skips those that it cannot read, and names them; the exit status is then 1, or 2
+if it can read none.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 0, 1 when frames had to be left out, 2 when an input cannot be used at all."""
+    """Run the command; return 0, 1 if frames were skipped, or 2 if an input cannot be used."""
     parser = _parser()
     args = parser.parse_args(argv)
     if bool(args.inputs) == bool(args.rgb or args.depth) or bool(args.rgb) != bool(args.depth):
         parser.error("give INPUT, or --rgb and --depth")
     if args.scores and not _is_pair(args):
-        parser.error("--scores keeps those of one frame: give --rgb and --depth, a file each")
+        parser.error(
+            "--scores writes the scores of one frame: give one file for --rgb and one for --depth"
+        )
     if args.ray is not None and not args.inputs:
-        parser.error("--ray shares out recordings: give INPUT")
+        parser.error("--ray distributes recordings: give INPUT instead of --rgb and --depth")
     if args.ray is not None and args.device.startswith("cuda:"):
-        parser.error("--ray gives each worker its GPU: --device is auto, cuda or cpu")
+        parser.error("--ray assigns a GPU to each worker: set --device to auto, cuda or cpu")
     try:
         return predict(args)
     except (ValueError, RuntimeError) as error:
         parser.exit(2, f"predict: {error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, "\npredict: interrupted; the frames that were done are written\n")
+        parser.exit(130, "\npredict: interrupted; the results of the finished frames are written\n")
     except OSError as error:
         parser.exit(2, f"predict: cannot write {error.filename}: {error.strerror}\n")
 
@@ -104,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         help="color images with depth images beside them, folders, globs, or bags (rosbag1, "
         "rosbag2, mcap)",
     )
-    add("--model", metavar="M", help="model file (default: the weights that come along)")
+    add("--model", metavar="M", help="model file (default: the shipped weights)")
     add("--rgb", metavar="F", help="8-bit color image: PNG, JPEG, …; or a folder or glob of them")
     add(
         "--depth",
@@ -124,11 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs=4,
         metavar=("FX", "FY", "CX", "CY"),
-        help="of the images, in pixels; needed by --ply and by models steered by 3D coordinates or "
-        "HHA, where the input does not hold them (default: the camera file's or the bag's)",
+        help="intrinsics of the color camera, in pixels (default: from the camera file or the "
+        "bag); required for --ply and for models that use 3D coordinates or HHA",
     )
-    add("--rgb-topic", metavar="T", help="color images of bags that hold several")
-    add("--depth-topic", metavar="T", help="depth images of bags that hold several")
+    add("--rgb-topic", metavar="T", help="topic of the color images, if the bag has several")
+    add("--depth-topic", metavar="T", help="topic of the depth images, if the bag has several")
     add("--out", required=True, metavar="DIR", help="folder for the results, made if missing")
     add(
         "--ply",
@@ -141,8 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--holes",
         choices=get_args(HolePolicy),
-        help="how pixels without depth are filled before the network sees them (default: as the "
-        "model was trained)",
+        help="how to fill pixels without depth before the network (default: as in training)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     add(
@@ -156,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
-        help="label recordings at the same time, each into OUT/NAME, by Ray: of this machine, or "
-        "of the cluster at HOST:PORT; what an earlier run has done is not done again",
+        help="label recordings in parallel with Ray, each into OUT/NAME, on this machine or on "
+        "the cluster at HOST:PORT; recordings that an earlier run has labeled are skipped",
     )
     add(
         "--ray-cores",
@@ -178,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _is_pair(args: argparse.Namespace) -> bool:
-    """Return whether one color and one depth image are named, not folders or globs."""
+    """Return whether the arguments name one color and one depth image, not folders or globs."""
     names = [args.rgb, args.depth]
     return all(
         name and not Path(name).is_dir() and (Path(name).exists() or not glob.has_magic(name))
@@ -187,7 +189,7 @@ def _is_pair(args: argparse.Namespace) -> bool:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Read, label, write and report as the command's arguments say; return the exit status.
+    """Read, label, write and report according to the command's arguments; return the exit status.
 
     Raises:
         ValueError: an input cannot be used; the message names it.
@@ -230,7 +232,7 @@ def _label_pair(labeler: Labeler, frame: RgbdFrame, out: Path, scores: str | Non
 
 
 def _label_here(job: LabelingJob, args: argparse.Namespace) -> int:
-    """Label all inputs into one folder; return 1 when frames had to be left out."""
+    """Label all inputs into one folder; return 1 if frames were skipped."""
 
     def warn(text: str) -> None:
         tqdm.write(f"predict: {text}", sys.stderr)
@@ -261,7 +263,7 @@ def _label_here(job: LabelingJob, args: argparse.Namespace) -> int:
 
 
 def _report_here(manifest: Manifest, destination: Destination) -> int:
-    """Print what was done; return 1 when frames were left out, 2 when all were."""
+    """Print a summary; return 1 if some frames were skipped, 2 if all were."""
     if not manifest.frames:
         print(f"predict: none of {len(manifest.left_out)} frames could be read", file=sys.stderr)
         return 2
@@ -274,7 +276,7 @@ def _report_here(manifest: Manifest, destination: Destination) -> int:
 
 
 def _label_on_ray(job: LabelingJob, args: argparse.Namespace) -> int:
-    """Label each recording into a folder of its own; return 1 when too many are incomplete."""
+    """Label each recording into its own folder; return 1 if too many are incomplete."""
     sources = find_sources(args.inputs)
     workers = Workers(args.ray, args.ray_cores, gpus=args.device != "cpu")
     total = LabelingTotal()
@@ -295,7 +297,7 @@ def _label_on_ray(job: LabelingJob, args: argparse.Namespace) -> int:
 
 
 def shares(counts: npt.NDArray[np.int64], label_set: LabelSet) -> str:
-    """A table of the classes found: id, name, share of the pixels; the largest first.
+    """Return a table of the classes found: id, name, share of the pixels; the largest first.
 
     Args:
         counts: (256,) pixels of every class.

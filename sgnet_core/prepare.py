@@ -31,7 +31,7 @@ from sgnet_core.fleet.rooms import RoomsJob
 from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
 CITYSCAPES_SCALE = 0.005
-"""Meters per unit of depth images: 16 bits of millimeters would end at 65 m."""
+"""Meters per unit of the depth images of Cityscapes; millimeters in 16 bits would end at 65 m."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,20 +75,24 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     nyu = command("nyuv2", "NYUDv2: nyu_depth_v2_labeled.mat, split 795/654, 40 or 13 classes.")
-    nyu.add_argument("source", type=Path, help="the .mat file, or the folder that holds it")
+    nyu.add_argument("source", type=Path, help="the .mat file, or the folder that contains it")
     nyu.add_argument("--splits", type=Path, help="splits.mat (default: beside the .mat file)")
     nyu.add_argument(
         "--mapping", type=Path, help="classMapping40.mat (default: beside the .mat file)"
     )
     nyu.add_argument("--mapping13", type=Path, help="class13Mapping.mat: write 13 classes")
     sun = command("sunrgbd", "SUN RGB-D: SUNRGBD and SUNRGBDtoolbox, split 5285/5050, 37 classes.")
-    sun.add_argument("source", type=Path, help="the folder that holds both")
+    sun.add_argument("source", type=Path, help="the folder that contains both")
     for sub in (nyu, sun):
         sub.add_argument(
-            "--raw-depth", action="store_true", help="the sensor's depth, not the in-filled one"
+            "--raw-depth",
+            action="store_true",
+            help="take the sensor's depth, not the filled-in depth",
         )
     city = command("cityscapes", "Cityscapes: depth from disparity, train and val, 19 classes.")
-    city.add_argument("source", type=Path, help="holds leftImg8bit, gtFine, disparity, camera")
+    city.add_argument(
+        "source", type=Path, help="folder that contains leftImg8bit, gtFine, disparity, camera"
+    )
     rooms = command("rooms", "Procedural rooms.")
     rooms.add_argument("--seed", type=int, required=True, help="other seeds share no rooms")
     rooms.add_argument("--count", type=int, required=True, help="number of frames")
@@ -98,13 +102,16 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
-        help="render on all cores by Ray: of this machine, or of the cluster at HOST:PORT, whose "
-        "machines share the folder; a second run does what is missing",
+        help="render in parallel with Ray, on all cores of this machine or of the cluster at "
+        "HOST:PORT, whose machines share the folder; a second run renders only the missing "
+        "frames",
     )
     shards = commands.add_parser("shards", help="Write any data set as tar shards.")
     shards.add_argument("data", metavar="D", help="FOLDER, FOLDER:SPLIT or a list file")
     shards.add_argument("--out", required=True, metavar="DEST", help="folder, or URL: s3://, …")
-    check = commands.add_parser("check", help="Report, file by file, what is wrong with a folder.")
+    check = commands.add_parser(
+        "check", help="Check a folder and report every problem, file by file."
+    )
     check.add_argument("folder", type=Path)
     return parser
 
@@ -151,7 +158,7 @@ def _shards(args: argparse.Namespace) -> int:
 
 
 def _rooms_on_ray(args: argparse.Namespace) -> int:
-    """Render rooms in Ray's workers; return 1 if some could not be."""
+    """Render rooms in Ray's workers; return 1 if some frames failed."""
     rooms = _rooms(args)[""]
     job = RoomsJob(args.out.absolute(), args.seed, args.count, args.size)
     job.prepare()

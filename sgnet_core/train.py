@@ -1,7 +1,8 @@
 """Train a network: ``python -m sgnet_core.train --config config/train/rooms.yaml --output DIR``.
 
 The same command again resumes the run. The order of the data, the augmentation and the dropout
-depend on the seed and the iteration alone, so a resumed run computes what an unbroken one does.
+depend only on the seed and the iteration, so a resumed run computes the same as an uninterrupted
+one.
 Under ``torchrun`` several processes share each batch.
 """
 
@@ -38,8 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train an SGNet. Interrupt it whenever you like; the same command resumes it.\n"
-        "On several GPUs: torchrun --nproc-per-node N -m sgnet_core.train …",
+        description="Train an SGNet. You can interrupt it at any time; the same command resumes "
+        "it.\nOn several GPUs: torchrun --nproc-per-node N -m sgnet_core.train …",
         epilog="Any configuration key can be set with key=value, e.g. iterations=500 lr=1e-3 "
         f"model=sgnet_r50\naugment.flip=0.5. The keys, with their defaults:\n{keys_help()}\n\n"
         f"exit status: 0 done, {INPUT_ERROR} wrong input, {DIVERGED} the loss or gradient went "
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
     except KeyboardInterrupt:  # before the first step, or for the second time
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\ninterrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -70,8 +71,8 @@ def _train(run: Run) -> int:
         return DIVERGED
     except (ValueError, OSError) as error:
         print(
-            f"\nerror: {error}\nWhat {run.folder} holds is complete; put the cause right, and the "
-            "same command goes on from its checkpoint.",
+            f"\nerror: {error}\nThe files in {run.folder} are complete. Remove the cause; the "
+            "same command then resumes from the last checkpoint.",
             file=sys.stderr,
         )
         return WRITE_ERROR

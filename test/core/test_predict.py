@@ -206,7 +206,7 @@ def test_ctrl_c_ends_the_command_with_a_line(
     with pytest.raises(SystemExit) as stopped:
         main(arguments(files))
     assert stopped.value.code == 130
-    assert "interrupted; the frames that were done are written" in capsys.readouterr().err
+    assert "interrupted; the results of the finished frames are written" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -348,7 +348,7 @@ def test_point_clouds_are_written_beside(recording: Path, files: Path, model_fil
         ((), "give INPUT, or --rgb and --depth"),
         (("--rgb", "a.png"), "give INPUT, or --rgb and --depth"),
         (("a.png", "--rgb", "a.png", "--depth", "b.png"), "give INPUT, or --rgb and --depth"),
-        (("FOLDER", "--scores", "s.npy"), "--scores keeps those of one frame"),
+        (("FOLDER", "--scores", "s.npy"), "--scores writes the scores of one frame"),
         (("FOLDER",), "tiny is steered by points"),
         (("nowhere/*.png",), "nowhere/*.png matches no file"),
         (("nowhere",), "nowhere does not exist"),

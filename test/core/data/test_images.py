@@ -226,11 +226,11 @@ def test_8_bit_pictures_of_depth_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "empty: get it again"),
+        (b"", "empty: download or copy it again"),
         (b"<!DOCTYPE html>", "a web page: open the link"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: run git lfs pull"),
         (b"\x1f\x8b\x08", "a compressed archive: unpack it first"),
-        (b"\x00\x05\x16\x07", "macOS's extra data of another file"),
+        (b"\x00\x05\x16\x07", "macOS metadata of another file"),
     ],
 )
 def test_what_was_saved_in_place_of_an_image_is_named(

@@ -375,7 +375,9 @@ def test_a_model_of_other_classes_is_refused_before_anything_runs(
     save_model(make(), tmp_path / "six.safetensors")
     assert main(["--data", "rooms:1:1", "--model", str(tmp_path / "six.safetensors")]) == 2
     message = capsys.readouterr().err
-    assert "the model knows six (6 classes), the data is labeled in nyu40 (40 classes)" in message
+    assert (
+        "the model predicts six (6 classes), the data is labeled in nyu40 (40 classes)" in message
+    )
     assert "class 0 is 'a' in the model, 'wall' in the data" in message
 
 

@@ -130,8 +130,8 @@ def test_without_ray_one_line_names_the_extra(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--ray", "--rgb", "a", "--depth", "b"), "--ray shares out recordings: give INPUT"),
-        (("walk", "--ray", "--device", "cuda:1"), "--device is auto, cuda or cpu"),
+        (("--ray", "--rgb", "a", "--depth", "b"), "--ray distributes recordings: give INPUT"),
+        (("walk", "--ray", "--device", "cuda:1"), "set --device to auto, cuda or cpu"),
         (("walk", "--max-failed", "1.5"), "must be from 0 to 1"),
         (("nowhere/*.mcap", "--ray"), "nowhere/*.mcap matches no file"),
         (("strange://a/b.mcap", "--ray"), "strange://a/b.mcap: Protocol not known"),

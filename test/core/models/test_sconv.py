@@ -1,4 +1,4 @@
-"""S-Conv: the published operator, steered by geometry and trained through it."""
+"""S-Conv: the published operator, guided by geometry and trained through it."""
 
 from __future__ import annotations
 

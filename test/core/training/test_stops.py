@@ -190,7 +190,7 @@ def test_a_second_interruption_ends_the_command_at_once(
     monkeypatch.setattr(Run, when, interrupted)
     arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
     assert main(arguments) == 128 + signal.SIGINT
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert "the same command resumes from the last checkpoint" in capsys.readouterr().err
 
 
 def logged(folder: Path) -> list[str]:
@@ -233,7 +233,7 @@ def test_a_full_disk_ends_the_run_with_what_was_saved_before(
         assert main(arguments) == 4
     error = capsys.readouterr().err
     assert "No space left on device" in error and "checkpoint.pt" in error
-    assert "same command goes on" in error
+    assert "same command then resumes" in error
     assert main(arguments) == 0
     assert "at iteration 3 of 6" in capsys.readouterr().out
 
