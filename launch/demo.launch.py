@@ -1,4 +1,4 @@
-"""Show the whole path without a camera: rooms, images or a bag, the node, its results.
+"""Run the demo without a camera: a source (rooms, images or a bag), the node, and its results.
 
 ros2 launch sgnet_ros demo.launch.py source:=drive.mcap rviz:=true
 """
@@ -11,17 +11,17 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from sgnet_ros.system.launching import command, optional_arguments, options, rviz, value
 
 OPTIONS = {
-    "rate": "Hz; empty: what the device can follow",
-    "seconds": "How long; empty: rooms 20, recordings once, 60 at most",
-    "size": "WxH; empty: what the device can follow",
-    "model": "Model file; empty: the one that comes with the package",
-    "rgb_topic": "Color images of a bag, if it holds several",
-    "depth_topic": "Depth images of a bag, if it holds several",
+    "rate": "Frames per second; empty: as many as the device can process",
+    "seconds": "Duration in seconds; empty: 20 for rooms, the length of a recording but at most 60",
+    "size": "WxH of the images; empty: chosen by the speed of the device",
+    "model": "Model file; empty: the shipped weights",
+    "rgb_topic": "Topic of the color images, if the bag has several",
+    "depth_topic": "Topic of the depth images, if the bag has several",
 }
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The demo, and RViz if it is wanted."""
+    """Return the actions that start the demo, and RViz on request."""
     arguments = options(context, ["source", "out", "device", *OPTIONS])
     entities: list[LaunchDescriptionEntity] = [command("sgnet_ros.demo", arguments)]
     if value(context, "rviz") == "true":
@@ -52,7 +52,7 @@ def generate_launch_description() -> LaunchDescription:
                 "rviz",
                 default_value="false",
                 choices=["true", "false"],
-                description="Show it in RViz",
+                description="Show the demo in RViz",
             ),
             OpaqueFunction(function=start),
         ]

@@ -1,4 +1,4 @@
-"""Start the segmentation node beside an RGB-D camera and brings it to active.
+"""Start the segmentation node for an RGB-D camera and activate it.
 
 ros2 launch sgnet_ros sgnet.launch.py camera:=oak rviz:=true
 """
@@ -32,7 +32,7 @@ TOPICS = {
 
 
 GIVEN_ELSEWHERE = ("cameras", "autostart")
-"""Parameters whose launch arguments do more than set them."""
+"""Parameters whose launch arguments have additional effects."""
 
 
 def arguments_of_the_table() -> list[str]:
@@ -41,7 +41,7 @@ def arguments_of_the_table() -> list[str]:
 
 
 def choices(name: str) -> list[str] | None:
-    """Return the only texts that an argument takes; None where there are others."""
+    """Return the values that an argument is limited to; None if there is no such list."""
     if isinstance(DEFAULTS[name], bool):
         return ["", "true", "false"]
     return ["", *PARAMETERS[name].choices] if PARAMETERS[name].choices else None
@@ -54,12 +54,12 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "camera",
             default_value="realsense",
             choices=list(CAMERAS),
-            description="Sets the topics to those of a driver; custom: rgb/image_raw, "
-            "depth/image_raw, rgb/camera_info in the node's namespace",
+            description="Preset of the topics of a driver; custom: rgb/image_raw, depth/image_raw, "
+            "rgb/camera_info in the node's namespace",
         )
     ]
     arguments += optional_arguments(
-        {name: f"{text}; empty: as the camera has it" for name, text in TOPICS.items()}
+        {name: f"{text}; empty: from the preset of the camera" for name, text in TOPICS.items()}
     )
     for name in arguments_of_the_table():
         parameter = PARAMETERS[name]
@@ -69,7 +69,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
                 name,
                 default_value="",
                 choices=choices(name),
-                description=f"{parameter.description}{values} Without it: as in params_file, "
+                description=f"{parameter.description}{values} Default: as in params_file, "
                 f"{DEFAULTS[name] if DEFAULTS[name] != '' else 'empty'} in the package's own.",
             )
         )
@@ -85,9 +85,10 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "cameras",
             default_value="",
-            description="Several cameras, such as '[front, rear]': one process with a node in each "
-            "of these namespaces and one model for all. Topics are then the node's own names, "
-            "/front/rgb/image_raw, or those given, which must be relative",
+            description="Namespaces of several cameras, such as '[front, rear]': one process with "
+            "a node in each namespace and one model for all. The topics are then those of "
+            "custom in each namespace (/front/rgb/image_raw); topics given as arguments must "
+            "be relative",
         ),
         DeclareLaunchArgument(
             "autostart",
@@ -99,23 +100,24 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "use_sim_time",
             default_value="",
             choices=["", "true", "false"],
-            description="Take the time from /clock, as simulators and `ros2 bag play --clock` "
-            "publish it. Without it: as in params_file, false in the package's own.",
+            description="Take the time from /clock, which simulators and `ros2 bag play --clock` "
+            "publish. Default: as in params_file, false in the package's own.",
         ),
         DeclareLaunchArgument(
             "dds_profile",
             default_value="node",
             choices=["node", "launch", "none"],
             description="Processes that use this package's Fast DDS profile, without which Fast "
-            "DDS loses images at best effort: node (the node alone), launch (also those that "
-            "are launched after it, such as a camera driver in the same launch file), or none",
+            "DDS loses best-effort images: node (only the node), launch (also processes that "
+            "start later, such as a camera driver in the same launch file), or none",
         ),
         DeclareLaunchArgument(
             "rviz",
             default_value="false",
             choices=["true", "false"],
             description="Show camera, overlay, labels and the semantic cloud in RViz. The node "
-            "computes overlay, colors and points only while somebody, such as RViz, listens",
+            "computes overlay, colors and points only while they have a subscriber such as "
+            "RViz",
         ),
     ]
     return arguments
@@ -137,10 +139,10 @@ def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
 
 
 def overrides(context: LaunchContext) -> dict[str, Any]:
-    """Return the node's parameters that are given on the command line.
+    """Return the node's parameters given as launch arguments.
 
     Raises:
-        ValueError: a value cannot be used; the text names its argument.
+        ValueError: a value cannot be used; the message names its argument.
     """
     given = {name: value(context, name) for name in arguments_of_the_table()}
     values = {name: parse(name, text) for name, text in given.items() if text}
@@ -150,12 +152,12 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
 
 
 def environment(context: LaunchContext) -> dict[str, str]:
-    """Return what the node's process gets beside this process's environment."""
+    """Return additional environment variables of the node's process."""
     return {DDS_PROFILE: "none"} if value(context, "dds_profile") == "none" else {}
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the node with the given arguments, and the events that bring it to active."""
+    """Return the node with the given arguments, and the event handlers that activate it."""
     prepare_environment(dds_profile=value(context, "dds_profile") == "launch")
     if value(context, "cameras"):
         return start_cameras(context)
@@ -183,14 +185,14 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def absolute_namespace(context: LaunchContext) -> str:
-    """Return the node's namespace with those that PushRosNamespace adds, empty for the root."""
+    """Return the node's namespace including those of PushRosNamespace; empty for the root."""
     pushed = context.launch_configurations.get("ros_namespace", "").strip("/")
     names = [name for name in (pushed, value(context, "namespace").strip("/")) if name]
     return "".join(f"/{name}" for name in names)
 
 
 def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return one process with a node for each camera, which brings them to active itself.
+    """Return one process with a node for each camera, which activates its nodes itself.
 
     Raises:
         ValueError: a topic is absolute, so that all cameras would share it.
@@ -198,7 +200,10 @@ def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     names = remappings(context, CAMERAS["custom"])
     for name in TOPICS:
         if value(context, name).startswith("/"):
-            raise ValueError(f"{name} must be relative: with cameras it is in each one's namespace")
+            raise ValueError(
+                f"{name} must be relative: with cameras, it is resolved in the namespace of each "
+                "camera"
+            )
     cameras = camera_names(value(context, "cameras"))
     node = Node(
         package="sgnet_ros",
@@ -221,7 +226,7 @@ def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def bring_up(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
-    """Configure the node when it has started, and activates it then."""
+    """Configure the node when it has started, then activate it."""
 
     def change_state(transition: int) -> EmitEvent:
         return EmitEvent(
@@ -237,7 +242,7 @@ def bring_up(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
         goal_state="inactive",
         entities=[change_state(Transition.TRANSITION_ACTIVATE)],
     )
-    # before the node: an event finds those that are registered
+    # registered before the node starts, so that no event is missed
     return [RegisterEventHandler(configure), RegisterEventHandler(activate)]
 
 

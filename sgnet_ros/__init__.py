@@ -1,1 +1,1 @@
-"""ROS 2 node for RGB-D semantic segmentation; asks `sgnet_core` one question per frame."""
+"""ROS 2 node for RGB-D semantic segmentation with the models of `sgnet_core`."""

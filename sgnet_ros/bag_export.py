@@ -1,9 +1,9 @@
-"""Frames of a recording as a plain folder: `python -m sgnet_ros.bag_export drive.mcap data/drive`.
+"""Export a bag to a plain folder: `python -m sgnet_ros.bag_export drive.mcap data/drive`.
 
-Each color image goes with the depth nearest to it in time, registered to it, and with the labels
-of its stamp where the bag has any. Files are named after the color image's stamp in nanoseconds.
-Frames with a damaged image are left out. The folder is what training, evaluation and `--truth` of
-replay_eval take (docs/data.md).
+Each color image is exported with the depth nearest in time, registered to it, and with the labels
+of the same stamp if the bag has any. Files are named after the color image's stamp in nanoseconds.
+Frames with a damaged image are left out. Training, evaluation and `--truth` of replay_eval read the
+folder (docs/data.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXAMPLES = """\
 examples:
   a recording as frames, ready to be annotated:
     python -m sgnet_ros.bag_export drive.mcap data/drive
-  with what the shipped model makes of it as a start:
+  with labels of the shipped model as a start:
     python -m sgnet_ros.bag_export drive.mcap data/drive --labels
   a bag with two cameras:
     python -m sgnet_ros.bag_export two.bag data/left --rgb-topic /left/color/image_raw \\
@@ -40,7 +40,7 @@ examples:
 
 
 class ExportError(ValueError):
-    """A request that can't be fulfilled; the message says what to do."""
+    """An export that is not possible; the message gives the remedy."""
 
 
 def export(
@@ -71,8 +71,8 @@ def export(
         )
     if source.geometry.median is None:
         raise ExportError(
-            f"{source.name}: the depth images on {source.topics.depth} hold no measurement, each "
-            "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record it again"
+            f"{source.name}: the depth images on {source.topics.depth} hold no measurement, every "
+            "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record again"
         )
     labeled: list[str] = []
     names: list[str] = []
@@ -136,9 +136,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("bag", type=Path, help=".bag, .mcap, .db3, or a rosbag2 folder")
     parser.add_argument("folder", type=Path, help="of the frames; made if missing")
-    parser.add_argument("--rgb-topic", help="color images, if the bag holds several")
-    parser.add_argument("--depth-topic", help="depth images, if the bag holds several")
-    parser.add_argument("--labels-topic", help="label images, if the bag holds several")
+    parser.add_argument("--rgb-topic", help="topic of the color images, if the bag has several")
+    parser.add_argument("--depth-topic", help="topic of the depth images, if the bag has several")
+    parser.add_argument("--labels-topic", help="topic of the label images, if the bag has several")
     parser.add_argument(
         "--intrinsics",
         type=float,
@@ -154,7 +154,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const="",
         metavar="MODEL",
-        help="label the frames with this model, or with the one that comes with the package",
+        help="label the frames with this model file (without a file: with the shipped weights)",
     )
     parser.add_argument("--device", default="auto", help="for --labels: auto, cpu, cuda, cuda:N")
     return parser.parse_args(argv)
@@ -189,9 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = source.topics.labels
     print(f"{count} frames of {source.topics.rgb} and {source.topics.depth} in {args.folder}")
     if labels and not source.classes:
-        print(
-            f"the bag doesn't say what the ids on {labels} mean: write {args.folder}/classes.json"
-        )
+        print(f"the bag does not name the classes of {labels}: write {args.folder}/classes.json")
     if source.geometry.rgb is None:
         print(
             f"the bag holds no usable CameraInfo: write {args.folder}/camera.json, or export "

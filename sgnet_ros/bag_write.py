@@ -1,8 +1,9 @@
-"""A folder of frames as a recording: `python -m sgnet_ros.bag_write data/drive drive.mcap`.
+"""Convert a folder of frames to a bag: `python -m sgnet_ros.bag_write data/drive drive.mcap`.
 
-The reverse of bag_export: color (rgb8), depth (16UC1, millimeters), CameraInfo and, where there
-are labels, those (mono8) with a ClassMap, on the topics that `sgnet.launch.py` listens to. Frames
-named after stamps get those; others are `1 / --rate` apart.
+The reverse of bag_export. It writes color (rgb8), depth (16UC1, millimeters), CameraInfo and, if
+the folder has labels, label images (mono8) and a ClassMap, on the default topics of
+`sgnet.launch.py`. A frame named after its stamp keeps the stamp; other frames are `1 / --rate`
+apart.
 """
 
 from __future__ import annotations
@@ -53,15 +54,15 @@ examples:
     python -m sgnet_ros.bag_write data/drive drive.mcap
   for ROS 1, frames without stamps in their names at 5 Hz:
     python -m sgnet_ros.bag_write data/kitchen kitchen.bag --rate 5
-The ending says what is written: .mcap, .db3 (sqlite3), .bag (rosbag1), or none (a rosbag2 folder
-with mcap).
+The suffix selects the format: .mcap, .db3 (sqlite3), .bag (rosbag1), or none (a rosbag2 folder with
+mcap).
 """
 
 
 def write(
     source: Source, path: Path, rate_hz: float = DEFAULT_RATE_HZ, progress: bool = False
 ) -> int:
-    """Write frames as a bag, which replaces one that was there; return how many there are.
+    """Write frames as a bag, which replaces an existing one; return the number of frames.
 
     Args:
         source: of frames that all have the same size.
@@ -115,7 +116,7 @@ def _fill(writer: BagWriter, source: Source, rate_hz: float, progress: bool) -> 
             writer.write(TOPICS[kind][0], bytes(serialize_message(message)), stamp_ns)
         count, last_ns = count + 1, stamp_ns
     if not count:
-        raise SourceError(f"{source.name} holds no frame")
+        raise SourceError(f"{source.name} contains no frame")
     return count
 
 
@@ -124,8 +125,8 @@ def _check(
 ) -> None:
     if frame.rgb.shape != first.rgb.shape:
         raise SourceError(
-            f"{source.name}: frame {index} is of another size than the first; a bag holds one "
-            "camera: write the frames of each into a bag of their own"
+            f"{source.name}: frame {index} has another size than the first; a bag holds one "
+            "camera: write the frames of each camera into a separate bag"
         )
     if stamp_ns <= last_ns:
         raise SourceError(
@@ -145,7 +146,7 @@ def _messages(frame: CameraFrame, stamp_ns: int) -> Iterator[tuple[str, Any]]:
 
 
 def _write_classes(writer: BagWriter, source: Source, stamp_ns: int) -> None:
-    """Write what the labels mean, where the folder says it."""
+    """Write a ClassMap if the folder names the classes."""
     classes: LabelSet | None = LABEL_SETS.get(source.label_set or "")
     if isinstance(source, PlainSource):
         classes = source.classes
@@ -185,7 +186,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="of frames: docs/data.md")
-    parser.add_argument("bag", type=Path, help="file or folder to write; one that is there goes")
+    parser.add_argument(
+        "bag", type=Path, help="file or folder to write; an existing one is replaced"
+    )
     parser.add_argument(
         "--rate", type=float, default=DEFAULT_RATE_HZ, help="Hz, of frames without stamps"
     )

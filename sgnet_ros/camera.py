@@ -2,8 +2,8 @@
 
 Publishes, best effort and with one stamp per frame, `rgb/image_raw` (rgb8), `depth/image_raw`
 (16UC1, millimeters), `rgb/camera_info`, and `rgb/labels` (mono8 ground truth) where the source has
-labels. Ends with the source, or never with `--loop` and with rooms. The standard output gets a line
-of JSON about the source before, and one about what was sent after.
+labels. Ends with the source, or never with `--loop` and with rooms. It prints one line of JSON
+about the source at the start, and one about the images sent at the end.
 
 With `--controlled`, another program decides by lines of JSON on the standard input:
 `{"show": SIZE}` publishes the first frame once, and is answered by its stamp in ns;
@@ -55,20 +55,20 @@ Item = TypeVar("Item")
 FRAME_ID = "camera_color_optical_frame"
 DEFAULT_RATE_HZ = 10.0
 
-_SUBSCRIBER_WAIT_S = 10.0  # then it plays to nobody, as a real camera would
-_RENDER_S = 30.0  # the longest that rendering rooms may delay the first frame
+_SUBSCRIBER_WAIT_S = 10.0  # then it plays without subscribers, as a real camera would
+_RENDER_S = 30.0  # longest delay of the first frame by rendering rooms
 _RENDER_BYTES = 256 << 20
 _STILL_S = 1.0  # between two images of a camera that stands still
 _READ_AHEAD = 8  # frames
-_LINGER_S = 0.5  # before the process, and with it the last images, goes
+_LINGER_S = 0.5  # before the process ends, so that the last images are sent
 
 
 class Camera(Node):
-    """Node that publishes a source as a camera driver would; `run` does it all.
+    """Node that publishes a source as a camera driver would; call `run`.
 
     Args:
         args: the command line, as `parse_arguments` returns it.
-        interrupts: what is published is published whole, and counted, before they come.
+        interrupts: delayed until the frame in work is published and counted.
 
     Raises:
         SourceError, BagError: the source can't be played.
@@ -158,7 +158,7 @@ class Camera(Node):
 
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
-        """Show the present first frame once a second meanwhile."""
+        """Publish the current first frame once a second inside the block."""
         frame, done = self._first, threading.Event()
 
         def show() -> None:
@@ -174,7 +174,7 @@ class Camera(Node):
             thread.join()
 
     def _choose(self, size: Size | None, rate_hz: float) -> None:
-        """Open the source anew if it is to have another size or rate."""
+        """Open the source again if size or rate changes."""
         if (size, rate_hz) != (self._size, self._rate_hz):
             self._size, self._rate_hz = size, rate_hz
             self.source, self._first = self._open()
@@ -195,12 +195,14 @@ class Camera(Node):
         return read_ahead(itertools.chain.from_iterable(passes))
 
     def _render(self) -> list[CameraFrame]:
-        """Draw rooms before they are played, so that the node has the CPU after that."""
+        """Render rooms before they are played, so that the node has the CPU to itself
+        afterwards.
+        """
         size = sum(a.nbytes for a in vars(self._first).values() if isinstance(a, np.ndarray))
         count = max(2, _RENDER_BYTES // size)
         if self._args.seconds:
             count = min(count, math.ceil(self._args.seconds * self._rate_hz) + 1)
-        self.get_logger().info(f"drawing up to {count} rooms, which are played after that")
+        self.get_logger().info(f"rendering up to {count} rooms before playing them")
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)
@@ -235,7 +237,7 @@ class Camera(Node):
         if not found:
             self.get_logger().warning("nobody subscribes to rgb and depth; playing anyway")
             return
-        # They know of each other a little later than this side does.
+        # The subscribers discover this publisher a little later.
         spin_for(self._executor, 0.3)
 
 
@@ -255,7 +257,7 @@ def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
 
 
 def _back_and_forth(frames: Sequence[CameraFrame]) -> Iterator[CameraFrame]:
-    """Yield 0 1 2 3 2 1 0 1 …: a tour without a jump in it."""
+    """Yield 0 1 2 3 2 1 0 1 …: a tour without a jump."""
     return itertools.cycle([*frames, *frames[-2:0:-1]])
 
 
@@ -294,8 +296,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--loop", action="store_true", help="start again at the end")
     parser.add_argument("--size", type=frame_size, help="WxH; default: as recorded, rooms 640x480")
     parser.add_argument("--seconds", type=float, help="stop after this time")
-    parser.add_argument("--rgb-topic", help="color images of a bag, if it holds several")
-    parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
+    parser.add_argument("--rgb-topic", help="topic of the color images, if the bag has several")
+    parser.add_argument("--depth-topic", help="topic of the depth images, if the bag has several")
     parser.add_argument("--controlled", action="store_true", help="commands on standard input")
     args = parser.parse_args(argv)
     if args.rate is not None and not args.rate > 0:
@@ -308,7 +310,7 @@ def main() -> None:
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(remove_ros_args(sys.argv)[1:])
     prepare_environment()
-    # Half of the cores is for others; on two, threads that wait for each other would take both.
+    # Leave half of the cores to other processes; with more threads, spinning would occupy them.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     camera = None

@@ -2,7 +2,7 @@
 
     python -m sgnet_ros.label_space --model my.safetensors --out label_space
 
-`docs/recipes.md` says how to use the two files.
+`docs/recipes.md` describes how to use the two files.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _DYNAMIC = frozenset(
 _STRUCTURE = frozenset(
     ("wall", "window", "door", "ceiling", "otherstructure", "building", "fence", "pole", "sky")
 )
-"""Names of classes that are no things of their own, over all label sets of this package."""
+"""Names of the classes that are no objects, in all label sets of this package."""
 
 
 def label_space(labels: LabelSet) -> str:
     """Return a label set in YAML, as Hydra reads its label spaces.
 
-    Ground is a surface that places lie on; people and vehicles are dynamic; what is neither those
-    nor a part of the building is an object. Pixels of 255 are invalid.
+    Ground classes are surfaces for places; people and vehicles are dynamic; all other classes that
+    are not part of the building are objects. 255 is an invalid label.
     """
     ground = ground_ids(labels, None)
     dynamic = ids_of(labels, _DYNAMIC)
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write a model's classes as a label space (YAML) and a color map (CSV) for "
         "Hydra and Khronos.",
     )
-    parser.add_argument("--model", help="model file; default: the one that comes with the package")
+    parser.add_argument("--model", help="model file (default: the shipped weights)")
     parser.add_argument(
         "--out", type=Path, default=Path("label_space"), help="folder of the two files"
     )

@@ -1,4 +1,4 @@
-"""Write docs/parameters.md and config/sgnet.yaml from the node's table; `--check`: are they so?"""
+"""Write docs/parameters.md and config/sgnet.yaml from the node's table; `--check` compares them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 PAGE = """# Parameters of the node
 
-Set in a file (`--params-file config/sgnet.yaml`), on the command line (`-p slop:=0.03`), or, where
+Set them in a file (`--params-file config/sgnet.yaml`), on the command line (`-p slop:=0.03`), or, where
 the table says so, while the node runs (`ros2 param set /sgnet overlay_alpha 0.3`). A value that
 cannot be used is refused with the reason.
 

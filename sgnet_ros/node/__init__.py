@@ -1,1 +1,1 @@
-"""The lifecycle node, one concern per module."""
+"""The lifecycle node."""

@@ -1,4 +1,4 @@
-"""Entry point ``sgnet``: the node, interruptible from the first moment on."""
+"""Entry point ``sgnet``: run the node, which Ctrl-C can end from the start."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 
 
 def main() -> int:
-    """Run the node; an interrupt while PyTorch is imported, which takes seconds, just ends it."""
+    """Run the node; Ctrl-C ends it without a traceback even while PyTorch is imported."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # PyTorch's threads would take the cores that others need while they wait for each other. Read
-    # when its library is loaded.
+    # Spinning threads of PyTorch would take cores from other processes. OpenMP reads this variable
+    # when PyTorch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from sgnet_ros.node.process import main as run_node
 

@@ -21,7 +21,7 @@ from sgnet_ros.node.sharing import Turns
 from sgnet_ros.node.worker import Worker
 
 _IDLE_AFTER_S = 1.0
-"""Time without a subscriber after which frames are no longer computed."""
+"""Time without a subscriber after which inference stops."""
 
 
 class Activation:
@@ -87,13 +87,13 @@ class Activation:
         )
 
     def stop(self, patience_s: float) -> bool:
-        """Unsubscribe and wait for the frame in work.
+        """Unsubscribe and wait for the current frame.
 
         Args:
             patience_s: longest wait.
 
         Returns:
-            False if that frame does not come back: its thread and its result are abandoned.
+            False if inference does not return in time: its thread and its result are abandoned.
         """
         self.inputs.close()
         if self._worker.stop(patience_s):
@@ -116,7 +116,7 @@ class Activation:
             self.processor.counters.drop("overload")
 
     def _is_idle(self, now_s: float) -> bool:
-        """Return whether nobody has wanted the result of a frame for a while."""
+        """Return whether no output has had a subscriber for a while."""
         if self._settings().always_run or self._outputs.has_audience:
             self._audience_s = now_s
         return now_s - self._audience_s > _IDLE_AFTER_S

@@ -1,8 +1,8 @@
-"""Suite ``node`` of `sgnet_core.benchmark`: a frame's way from a camera to who listens to labels.
+"""Suite ``node`` of `sgnet_core.benchmark`: latency of a frame from a camera to a listener.
 
-Camera, node and listener are processes of their own, which talk over DDS; the listener is the
-benchmark. The camera shows a frame of its rooms once each time, and `Segmenter` gets the same frame
-in the benchmark's process: what the way through ROS adds is the difference.
+Camera, node and listener are separate processes, which communicate over DDS; the listener is the
+benchmark. In each round, the camera publishes one frame of its rooms, and `Segmenter` gets the same
+frame in the benchmark's process. The difference is the latency that ROS adds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def node_groups(device: torch.device, quick: bool) -> Iterator[Group]:
     """Make the groups of the node's start and of its frames at each size.
 
     Raises:
-        SuiteError: camera or node do not do what they should; with the end of a log.
+        SuiteError: camera or node fail; the message has the end of their log.
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     stay_local()
@@ -162,11 +162,11 @@ class Robot:
     def show(self, size: Size) -> Timing:
         """Make the camera publish its frame; time it from its stamp until the labels are here.
 
-        A frame that gets lost, as in the first seconds, when processes have not found each other
-        yet, is shown again.
+        A lost frame is published again: in the first seconds, the processes have not discovered
+        each other.
 
         Raises:
-            SuiteError: nothing comes of it.
+            SuiteError: the node returns no labels.
         """
         for attempt in range(_ATTEMPTS):
             stamp = self._publish(size)

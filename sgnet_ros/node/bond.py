@@ -18,10 +18,10 @@ _FAREWELL_S = 0.5  # longest wait for the message that the node is inactive
 
 
 class Bond:
-    """One side of a bond; the other is nav2_lifecycle_manager, or nobody.
+    """The node's side of a bond with nav2_lifecycle_manager.
 
-    As nav2's nodes do, it is on the topic ``bond`` in the node's namespace, with the node's name as
-    its id. Heartbeats come from a thread of bondpy. Where nobody answers, they end after 10 s.
+    As in nav2's nodes, the topic is ``bond`` in the node's namespace, and the bond's id is the
+    node's name. A thread of bondpy sends the heartbeats. Without an answer, they end after 10 s.
 
     Args:
         node: node that is active as long as the bond is kept.
@@ -39,7 +39,7 @@ class Bond:
         self._bond.start()
 
     def close(self) -> None:
-        """Break the bond in good order; the manager hears it at once."""
+        """Break the bond and inform the manager at once."""
         bond, node = self._bond, self._node
         bond.break_bond()
         bond.pub.wait_for_all_acked(Duration(seconds=_FAREWELL_S))  # or its end would be lost
@@ -49,24 +49,25 @@ class Bond:
         # bondpy destroys them without telling the node.
         node.destroy_subscription(bond.sub)
         node.destroy_publisher(bond.pub)
-        # bondpy declares it when heartbeats stay away, and fails where it is declared already.
+        # bondpy declares this parameter when heartbeats are missing, and fails if it is declared
+        # already.
         switch = bondpy.Constants.DISABLE_HEARTBEAT_TIMEOUT_PARAM
         if node.has_parameter(switch):
             node.undeclare_parameter(switch)
 
 
 def offer_bond(node: Node, managed: bool) -> Bond | None:
-    """Return a bond of an active node; None where bondpy is not installed.
+    """Return a bond of an active node; None if bondpy is not installed.
 
     Args:
         node: node that has just been activated.
-        managed: log what a manager has to be told where there is no bond.
+        managed: without bondpy, log how to configure the lifecycle manager.
     """
     if bondpy is not None:
         return Bond(node)
     if managed:
         node.get_logger().info(
-            "no bond, because bondpy is not installed: nav2_lifecycle_manager needs "
-            "bond_timeout: 0.0 for this node, or install ros-$ROS_DISTRO-bondpy"
+            "no bond, because bondpy is not installed: set bond_timeout: 0.0 in "
+            "nav2_lifecycle_manager, or install ros-$ROS_DISTRO-bondpy"
         )
     return None

@@ -1,4 +1,4 @@
-"""Patience of the worker: the time that a newer frame is worth waiting for."""
+"""How long the worker waits for a newer frame."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections import deque
 class Cadence:
     """Predict from the period of events when the next one is due.
 
-    A worker that takes the newest frame the moment the device is free takes one that is up to a
-    period old. Where the next is due in less than a quarter of a period, waiting for it costs a
-    slow device a few percent of its rate at most, and the answer is that much fresher.
+    A worker that takes the newest frame as soon as the device is free takes a frame that is up to a
+    period old. If the next frame is due within a quarter of a period, waiting for it reduces the
+    rate of a slow device by a few percent at most, and the output is newer by almost a period.
 
     Used from two threads: one calls `tick`, the other `patience_s`.
     """
@@ -36,8 +36,8 @@ class Cadence:
         """Return the seconds to wait for the next event; 0 if it is not due soon, or overdue.
 
         Args:
-            event_s: when the newest event was.
-            now_s: the present, by the same clock.
+            event_s: time of the newest event.
+            now_s: current time, by the same clock.
         """
         left_s = event_s + self._period_s - now_s
         if left_s > self._WORTH * self._period_s:

@@ -13,10 +13,10 @@ _KEPT = 60  # messages: 2 s at 30 Hz, more than a frame waits for its partner
 
 
 class CameraInfos:
-    """Keep the latest CameraInfo messages of a topic and give the one of a stamp.
+    """Keep the latest CameraInfo messages of a topic and find the one for a stamp.
 
-    Messages without a calibration (drivers send them while they start) count only as long as there
-    is none with it.
+    Messages without a calibration, which drivers send while they start, are used only until a
+    calibrated one arrives.
     """
 
     def __init__(self) -> None:
@@ -38,8 +38,9 @@ class CameraInfos:
     def at(self, stamp: int) -> CameraInfo | None:
         """Return the calibration that was valid at a stamp in nanoseconds.
 
-        It is the latest that is not newer; where all are newer (published once, after the images,
-        or before time jumped back) the one received last. None before the first message.
+        This is the latest message that is not newer than the stamp. If all are newer (published
+        once, after the images, or before time jumped back), it is the one received last. None
+        before the first message.
         """
         valid = [m for m in self._calibrated if stamp_ns(m.header) <= stamp]
         if not valid:

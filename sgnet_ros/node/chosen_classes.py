@@ -1,4 +1,4 @@
-"""Classes that parameters name: those of ~/ground and ~/obstacles, and those that are labeled."""
+"""Classes that parameters select: for ~/ground, for ~/obstacles, and for the labels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sgnet_ros.system.names import listed_names
 _GROUND = frozenset(
     ("floor", "floor mat", "floor_mat", "rug", "carpet", "ground", "road", "sidewalk", "terrain")
 )
-"""Names of classes that robots drive on, over all label sets of this package."""
+"""Names of the classes that robots drive on, in all label sets of this package."""
 _OVERHEAD = frozenset(("ceiling", "sky"))
-"""Names of classes that are neither driven on nor into."""
+"""Names of the classes that are neither ground nor obstacles."""
 
 
 def ground_ids(labels: LabelSet, names: str | list[str] | None) -> list[int]:
-    """Return the class ids of ``~/ground``; without names those of floors, roads and the like."""
+    """Return the class ids of ``~/ground``; without names, those of floors and roads."""
     return ids_of(labels, listed_names(names) or _GROUND)
 
 
 def obstacle_ids(labels: LabelSet, names: str | list[str] | None, ground: list[int]) -> list[int]:
-    """Return the class ids of ``~/obstacles``; without names all but ground, ceiling and sky."""
+    """Return the class ids of ``~/obstacles``; without names, all but ground, ceiling and sky."""
     if wanted := listed_names(names):
         return ids_of(labels, wanted)
     overhead = ids_of(labels, _OVERHEAD)
@@ -29,13 +29,13 @@ def obstacle_ids(labels: LabelSet, names: str | list[str] | None, ground: list[i
 
 
 def kept_ids(labels: LabelSet, names: str | list[str] | None) -> list[int] | None:
-    """Return the class ids that masks hold; None, all of them, without names."""
+    """Return the class ids to keep in the labels; None, which means all, without names."""
     wanted = listed_names(names)
     return ids_of(labels, wanted) if wanted else None
 
 
 def unknown_names(labels: LabelSet, *lists: str | list[str] | None) -> list[str]:
-    """Return the names, each once, that are no classes."""
+    """Return the names that are no classes, without duplicates."""
     names = [name for each in lists for name in listed_names(each) if name not in labels.names]
     return list(dict.fromkeys(names))
 

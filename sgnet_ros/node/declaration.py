@@ -1,4 +1,4 @@
-"""The table of parameters as parameters of a node."""
+"""Declaration of the parameters of `sgnet_ros.node.parameters` on a node."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MODEL_FILES = (".safetensors", ".onnx")
 
 
 def descriptor(name: str) -> ParameterDescriptor:
-    """Return what the node says about a parameter."""
+    """Return the descriptor of a parameter."""
     parameter, default = PARAMETERS[name], DEFAULTS[name]
     made = ParameterDescriptor(
         description=f"{parameter.description} {CHANGES[parameter.changes]}",
         additional_constraints="" if parameter.limits else parameter.values,
         read_only=parameter.changes == "read-only",
-        # Numbers take integers, too (`-p slop:=0`).
+        # Floating-point parameters accept integers, too (`-p slop:=0`).
         dynamic_typing=isinstance(default, float) or name in DYNAMIC,
     )
     if parameter.limits and isinstance(default, float):
@@ -45,9 +45,9 @@ def descriptor(name: str) -> ParameterDescriptor:
 class Parameters:
     """Declare the parameters on a node and keep their values as `settings`.
 
-    While the node runs, ``model`` takes ``.safetensors`` and ``.onnx`` files from the folder of the
-    model that it was started with, and nothing else: whoever may set parameters cannot have it open
-    other files of the machine.
+    While the node runs, ``model`` accepts only ``.safetensors`` and ``.onnx`` files in the folder
+    of the model that the node was started with. A client that may set parameters can therefore not
+    make the node open other files.
 
     Args:
         node: gets the parameters.
@@ -55,8 +55,8 @@ class Parameters:
 
     Raises:
         ParameterException: a value from the command line or a parameter file is of the wrong type,
-            out of range or none of the choices. Model, device, precision and backend are tried when
-            the node is configured.
+            out of range or none of the choices. Model, device, precision and backend are checked
+            when the node is configured.
     """
 
     def __init__(self, node: Node, on_change: Callable[[Settings], None]) -> None:
@@ -73,7 +73,7 @@ class Parameters:
         node.add_on_set_parameters_callback(self._set)
 
     def _set(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Refuse unusable values with the reason, and take over the others."""
+        """Refuse unusable values with the reason, and store the others."""
         values: dict[str, Any] = {}
         problems = []
         for parameter in parameters:

@@ -19,19 +19,19 @@ from sgnet_ros.node.frame import Frame, FrameDropped, InputTopics
 
 _REMEDY = (
     "Start realsense2_camera with align_depth.enable:=true and use its topic "
-    "aligned_depth_to_color/image_raw, other drivers with depth_registration:=true; or let this "
-    "node register depth: remap depth/camera_info to the depth camera's, and set the parameter "
-    "depth_to_rgb where TF doesn't connect the frames"
+    "aligned_depth_to_color/image_raw; start other drivers with depth_registration:=true; or let "
+    "this node register depth: remap depth/camera_info to that of the depth camera, and set the "
+    "parameter depth_to_rgb if TF does not connect the frames"
 )
 
 
 class DepthAligner:
-    """Register depth to color on the model's device where frame, size or K differ.
+    """Register depth to color on the model's device if frame, size or K differ.
 
     Args:
-        topics: for messages about them.
+        topics: names for error messages.
         transforms: received on ``/tf_static`` and ``/tf``.
-        depth_to_rgb: gives the pose of the parameter; None leaves it to TF.
+        depth_to_rgb: returns the pose of the parameter; None takes the pose from TF.
         rectified: returns whether the images of a topic are rectified.
     """
 
@@ -56,7 +56,7 @@ class DepthAligner:
         rgb_camera: Callable[[], Camera],
         segmenter: Segmenter,
     ) -> ImageArray | Tensor:
-        """Return depth as the color camera sees it.
+        """Return depth registered to the color image.
 
         Args:
             frame: the messages and their calibrations.
@@ -69,7 +69,7 @@ class DepthAligner:
             (H, W): ``depth`` itself if it is registered, else float32 meters on the device.
 
         Raises:
-            FrameDropped: depth needs registration and the geometry isn't known.
+            FrameDropped: depth needs registration, and a calibration or the pose is missing.
         """
         frames = (frame_of(frame.pair.rgb.header), frame_of(frame.pair.depth.header))
         camera, problem = self._depth_camera(frame.depth_info, frames[1], depth.shape)
@@ -79,7 +79,7 @@ class DepthAligner:
             try:
                 if same_pinhole(camera.pinhole, rgb_camera().pinhole):
                     return depth
-            except FrameDropped:  # color is not calibrated: nothing contradicts the images
+            except FrameDropped:  # without a calibration of color, frame and size decide
                 return depth
         pose = self._pose(*frames, frame.pair.depth_ns)
         if camera is None or pose is None:
@@ -92,7 +92,7 @@ class DepthAligner:
     def _depth_camera(
         self, info: CameraInfo | None, frame: str, shape: tuple[int, ...]
     ) -> tuple[Camera | None, str]:
-        """Return the depth camera, or None and why it is not known."""
+        """Return the depth camera, or None and the reason."""
         topic = self._topics.depth_info
         if info is None:
             return None, f"nothing was received on {topic}"
@@ -116,8 +116,8 @@ class DepthAligner:
         problem: str,
     ) -> str:
         unknown = problem or (
-            f"there is no transform from '{frames[1]}' to '{frames[0]}': neither depth_to_rgb nor "
-            "TF (/tf_static, /tf) gives it"
+            f"there is no transform from '{frames[1]}' to '{frames[0]}', neither in depth_to_rgb "
+            "nor in TF (/tf_static, /tf)"
         )
         return (
             f"{self._topics.rgb} is {size[1]}x{size[0]} in frame '{frames[0]}', but "

@@ -7,7 +7,7 @@ from sgnet_ros.messages.images import ImageArray
 
 
 def depth_problem(depth: ImageArray) -> str:
-    """Return why a depth image cannot be right, with its median and likely unit; empty if it can.
+    """Return why a depth image is implausible, with its median and likely unit; empty if plausible.
 
     Args:
         depth: (H, W) uint16 millimeters or float32 meters.
@@ -19,12 +19,12 @@ def depth_problem(depth: ImageArray) -> str:
         return f"{found}, which means no measurement: check the camera and its topic"
     if integer and median < NEAREST_M * 1000:
         return (
-            f"the median is {median:.0f} mm: likely another unit than millimeters, which 16UC1 "
-            "holds (REP 118); have the driver publish millimeters"
+            f"the median is {median:.0f} mm: the unit is probably not millimeters, as 16UC1 "
+            "requires (REP 118); make the driver publish millimeters"
         )
     if not integer and median > FARTHEST_M:
         return (
-            f"the median is {median:.0f} m: likely millimeters, where 32FC1 holds meters "
-            "(REP 118); have the driver publish 16UC1, or meters"
+            f"the median is {median:.0f} m: the unit is probably millimeters, but 32FC1 requires "
+            "meters (REP 118); make the driver publish 16UC1, or meters"
         )
     return ""

@@ -21,21 +21,21 @@ def cause_of(error: Exception) -> str:
 
 
 def free_cached_memory() -> None:
-    """Return memory that is only cached: PyTorch's on the GPU, glibc's heap."""
+    """Release cached memory: of PyTorch on the GPU, and of glibc's heap."""
     import torch
 
-    with suppress(RuntimeError):  # after some errors CUDA answers nothing else any more
+    with suppress(RuntimeError):  # after some errors every CUDA call fails
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # not with other C libraries
+    with suppress(OSError, AttributeError):  # other C libraries lack it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class DeviceHealth:
-    """Judge by the outcomes of inference whether the device has failed.
+    """Decide from the results of inference whether the device has failed.
 
-    A single error costs a frame. A device has failed when at least three frames in succession, over
-    at least a second, gave nothing.
+    A single error drops a frame. A device has failed if at least three frames in succession, over
+    at least a second, gave no result.
 
     Args:
         clock: monotonic seconds.
@@ -50,7 +50,7 @@ class DeviceHealth:
         self._since = 0.0
 
     def note(self, cause: str | None) -> bool:
-        """Take the outcome of a frame; return True, once, when the device has failed.
+        """Record the result of a frame; return True, once, when the device has failed.
 
         Args:
             cause: cause for which the frame was dropped; None if it was published.

@@ -1,8 +1,8 @@
 """The node's parameters in one table.
 
 Declarations, ``config/sgnet.yaml``, ``docs/parameters.md`` and the arguments of the launch file are
-made from `Settings`. It needs neither PyTorch nor ROS: launch files import it in the distribution's
-Python, which need not have PyTorch.
+generated from `Settings`. This module imports neither PyTorch nor ROS: launch files import it in
+the distribution's Python, where PyTorch may be missing.
 """
 
 # ruff: noqa: RUF009 (`_parameter` returns dataclasses.field)
@@ -31,7 +31,7 @@ CHANGES: dict[Changes, str] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """Everything that is said about a parameter, apart from its name, type and default.
+    """Documentation and limits of a parameter, apart from its name, type and default.
 
     Attributes:
         description: whole sentences, for `ros2 param describe`, the YAML file and the page.
@@ -39,7 +39,7 @@ class Parameter:
             ``~/reload``, or only when the node is started.
         choices: the only values; empty where others are possible.
         limits: smallest and greatest value of a number.
-        form: other values in words, where neither ``choices`` nor ``limits`` say it.
+        form: description of the values, if neither ``choices`` nor ``limits`` apply.
         check: raises ValueError for a value that cannot be used.
     """
 
@@ -52,7 +52,7 @@ class Parameter:
 
     @property
     def values(self) -> str:
-        """The values that the parameter takes, in words; empty where the type says it."""
+        """Description of the allowed values; empty if the type alone describes them."""
         if self.limits:
             return f"{self.limits[0]:g} to {self.limits[1]:g}"
         return self.form or ", ".join(self.choices)
@@ -64,7 +64,7 @@ def _check_device(value: str) -> None:
 
 
 def _check_outputs(value: list[str] | None) -> None:
-    # An empty list comes as None: it does not say what it is a list of.
+    # ROS passes an empty list as None, because it has no element type.
     if not (value and set(value) <= set(OUTPUTS)):
         raise ValueError(f"is one or more of {', '.join(OUTPUTS)}, not {value or 'empty'}")
 
@@ -79,14 +79,14 @@ def _parameter(default: Any, changes: Changes, description: str, **details: Any)
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of the parameters, and the table of what they are."""
+    """Values of the parameters, and the table that describes them."""
 
     model: str = _parameter(
         "",
         "on reload",
-        "Model file, .safetensors or .onnx; empty takes the weights that come with the package. "
-        "While the node runs it takes files from the folder of the model that it was started with. "
-        "A model that cannot be loaded leaves the old one running.",
+        "Model file, .safetensors or .onnx; empty takes the shipped weights. While the node "
+        "runs, it accepts only files in the folder of the model that it was started with. If a "
+        "new model cannot be loaded, the old one keeps running.",
     )
     device: str = _parameter(
         "auto",
@@ -105,21 +105,24 @@ class Settings:
     backend: str = _parameter(
         "auto",
         "on reload",
-        "Backend that runs the network: torch takes .safetensors files; onnx (ONNX Runtime on the "
-        "CPU, or with TensorRT or CUDA where device names a GPU) takes .onnx files; auto takes "
-        "either, and on the CPU it runs an exported copy of a .safetensors file where ONNX Runtime "
-        "is installed. The copy is made at the first start, which takes a minute.",
+        "Backend that runs the network: torch takes .safetensors files; onnx (ONNX Runtime on "
+        "the CPU, or with TensorRT or CUDA where device names a GPU) takes .onnx files; auto "
+        "takes either, and on the CPU it runs an exported copy of a .safetensors file if ONNX "
+        "Runtime is installed. The first start makes the copy, which takes a minute.",
         choices=("auto", "torch", "onnx"),
     )
     slop: float = _parameter(
         0.02,
         "live",
-        "Greatest difference between the stamps of an RGB-D pair, in seconds; 0 takes equal stamps "
-        "only. Keep it below half a frame period.",
+        "Largest difference between the stamps of an RGB-D pair, in seconds; 0 pairs equal "
+        "stamps only. Keep it below half a frame period.",
         limits=(0.0, 1.0),
     )
     queue_size: int = _parameter(
-        10, "read-only", "Images per topic that wait for a partner.", limits=(1, 100)
+        10,
+        "read-only",
+        "Largest number of images per topic that wait for a partner.",
+        limits=(1, 100),
     )
     rgb_transport: str = _parameter(
         "raw",
@@ -138,17 +141,17 @@ class Settings:
     rectified: Literal["auto", "true", "false"] = _parameter(
         "auto",
         "live",
-        "Images without lens distortion, whose camera is P and not K and D of their CameraInfo: "
-        "auto decides by the topic, where rect or rectified is a word of a name (image_rect, "
-        "/rect/image).",
+        "Whether the images are rectified, so that P of their CameraInfo applies instead of K "
+        "and D. auto decides by the topic: rectified if rect or rectified is a word in a part of "
+        "its name (image_rect, /rect/image).",
         choices=("auto", "true", "false"),
     )
     depth_to_rgb: str = _parameter(
         "",
         "live",
-        "Pose of the depth camera's optical frame in the color camera's, for depth that is not "
-        "registered: 'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from "
-        "TF at the image's stamp.",
+        "Pose of the depth camera's optical frame in the color camera's optical frame, for depth "
+        "that is not registered: 'x y z qx qy qz qw', meters and unit quaternion. Empty takes "
+        "the pose from TF at the image's stamp.",
         form="7 numbers or empty",
         check=parse_pose,
     )
@@ -161,33 +164,33 @@ class Settings:
     imu_to_rgb: str = _parameter(
         "",
         "live",
-        "Pose of the IMU in the color camera's optical frame, of which only the rotation is used: "
-        "'x y z qx qy qz qw', meters and unit quaternion. Empty takes it from TF at the "
-        "image's stamp.",
+        "Pose of the IMU in the color camera's optical frame: 'x y z qx qy qz qw', meters and "
+        "unit quaternion; only the rotation is used. Empty takes the pose from TF at the image's "
+        "stamp.",
         form="7 numbers or empty",
         check=parse_pose,
     )
     fill_holes: Literal["auto"] | HolePolicy = _parameter(
         "auto",
         "live",
-        "Values for pixels without depth before the network sees them: auto (as the model was "
-        "trained), none, nearest (the nearest measurement), or joint_bilateral (the mean of the "
-        "neighbors, weighted by distance and color).",
+        "How to fill pixels without depth before the network: auto (as in the model's training), "
+        "none, nearest (the nearest measurement), or joint_bilateral (the mean of the neighbors, "
+        "weighted by distance and color).",
         choices=("auto", "none", "nearest", "joint_bilateral"),
     )
     outputs: list[str] = _parameter(
         list(OUTPUTS),
         "read-only",
-        "Topics with one message per frame that the node offers. A topic costs nothing while "
-        "nobody subscribes to it; see always_run.",
+        "Output topics with one message per frame. A topic without a subscriber takes no "
+        "computing time; see always_run.",
         form=f"one or more of {', '.join(OUTPUTS)}",
         check=_check_outputs,
     )
     always_run: bool = _parameter(
         False,
         "live",
-        "Segment frames without a subscriber, too, as measurements of the load need it. Otherwise "
-        "inference stops after a second in which nobody subscribes to a topic with one message per "
+        "Segment frames even without a subscriber, for example to measure the load. Otherwise "
+        "inference stops after a second without a subscriber to a topic with one message per "
         "frame (outputs, ~/camera_info, ~/stats), and the first subscriber resumes it. "
         "Subscribers to /diagnostics and ~/class_map do not count.",
     )
@@ -197,31 +200,32 @@ class Settings:
     min_confidence: float = _parameter(
         0.0,
         "live",
-        "Probability of its class below which a pixel is unlabeled, in every output: 255 in "
-        "~/labels and the clouds, black on ~/color, the image itself on ~/overlay. ~/confidence "
-        "stays as it is; a pixel keeps its label where that is at least 255 times the number.",
+        "Pixels whose class has a lower probability are unlabeled in every output: 255 in "
+        "~/labels and the clouds, black in ~/color, the plain image in ~/overlay. ~/confidence "
+        "does not change; a pixel keeps its label if its value there is at least 255 times this "
+        "number.",
         limits=(0.0, 1.0),
     )
     keep_classes: str | list[str] | None = _parameter(
         "",
         "live",
-        "Classes that are labeled, [chair, table] or 'chair, table'; pixels of the others are "
-        "unlabeled, as below min_confidence. Empty keeps all.",
+        "Classes that are labeled, as [chair, table] or 'chair, table'; pixels of other classes "
+        "are unlabeled, as with min_confidence. Empty keeps all classes.",
         form="names of classes",
         check=listed_names,
     )
     obstacle_classes: str | list[str] | None = _parameter(
         "",
         "live",
-        "Classes of the points on ~/obstacles, [chair, table] or 'chair, table'. Empty takes all "
-        "but ground, ceiling and sky.",
+        "Classes of the points in ~/obstacles, as [chair, table] or 'chair, table'. Empty takes "
+        "all classes but ground, ceiling and sky.",
         form="names of classes",
         check=listed_names,
     )
     ground_classes: str | list[str] | None = _parameter(
         "",
         "live",
-        "Classes of the points on ~/ground. Empty takes floor, floor mat, rug, carpet, ground, "
+        "Classes of the points in ~/ground. Empty takes floor, floor mat, rug, carpet, ground, "
         "road, sidewalk and terrain.",
         form="names of classes",
         check=listed_names,
@@ -229,9 +233,9 @@ class Settings:
     cameras: str | list[str] | None = _parameter(
         "",
         "read-only",
-        "Namespaces of several cameras, [front, rear] or 'front rear': the process then runs one "
-        "node in each (/front/sgnet on /front/rgb/image_raw, ...), and all take turns with one "
-        "model. Empty is one camera without a namespace.",
+        "Namespaces of several cameras, as [front, rear] or 'front rear': the process then runs "
+        "one node in each namespace (/front/sgnet on /front/rgb/image_raw, ...), and the nodes "
+        "share one model in turn. Empty means one camera without a namespace.",
         check=camera_names,
     )
     autostart: bool = _parameter(
@@ -242,13 +246,13 @@ class Settings:
 
 
 DYNAMIC = ("rectified", "keep_classes", "obstacle_classes", "ground_classes", "cameras")
-"""Parameters that take values of several types: a text, a list of texts or a boolean."""
+"""Parameters that accept several types: a string, a list of strings or a boolean."""
 PARAMETERS: dict[str, Parameter] = {f.name: f.metadata["parameter"] for f in fields(Settings)}
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in PARAMETERS}
 
 
 def typed(name: str, value: Any) -> Any:
-    """Return a value in the parameter's type: integers become numbers where one is wanted.
+    """Return a value in the parameter's type: integers become floats for floating-point parameters.
 
     Raises:
         ValueError: it cannot be used; the text begins with the parameter's name.
@@ -260,7 +264,7 @@ def typed(name: str, value: Any) -> Any:
                 raise ValueError(f"is a number, not {value!r}")
             value = float(value)
         if name == "rectified" and isinstance(value, bool):
-            value = str(value).lower()  # as `-p rectified:=true` comes
+            value = str(value).lower()  # `-p rectified:=true` arrives as a boolean
         if parameter.limits and not parameter.limits[0] <= value <= parameter.limits[1]:
             raise ValueError(f"is {parameter.values}, not {value:g}")
         if parameter.choices and value not in parameter.choices:
@@ -272,7 +276,7 @@ def typed(name: str, value: Any) -> Any:
 
 
 def parse(name: str, text: str) -> Any:
-    """Return the value that a text from a command line or a launch argument stands for.
+    """Parse the value of a command-line or launch argument.
 
     Raises:
         ValueError: it cannot be used; the text begins with the parameter's name.

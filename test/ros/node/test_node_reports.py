@@ -91,7 +91,7 @@ def test_doubtful_depth_is_named_with_its_topic_median_and_likely_unit(
     millimeters = scene.depth.astype(np.float32)
     median = np.median(millimeters[millimeters > 0])
     cases = [
-        (millimeters, "32FC1", "likely millimeters, where 32FC1 holds meters"),
+        (millimeters, "32FC1", "probably millimeters, but 32FC1 requires meters"),
         (np.zeros_like(scene.depth), "16UC1", "every pixel is 0 or 65535"),
         (np.zeros_like(millimeters), "32FC1", "every pixel is 0, NaN or infinite"),
     ]
