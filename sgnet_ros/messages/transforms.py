@@ -91,3 +91,19 @@ def parse_pose(text: str) -> Pose | None:
     if abs(norm - 1) > 1e-2:
         raise ValueError(f"the quaternion qx qy qz qw must be of length 1, not {norm:.3g}")
     return pose_matrix(numbers[:3], numbers[3:])
+
+
+def pose_text(pose: Pose) -> str:
+    """Return the text that `parse_pose` turns into this pose, (4, 4)."""
+    (a, b, c), (d, e, f), (g, h, i) = pose[:3, :3]
+    # The quaternion is the eigenvector of the largest eigenvalue, for every angle alike.
+    products = np.array(
+        [
+            [a - e - i, b + d, c + g, h - f],
+            [b + d, e - a - i, f + h, c - g],
+            [c + g, f + h, i - a - e, d - b],
+            [h - f, c - g, d - b, a + e + i],
+        ]
+    )
+    quaternion = np.linalg.eigh(products)[1][:, -1]
+    return " ".join(repr(float(number)) for number in (*pose[:3, 3], *quaternion))

@@ -72,16 +72,6 @@ def _run() -> int:
         except ParameterException as error:
             rclpy.logging.get_logger("sgnet").error(str(error))
             return 1
-        for node in nodes:
-            # A node whose model cannot be loaded stays unconfigured, says so on /diagnostics, and
-            # can be configured later.
-            if node.parameters.settings.autostart and (
-                node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-            ):
-                node.trigger_activate()
-        # What imports and model made is here to stay; each full collection that looks through it
-        # would hold up all threads for 0.1 s.
-        gc.freeze()
         _spin(nodes)
         return 0
     finally:
@@ -93,7 +83,7 @@ def _run() -> int:
 
 
 def _spin(nodes: list[SGNetNode]) -> None:
-    """Spin every node in a thread of its own, so that none waits while another loads a model.
+    """Start and spin every node in a thread of its own: none waits while another loads a model.
 
     Raises:
         KeyboardInterrupt: the process was told to end; the threads end with what they are doing.
@@ -101,10 +91,14 @@ def _spin(nodes: list[SGNetNode]) -> None:
     executors = [SingleThreadedExecutor() for _ in nodes]
     for node, executor in zip(nodes, executors, strict=True):
         executor.add_node(node)
-    if len(executors) == 1:
+    if len(nodes) == 1:
+        _start(nodes[0])
         executors[0].spin()
         return
-    threads = [threading.Thread(target=_spin_quietly, args=(e,), daemon=True) for e in executors]
+    threads = [
+        threading.Thread(target=_serve, args=pair, daemon=True)
+        for pair in zip(nodes, executors, strict=True)
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -118,9 +112,25 @@ def _spin(nodes: list[SGNetNode]) -> None:
             thread.join(max(0.0, end - time.monotonic()))
 
 
-def _spin_quietly(executor: SingleThreadedExecutor) -> None:
+def _serve(node: SGNetNode, executor: SingleThreadedExecutor) -> None:
     with suppress(ExternalShutdownException):
+        _start(node)
         executor.spin()
+
+
+def _start(node: SGNetNode) -> None:
+    """Configure and activate a node, unless a lifecycle manager does.
+
+    A node whose model cannot be loaded stays unconfigured, says so on /diagnostics, and can be
+    configured later.
+    """
+    if node.parameters.settings.autostart and (
+        node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    ):
+        node.trigger_activate()
+    # What imports and model made is here to stay; each full collection that looks through it would
+    # hold up all threads for 0.1 s.
+    gc.freeze()
 
 
 def _cameras() -> list[str]:

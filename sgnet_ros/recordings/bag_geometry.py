@@ -61,6 +61,7 @@ class BagGeometry:
             none and needs none.
         depth: intrinsics of the depth image; None where depth is registered to color.
         registration: of depth to color, where it is needed.
+        depth_to_rgb: (4, 4) from depth's optical frame to color's, where it is needed.
         depth_scale: meters per unit of an integer depth image.
         float_scale: meters per unit of a floating-point depth image.
         info_topic: CameraInfo of the color image; None where it is missing or not to be used.
@@ -73,6 +74,7 @@ class BagGeometry:
     rgb: Intrinsics | None
     depth: Intrinsics | None
     registration: DepthRegistration | None
+    depth_to_rgb: Pose | None
     depth_scale: float
     float_scale: float
     info_topic: str | None
@@ -91,24 +93,27 @@ class BagGeometry:
         median = _median_depth(bag, topics.depth, depth_scale, float_scale)
         size = _size(bag, topics.rgb, "color")
         rgb = _camera(bag, topics.rgb, size)
-        if rgb is None and given.intrinsics is None and _info_topic(bag, topics.rgb):
+        rgb_info = info_topic(bag, topics.rgb)
+        if rgb is None and given.intrinsics is None and rgb_info:
             logger.warning("%s: no CameraInfo for %s is usable", bag.path, topics.rgb)
         depth = _camera(bag, topics.depth, _size(bag, topics.depth, "depth"))
-        info_topic = _info_topic(bag, topics.rgb)
         if given.intrinsics is not None:
-            rgb, info_topic = Camera(Intrinsics(*given.intrinsics, *size)), None
+            rgb, rgb_info = Camera(Intrinsics(*given.intrinsics, *size)), None
         pinhole = None if rgb is None else rgb.pinhole
-        registration = None
+        registration = pose = None
         if not _is_registered(bag, topics, rgb, depth):
-            registration = _registration(bag, topics, rgb, depth)
+            cameras = _calibrated(bag, topics, rgb, depth)
+            pose = _depth_to_rgb(bag, topics)
+            registration = DepthRegistration(*cameras, pose)
         return cls(
             size=size,
             rgb=pinhole,
             depth=depth.pinhole if depth and registration else None,
             registration=registration,
+            depth_to_rgb=pose,
             depth_scale=depth_scale,
             float_scale=float_scale,
-            info_topic=info_topic,
+            info_topic=rgb_info,
             rectified=is_rectified(topics.rgb),
             median=median,
         )
@@ -147,15 +152,14 @@ class BagGeometry:
         Raises:
             ImageError: as `color` does.
         """
-        meters = in_meters(self.recorded_depth(message), self.depth_scale, self.float_scale)
+        meters = self.recorded_meters(message)
         if self.registration is not None:
             meters = self.registration(torch.from_numpy(meters.astype(np.float32))).numpy()
         return in_millimeters(meters)
 
-    @property
-    def as_recorded(self) -> bool:
-        """True where raw depth images are in their standard units and registered already."""
-        return self.depth is None and (self.depth_scale, self.float_scale) == (0.001, 1.0)
+    def recorded_meters(self, message: Any) -> npt.NDArray[np.float64]:
+        """Return a depth message as (h, w) meters of its own camera; raises as `color` does."""
+        return in_meters(self.recorded_depth(message), self.depth_scale, self.float_scale)
 
 
 def in_meters(
@@ -252,14 +256,15 @@ def _median_depth(bag: Bag, topic: str, integer_scale: float, float_scale: float
     return None
 
 
-def _info_topic(bag: Bag, image_topic: str) -> str | None:
+def info_topic(bag: Bag, image_topic: str) -> str | None:
+    """Return the CameraInfo topic of an image topic; None where it has none."""
     kind = "sensor_msgs/msg/CameraInfo"
     return beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
 
 
 def _camera(bag: Bag, image_topic: str, size: Size) -> Camera | None:
     """Return the camera of an image topic's first usable CameraInfo; None where it has none."""
-    topic = _info_topic(bag, image_topic)
+    topic = info_topic(bag, image_topic)
     rectified = is_rectified(image_topic)
     for _, _, info in islice(bag.messages([topic]), _INFOS_LOOKED_AT) if topic else ():
         try:
@@ -277,25 +282,22 @@ def _is_registered(bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camer
     """Return whether depth is seen by the color camera."""
     if "aligned" in topics.depth or "registered" in topics.depth:
         return True
-    rgb_frame, depth_frame = _frames(bag, topics)
+    rgb_frame, depth_frame = image_frames(bag, topics)
     if rgb_frame != depth_frame:
         return False
     return rgb is None or depth is None or same_pinhole(rgb.pinhole, depth.pinhole)
 
 
-def _frames(bag: Bag, topics: BagTopics) -> tuple[str, str]:
+def image_frames(bag: Bag, topics: BagTopics) -> tuple[str, str]:
+    """Return the frames of color and depth, by their first images."""
     rgb, depth = (bag.first(t).header.frame_id.lstrip("/") for t in (topics.rgb, topics.depth))
     return rgb, depth
 
 
-def _registration(
+def _calibrated(
     bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camera | None
-) -> DepthRegistration:
-    """Return the registration of depth to color.
-
-    Raises:
-        BagError: a CameraInfo or the transform between the cameras is missing.
-    """
+) -> tuple[Camera, Camera]:
+    """Return the cameras of depth and color; raise BagError where one has no CameraInfo."""
     for camera, topic in ((rgb, topics.rgb), (depth, topics.depth)):
         if camera is None:
             raise BagError(
@@ -303,8 +305,7 @@ def _registration(
                 f"calibrated CameraInfo for {topic}; record it, or {_ALIGN_HINT}"
             )
     assert rgb is not None and depth is not None
-    pose = _depth_to_rgb(bag, (topics.rgb, topics.depth), list(_frames(bag, topics)))
-    return DepthRegistration(depth, rgb, pose)
+    return depth, rgb
 
 
 def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | None:
@@ -318,23 +319,35 @@ def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | No
     return max(bases, key=lambda topic: len(bases[topic]), default=None)
 
 
-def _depth_to_rgb(bag: Bag, image_topics: tuple[str, str], frames: list[str]) -> Pose:
-    """Return (4, 4) from depth's optical frame to color's; both arguments name color first."""
-    recorded = [beside(bag, t, "geometry_msgs/msg/Transform", "/tf/0") for t in image_topics]
+def _depth_to_rgb(bag: Bag, topics: BagTopics) -> Pose:
+    """Return (4, 4) from depth's optical frame to color's.
+
+    Raises:
+        BagError: the recording does not have it.
+    """
+    recorded = [
+        beside(bag, t, "geometry_msgs/msg/Transform", "/tf/0") for t in (topics.rgb, topics.depth)
+    ]
     if recorded[0] and recorded[1]:
         # librealsense's recorder writes, for each stream, the transform from the device's
         # reference frame to that stream's.
         rgb, depth = (matrix_of(bag.first(t)) for t in recorded if t)
         return np.asarray(rgb @ np.linalg.inv(depth))
     transforms = StaticTransforms()
-    topics = [t for t in bag.of_type("tf2_msgs/msg/TFMessage") if t.endswith("tf_static")]
-    for _, _, message in bag.messages(topics) if topics else ():
-        transforms.add(message.transforms)
-    pose = transforms.between(frames[1], frames[0])
+    transforms.add(static_transforms(bag))
+    rgb_frame, depth_frame = image_frames(bag, topics)
+    pose = transforms.between(depth_frame, rgb_frame)
     if pose is None:
         raise BagError(
-            f"{bag.path}: depth (frame {frames[1]!r}) is not registered to color (frame "
-            f"{frames[0]!r}) and /tf_static doesn't connect them; record /tf_static, or "
+            f"{bag.path}: depth (frame {depth_frame!r}) is not registered to color (frame "
+            f"{rgb_frame!r}) and /tf_static doesn't connect them; record /tf_static, or "
             + _ALIGN_HINT
         )
     return pose
+
+
+def static_transforms(bag: Bag) -> list[Any]:
+    """Return the transforms of ``/tf_static`` in their order."""
+    topics = [t for t in bag.of_type("tf2_msgs/msg/TFMessage") if t.endswith("tf_static")]
+    messages = bag.messages(topics) if topics else ()
+    return [stamped for _, _, message in messages for stamped in message.transforms]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import ConnectionExtRosbag2
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.storages import Reader1, Reader2
@@ -34,7 +36,7 @@ _READ_TYPES = {
     *("sensor_msgs/msg/RegionOfInterest", "std_msgs/msg/Header", "std_msgs/msg/Float32"),
     *("builtin_interfaces/msg/Time", "tf2_msgs/msg/TFMessage", "geometry_msgs/msg/Transform"),
     *("geometry_msgs/msg/TransformStamped", "geometry_msgs/msg/Vector3"),
-    "geometry_msgs/msg/Quaternion",
+    *("geometry_msgs/msg/Quaternion", "sensor_msgs/msg/Imu"),
 }
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -237,6 +239,13 @@ class Bag(AbstractContextManager["Bag"]):
             return message
         raise BagError(f"{self.path} holds no message on {topic}")
 
+    def serialized(self, message: Any) -> memoryview:
+        """Return a message of this bag as ROS 2 sends it (CDR), whichever ROS recorded it."""
+        kind, store = message.__msgtype__, self._reader.typestore
+        if self._reader.is2:
+            return store.serialize_cdr(message, kind)
+        return _ros2_types().ros1_to_cdr(store.serialize_ros1(message, kind), kind)
+
     def close(self) -> None:
         """Close the files."""
         self._reader.close()
@@ -257,6 +266,11 @@ class Bag(AbstractContextManager["Bag"]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@functools.cache
+def _ros2_types() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)
 
 
 def _require_readable(path: Path) -> None:

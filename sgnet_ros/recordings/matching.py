@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,13 +44,22 @@ def stamp_ns(message: Any, time: int) -> int:
     return int(stamp.sec * 10**9 + stamp.nanosec or time)
 
 
-def matched(bag: Bag, topics: BagTopics, info_topic: str | None) -> Iterator[Match]:
+def matched(
+    bag: Bag,
+    topics: BagTopics,
+    info_topic: str | None,
+    others: Sequence[str] = (),
+    on_other: Callable[[str, int, Any], None] = lambda topic, time_ns, message: None,
+) -> Iterator[Match]:
     """Yield the frames by color stamp.
 
     Args:
         bag: the recording.
         topics: of the images.
         info_topic: has color's CameraInfo; None where there is none.
+        others: topics whose messages are handed to ``on_other`` as they are read. Those of the time
+            of a frame come before it, since it is decided by later depth.
+        on_other: called with topic, time of recording in ns, and message.
 
     Raises:
         NoPairsError: there is not one, once the whole bag is read; the message says how many
@@ -59,8 +68,11 @@ def matched(bag: Bag, topics: BagTopics, info_topic: str | None) -> Iterator[Mat
     matcher = _Matcher(topics.labels is not None)
     first: dict[str, int] = {}
     pairs, nearest_ns = 0, None
-    names = [topic for topic in (*topics, info_topic) if topic]
+    names = [topic for topic in (*topics, info_topic, *others) if topic]
     for topic, time, message in bag.messages(names):
+        if topic in others:
+            on_other(topic, time, message)
+            continue
         stamp = stamp_ns(message, time)
         first.setdefault(topic, stamp)
         if (

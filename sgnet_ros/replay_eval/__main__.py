@@ -1,8 +1,8 @@
 """Evaluate the running node by recordings: `python -m sgnet_ros.replay_eval drive.mcap`.
 
-Plays the color and depth images of each bag over DDS to a node of its own, and compares the label
-images that come back with the truth, if there is any: a label topic of the bag, or files named
-after stamps. Reports IoU, flips on static geometry, latency, throughput and drops (docs/replay.md).
+Plays the recorded messages of each bag over DDS to a node of its own, and compares the label images
+that come back with the truth, if there is any: a label topic of the bag, or files named after
+stamps. Reports IoU, flips on static geometry, latency, throughput and drops (docs/replay.md).
 """
 
 from __future__ import annotations

@@ -12,19 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.replay_eval.options import add_arguments
-from sgnet_ros.system.environment import prepare_environment, share_file
-from sgnet_ros.system.processes import Child
-
-
-def node_arguments(args: argparse.Namespace) -> list[str]:
-    """Return the node's command line."""
-    parameters = args.params_file or share_file("config/sgnet.yaml")
-    arguments = ["--ros-args", "--params-file", str(parameters)]
-    for name in ("model", "device", "precision", "backend"):
-        if value := getattr(args, name):
-            arguments += ["-p", f"{name}:={value}"]
-    return arguments
+from sgnet_ros.replay_eval.play import ReplayError
+from sgnet_ros.replay_eval.run import evaluate_bag
+from sgnet_ros.system.environment import prepare_environment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,20 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_environment()
-    node = Child("sgnet_ros.node", node_arguments(args), args.out)
     try:
-        # It takes seconds to import, and so does the node meanwhile.
-        from sgnet_ros.recordings.errors import BagError
-        from sgnet_ros.replay_eval.play import ReplayError
-        from sgnet_ros.replay_eval.run import evaluate_bag
-
-        try:
-            evaluate_bag(args, node)
-        except (BagError, ReplayError) as error:
-            print(f"Error: {error}", file=sys.stderr)
-            return 1
-    finally:
-        node.stop()
+        evaluate_bag(args)
+    except (BagError, ReplayError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Play the images of a bag to the running node, and keep its answers."""
+"""Play the messages of a bag to the running node, and keep its answers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,36 @@ import numpy as np
 import numpy.typing as npt
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
-from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from sgnet_msgs.msg import ClassMap, FrameStats
-from std_msgs.msg import Header
 
-from sgnet_ros.camera import info_message, read_ahead
+from sgnet_ros.camera import read_ahead
 from sgnet_ros.messages.images import rgb_view
 from sgnet_ros.messages.serialized import parse_header
-from sgnet_ros.recordings.bag_source import BagSource
-from sgnet_ros.replay_eval.recorded import Item, readable, recorded_items, recorded_pairs
-from sgnet_ros.system.qos import latched
+from sgnet_ros.node.inputs import TFMessage
+from sgnet_ros.replay_eval.recorded import (
+    DEPTH,
+    DEPTH_INFO,
+    IMU,
+    RGB,
+    RGB_INFO,
+    TF,
+    Frame,
+    Item,
+    Recording,
+)
+from sgnet_ros.system.qos import latched, reliable
 from sgnet_ros.system.spinning import spin_for, spin_until
 
 _LOAD_S, _ANSWER_S = 900.0, 120.0  # patience; loading may export the model
 _RESEND_S, _RESENDS = 3.0, 3
 _ATTEMPTS = 40  # frames to warm up with, at most
 _KEPT = 200
+_DISCOVERY_S = 10.0
+_TF_S = 1.5  # the node looks every half second whether it needs /tf
 
 UNREADABLE = "unreadable"
 """Cause under which frames count that are damaged in the bag."""
@@ -92,13 +103,12 @@ class Answers:
 
 
 class Player(Node):
-    """Publisher of a bag's images, and subscriber of the node's answers.
+    """Publisher of a bag's messages, and subscriber of the node's answers.
 
-    Stamps stay those of the bag, so that answers can be matched to it; depth goes out registered to
-    color and under color's frame.
+    Stamps stay those of the bag, so that answers can be matched to it.
 
     Args:
-        source: the bag.
+        recording: the bag.
         look_after: called every now and then; raises if there is no use in going on.
         progress: called with the number of color images played so far.
 
@@ -109,30 +119,25 @@ class Player(Node):
 
     def __init__(
         self,
-        source: BagSource,
+        recording: Recording,
         look_after: Callable[[], None],
         progress: Callable[[int], None],
     ) -> None:
         super().__init__("replay")
         self.answers = Answers()
         self.class_map: ClassMap | None = None
-        self._source = source
+        self._recording = recording
         self._look_after, self._progress = look_after, progress
-        self._sent_at: dict[str, dict[int, float]] = {"rgb": {}, "depth": {}}  # by kind, stamp
+        self._sent_at: dict[str, dict[int, float]] = {RGB: {}, DEPTH: {}}  # by kind, stamp
         self._arrived_at: dict[int, float] = {}
-        self._first: tuple[Item, Item]  # a frame that the node can answer
+        self._first: Frame  # that the node can answer
         self._shown_again: set[int] = set()  # stamps of that frame
         self._sent_again: dict[int, int] = {}  # new stamp → the bag's, of frames that got lost
         self._last_ns = 0  # stamp of the last image sent
         self._totals: Totals | None = None
         self._totals_shown: list[Totals] = []  # of the frames shown again
         self._inference_s = 0.0
-        qos = qos_profile_sensor_data
-        self._images = {
-            "rgb": self.create_publisher(Image, "rgb/image_raw", qos),
-            "depth": self.create_publisher(Image, "depth/image_raw", qos),
-        }
-        self._info = self.create_publisher(CameraInfo, "rgb/camera_info", qos)
+        self._create_publishers()
         for kind, topic, callback in (
             (Image, "sgnet/labels", self._on_labels),
             (FrameStats, "sgnet/stats", self._on_stats),
@@ -141,6 +146,27 @@ class Player(Node):
         self.create_subscription(ClassMap, "sgnet/class_map", self._on_class_map, latched())
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
+
+    def _create_publishers(self) -> None:
+        """Create a publisher for each kind of messages that the bag has."""
+        topics, qos = self._recording.topics, qos_profile_sensor_data
+        self._outputs: dict[str, Publisher] = {}
+        for kind in (RGB, DEPTH):
+            name, transport = topics[kind], self._recording.transports[kind]
+            if transport == "raw":
+                self._outputs[kind] = self.create_publisher(Image, name, qos)
+            else:
+                compressed = f"{name}/{transport}"
+                self._outputs[kind] = self.create_publisher(CompressedImage, compressed, qos)
+        for kind in {RGB_INFO, DEPTH_INFO} & topics.keys():
+            self._outputs[kind] = self.create_publisher(CameraInfo, topics[kind], qos)
+        if IMU in topics:
+            self._outputs[IMU] = self.create_publisher(Imu, topics[IMU], qos)
+        if TF in topics:
+            self._outputs[TF] = self.create_publisher(TFMessage, topics[TF], reliable(100))
+        if self._recording.static_transforms is not None:
+            static = self.create_publisher(TFMessage, "/tf_static", latched())
+            static.publish(self._recording.static_transforms)
 
     def wait_for_classes(self) -> ClassMap:
         """Wait until the node has loaded its model; return its classes.
@@ -157,16 +183,26 @@ class Player(Node):
         Raises:
             ReplayError: it doesn't, or the bag holds no frame.
         """
-        frame = next((f for f in recorded_pairs(self._source) if readable(f)), None)
+        frame = next((f for f in self._recording.frames(()) if f.readable), None)
         if frame is None:
-            raise ReplayError(f"{self._source.name} holds no readable color image with depth")
+            raise ReplayError(
+                f"{self._recording.source.name} holds no readable color image with depth"
+            )
         self._first = frame
+        fixed = [output for kind, output in self._outputs.items() if kind not in (IMU, TF)]
+        self._spin_until(lambda: all(p.get_subscription_count() for p in fixed), _DISCOVERY_S)
+        spin_for(self._executor, 0.3)  # they know of each other a little later than this side does
         # Stamps before all others, and not near the first: halves that get lost leave no trace.
-        first = frame[0].stamp_ns
+        first = frame.rgb.stamp_ns
         begin = max(0, first - 10 * 10**9)
         step = (first - begin) // (2 * _ATTEMPTS)
         for attempt in range(_ATTEMPTS):
-            self._show(begin + attempt * step)
+            stamp = begin + attempt * step
+            for item in self._recording.opening:
+                # With an orientation of its time the frame makes the node ask for the IMU's pose.
+                self._publish(item.at(stamp) if item.kind == IMU else item)
+            spin_for(self._executor, 0.05)  # of what has come together, a node takes images first
+            self._show(stamp)
             # Large models take a while for their first frame; lost halves are sent anew.
             self._spin_until(lambda: self._totals_shown, 0.5 + 0.1 * attempt)
             if self._totals_shown:
@@ -175,20 +211,28 @@ class Player(Node):
             raise ReplayError(
                 "the node answers none of the frames that it is shown; its log says why"
             )
+        if TF in self._outputs and IMU in self._wanted():
+            self._spin_until(lambda: TF in self._wanted(), _TF_S)
         self._baseline = self._counters()
         for stamps in self._sent_at.values():
             stamps.clear()
 
+    def _wanted(self) -> list[str]:
+        """Return the kinds of messages, apart from images, to which the node subscribes."""
+        others = (RGB_INFO, DEPTH_INFO, IMU, TF)
+        found = self._outputs
+        return [k for k in others if k in found and found[k].get_subscription_count()]
+
     def play_recorded(self, factor: float) -> None:
         """Play all images at the times of their recording, ``factor`` times as fast."""
         start, first_ns = time.monotonic(), None
-        for item in read_ahead(recorded_items(self._source), count=16):
+        for item in read_ahead(self._recording.items(self._wanted()), count=16):
             first_ns = item.time_ns if first_ns is None else first_ns
             due = start + (item.time_ns - first_ns) / 1e9 / factor
             spin_for(self._executor, due - time.monotonic())
-            if item.message is not None:
+            if item.data is not None:
                 self._publish(item)
-            elif item.kind == "rgb":
+            elif item.kind == RGB:
                 self._leave_out(item)
         self._finish(start, paired_here=False)
 
@@ -201,19 +245,31 @@ class Player(Node):
         Raises:
             ReplayError: the node is busy with one frame for too long.
         """
+        frames = read_ahead(self._recording.frames(self._wanted()), count=4)
+        frame = next(frames, None)
+        self._publish_others(frame)
+        self._counters()  # when they come, the node has the others
         start = time.monotonic()
-        for frame in read_ahead(recorded_pairs(self._source), count=4):
-            if not readable(frame):
-                self._leave_out(frame[0])
-                continue
-            for item in frame:
-                self._publish(item)
-            self._wait_for_answer(frame)
+        while frame is not None:
+            if frame.readable:
+                self._publish(frame.rgb)
+                self._publish(frame.depth)
+            else:
+                self._leave_out(frame.rgb)
+            following = next(frames, None)
+            self._publish_others(following)  # the node reads them while this frame is in work
+            if frame.readable:
+                self._wait_for_answer(frame)
+            frame = following
         self._finish(start, paired_here=True)
 
-    def _wait_for_answer(self, frame: tuple[Item, Item]) -> None:
+    def _publish_others(self, frame: Frame | None) -> None:
+        for item in frame.others if frame is not None else ():
+            self._publish(item)
+
+    def _wait_for_answer(self, frame: Frame) -> None:
         """Wait until the frame is answered, dropped by the node, or has got lost several times."""
-        stamp = frame[0].stamp_ns
+        stamp = frame.rgb.stamp_ns
         assert self._totals is not None  # the node is connected
         for _ in range(1 + _RESENDS):
             self._spin_until(lambda: stamp in self._arrived_at, self._patience_s)
@@ -225,8 +281,8 @@ class Player(Node):
                 return
             new = self._last_ns + 1  # a half got lost: the node takes it if it is newer than all
             self._sent_again[new] = stamp
-            for item in frame:
-                self._publish(item._replace(stamp_ns=new), counts=False)
+            self._publish(frame.rgb.at(new), counts=False)
+            self._publish(frame.depth.at(new), counts=False)
 
     @property
     def _patience_s(self) -> float:
@@ -252,8 +308,8 @@ class Player(Node):
     def _show(self, stamp: int) -> None:
         """Publish the first frame under another stamp; its answer gives the counters alone."""
         self._shown_again.add(stamp)
-        for item in self._first:
-            self._publish(item._replace(stamp_ns=stamp), counts=False)
+        self._publish(self._first.rgb.at(stamp), counts=False)
+        self._publish(self._first.depth.at(stamp), counts=False)
 
     # What goes to the node, and what comes back
 
@@ -264,16 +320,13 @@ class Player(Node):
         self._progress(len(self.answers.sent))
 
     def _publish(self, item: Item, counts: bool = True) -> None:
-        assert item.message is not None
-        header = Header(stamp=Time(nanoseconds=item.stamp_ns).to_msg(), frame_id="camera")
-        item.message.header = header
-        if item.kind == "rgb":
-            if item.camera is not None:
-                self._info.publish(info_message(item.camera, header))
-            if counts:
-                self.answers.sent.append(item.stamp_ns)
-                self._progress(len(self.answers.sent))
-        self._images[item.kind].publish(item.message)
+        assert item.data is not None
+        self._outputs[item.kind].publish(item.data)
+        if item.kind not in (RGB, DEPTH):
+            return
+        if item.kind == RGB and counts:
+            self.answers.sent.append(item.stamp_ns)
+            self._progress(len(self.answers.sent))
         stamp = self._sent_again.get(item.stamp_ns, item.stamp_ns)
         self._sent_at[item.kind][stamp] = time.monotonic()
         self._last_ns = item.stamp_ns
@@ -329,7 +382,7 @@ class Player(Node):
 
     def _latency_ms(self, stamp: int) -> float:
         """Return the time from when a frame's later half was sent until its label image came."""
-        rgb, depth = self._sent_at["rgb"], self._sent_at["depth"]
+        rgb, depth = self._sent_at[RGB], self._sent_at[DEPTH]
         sent = rgb[stamp]
         if stats := self.answers.stats.get(stamp):
             depth_ns = stamp + round(stats.skew_ms * 1e6)

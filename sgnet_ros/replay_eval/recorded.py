@@ -1,99 +1,240 @@
-"""Images of a bag, ready to be published to the node."""
+"""Messages of a bag for the node: as they were recorded, under the recorded names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sensor_msgs.msg import Image
+from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
-from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_ros.messages.images import DEPTH_ENCODINGS, ImageError, image_message
-from sgnet_ros.recordings.bag_geometry import BagGeometry
+from sgnet_ros.messages.camera_model import is_calibrated
+from sgnet_ros.messages.images import ImageError, image_message
+from sgnet_ros.messages.serialized import restamped
+from sgnet_ros.messages.transforms import StaticTransforms, pose_matrix, pose_text
+from sgnet_ros.node.inputs import TFMessage
+from sgnet_ros.recordings.bag_geometry import image_frames, info_topic, static_transforms
 from sgnet_ros.recordings.bag_source import BagSource
+from sgnet_ros.recordings.bag_topics import COMPRESSED
 from sgnet_ros.recordings.bags import Bag
+from sgnet_ros.recordings.frames import in_millimeters
 from sgnet_ros.recordings.matching import matched, stamp_ns
+
+RGB, DEPTH, RGB_INFO, DEPTH_INFO, IMU, TF = "rgb", "depth", "rgb_info", "depth_info", "imu", "tf"
+"""Kinds of messages."""
+_INPUTS = {
+    RGB: "rgb/image_raw",
+    DEPTH: "depth/image_raw",
+    RGB_INFO: "rgb/camera_info",
+    DEPTH_INFO: "depth/camera_info",
+    IMU: "imu",
+    TF: "/tf",
+}
+"""The node's inputs by kind."""
+_LOOKED_AT = 300  # calibrations, where the first ones are empty
 
 
 class Item(NamedTuple):
-    """One image of a bag: when it was recorded, its kind (rgb, depth), and its stamp.
+    """One message of a bag.
 
-    ``message`` is None where the image can't be read; ``camera`` is that of the color image, None
-    where it isn't known.
+    Attributes:
+        time_ns: when it was recorded.
+        kind: the input that it goes to.
+        stamp_ns: of its header, or when it was recorded where that has none.
+        data: as DDS carries it; None of an image that can't be read.
     """
 
     time_ns: int
     kind: str
     stamp_ns: int
-    message: Image | None
-    camera: Intrinsics | None
+    data: bytes | None
+
+    def at(self, stamp: int) -> Item:
+        """Return the message under another stamp in ns."""
+        data = None if self.data is None else restamped(self.data, stamp)
+        return self._replace(stamp_ns=stamp, data=data)
 
 
-def readable(pair: tuple[Item, Item]) -> bool:
-    """Return whether both images of a frame can be read."""
-    return all(item.message is not None for item in pair)
+class Frame(NamedTuple):
+    """Color and depth under color's stamp.
 
-
-def recorded_pairs(source: BagSource) -> Iterator[tuple[Item, Item]]:
-    """Yield color and depth of the frames of a bag, under the same stamp.
-
-    Raises:
-        NoPairsError: it holds none.
+    ``others`` is what the node has to have before: the other messages that were recorded since the
+    frame before, but of the IMU's the one nearest in time alone.
     """
-    geometry = source.geometry
-    with Bag(source.path) as bag:
-        for match in matched(bag, source.topics, geometry.info_topic):
-            stamp, camera = match.stamp_ns, geometry.camera(match.info)
-            rgb, depth = (
-                _prepared(geometry, kind, message)
-                for kind, message in (("rgb", match.rgb), ("depth", match.depth))
+
+    rgb: Item
+    depth: Item
+    others: Sequence[Item]
+
+    @property
+    def readable(self) -> bool:
+        """Whether both images can be read."""
+        return self.rgb.data is not None and self.depth.data is not None
+
+
+class Recording:
+    """What of a bag goes to the node, and how.
+
+    Images keep their transport, encoding, frame and, unless a `Frame` says otherwise, their stamp.
+    What the node can't take is changed: depth in another unit goes out in millimeters.
+
+    Args:
+        source: the bag.
+
+    Attributes:
+        source: as given.
+        topics: names of the node's inputs by kind, where the bag has messages for them.
+        transports: of color and depth, by kind: ``raw``, ``compressed`` or ``compressedDepth``.
+        changed: what is not sent as it was recorded, and why; empty if nothing is.
+        node_arguments: ROS arguments with which the node takes all this.
+        static_transforms: all of ``/tf_static`` as one serialized message, if there is any and
+            tf2_msgs is installed.
+        opening: first messages that tell the node the calibrations and that there is an IMU.
+    """
+
+    def __init__(self, source: BagSource) -> None:
+        self.source = source
+        geometry, images = source.geometry, source.topics
+        self.changed = ""
+        if not math.isclose(geometry.depth_scale, 0.001, rel_tol=1e-6):
+            self.changed = f"depth, from units of {geometry.depth_scale:g} m to millimeters"
+        with Bag(source.path) as bag:
+            rgb_compressed, depth_compressed = (
+                bag.topics[topic] == COMPRESSED for topic in (images.rgb, images.depth)
             )
-            yield Item(stamp, "rgb", stamp, rgb, camera), Item(stamp, "depth", stamp, depth, camera)
+            self.transports = {
+                RGB: "compressed" if rgb_compressed else "raw",
+                DEPTH: "compressedDepth" if depth_compressed and not self.changed else "raw",
+            }
+            recorded = {
+                DEPTH_INFO: info_topic(bag, images.depth),
+                RGB_INFO: info_topic(bag, images.rgb),
+                IMU: _imu_topic(bag),
+            }
+            self._kinds = {topic: kind for kind, topic in recorded.items() if topic}
+            self.topics = {kind: ros_name(topic) for kind, topic in recorded.items() if topic}
+            self.topics[RGB] = ros_name(_base(images.rgb, rgb_compressed))
+            self.topics[DEPTH] = ros_name(_base(images.depth, depth_compressed))
+            self.opening = [item for topic in self._kinds if (item := self._first(bag, topic))]
+            self.static_transforms: bytes | None = None
+            known = StaticTransforms()
+            if TFMessage is not None:
+                moving = [t for t in bag.of_type("tf2_msgs/msg/TFMessage") if t.endswith("/tf")]
+                self._kinds.update(dict.fromkeys(moving, TF))
+                self.topics.update({TF: "/tf"} if moving else {})
+                self.static_transforms = _joined(bag)
+                known.add(static_transforms(bag))
+            rgb_frame, depth_frame = image_frames(bag, images)
+        self.node_arguments = [
+            *(w for k, name in self.topics.items() for w in ("-r", f"{_INPUTS[k]}:={name}")),
+            *(w for k, kind in self.transports.items() for w in ("-p", f"{k}_transport:={kind}")),
+        ]
+        # Transforms in librealsense's form, for instance, are not on /tf_static.
+        pose, in_tf = geometry.depth_to_rgb, known.between(depth_frame, rgb_frame)
+        if pose is not None and not (in_tf is not None and np.array_equal(in_tf, pose)):
+            self.node_arguments += ["-p", f"depth_to_rgb:={pose_text(pose)}"]
 
+    def frames(self, kinds: Sequence[str]) -> Iterator[Frame]:
+        """Yield the frames of the `BagSource`, with the other messages of some kinds.
 
-def recorded_items(source: BagSource) -> Iterator[Item]:
-    """Yield every color and depth image of a bag by the time of its recording."""
-    topics, geometry = source.topics, source.geometry
-    camera = geometry.rgb
-    names = [name for name in (topics.rgb, topics.depth, geometry.info_topic) if name]
-    with Bag(source.path) as bag:
-        for topic, time_ns, message in bag.messages(names):
-            if topic == geometry.info_topic:
-                camera = geometry.camera(message)
-                continue
-            kind = "rgb" if topic == topics.rgb else "depth"
-            stamp = stamp_ns(message, time_ns)
-            yield Item(time_ns, kind, stamp, _prepared(geometry, kind, message), camera)
+        Raises:
+            NoPairsError: the bag holds none.
+        """
+        others: list[Item] = []
+        orientations: list[Item] = []
+        with Bag(self.source.path) as bag:
 
+            def keep(topic: str, time_ns: int, message: Any) -> None:
+                item = self._item(bag, topic, time_ns, message)
+                (orientations if item.kind == IMU else others).append(item)
 
-def _prepared(geometry: BagGeometry, kind: str, message: Any) -> Image | None:
-    """Return the image as it was recorded where the node can take that; else decoded, registered.
+            images = self.source.topics._replace(labels=None)
+            for match in matched(bag, images, None, self._topics_of(kinds), keep):
+                stamp = match.stamp_ns
+                rgb, depth = (
+                    Item(stamp, kind, stamp, self._image(bag, kind, message, stamp))
+                    for kind, message in ((RGB, match.rgb), (DEPTH, match.depth))
+                )
+                if orientations:
+                    near = min(reversed(orientations), key=lambda item: abs(item.stamp_ns - stamp))
+                    others.append(near)
+                    orientations = orientations[orientations.index(near) + 1 :]
+                yield Frame(rgb, depth, others.copy())
+                others.clear()
 
-    None where it can't be read or is of another size than its camera.
-    """
-    encoding = getattr(message, "encoding", "")
-    try:
-        if kind == "rgb":
-            pixels = geometry.color(message)
-            return _copied(message) if encoding else image_message(pixels, Header())
-        if geometry.as_recorded and encoding in DEPTH_ENCODINGS:
-            geometry.recorded_depth(message)  # raises where it can't be read
-            return _copied(message)
-        return image_message(geometry.registered(message), Header())
-    except ImageError:
+    def items(self, kinds: Sequence[str]) -> Iterator[Item]:
+        """Yield every image, and the other messages of some kinds, by the time of recording."""
+        images = self.source.topics
+        with Bag(self.source.path) as bag:
+            names = [images.rgb, images.depth, *self._topics_of(kinds)]
+            for topic, time_ns, message in bag.messages(names):
+                if topic in (images.rgb, images.depth):
+                    kind = RGB if topic == images.rgb else DEPTH
+                    stamp = stamp_ns(message, time_ns)
+                    yield Item(time_ns, kind, stamp, self._image(bag, kind, message, stamp))
+                else:
+                    yield self._item(bag, topic, time_ns, message)
+
+    def _topics_of(self, kinds: Sequence[str]) -> list[str]:
+        return [topic for topic, kind in self._kinds.items() if kind in kinds]
+
+    def _item(self, bag: Bag, topic: str, time_ns: int, message: Any) -> Item:
+        kind = self._kinds[topic]
+        stamp = time_ns if kind == TF else stamp_ns(message, time_ns)
+        return Item(time_ns, kind, stamp, bytes(bag.serialized(message)))
+
+    def _image(self, bag: Bag, kind: str, message: Any, stamp: int) -> bytes | None:
+        """Return an image under a stamp; None where it can't be read or isn't of its size."""
+        geometry = self.source.geometry
+        try:
+            if kind == DEPTH and self.changed:
+                depth = in_millimeters(geometry.recorded_meters(message))
+                header = Header(frame_id=message.header.frame_id)
+                return restamped(serialize_message(image_message(depth, header)), stamp)
+            (geometry.color if kind == RGB else geometry.recorded_depth)(message)
+            return restamped(bag.serialized(message), stamp)
+        except ImageError:
+            return None
+
+    def _first(self, bag: Bag, topic: str) -> Item | None:
+        """Return the first message of a topic; of a calibration, the first that holds one."""
+        for number, (_, time_ns, message) in enumerate(bag.messages([topic])):
+            if self._kinds[topic] == IMU or is_calibrated(message):
+                return self._item(bag, topic, time_ns, message)
+            if number == _LOOKED_AT:
+                break
         return None
 
 
-def _copied(message: Any) -> Image:
-    """Return a bag's image as a message that can be published."""
-    copy = Image(
-        height=message.height,
-        width=message.width,
-        encoding=message.encoding,
-        is_bigendian=message.is_bigendian,
-        step=message.step,
-    )
-    copy.data.frombytes(np.ascontiguousarray(message.data).data.cast("B"))
-    return copy
+def ros_name(topic: str) -> str:
+    """Return a recorded topic's name as ROS 2 allows it; ROS 1 allows others, too."""
+    words = [re.sub(r"\W", "_", word, flags=re.ASCII) for word in topic.split("/") if word]
+    return "".join(f"/_{word}" if word[0].isdigit() else f"/{word}" for word in words)
+
+
+def _base(topic: str, compressed: bool) -> str:
+    """Return the topic to whose end image_transport adds the transport."""
+    return re.sub("/compressed(Depth)?$", "", topic) if compressed else topic
+
+
+def _imu_topic(bag: Bag) -> str | None:
+    """Return the first topic with orientations, as REP 145 tells them from others."""
+    for topic in bag.of_type("sensor_msgs/msg/Imu"):
+        message = bag.first(topic)
+        q = message.orientation
+        turn = pose_matrix((0, 0, 0), (q.x, q.y, q.z, q.w))
+        if message.orientation_covariance[0] != -1 and math.isfinite(turn[0, 0]):
+            return topic
+    return None
+
+
+def _joined(bag: Bag) -> bytes | None:
+    """Return all static transforms as one message."""
+    for topic in bag.of_type("tf2_msgs/msg/TFMessage"):
+        if topic.endswith("tf_static"):
+            message = bag.first(topic)
+            return bytes(bag.serialized(type(message)(static_transforms(bag))))
+    return None

@@ -148,12 +148,14 @@ class ReplayReport:
             return {}
         details = [result.details for result in self.results]
         sizes = sorted({"x".join(map(str, d["size"])) for d in details})
+        changed = sorted({d["changed"] for d in details} - {""})
         return {
             "model": details[0]["model"],
             "classes": self.results[0].classes.name,
             "rate": details[0]["rate"],
             "bags": str(len(details)),
             "size": ", ".join(sizes),
+            **({"not sent as recorded": "; ".join(changed)} if changed else {}),
         }
 
 

@@ -1,11 +1,13 @@
-"""Evaluate one bag with a running node: play, listen, compare."""
+"""Evaluate one bag with a node of its own: play, listen, compare."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import rclpy
@@ -21,25 +23,43 @@ from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.replay_eval.judge import Judge, TruthFolder, require_same
 from sgnet_ros.replay_eval.options import parse_rate
 from sgnet_ros.replay_eval.play import Answers, Player, ReplayError
+from sgnet_ros.replay_eval.recorded import Recording
+from sgnet_ros.system.environment import share_file
 from sgnet_ros.system.processes import Child
 
+logger = logging.getLogger(__name__)
 
-def evaluate_bag(args: argparse.Namespace, node: Child) -> None:
-    """Play a bag to the node and write OUT/result.json.
+
+def node_arguments(args: argparse.Namespace, recorded: Sequence[str] = ()) -> list[str]:
+    """Return the node's command line; ``recorded`` has what the bag demands of it."""
+    parameters = args.params_file or share_file("config/sgnet.yaml")
+    arguments = ["--ros-args", "--params-file", str(parameters), *recorded]
+    for name in ("model", "device", "precision", "backend"):
+        if value := getattr(args, name):
+            arguments += ["-p", f"{name}:={value}"]
+    return arguments
+
+
+def evaluate_bag(args: argparse.Namespace) -> None:
+    """Play a bag to a node and write OUT/result.json.
 
     Raises:
         BagError, ReplayError: it can't be done.
     """
     source = _source(args)
     truth = TruthFolder(args.truth) if args.truth else None
+    recording = Recording(source)
+    if recording.changed:
+        logger.warning("not sent as recorded: %s", recording.changed)
+    node = Child("sgnet_ros.node", node_arguments(args, recording.node_arguments), args.out)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        answers, message = _answers(args, source, truth, node)
+        answers, message = _answers(args, recording, truth, node)
     except ReplayError as error:
         raise ReplayError(f"{error}; the end of the node's log:\n{node.tail()}") from error
     finally:
         rclpy.try_shutdown()
-    node.stop()  # what follows needs the processor, too
+        node.stop()  # what follows needs the processor, too
     classes = label_set_of(message)
     judge = Judge(answers, classes, truth)
     for frame in source:
@@ -51,6 +71,7 @@ def evaluate_bag(args: argparse.Namespace, node: Child) -> None:
         "model": message.model,
         "classes": classes.to_dict(),
         "topics": source.topics._asdict() | ({"labels": str(args.truth)} if truth else {}),
+        "changed": recording.changed,
         "size": list(source.geometry.size),
         "tally": judge.tally.to_json(),
         "worst": [vars(shown) for shown in sorted(judge.worst, reverse=True)],
@@ -73,9 +94,9 @@ def _source(args: argparse.Namespace) -> BagSource:
 
 
 def _answers(
-    args: argparse.Namespace, source: BagSource, truth: TruthFolder | None, node: Child
+    args: argparse.Namespace, recording: Recording, truth: TruthFolder | None, node: Child
 ) -> tuple[Answers, Any]:
-    told_at = 0.0
+    told_at, source = 0.0, recording.source
 
     def look_after() -> None:
         for line in node.new_warnings():
@@ -91,7 +112,7 @@ def _answers(
             told_at = time.monotonic()
             print(json.dumps({"done": done, "of": source.count}), flush=True)
 
-    player = Player(source, look_after, progress)
+    player = Player(recording, look_after, progress)
     classes = label_set_of(player.wait_for_classes())
     if truth:
         require_same(classes, truth.classes, truth.folder)

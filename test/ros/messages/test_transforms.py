@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped
 
-from sgnet_ros.messages.transforms import StaticTransforms, matrix_of, parse_pose
+from sgnet_ros.messages.transforms import (
+    StaticTransforms,
+    matrix_of,
+    parse_pose,
+    pose_matrix,
+    pose_text,
+)
 
 HALF = math.sqrt(0.5)
 
@@ -97,3 +103,13 @@ def test_a_pose_is_read_from_text() -> None:
 def test_what_is_no_pose_is_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_pose(text)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, np.pi / 2, np.pi, -3.0])
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, -2, 3), (-1, -1, -1)])
+def test_a_pose_as_text_is_read_back(axis: tuple[float, ...], angle: float) -> None:
+    unit = np.array(axis) / np.linalg.norm(axis)
+    pose = pose_matrix((0.25, -1.5, 3e-7), (*np.sin(angle / 2) * unit, np.cos(angle / 2)))
+    read = parse_pose(pose_text(pose))
+    assert read is not None
+    np.testing.assert_allclose(read, pose, rtol=0, atol=1e-14)

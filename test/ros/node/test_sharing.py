@@ -315,49 +315,42 @@ LOADING = """
 import sys, threading
 from sgnet_ros.node import lifecycle, process
 
-load, lock = lifecycle.load_segmenter, threading.Lock()
+load = lifecycle.load_segmenter
 
-def load_first_one_only(settings, say):
-    if not lock.acquire(blocking=False):
+def hang_on_one_file(settings, say):
+    if settings.model.endswith("hangs.safetensors"):
         print("loading", flush=True)
         threading.Event().wait()
     return load(settings, say)
 
-class Unshared(process.Models):
-    def get(self, *names):
-        return names[-1]()
-
-lifecycle.load_segmenter, process.Models = load_first_one_only, Unshared
+lifecycle.load_segmenter = hang_on_one_file
 sys.exit(process.main())
 """
 
 
-def test_a_camera_whose_configure_does_not_return_does_not_freeze_the_others(
-    robot: Any, scene: Any, models: dict[str, Path], tmp_path: Path
+def test_a_camera_whose_model_does_not_load_does_not_freeze_the_others(
+    robot: Any, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    arguments = ("cameras:=[front, rear]", f"model:={models['depth']}", "autostart:=false")
-    words = [word for text in arguments for word in ("-p", text)]
-    command = [sys.executable, "-c", LOADING, "--ros-args", "-p", "device:=cpu", *words]
+    log, hangs, parameters = (tmp_path / n for n in ("log", "hangs.safetensors", "node.yaml"))
+    hangs.write_bytes(models["depth"].read_bytes())
+    parameters.write_text(f"/front/sgnet:\n  ros__parameters:\n    model: {hangs}\n")
+    command = [
+        *(sys.executable, "-c", LOADING, "--ros-args", "-p", "cameras:=[front, rear]"),
+        *("-p", f"model:={models['depth']}", "-p", "device:=cpu", "--params-file", parameters),
+    ]
     with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
+        process = subprocess.Popen(list(map(str, command)), stdout=file, stderr=file)
     try:
-
-        def request(camera: str, transition: int) -> Any:
-            client = robot.create_client(ChangeState, f"/{camera}/sgnet/change_state")
-            robot.spin_until(client.service_is_ready, timeout_s=300)
-            robot.spin_for(0.5)
-            return client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-
-        front = request("front", Transition.TRANSITION_CONFIGURE)
-        robot.spin_until(front.done)
-        assert front.result().success
-        rear = request("rear", Transition.TRANSITION_CONFIGURE)
-        robot.spin_until(lambda: "loading" in log.read_text())
-        active = request("front", Transition.TRANSITION_ACTIVATE)
-        robot.spin_until(active.done)
-        assert active.result().success
-        assert not rear.done()
+        robot.spin_until(lambda: "[rear.sgnet]: active" in log.read_text(), timeout_s=300)
+        text = log.read_text()
+        assert "loading" in text and "[front.sgnet]: active" not in text
+        client = robot.create_client(ChangeState, "/rear/sgnet/change_state")
+        robot.spin_until(client.service_is_ready, timeout_s=300)
+        robot.spin_for(0.5)
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
+        inactive = client.call_async(request)
+        robot.spin_until(inactive.done)
+        assert inactive.result().success
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 0
         assert "Traceback" not in log.read_text()

@@ -24,6 +24,7 @@ from sgnet_ros.messages.images import image_message
 from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.replay_eval import play
 from sgnet_ros.replay_eval.play import Player
+from sgnet_ros.replay_eval.recorded import Recording
 from sgnet_ros.system.domains import free_domain
 from sgnet_ros.system.qos import best_effort, latched
 
@@ -51,11 +52,11 @@ class ScriptedNode:
         self._stats = self.node.create_publisher(FrameStats, "stats", 10)
         self._classes = self.node.create_publisher(ClassMap, "class_map", latched())
         self._classes.publish(ClassMap(names=["a"], ids=[0], label_set="one", model="m"))
-        self.node.create_subscription(Image, "/rgb/image_raw", self._on_rgb, best_effort(50))
-        self.node.create_subscription(Image, "/depth/image_raw", self._on_depth, best_effort(50))
+        self.node.create_subscription(Image, "/cam/color/image_raw", self._on_rgb, best_effort(50))
+        self.node.create_subscription(Image, "/cam/depth/image", self._on_depth, best_effort(50))
         self.infos: list[CameraInfo] = []
         self.node.create_subscription(
-            CameraInfo, "/rgb/camera_info", self.infos.append, best_effort(50)
+            CameraInfo, "/cam/color/camera_info", self.infos.append, best_effort(50)
         )
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
@@ -123,7 +124,7 @@ def played(
     context = Context()
     rclpy.init(context=context, domain_id=domain)
     node = ScriptedNode(context, refused, dict(lost))
-    player = Player(source, lambda: None, lambda done: None)
+    player = Player(Recording(source), lambda: None, lambda done: None)
     try:
         player.wait_for_classes()
         player.connect()

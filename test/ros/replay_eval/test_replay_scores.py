@@ -216,6 +216,7 @@ def result(bag: str, seed: int, scored: bool = True) -> BagResult:
             "model": "tiny<script>",
             "rate": "lossless",
             "size": [8, 6],
+            "changed": "depth, from units of 0.0005 m to millimeters" if seed else "",
             "worst": worst,
         }
     )
@@ -239,6 +240,7 @@ def test_json_csv_text_and_page_say_the_same() -> None:
     assert re.search(rf"^floor +{figures['total']['class_iou']['floor']:.3f}$", text, re.M)
 
     page = report.to_html()
+    assert "<dd>depth, from units of 0.0005 m to millimeters</dd>" in page
     assert f"{100 * figures['total']['miou']:.1f}<small> %" in page
     assert "tiny&lt;script&gt;" in page and "<script" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
