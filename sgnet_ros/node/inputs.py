@@ -80,6 +80,33 @@ class Inputs:
         depth = now.queue_size
         # Each has a profile of its own: rclpy writes the overrides of a topic into it.
         options: dict[str, Any] = {"qos_overriding_options": overridable()}
+        # Of messages that are there together, an executor takes those of older subscriptions first:
+        # calibrations, transforms and orientations before the images that they belong to.
+        self._rgb_info = node.create_subscription(
+            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, best_effort(depth), **options
+        )
+        self._depth_info = node.create_subscription(
+            CameraInfo, "depth/camera_info", self.depth_infos.receive, best_effort(depth), **options
+        )
+        self._subscriptions = [self._rgb_info, self._depth_info]
+        if TFMessage is not None:
+            # As tf2's own listener: every publisher's last message comes, however late.
+            self._subscriptions.append(
+                node.create_subscription(
+                    TFMessage,
+                    "/tf_static",
+                    self._on_static_transforms,
+                    latched(depth=100),
+                    **options,
+                )
+            )
+        if now.use_imu:
+            self.imu = ImuHistory(self.transforms, lambda: parse_pose(settings().imu_to_rgb))
+            self._subscriptions.append(
+                node.create_subscription(
+                    Imu, "imu", self.imu.receive, best_effort(depth), **options
+                )
+            )
         rgb_type, rgb_topic = image_topic(node, "rgb/image_raw", now.rgb_transport)
         depth_type, depth_topic = image_topic(node, "depth/image_raw", now.depth_transport)
 
@@ -107,31 +134,7 @@ class Inputs:
             )
         self.synchronizer.registerCallback(self._on_pair)
 
-        self._rgb_info = node.create_subscription(
-            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, best_effort(depth), **options
-        )
-        self._depth_info = node.create_subscription(
-            CameraInfo, "depth/camera_info", self.depth_infos.receive, best_effort(depth), **options
-        )
-        self._subscriptions = [self._rgb, self._depth, self._rgb_info, self._depth_info]
-        if TFMessage is not None:
-            # As tf2's own listener: every publisher's last message comes, however late.
-            self._subscriptions.append(
-                node.create_subscription(
-                    TFMessage,
-                    "/tf_static",
-                    self._on_static_transforms,
-                    latched(depth=100),
-                    **options,
-                )
-            )
-        if now.use_imu:
-            self.imu = ImuHistory(self.transforms, lambda: parse_pose(settings().imu_to_rgb))
-            self._subscriptions.append(
-                node.create_subscription(
-                    Imu, "imu", self.imu.receive, best_effort(depth), **options
-                )
-            )
+        self._subscriptions += [self._rgb, self._depth]
         self._types = [f"sensor_msgs/msg/{kind.__name__}" for kind in (rgb_type, depth_type)]
         self.topics = InputTopics(
             self._rgb.topic_name,

@@ -132,6 +132,31 @@ def test_a_frame_has_what_was_known_at_its_stamp(start: Any) -> None:
         frame.camera_info = None
 
 
+def test_what_comes_together_with_the_images_is_known_to_their_frame(start: Any) -> None:
+    """As after a pause of the executor: everything waits in its queue."""
+    listener = start(use_imu=True, imu_to_rgb="0 0 0 0 0 0 1")
+    camera, topics = listener.camera, ("rgb/camera_info", "depth/camera_info")
+    infos = [camera.create_publisher(CameraInfo, topic, 10) for topic in topics]
+    orientation = camera.create_publisher(Imu, "imu", 10)
+    listener.listen()
+    publishers = [listener.rgb, listener.depth, *infos, orientation]
+    listener.spin_until(lambda: all(p.get_subscription_count() for p in publishers))
+    first = listener.send(SECOND)  # both sides know each other
+    listener.frames.clear()
+    imu = stamped(Imu(), 2 * SECOND)
+    imu.orientation.w = 1.0
+    calibration = stamped(CameraInfo(k=[5.0, *[0.0] * 8]), 2 * SECOND)
+    messages = [stamped(Image(), 2 * SECOND)] * 2 + [calibration] * 2 + [imu]
+    for publisher, message in zip(publishers, messages, strict=True):
+        publisher.publish(message)
+    time.sleep(0.5)  # they arrive, and nobody spins
+    listener.spin_until(lambda: listener.frames)
+    (frame,) = listener.frames
+    assert first.camera_info is None
+    assert frame.camera_info.k[0] == frame.depth_info.k[0] == 5.0
+    assert frame.gravity.up == (0.0, 0.0, 1.0)
+
+
 def test_without_calibration_and_imu_a_frame_has_none(start: Any) -> None:
     listener = start()
     listener.listen()
