@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from PIL import Image
 
 CLASSES = ("floor", "table", "robot")
+SMALL_WIDTHS = (8, 16, 32, 64)
 
 
 def write_frames(folder: Path, count: int, height: int = 40, width: int = 56) -> None:
@@ -80,4 +82,12 @@ def tiny_file(tmp_path: Path, tiny: dict[str, Any]) -> Path:
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build trunks of an eighth of the width, with checkpoints of 5 MB instead of 190 MB."""
-    monkeypatch.setattr("sgnet_core.models.resnet.WIDTHS", (8, 16, 32, 64))
+    monkeypatch.setattr("sgnet_core.models.resnet.WIDTHS", SMALL_WIDTHS)
+
+
+@pytest.fixture(scope="module")
+def small_networks() -> Iterator[None]:
+    """Do the same for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sgnet_core.models.resnet.WIDTHS", SMALL_WIDTHS)
+        yield

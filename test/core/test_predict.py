@@ -23,6 +23,8 @@ from sgnet_core.models.labels import LabelSet
 from sgnet_core.models.model_file import save_model
 from sgnet_core.predict import main, shares
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 LABELS = LabelSet("four", ("wall", "floor", "cup", "door"), tuple((i, 80, 9 * i) for i in range(4)))
 
 

@@ -37,6 +37,8 @@ from sgnet_core.models.model_file import save_model
 from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.validation import score
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 SIX = LabelSet("six", tuple("abcdef"), bit_palette(6))
 
 
@@ -353,7 +355,7 @@ def test_a_simulated_sensor_changes_the_depth_that_is_scored(
     assert bands[0] != bands[1]
 
 
-def test_an_exported_model_is_scored_by_onnx_runtime(small_network: None, tmp_path: Path) -> None:
+def test_an_exported_model_is_scored_by_onnx_runtime(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx")
     model = create_model("plain_r18", labels="nyu40")  # whose export takes a third of the time
     model_file, exported = tmp_path / "m.safetensors", tmp_path / "m.onnx"

@@ -18,6 +18,7 @@ from sgnet_core.geometry.normals import cell_size
 from sgnet_core.geometry.spatial import hha
 
 WALL, FLOOR, CEILING = 0, 1, 21
+STEP = 6  # between the pixels that are compared with the independent implementation
 LEVEL = (0.0, -1.0, 0.0)  # up, of a camera that looks at the horizon
 Array = NDArray[np.float64]
 
@@ -92,9 +93,9 @@ def reference_hha(depth: Array, camera: Intrinsics, step: int) -> tuple[Array, A
 def test_agrees_with_an_independent_implementation(room: int, exact: bool) -> None:
     sample = rooms()[room]
     depth, intrinsics, _ = tensors(sample, exact)
-    expected, _ = reference_hha(depth[0, 0].double().numpy(), sample.intrinsics, step=4)
-    ours = hha(depth, intrinsics)[0, :, ::4, ::4].double().numpy()
-    there = np.isfinite(expected).all(0) & (depth[0, 0, ::4, ::4].numpy() > 0)
+    expected, _ = reference_hha(depth[0, 0].double().numpy(), sample.intrinsics, step=STEP)
+    ours = hha(depth, intrinsics)[0, :, ::STEP, ::STEP].double().numpy()
+    there = np.isfinite(expected).all(0) & (depth[0, 0, ::STEP, ::STEP].numpy() > 0)
     assert there.mean() > 0.5
     error = np.abs(ours - expected)[:, there]
     assert error[0].max() < 1e-3  # disparity
@@ -108,9 +109,9 @@ def test_with_up_given_the_angles_are_those_of_the_independent_fit(room: int, ex
     sample = rooms()[room]
     depth, intrinsics, up = tensors(sample, exact)
     points = reference_points(depth[0, 0].double().numpy(), sample.intrinsics)
-    normals = reference_normals(points, 4)
+    normals = reference_normals(points, STEP)
     expected = np.degrees(np.arccos(np.clip(normals @ up[0].double().numpy(), -1, 1)))
-    ours = hha(depth, intrinsics, up)[0, 2, ::4, ::4].double().numpy() - 38
+    ours = hha(depth, intrinsics, up)[0, 2, ::STEP, ::STEP].double().numpy() - 38
     error = np.abs(ours - expected)[np.isfinite(expected)]
     assert np.percentile(error, 95) < 0.2
 

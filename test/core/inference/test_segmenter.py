@@ -21,6 +21,8 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import save_model
 from small_segmenter import DEPTH, NORM, RGB, fixed, frame, make
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 def plain_scores(
     model: SGNet, rgb: npt.NDArray[np.uint8], spatial: npt.NDArray[np.float32]

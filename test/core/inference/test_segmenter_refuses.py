@@ -13,6 +13,8 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import ModelFileError
 from small_segmenter import DEPTH, RGB, fixed, frame, make
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.mark.parametrize("up", [(0, 0, 0), (0, 1), (np.nan, 0, 1), (0, np.inf, 0)])
 def test_an_up_that_is_no_direction_is_refused(up: tuple[float, ...]) -> None:

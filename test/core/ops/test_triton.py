@@ -41,7 +41,7 @@ def fused(x: Tensor, offset: Tensor, *rest: Tensor | None, **kw: object) -> Tens
         (1, 128, 128, (7, 4), 2),
         (1, 33, 260, (4, 7), 2),
         (1, 64, 512, (3, 4), 1),
-        (1, 512, 16, (3, 4), 1),
+        (1, 160, 16, (3, 4), 1),
     ],
 )
 def test_the_kernel_is_the_operator(
@@ -59,13 +59,15 @@ def test_the_kernel_is_the_operator(
 def test_programs_may_share_the_positions_of_a_tile(splits: int, dtype: torch.dtype) -> None:
     inputs = [t.to(dtype).to(DEVICE) for t in random_case(1, 20, 19, (4, 5), 2)]
     tile = Tile(16, 16, 16, splits)
-    for mask, bias, sigmoid in product((inputs[3], None), (inputs[4], None), (False, True)):
+    # Every pair of their values: with and without mask, with and without bias, linear or sigmoid.
+    for has_mask, has_bias, sigmoid in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)):
+        mask, bias = inputs[3] if has_mask else None, inputs[4] if has_bias else None
         expected = reference(
             *(None if t is None else t.double().cpu() for t in (*inputs[:3], mask, bias)),
             2,
-            sigmoid,
+            bool(sigmoid),
         )
-        actual = triton_deform.run_kernel(*inputs[:3], mask, bias, 2, sigmoid, tile)
+        actual = triton_deform.run_kernel(*inputs[:3], mask, bias, 2, bool(sigmoid), tile)
         error = 1e-5 if dtype == torch.float32 else 4e-3
         torch.testing.assert_close(actual.cpu().double(), expected, atol=error, rtol=error)
 
@@ -103,7 +105,7 @@ def test_half_precision_sums_in_single(dtype: torch.dtype, error: float) -> None
     torch.testing.assert_close(actual.double(), expected, atol=error, rtol=error)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.floats(0, 1e6), st.integers(1, 2)
 )
