@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 PAGE = """# Parameters of the node
 
-Set them in a file (`--params-file config/sgnet.yaml`), on the command line (`-p slop:=0.03`), or, where
-the table says so, while the node runs (`ros2 param set /sgnet overlay_alpha 0.3`). A value that
-cannot be used is refused with the reason.
+Set them in a file (`--params-file config/sgnet.yaml`), on the command line (`-p slop:=0.03`), or,
+where the table allows it, while the node runs (`ros2 param set /sgnet overlay_alpha 0.3`). A value
+that cannot be used is refused with the reason.
 
 | name | default | range | changes | |
 |---|---|---|---|---|

@@ -45,4 +45,5 @@ class CameraInfos:
         valid = [m for m in self._calibrated if stamp_ns(m.header) <= stamp]
         if not valid:
             return self.newest
-        return max(reversed(valid), key=lambda m: stamp_ns(m.header))  # of equals the last one
+        # Of equal stamps, the last one.
+        return max(reversed(valid), key=lambda m: stamp_ns(m.header))

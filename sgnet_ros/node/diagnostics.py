@@ -28,7 +28,7 @@ TIMES = (
 
 _WARNING_INTERVAL_S = 5.0
 _TOLERATED_LOSS = 0.05
-"""Share of images without a partner that is not warned of (start-up, a lost image)."""
+"""Share of images without a partner below which there is no warning (start-up, a lost image)."""
 _SILENT_AFTER_S = 3.0
 _HANGS_AFTER_S = 10.0
 _NO_PUBLISHER = "no publisher"
@@ -52,7 +52,7 @@ _HARMLESS = {"overload", "disabled", "idle"}
 """Causes for which frames are dropped on purpose."""
 
 _PublishersOf = Callable[[str, str], str]
-"""Topic and its expected type → a description of its publishers."""
+"""Function: topic and expected type → description of the topic's publishers."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Counts:
 
     Attributes:
         segmented: label images published.
-        copies: image copies made for them.
-        drops: pairs that became none, by cause.
-        busy_s: seconds that inference took, of all of them.
-        times_ms: milliseconds of the latest 300, by name (`TIMES`).
-        last_error: message of the last drop that had one.
-        doubts: what is doubtful about the input at the moment.
+        copies: image copies made for the label images.
+        drops: pairs that did not become a label image, by cause.
+        busy_s: total seconds of inference.
+        times_ms: milliseconds of the latest 300 label images, by name (`TIMES`).
+        last_error: message of the last drop that had a message.
+        doubts: current warnings about the input.
     """
 
     segmented: int
@@ -79,7 +79,7 @@ class Counts:
 
 
 class FrameCounters:
-    """Numbers of published and of dropped pairs since activation. Thread-safe."""
+    """Counters of published and dropped pairs since activation. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -92,18 +92,18 @@ class FrameCounters:
         self._doubts: dict[str, str] = {}
 
     def drop(self, cause: str, error: str = "") -> None:
-        """Count a pair that does not become a label image; ``error`` says what to do about it."""
+        """Count a pair that does not become a label image; ``error`` describes the remedy."""
         with self._lock:
             self._drops[cause] += 1
             self._last_error = error or self._last_error
 
     def doubt(self, key: str, text: str) -> None:
-        """Set what is doubtful about one side of the input; an empty text takes it back."""
+        """Set the warning about one input; an empty text removes it."""
         with self._lock:
             self._doubts[key] = text
 
     def done(self, stats: FrameStats, copies: int) -> None:
-        """Count a published label image, what it cost, and the image copies made for it."""
+        """Count a published label image, its durations, and the image copies made for it."""
         times = tuple(getattr(stats, f"{name}_ms") for name in TIMES)
         with self._lock:
             self._segmented += 1
@@ -127,12 +127,12 @@ class FrameCounters:
 
 
 class Diagnostics:
-    """Publish ``/diagnostics``; `tick` is to be called once a second.
+    """Publish ``/diagnostics``; call `tick` once a second.
 
     Attributes:
         state: of the node, in a word or two.
         model: name of the model that is loaded.
-        hardware_id: the device that it runs on.
+        hardware_id: the device of the model.
         degraded: why the node runs with a limitation; empty if it has none.
         failure: why the node could not be configured; empty if it could.
     """
@@ -156,25 +156,25 @@ class Diagnostics:
         counters: FrameCounters,
         topics: Sequence[tuple[str, str]],
     ) -> None:
-        """Report on an activation from now on.
+        """Start reporting on an activation.
 
         Args:
-            match_counts: gives the counters of its synchronizer.
-            counters: count its frames.
+            match_counts: returns the counters of its synchronizer.
+            counters: counters of its frames.
             topics: resolved names of the RGB and the depth topic, each with its message type
                 (``sensor_msgs/msg/Image``).
         """
         self._run = _Watch(match_counts, counters, topics, self._clock())
 
     def unwatch(self) -> None:
-        """End the report on the activation."""
+        """Stop reporting on the activation."""
         self._run = None
 
     def tick(self) -> None:
         """Publish the status.
 
-        Logs when images or label images stay away and when they are back, and warns of images that
-        find no partner, every 5 s at most.
+        Logs when images or label images stop and when they resume. Warns at most every 5 s of
+        images without a partner.
         """
         status = DiagnosticStatus(
             name=f"{self._node.get_fully_qualified_name()[1:]}: segmentation",
@@ -230,9 +230,9 @@ class _Watch:
     """State of the report on one activation.
 
     Attributes:
-        silence: what is missing at the moment: "camera", "pairs", "labels", "idle" where labels are
-            on purpose, or nothing.
-        news: text to log when that changed with the last report, else empty.
+        silence: what is missing: "camera", "pairs", "labels", "idle" (no labels, because nobody
+            subscribes), or nothing.
+        news: text to log if the last report changed `silence`, else empty.
     """
 
     def __init__(
@@ -314,7 +314,7 @@ class _Watch:
         publishers = [publishers_of(topic, kind) for topic, kind in self._topics]
         if not self._match_counts().pairs and set(publishers) == {_NO_PUBLISHER}:
             return "camera", f"waiting for a camera: nobody publishes {' and '.join(names)}"
-        if self.silence == "camera":  # it has as long as any to send its first images
+        if self.silence == "camera":  # a new publisher gets the same time for its first images
             self._paired_at = now
             return "", ""
         silent = [
@@ -352,7 +352,7 @@ class _Watch:
         return values
 
     def unmatched_warning(self, now: float, publishers_of: _PublishersOf) -> str | None:
-        """Return a warning with the figures if images were lost because they found no partner."""
+        """Return a warning with the figures if images were dropped for lack of a partner."""
         then, totals_then = self._warned
         totals = self._totals()
         received, lost = (totals - totals_then)[[0, 1]], (totals - totals_then)[[4, 5]]

@@ -16,14 +16,14 @@ from sgnet_ros.node.matcher import Pair
 
 @dataclass(frozen=True)
 class Frame:
-    """A pair of messages and what was known at its stamp.
+    """A pair of messages with the calibrations and gravity at its stamp.
 
     Attributes:
         pair: RGB and depth message.
         camera_info: calibration of the RGB camera; None where none was received.
         depth_info: calibration of the depth camera; None where none was received.
-        gravity: direction of gravity by the IMU; None where the node does not use one.
-        matching_ms: milliseconds that matching took since the frame before.
+        gravity: direction of gravity from the IMU; None if the node does not use an IMU.
+        matching_ms: milliseconds of matching since the previous frame.
         complete_s: time at which the pair was complete, by `time.perf_counter`.
     """
 
@@ -49,8 +49,8 @@ class FrameDropped(Exception):
     """A frame that cannot become a label image.
 
     Args:
-        cause: name to count it under.
-        remedy: what is wrong, with the topic, and what to do about it.
+        cause: name under which it is counted.
+        remedy: the problem, with the topic, and the remedy.
     """
 
     def __init__(self, cause: str, remedy: str) -> None:

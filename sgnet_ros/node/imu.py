@@ -13,7 +13,7 @@ from sgnet_ros.messages.headers import frame_of, stamp_ns
 from sgnet_ros.messages.transforms import Pose, StaticTransforms, pose_matrix
 
 _FRESH_NS = 500_000_000
-"""Greatest distance between the stamps of an image and its orientation."""
+"""Largest time between the stamps of an image and of its orientation."""
 _KEPT = 1000  # messages: 2.5 s at 400 Hz
 
 
@@ -31,11 +31,11 @@ class Gravity:
 
 
 class ImuHistory:
-    """Keep the latest orientations and give the one of a stamp in the camera's frame.
+    """Keep the latest orientations and find the direction at a stamp, in the camera's frame.
 
     Args:
-        transforms: give the rotation between IMU and camera where the parameter does not.
-        imu_to_rgb: gives the pose of the parameter, or None.
+        transforms: give the rotation between IMU and camera if the parameter is empty.
+        imu_to_rgb: returns the pose of the parameter, or None.
     """
 
     def __init__(self, transforms: StaticTransforms, imu_to_rgb: Callable[[], Pose | None]) -> None:
@@ -47,11 +47,11 @@ class ImuHistory:
         return len(self._messages)
 
     def receive(self, message: Imu) -> None:
-        """Take a sensor_msgs/Imu; its orientation turns its frame into a world with z up."""
+        """Store a sensor_msgs/Imu; its orientation rotates its frame to a world with z up."""
         self._messages.append(message)
 
     def at(self, stamp: int, rgb_frame: str) -> Gravity:
-        """Return the direction by the message nearest in time.
+        """Return the direction from the message nearest in time.
 
         As in REP 145, an orientation covariance that begins with -1 means no orientation.
 
@@ -59,7 +59,7 @@ class ImuHistory:
             stamp: of the color image, nanoseconds.
             rgb_frame: frame of the color camera.
         """
-        nearest = min(  # of equals the one received last
+        nearest = min(  # of equal stamps, the one received last
             reversed(self._messages), key=lambda m: abs(stamp_ns(m.header) - stamp), default=None
         )
         if nearest is None:

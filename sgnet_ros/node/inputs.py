@@ -1,4 +1,4 @@
-"""Subscriptions of an active node, and the frames that come of them."""
+"""Subscriptions of an active node, and the frames made from their messages."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Inputs:
 
     Attributes:
         synchronizer: for its counters and its slop.
-        rgb_infos, depth_infos: calibrations received.
-        imu: orientations received; None where the node does not use them.
+        rgb_infos, depth_infos: received calibrations.
+        imu: received orientations; None if the node does not use them.
         transforms: transforms received.
         topics: resolved names of the inputs.
     """
@@ -76,12 +76,12 @@ class Inputs:
         self._latched: set[str] = set()  # topics of latched calibrations
         self._losses = (LossWatch(), LossWatch())  # of RGB and depth
         self._moving: Subscription | None = None
-        self._told: set[str] = set()  # topics whose losses were warned of
+        self._warned: set[str] = set()  # topics with a warning about losses
         depth = now.queue_size
-        # Each has a profile of its own: rclpy writes the overrides of a topic into it.
+        # One profile per subscription, because rclpy writes the topic's overrides into it.
         options: dict[str, Any] = {"qos_overriding_options": overridable()}
-        # Of messages that are there together, an executor takes those of older subscriptions first:
-        # calibrations, transforms and orientations before the images that they belong to.
+        # An executor delivers waiting messages in the order of the subscriptions: calibrations,
+        # transforms and orientations must come before the images that they belong to.
         self._rgb_info = node.create_subscription(
             CameraInfo, "rgb/camera_info", self.rgb_infos.receive, best_effort(depth), **options
         )
@@ -90,7 +90,7 @@ class Inputs:
         )
         self._subscriptions = [self._rgb_info, self._depth_info]
         if TFMessage is not None:
-            # As tf2's own listener: every publisher's last message comes, however late.
+            # As in tf2's listener: the last message of every publisher arrives, however old.
             self._subscriptions.append(
                 node.create_subscription(
                     TFMessage,
@@ -163,11 +163,11 @@ class Inputs:
             self._node.destroy_subscription(subscription)
 
     def _subscribe_to_latched_infos(self) -> None:
-        """Subscribe to calibrations that were published once, before the node was there.
+        """Subscribe to calibrations that were published once, before the node started.
 
-        Such a subscription does not match a volatile publisher, which would warn of it. So it is
-        made only where no calibration has come and a publisher is transient local. It takes no QoS
-        overrides: they belong to the other subscription.
+        Such a subscription does not match a volatile publisher, which would log a warning. It is
+        therefore made only if no calibration has arrived and a publisher is transient local. It
+        ignores QoS overrides, which apply to the volatile subscription.
         """
         for subscription, infos in (
             (self._rgb_info, self.rgb_infos),
@@ -184,9 +184,9 @@ class Inputs:
                 )
 
     def _subscribe_to_moving(self) -> None:
-        """Subscribe to /tf as soon as a pose is needed that /tf_static does not give."""
+        """Subscribe to /tf as soon as a pose is needed that /tf_static does not contain."""
         if self._moving is None and TFMessage is not None and self.transforms.wants_moving:
-            qos = QoSProfile(depth=100)  # as tf2's own listener
+            qos = QoSProfile(depth=100)  # as in tf2's listener
             self._moving = self._node.create_subscription(
                 TFMessage,
                 "/tf",
@@ -205,10 +205,10 @@ class Inputs:
         self.synchronizer.add_depth(message)
 
     def _warn_of_losses(self) -> None:
-        """Say once per topic how many images are lost on the way, and what the driver needs."""
+        """Warn once per topic how many images are lost, and how to configure the driver."""
         for topic, watch in zip((self.topics.rgb, self.topics.depth), self._losses, strict=True):
-            if topic not in self._told and (losses := watch.losses()):
-                self._told.add(topic)
+            if topic not in self._warned and (losses := watch.losses()):
+                self._warned.add(topic)
                 self._node.get_logger().warning(warning(topic, losses))
 
     def _on_static_transforms(self, message: Any) -> None:
@@ -218,7 +218,7 @@ class Inputs:
         self.transforms.add_moving(message.transforms)
 
     def _on_pair(self, rgb: Any, depth: Any) -> None:
-        """Freeze what is known at the stamp of the RGB image."""
+        """Make a frame with the calibrations and gravity at the stamp of the RGB image."""
         pair = Pair(rgb, depth, stamp_ns(rgb.header), stamp_ns(depth.header))
         frame = Frame(
             pair,
@@ -234,8 +234,7 @@ class Inputs:
 def image_topic(node: Node, name: str, transport: str) -> tuple[type, str]:
     """Return message type and topic of images in a transport.
 
-    As image_transport does it, the suffix goes to the end of the topic that ``name`` is remapped
-    to.
+    As in image_transport, the suffix is appended to the topic that ``name`` is remapped to.
     """
     if transport == "raw":
         return Image, name

@@ -28,7 +28,7 @@ from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.system.throttle import Throttle
 
 _PATIENCE_S = 10.0
-"""Longest wait for the frame in work when a node is stopped; inference takes far less."""
+"""Longest wait for the current frame when a node is stopped; inference takes far less."""
 _BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -40,8 +40,8 @@ class SGNetNode(LifecycleNode):
     while the node is active.
 
     Args:
-        models: models in use, for nodes that share one.
-        turns: order in which such nodes use it.
+        models: loaded models, for nodes that share one.
+        turns: order in which such nodes use the model.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SGNetNode(LifecycleNode):
         try:
             self.parameters = Parameters(self, self._on_settings)
         except ParameterException:
-            # From rclpy 9 on the context would destroy what is only half a node by then.
+            # Since rclpy 9, the context would destroy the half-constructed node.
             super().destroy_node()
             raise
         self._segmenter: Segmenter | None = None
@@ -69,7 +69,7 @@ class SGNetNode(LifecycleNode):
         self._diagnostics = Diagnostics(self)
         self.create_timer(1.0, self._diagnostics.tick, clock=self._wall)
         self.create_service(SetBool, "~/enable", self._on_enable)
-        # a group of its own, so that all else goes on while the model is loaded
+        # a separate group, so that other callbacks run while the model is loaded
         group = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=group)
 
@@ -113,7 +113,7 @@ class SGNetNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and wait for the frame in work; the model stays, unless it hangs."""
+        """Unsubscribe and wait for the current frame; keep the model, unless it hangs."""
         if not self._deactivate():
             return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
@@ -130,33 +130,33 @@ class SGNetNode(LifecycleNode):
         return _SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to unconfigured, from where the node can be configured again."""
+        """Return to unconfigured, so that the node can be configured again."""
         self._release()
         return _SUCCESS
 
     def destroy_node(self) -> None:
-        """Stop worker and loader before the node goes; wait for each no longer than a while."""
+        """Stop worker and loader before the node is destroyed, in bounded time."""
         self.stop(_PATIENCE_S)
         self._release()
         super().destroy_node()
 
     def stop(self, patience_s: float) -> None:
-        """Deactivate and wait for a model that is being loaded, together at most ``patience_s``."""
+        """Deactivate and wait until a load of a model ends, together at most ``patience_s``."""
         end = time.monotonic() + patience_s
         self._deactivate(patience_s)
-        if self._loader is not None:  # a daemon: it does not keep the process
+        if self._loader is not None:  # a daemon thread, which does not keep the process alive
             self._loader.join(max(0.0, end - time.monotonic()))
 
     async def _replace_model(self, settings: Settings) -> None:
-        """Load another model in a thread of its own, while the present one goes on.
+        """Load another model in a separate thread, while the current one keeps running.
 
         Raises:
-            Exception: it can't be loaded, or the node has other things to do by now.
+            Exception: the model cannot be loaded, or the node was cleaned up meanwhile.
         """
         if self._loader is not None:
             raise RuntimeError("a model is being loaded already")
         outputs, executor = self._outputs, self.executor
-        assert executor is not None  # it runs this coroutine
+        assert executor is not None  # the executor runs this coroutine
         loaded: Future = Future(executor=executor)
 
         def load() -> None:
@@ -189,7 +189,9 @@ class SGNetNode(LifecycleNode):
             )
         except Exception as problem:
             if self._throttle.passes():
-                self.get_logger().error(f"{device} fails ({error}), so does the CPU: {problem}")
+                self.get_logger().error(
+                    f"{device} fails ({error}), and the CPU fails too: {problem}"
+                )
             return
         self._diagnostics.degraded = f"on the CPU since {device} failed; ~/reload tries it again"
         self.get_logger().error(f"{self._diagnostics.degraded}: {error}")
@@ -205,7 +207,7 @@ class SGNetNode(LifecycleNode):
         return self._models.get(*names, lambda: load_segmenter(settings, say))
 
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
-        """Take a loaded model into use; the worker picks it up with its next frame."""
+        """Replace the model by a loaded one; the worker uses it from its next frame on."""
         self._segmenter, self._outputs, self._in_use = segmenter, publishers, settings
         self._diagnostics.degraded = self._diagnostics.failure = ""
         publishers.publish_class_map(segmenter.info)
@@ -221,7 +223,7 @@ class SGNetNode(LifecycleNode):
         free_cached_memory()  # of loading, and of the model before
 
     def _deactivate(self, patience_s: float | None = None) -> bool:
-        """Deactivate; return False if the frame in work does not come back."""
+        """Deactivate; return False if inference of the current frame does not return."""
         if self._bond is not None:
             self._bond.close()
             self._bond = None
@@ -243,8 +245,8 @@ class SGNetNode(LifecycleNode):
             if self._models is not None and self._segmenter is not None:
                 self._models.forget(self._segmenter)
             self.get_logger().error(
-                f"inference on {self._diagnostics.hardware_id} does not come back: its thread is "
-                "left behind and the model given up; configure the node again, or restart it"
+                f"inference on {self._diagnostics.hardware_id} does not return: its thread and the "
+                "model are abandoned; configure the node again, or restart it"
             )
         return came_back
 
@@ -277,7 +279,7 @@ class SGNetNode(LifecycleNode):
     async def _on_reload(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        """Load the model that the parameters name; whatever fails, the old one goes on."""
+        """Load the model that the parameters name; if this fails, the old one keeps running."""
         if self._segmenter is None:
             response.message = "not configured: there is no model to replace"
             return response

@@ -1,4 +1,4 @@
-"""The model that the parameters name, ready to run."""
+"""Loading of the model that the parameters name."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WARM_UP_SIZE = (480, 640)
 def load_segmenter(settings: Settings, say: Callable[[str], None]) -> Segmenter:
     """Load and warm up the model.
 
-    On the CPU, ``backend: auto`` runs it in ONNX Runtime where that is installed.
+    On the CPU, ``backend: auto`` runs it in ONNX Runtime if that is installed.
 
     Args:
-        settings: name the model and how it runs.
+        settings: model, device, precision and backend.
         say: called with lines for the log.
 
     Raises:
@@ -34,7 +34,10 @@ def load_segmenter(settings: Settings, say: Callable[[str], None]) -> Segmenter:
         try:
             segmenter = Segmenter(copy, "cpu")
         except ModelFileError as error:
-            say(f"PyTorch runs the model, its copy is damaged, remove it: {error}")
+            say(
+                "running the model with PyTorch, because its exported copy is damaged; remove the "
+                f"copy: {error}"
+            )
     if segmenter is None:
         segmenter = Segmenter(model, settings.device, settings.precision, settings.backend)
     segmenter.warm_up(*_WARM_UP_SIZE)
@@ -42,14 +45,14 @@ def load_segmenter(settings: Settings, say: Callable[[str], None]) -> Segmenter:
 
 
 def suggestion(segmenter: Segmenter, settings: Settings) -> str:
-    """Suggest bf16 where the CPU supports it and the parameter leaves the choice."""
+    """Suggest bf16 if the CPU supports it and precision is auto."""
     able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
     offered = able and settings.precision == "auto"
     return "; precision:=bf16 would be faster on this CPU" if offered else ""
 
 
 def _leaves_onnx(settings: Settings) -> bool:
-    """Return whether the parameters leave it to the node to run a PyTorch model otherwise."""
+    """Return whether the parameters allow the node to run a PyTorch model in ONNX Runtime."""
     return (
         settings.backend == "auto"
         and settings.precision in ("auto", "fp32")

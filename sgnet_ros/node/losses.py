@@ -1,4 +1,4 @@
-"""Images that are lost between the driver and the node, by the holes in their stamps."""
+"""Detection of images lost between driver and node, from gaps in their stamps."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sgnet_ros.system.environment import profile_variable
 
 _LARGE = 512 << 10  # bytes: Fast DDS's default shared-memory segment
 _WINDOW = 60  # intervals: 2 s at 30 Hz
-_STEADY = 0.2  # of a period: greatest distance of an interval from a multiple of it
+_STEADY = 0.2  # of a period: largest distance of an interval from a multiple of the period
 _STEADY_SHARE = 0.9  # of the intervals
-_LOSS = 0.1  # share of the images that is worth a warning
-_SCATTERED = 8  # changes between holes and none; a camera that changes its rate has one
+_LOSS = 0.1  # share of lost images from which the node warns
+_SCATTERED = 8  # changes between gaps and no gaps; a camera that changes its rate has only one
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a window of stamps says.
+    """Losses in a window of stamps.
 
     Attributes:
-        sent: images that the camera took in the time.
-        received: images of them that arrived.
+        sent: images that the camera took in the window.
+        received: number of these that arrived.
         rate_hz: the camera's rate.
     """
 
@@ -37,14 +37,14 @@ class Losses:
 
 
 class LossWatch:
-    """Find losses in the stamps of one topic: a steady rate with scattered holes."""
+    """Find losses in the stamps of one topic: a steady rate with scattered gaps."""
 
     def __init__(self) -> None:
         self._last: int | None = None
         self._intervals: deque[int] = deque(maxlen=_WINDOW)
 
     def note(self, stamp: int) -> None:
-        """Take the stamp of a received image, nanoseconds; a jump back starts anew."""
+        """Record the stamp of a received image, nanoseconds; a jump back clears the window."""
         last, self._last = self._last, stamp
         if last is None:
             return
@@ -54,12 +54,12 @@ class LossWatch:
         self._intervals.append(stamp - last)
 
     def receive(self, message: Any) -> None:
-        """Take an image, if it is so large that middlewares lose it at best effort."""
+        """Record an image if it is so large that middlewares lose it at best effort."""
         if len(message.data) > _LARGE:
             self.note(stamp_ns(message.header))
 
     def losses(self) -> Losses | None:
-        """Return what was lost; None if little was, or the rate is too unsteady to tell."""
+        """Return the losses; None if they are small, or the rate is too unsteady to tell."""
         if len(self._intervals) < _WINDOW:
             return None
         ordered = sorted(self._intervals)
@@ -83,7 +83,7 @@ class LossWatch:
 
 
 def warning(topic: str, losses: Losses) -> str:
-    """Return what the user is to know of losses on a topic, and to do about them."""
+    """Return a warning about losses on a topic, with the remedy."""
     text = (
         f"{topic}: {losses.sent - losses.received} of {losses.sent} images did not arrive (camera "
         f"{losses.rate_hz:.1f} Hz, by the stamps). "

@@ -1,4 +1,4 @@
-"""Pairs of two streams of stamped items: each item once, the nearest in time, in order."""
+"""Matching of two streams of stamped items into pairs that are nearest in time, in order."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 _PATIENCE_NS = 100_000_000
-"""Longest time that a pair waits for a better partner from a stream that falls silent."""
+"""Longest time that a pair waits for a better partner."""
 
 _BEFORE_ALL = -(2**63)
-"""Before every stamp."""
+"""Earlier than every stamp."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Stream(Generic[Item]):
         self.nearest_ns: int | None = None
         self.emitted: int | None = None
         self._queue: list[_Waiting[Item]] = []  # by stamp, no stamp twice
-        self._recent: deque[int] = deque(maxlen=16)  # ascending stamps, paired or not
+        self._recent: deque[int] = deque(maxlen=16)  # ascending stamps, of paired and other items
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -129,7 +129,7 @@ class Stream(Generic[Item]):
         return min(self._queue, key=lambda w: abs(w.stamp - stamp), default=None)
 
     def distance(self, stamp: int) -> int:
-        """Return nanoseconds from ``stamp`` to the nearest recent stamp, of which there is one."""
+        """Return nanoseconds from ``stamp`` to the nearest recent stamp; there must be one."""
         return min(abs(s - stamp) for s in self._recent)
 
     def earliest_next(self) -> int | None:
@@ -137,7 +137,7 @@ class Stream(Generic[Item]):
 
         It is 3/4 of the shortest recent interval after the newest stamp.
 
-        None before four items have come: their rate isn't known yet.
+        None before four items have arrived, because the rate is not known yet.
         """
         if len(self._recent) < 4:
             return None
@@ -158,7 +158,7 @@ class Stream(Generic[Item]):
             self._queue = kept
 
     def forget(self, after: int, cause: str) -> None:
-        """Drop the items with later stamps, and the memory of all stamps if any was later."""
+        """Drop the items with later stamps, and forget all stamps if any was later."""
         self.discard(lambda w: w.stamp > after, cause)
         if self.newest is not None and self.newest > after:
             self._recent.clear()
@@ -170,19 +170,20 @@ class Stream(Generic[Item]):
 class PairMatcher(Generic[Item]):
     """Match two streams of stamped items.
 
-    A pair is the nearest in time from both sides and at most the slop apart. It is emitted as soon
-    as no better partner can come: at once if the stamps are equal, or if the older item's stream
-    isn't due again soon enough; otherwise when that stream's next item has come, at the latest
-    0.1 s later. Stamps of emitted pairs increase strictly, on both streams. A stamp more than the
-    slop behind its own stream's newest is a jump back in time (a looped bag, a restarted
-    simulation): what waits from before it is dropped and matching starts anew.
+    Two items form a pair if each is the nearest in time to the other and they are at most the slop
+    apart. A pair is emitted as soon as no better partner can arrive: at once if the stamps are
+    equal, or if the next item of the older item's stream is due too late; otherwise when that next
+    item has arrived, at most 0.1 s later. Stamps of emitted pairs increase strictly, on both
+    streams. A stamp more than the slop before the newest of its stream is a jump back in time (a
+    looped bag, a restarted simulation): waiting items from before the jump are dropped, and
+    matching restarts.
 
     At any moment, per stream: received = pairs + unmatched + waiting. Not thread-safe: one thread
     feeds it.
 
     Args:
         slop_ns: greatest difference of a pair's stamps, nanoseconds; 0: equal stamps only.
-        queue_size: items that wait per stream; beyond it the oldest is dropped.
+        queue_size: largest number of waiting items per stream; beyond it, the oldest is dropped.
         clock: monotonic nanoseconds.
     """
 
@@ -212,7 +213,7 @@ class PairMatcher(Generic[Item]):
         )
 
     def settle(self) -> list[Pair[Item]]:
-        """Return the pairs that have waited long enough for a better partner; call it regularly."""
+        """Return the pairs that have waited long enough; call this regularly."""
         pairs = []
         while (candidate := self._first_candidate()) and self._is_settled(*candidate):
             pairs.append(self._emit(*candidate))
@@ -246,10 +247,9 @@ class PairMatcher(Generic[Item]):
         return None
 
     def _is_settled(self, rgb: _Waiting[Item], depth: _Waiting[Item]) -> bool:
-        """Return whether nothing nearer can come for either side.
+        """Return whether no nearer item can arrive on either stream.
 
-        Streams are in order, so only the older item's stream can still bring something nearer to
-        the newer one.
+        Streams are in order, so only the older item's stream can still deliver a nearer item.
         """
         if rgb.stamp == depth.stamp:
             return True
@@ -270,7 +270,7 @@ class PairMatcher(Generic[Item]):
         return Pair(rgb.item, depth.item, rgb.stamp, depth.stamp)
 
     def _drop_hopeless(self, stream: Stream[Item], other: Stream[Item]) -> None:
-        """Drop items that the other stream has passed by more than the slop without a partner."""
+        """Drop items that lie more than the slop before everything the other stream can deliver."""
         newest = other.newest
         if newest is None:
             return
@@ -287,9 +287,9 @@ class PairMatcher(Generic[Item]):
         stream.discard(hopeless, "no_partner")
 
     def _jump_back(self, own: Stream[Item], other: Stream[Item], stamp: int) -> None:
-        """Forget the time before the jump; of the other stream, the later half.
+        """Forget this stream's items, and those of the other after the middle of the jump.
 
-        The other stream may have jumped already: what it has brought since then stays.
+        The other stream may have jumped already; its items since then stay.
         """
         assert own.newest is not None
         other.forget((own.newest + stamp) // 2, "time_jump")

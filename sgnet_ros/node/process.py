@@ -1,4 +1,4 @@
-"""The node's process: a node per camera, each in a thread of its own, and an end in bounded time.
+"""The node's process: one node and thread per camera, and a shutdown in bounded time.
 
 python -m sgnet_ros.node --ros-args --params-file config/sgnet.yaml -r rgb/image_raw:=...
 """
@@ -26,9 +26,11 @@ from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.names import camera_names
 
 _STOP_S = 10.0
-"""Longest wait for the frames in work of all cameras when the process ends."""
+"""Longest wait for the current frames of all cameras when the process ends."""
 _INSIST_S = 2.0
-"""Signals within this time after the first (Ctrl-C reaches launcher and node) belong to it."""
+"""Seconds after the first signal in which further ones are ignored: Ctrl-C reaches both launcher
+and node, and the launcher sends another signal.
+"""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -37,7 +39,7 @@ def main(args: list[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
         prepare_environment()
-        # rclpy's own handlers would end the communication before the node can stop in good order.
+        # rclpy's own handlers would shut down the context before the node can deactivate.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         return _run()
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -65,7 +67,8 @@ def _run() -> int:
         try:
             cameras, models, turns = _cameras(), Models(), Turns()
             for camera in cameras:
-                # Of the node alone: it wins over a `-r __ns:=` for the whole process.
+                # A rule for this node only, which takes precedence over a `-r __ns:=` for the whole
+                # process.
                 in_namespace = ["--ros-args", "-r", f"__ns:={camera}"]
                 nodes.append(SGNetNode(models, turns, cli_args=in_namespace))
             nodes = nodes or [SGNetNode()]
@@ -83,10 +86,11 @@ def _run() -> int:
 
 
 def _spin(nodes: list[SGNetNode]) -> None:
-    """Start and spin every node in a thread of its own: none waits while another loads a model.
+    """Start and spin every node in its own thread, so that none waits while another loads a model.
 
     Raises:
-        KeyboardInterrupt: the process was told to end; the threads end with what they are doing.
+        KeyboardInterrupt: a signal asked the process to end; each thread ends after its current
+            callback.
     """
     executors = [SingleThreadedExecutor() for _ in nodes]
     for node, executor in zip(nodes, executors, strict=True):
@@ -136,13 +140,13 @@ def _start(node: SGNetNode) -> None:
 def _cameras() -> list[str]:
     """Return the absolute namespaces of the parameter ``cameras``.
 
-    It has to be known before there are nodes.
+    The namespaces are needed before the nodes are created.
     """
     node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
     try:
         names = camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)
         return [f"{node.get_namespace().rstrip('/')}/{name}" for name in names]
     except ValueError:
-        return []  # the one node that there will be refuses it
+        return []  # the only node then refuses the value
     finally:
         node.destroy_node()

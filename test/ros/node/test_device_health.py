@@ -179,7 +179,7 @@ def test_without_a_way_out_the_node_reports_and_goes_on_trying(
     gpu = running.node._segmenter = BrokenGpu(running.node._segmenter, RuntimeError(DEAD))
     model.unlink()
     (line,) = robot.send_until(
-        lambda: [m.msg for m in robot.log if "so does the CPU" in m.msg], scene.messages()
+        lambda: [m.msg for m in robot.log if "and the CPU fails too" in m.msg], scene.messages()
     )
     assert DEAD in line
     assert "mine.safetensors" in line
@@ -188,7 +188,9 @@ def test_without_a_way_out_the_node_reports_and_goes_on_trying(
     )
     assert f"inference fails: tiny_depth on cuda:0: {DEAD}" in status(arrays).message
     assert robot.labels == []
-    assert len([m for m in robot.log if "so does the CPU" in m.msg]) == 1, "each minute at most"
+    assert len([m for m in robot.log if "and the CPU fails too" in m.msg]) == 1, (
+        "each minute at most"
+    )
     gpu.error = None
     robot.send_until(lambda: robot.labels, scene.messages())
     assert running.node._segmenter is gpu

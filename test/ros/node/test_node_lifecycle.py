@@ -202,7 +202,7 @@ def test_inference_that_hangs_does_not_hold_the_node(
     assert not change(robot, Transition.TRANSITION_DEACTIVATE)
     assert state(robot) == "unconfigured"
     assert counters.counts().drops["hangs"] == 1
-    robot.spin_until(lambda: [m for m in robot.log if "does not come back" in m.msg])
+    robot.spin_until(lambda: [m for m in robot.log if "does not return" in m.msg])
     assert change(robot, Transition.TRANSITION_CONFIGURE)
     assert change(robot, Transition.TRANSITION_ACTIVATE)
     robot.connect(scene.messages())

@@ -156,7 +156,7 @@ def test_ctrl_c_ends_a_node_whose_inference_hangs(
         process.send_signal(signal.SIGINT)
         assert process.wait(300) == 0
     text = log.read_text()
-    assert "does not come back" in text
+    assert "does not return" in text
     assert "Traceback" not in text
 
 
