@@ -76,17 +76,19 @@ def export(
         )
     labeled: list[str] = []
     names: list[str] = []
+    written: set[str] = set()
     camera: dict[str, float] = {}
     for frame in tqdm(source, folder.name, total=source.count, unit="frame", disable=not progress):
         assert frame.stamp_ns is not None  # a bag's frames have one
         name = name_of(frame.stamp_ns)
-        if name in names[-1:]:
-            continue  # recorded twice
+        if name in written:
+            continue  # recorded twice, as in a loop
         if segmenter:
             frame = _labeled(frame, segmenter)
         camera = _write_camera(folder, name, frame, camera)
         _write_frame(folder, name, frame)
         names.append(name)
+        written.add(name)
         if frame.labels is not None:
             labeled.append(name)
     if labeled and len(labeled) < len(names):

@@ -66,6 +66,7 @@ def matched(
             images there are and how far apart they are.
     """
     matcher = _Matcher(topics.labels is not None)
+    clock = _Clock()
     first: dict[str, int] = {}
     pairs, nearest_ns = 0, None
     names = [topic for topic in (*topics, info_topic, *others) if topic]
@@ -73,7 +74,7 @@ def matched(
         if topic in others:
             on_other(topic, time, message)
             continue
-        stamp = stamp_ns(message, time)
+        stamp = clock.stamp_ns(topic, message, time)
         first.setdefault(topic, stamp)
         if (
             stamp < matcher.newest.get(topic, stamp) - 10**9
@@ -111,6 +112,21 @@ def _no_pairs(bag: Bag, topics: BagTopics, first: dict[str, int], nearest_ns: in
             f"{abs(lag_s):.3f} s {'after' if lag_s > 0 else 'before'} the first color image"
         )
     return f"{text}. Stamp both by one clock, or choose another topic (--rgb-topic, --depth-topic)"
+
+
+class _Clock:
+    """Time of each message: its stamp, or that of its recording while the clock stands still."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, _Stamped] = {}  # by topic
+
+    def stamp_ns(self, topic: str, message: Any, recorded: int) -> int:
+        stamp = stamp_ns(message, recorded)
+        last = self._last.get(topic)
+        self._last[topic] = (stamp, message)
+        if last is None or last[0] != stamp or not hasattr(message, "data"):
+            return stamp
+        return stamp if np.array_equal(last[1].data, message.data) else recorded
 
 
 class _Matcher:

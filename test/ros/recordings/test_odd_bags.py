@@ -53,12 +53,21 @@ def numbers(messages: Messages, folder: Path) -> list[int]:
         (joined(frame(i, color=(S // 1000 + i * 10**5)) for i in range(4)), [0, 1, 2, 3]),
         (joined(frame(i, late=S) for i in range(8)), list(range(8))),
         (joined(frame(i, time=S + j) for j, i in enumerate([0, 2, 1, 3])), [0, 1, 2, 3]),
+        (joined(frame(i, color=5 * S, time=S + i * 100 * MS) for i in range(4)), [0, 1, 2, 3]),
+        (joined(frame(i, color=S // 2, time=S + i * 100 * MS) for i in range(4)), [0, 1, 2, 3]),
         (joined(frame(i) * 2 for i in range(3)), [0, 1, 2]),
         (frame(0), [0]),
     ],
     ids=[
         *("no stamps", "no stamps of depth", "clock set back", "clock set forward", "microseconds"),
-        *("depth comes late", "frames overtake", "recorded twice", "one frame"),
+        *(
+            "depth comes late",
+            "frames overtake",
+            "clock stands still",
+            "clock stands in the past",
+            "recorded twice",
+            "one frame",
+        ),
     ],
 )
 def test_frames_are_matched_whatever_the_clock(
