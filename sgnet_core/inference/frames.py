@@ -160,8 +160,8 @@ def _open_all(paths: Sequence[Path], calibration: Calibration) -> list[Input]:
                 found = _colors(folder)
             if not found:
                 raise InputError(
-                    f"{path} holds neither color images, nor a bag, nor folders rgb and depth; of "
-                    "folders with other names, name that of the color images"
+                    f"{path} contains neither color images, nor a bag, nor folders rgb and depth; "
+                    "if its folders have other names, give the folder of the color images"
                 )
             images += found
         else:
@@ -183,7 +183,7 @@ def _color_folder(folder: Path) -> Path | None:
 
 
 def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
-    """Color and depth images that are named apart, each a folder or a glob, paired by name.
+    """Pair color and depth images by name; each argument is a folder or a glob.
 
     Raises:
         InputError: nothing is found, or two have one name.
@@ -196,7 +196,7 @@ def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
             if path.suffix.lower() in wanted:
                 other = found[name].setdefault(image_key(path), path)
                 if other != path:
-                    raise InputError(f"{other} and {path} have one name: {image_key(path)!r}")
+                    raise InputError(f"{other} and {path} have the same name: {image_key(path)!r}")
         if not found[name]:
             raise InputError(f"{name} holds no images")
     hint = f"an image of that name in {depth}"
@@ -225,7 +225,9 @@ def _images(paths: Sequence[Path], calibration: Calibration) -> Input:
     """Pair the color images among the paths with their depth images."""
     colors = [path for path in dict.fromkeys(paths) if kind_of(path) == "color"]
     if not colors:
-        raise InputError(f"{paths[0]} is no color image: name that, its depth is found beside it")
+        raise InputError(
+            f"{paths[0]} is no color image: give the color image; its depth is found beside it"
+        )
     finder = DepthFinder()
     pairs = [
         (path, finder.find(path), "NAME.depth.png beside NAME.rgb.png, depth/NAME.png beside rgb/")
@@ -260,8 +262,8 @@ def _plain_folder(folder: Path, calibration: Calibration) -> Input:
     if not listing.rgb.keys() & listing.depth.keys():
         raise InputError(
             f"{folder}: none of the {len(listing.rgb)} color images in rgb/ has the name of one of "
-            f"the {len(listing.depth)} depth images in depth/; images with times of their own "
-            "need the lists rgb.txt and depth.txt of lines `timestamp filename`"
+            f"the {len(listing.depth)} depth images in depth/; images named after different times "
+            "need the lists rgb.txt and depth.txt with lines `timestamp filename`"
         )
 
     def reader(name: str) -> Callable[[], RgbdFrame]:

@@ -29,7 +29,7 @@ class LabelingOptions:
     Attributes:
         scales: factors of the input size whose scores are averaged.
         ply: whether point clouds are written too.
-        holes: how pixels without depth are filled; None does as the model was trained.
+        holes: how to fill pixels without depth; None as in the model's training.
     """
 
     scales: Sequence[float] = (1.0,)
@@ -79,7 +79,7 @@ class Labeler:
             return
         reason = "--ply" if ply else f"{self.segmenter.info.name} is steered by {spatial}"
         raise ValueError(
-            f"{reason}, computed from the camera's intrinsics: give --intrinsics FX FY CX CY"
+            f"{reason}, which needs the camera's intrinsics: give --intrinsics FX FY CX CY"
         )
 
     def label(self, frame: RgbdFrame, scores: bool = False) -> Prediction:
@@ -128,7 +128,7 @@ class Labeler:
         progress: Callable[[], object] = lambda: None,
         warn: Callable[[str], object] = lambda text: None,
     ) -> Labeled:
-        """Label every frame of the inputs; those that cannot be are left out.
+        """Label every frame of the inputs; leave out those that cannot be read.
 
         Args:
             inputs: their frames need different names.
@@ -154,7 +154,9 @@ class Labeler:
             try:
                 frame = unread.read()
                 if name in done:
-                    raise ValueError(f"there are two frames {name}: label one elsewhere")
+                    raise ValueError(
+                        f"two frames have the name {name}: label one of them into another folder"
+                    )
             except ValueError as error:
                 leave_out(str(error))
                 continue

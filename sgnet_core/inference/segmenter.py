@@ -1,4 +1,4 @@
-"""Label frames: numpy arrays in, numpy masks out, everything between on the device."""
+"""Label frames: NumPy arrays in, NumPy masks out; all steps between run on the device."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Segmenter:
     """A network that labels frames, one at a time: use it from one thread.
 
     Args:
-        model: a network (which is not changed: a fused copy runs), or the path of a model file,
-            ``.safetensors`` or ``.onnx``; None takes the weights that come with the package.
+        model: a network (it is not changed; a fused copy runs), or the path of a model file,
+            ``.safetensors`` or ``.onnx``; None takes the shipped weights.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         precision: numeric type of the network: "fp32", "fp16" (GPU only), "bf16" (fast on CPUs with
             bf16 products, `multiplies_bf16`; torch backend only), or "auto": fp16 on a GPU, else
@@ -136,7 +136,7 @@ class Segmenter:
         return self.model.info.labels
 
     def warm_up(self, height: int, width: int) -> None:
-        """Label empty frames of that size, so that the first real one does not pay for set-up."""
+        """Label empty frames of that size, so that the first real frame needs no set-up."""
         for _ in range(1 if self._graphs is None else 2):  # the second one records a CUDA graph
             self.segment(
                 np.zeros((height, width, 3), np.uint8),
@@ -324,7 +324,7 @@ def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
         remedy = "give the .safetensors file that it was exported from"
         if made_for == "torch":
             remedy = "export it with python -m sgnet_core.export and give the .onnx file"
-        raise ValueError(f"{name} is not made for backend {backend}: {remedy}")
+        raise ValueError(f"backend {backend} cannot run {name}: {remedy}")
     return made_for
 
 

@@ -1,9 +1,9 @@
 """Camera, node and report in one command: `python -m sgnet_ros.demo --out out/demo`.
 
-Starts a camera and the node `sgnet` as processes of their own, watches them over DDS from this one,
-and leaves summary.json, pictures, a film, and the node's outputs as a bag. Frames count once all
-three see each other; the first few, which don't count, tell what size and rate the device can
-follow.
+Starts a camera and the node `sgnet` as separate processes, observes them over DDS from this
+process, and writes summary.json, pictures, a film, and the node's outputs as a bag. Frames count as
+soon as all three have discovered each other; the first few frames, which do not count, determine
+the size and rate that the device can process.
 """
 
 from __future__ import annotations
@@ -37,17 +37,19 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
-    parser.add_argument("--rate", type=float, help="Hz; default: what the device can follow")
+    parser.add_argument("--rate", type=float, help="Hz; default: what the device can process")
     parser.add_argument(
-        "--seconds", type=float, help="default: rooms 20, recordings once, up to 60"
+        "--seconds", type=float, help="default: 20 for rooms; recordings once, at most 60"
     )
-    parser.add_argument("--size", type=frame_size, help="WxH; default: what the device can follow")
+    parser.add_argument("--size", type=frame_size, help="WxH; default: what the device can process")
     parser.add_argument("--device", default="auto", help="of the node: auto, cpu, cuda or cuda:N")
-    parser.add_argument("--model", help="model file; default: the one that comes with the package")
-    parser.add_argument("--rgb-topic", help="color images of a bag, if it holds several")
-    parser.add_argument("--depth-topic", help="depth images of a bag, if it holds several")
+    parser.add_argument("--model", help="model file; default: the shipped weights")
+    parser.add_argument("--rgb-topic", help="topic of the color images, if the bag has several")
+    parser.add_argument("--depth-topic", help="topic of the depth images, if the bag has several")
     parser.add_argument(
-        "--view", action="store_true", help="show it live too: pip install 'sgnet_ros[viz]'"
+        "--view",
+        action="store_true",
+        help="also open the live viewer: pip install 'sgnet_ros[viz]'",
     )
     args = parser.parse_args(argv)
     for name in ("rate", "seconds"):
@@ -57,7 +59,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the command; exit with 1 and the reason if the demo can't be shown, 130 on Ctrl-C."""
+    """Run the command; exit with 1 and the reason if the demo fails, with 130 on Ctrl-C."""
     args = parse_arguments(sys.argv[1:])
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup

@@ -1,4 +1,4 @@
-"""One run of the demo: starts camera and node, finds a rate, plays, watches, sums up."""
+"""One run of the demo: start camera and node, pick a rate, play, observe, summarize."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROOM_SIZES = ((640, 480), (320, 240))
 GOOD_RATE_HZ = 3.0
 MAX_RATE_HZ = 30.0
 LOAD = 0.6
-"""Share of the time that the device is kept busy at the rate that the demo picks."""
+"""Share of the time that the device is busy at the rate that the demo picks."""
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
 _START_S, _LOAD_S = 180.0, 900.0  # patience; the first start may export the model
@@ -106,7 +106,7 @@ class Demo:
         self._spin_until(lambda: self._reports, _START_S, "starting the camera")
         self._spin_until(lambda: self._observer.class_map, _LOAD_S, "loading the model")
         self._connect()
-        print("measuring what the model takes", flush=True)
+        print("measuring the speed of the model", flush=True)
         gc.freeze()  # a full collection would delay what is received by 0.1 s
         size, rate = self._pick_size_and_rate()
         if self._reports[0]["count"] is None:
@@ -143,7 +143,7 @@ class Demo:
             if time.monotonic() > deadline:
                 missing = ", ".join(sorted(needed - self._observer.heard))
                 raise DemoError(
-                    f"no {missing} came in {_CONNECT_S:.0f} s; the end of {self._node.log}:\n"
+                    f"no {missing} received in {_CONNECT_S:.0f} s; the end of {self._node.log}:\n"
                     + self._node.tail()
                 )
             self._show_first(self._args.size)
@@ -168,8 +168,8 @@ class Demo:
         picked = self._args.rate or rounded(min(rate, recorded, MAX_RATE_HZ))
         frame_ms = LOAD / rate * 1000
         print(
-            f"playing {self._args.source} at {size[0]}x{size[1]} and {picked:g} Hz: "
-            f"the model takes {frame_ms:.0f} ms a frame",
+            f"playing {self._args.source} at {size[0]}x{size[1]} and {picked:g} Hz: the model "
+            f"takes {frame_ms:.0f} ms per frame",
             flush=True,
         )
         return size, picked
@@ -204,7 +204,7 @@ class Demo:
         return int(self._reports[-1]["shown"])
 
     def _draw(self, size: Size, rate: float) -> None:
-        """Have rooms drawn ahead; the camera stands still meanwhile."""
+        """Make the camera render rooms in advance; meanwhile it repeats its first frame."""
         self._command({"draw": size, "rate": rate})
         with _progress("drawing", None) as bar:
 
@@ -231,7 +231,7 @@ class Demo:
         self._watch(expected)
 
     def _watch(self, expected: int) -> None:
-        """Follow the camera to its end, and the node until it has nothing left to do."""
+        """Take messages until the camera has ended and the node has finished its frames."""
         with _progress("frames", expected) as bar:
             next_look = 0.0
 
@@ -250,7 +250,7 @@ class Demo:
             self._show(bar)
 
     def _is_done(self) -> bool:
-        """Return whether nothing more will come of what the camera has sent."""
+        """Return whether all frames of the camera are processed."""
         seen = self._observer
         answered = max(seen.rgb_headers, default=0) in seen.stats  # the newest pair wins
         inference_s = seen.stats[max(seen.stats)].inference_ms / 1000

@@ -30,8 +30,8 @@ class Activation:
     Args:
         node: gets the subscriptions.
         outputs: publishers of the node.
-        settings: gives the present values of its parameters.
-        model: gives the present model; None while there is none.
+        settings: returns the current values of its parameters.
+        model: returns the current model; None while there is none.
         enabled: returns whether frames are taken.
         on_outcome: called in the worker's thread with the model that ran on a frame and the cause
             for which the frame was dropped, None if it was published.

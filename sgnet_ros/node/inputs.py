@@ -48,7 +48,7 @@ class Inputs:
 
     Args:
         node: gets the subscriptions.
-        settings: gives the present values of its parameters.
+        settings: returns the current values of its parameters.
         on_frame: called with every frame; should store it and return.
         on_error: called with the exception that ``on_frame`` raised.
 

@@ -132,8 +132,8 @@ def _start(node: SGNetNode) -> None:
         node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     ):
         node.trigger_activate()
-    # What imports and model made is here to stay; each full collection that looks through it would
-    # hold up all threads for 0.1 s.
+    # The objects of imports and model are permanent; each full collection would scan them and stop
+    # all threads for 0.1 s.
     gc.freeze()
 
 

@@ -37,13 +37,13 @@ from sgnet_ros.system.throttle import Throttle
 Read = TypeVar("Read")
 
 _BEND_PX = 1.0
-"""Greatest displacement by a lens that the network does not notice."""
+"""Largest displacement by a lens, in pixels, that does not affect the network."""
 
 
 class FrameProcessor:
-    """Segment frames and publish the outcome; runs in the worker's thread.
+    """Segment frames and publish the results; runs in the worker's thread.
 
-    Frames that cannot be used are counted and reported, by cause at most every five seconds.
+    Unusable frames are counted and logged, at most every five seconds per cause.
 
     Args:
         node: for its clock and its log.
@@ -51,14 +51,14 @@ class FrameProcessor:
         topics: named in messages to the user.
         aligner: registers depth to color.
         rectified: returns whether the images of a topic are rectified.
-        settings: gives the parameters' present values.
-        model: gives the present model; None while there is none.
-        match_counts: gives the counters of the synchronizer for ``~/stats``.
+        settings: returns the current values of the parameters.
+        model: returns the current model; None while there is none.
+        match_counts: returns the counters of the synchronizer for ``~/stats``.
         on_outcome: called with the model that ran on a frame and the cause for which the frame was
             dropped, None if it was published.
 
     Attributes:
-        counters: numbers of published and of dropped frames.
+        counters: counters of published and dropped frames.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class FrameProcessor:
         self._stats_ms = 0.0
 
     def process(self, frame: Frame) -> None:
-        """Publish the frame's labels and statistics, or drop it and say why."""
+        """Publish the frame's labels and statistics, or drop it and log the reason."""
         segmenter = self._model()
         if segmenter is None:
             return
@@ -102,7 +102,7 @@ class FrameProcessor:
         self._on_outcome(segmenter, cause)
 
     def drop(self, cause: str, remedy: str) -> None:
-        """Count a dropped frame and tell the user, per cause at most every five seconds."""
+        """Count a dropped frame and log it, at most every five seconds per cause."""
         self.counters.drop(cause, remedy)
         if self._throttle.passes(cause):
             self._node.get_logger().error(f"frame dropped ({cause}): {remedy}")
@@ -148,7 +148,7 @@ class FrameProcessor:
             postprocess_ms=stages["postprocess"],
             inference_ms=(segmented - converted) * 1e3,
             publish_ms=(published - segmented) * 1e3,
-            # what publishing the statistics costs is known when they are out: it counts next time
+            # The duration of publishing the statistics is known afterwards: it counts next time.
             overhead_ms=frame.matching_ms
             + (converted - taken + published - segmented) * 1e3
             + self._stats_ms,
@@ -168,23 +168,23 @@ class FrameProcessor:
         lists = (now.keep_classes, now.obstacle_classes, now.ground_classes)
         unknown = ", ".join(unknown_names(labels, *lists))
         text = (
-            f"keep_classes, obstacle_classes or ground_classes name {unknown}, no class of this "
-            f"model; its classes are on {self._publishers.class_map.topic_name}"
+            f"keep_classes, obstacle_classes or ground_classes name {unknown}, which this model "
+            f"does not have; its classes are on {self._publishers.class_map.topic_name}"
         )
         self._doubt("classes", text if unknown else "")
 
     def _age_ms(self, stamp: int) -> float:
         """Return the age of a stamp in milliseconds; NaN while simulated time has no clock."""
         now = self._node.get_clock().now().nanoseconds
-        missing = now == 0  # as it is until the first message on /clock
+        missing = now == 0  # the value before the first message on /clock
         text = "use_sim_time is set, but nothing is received on /clock: age_ms is not known"
         self._doubt("clock", text if missing else "")
         return math.nan if missing else (now - stamp) / 1e6
 
     def _doubt(self, subject: str, text: str) -> None:
-        """Warn of what is doubtful about a subject, here and on /diagnostics; empty if nothing."""
+        """Warn about a subject in the log and on /diagnostics; empty text ends the warning."""
         self.counters.doubt(subject, text)
-        # Texts that differ in numbers alone are one warning.
+        # Texts that differ only in numbers are one warning.
         if text and self._rarely.passes(re.sub(r"[\d.]+", "", text)):
             self._node.get_logger().warning(text)
 
@@ -202,7 +202,7 @@ class FrameProcessor:
         """Return ``read(info)``, the color camera's calibration in another form.
 
         Raises:
-            FrameDropped: there is none, or it cannot be used; says what ``user`` needs.
+            FrameDropped: there is none, or it cannot be used; the message names its ``user``.
         """
         topic = self._topics.camera_info
         if info is None:
@@ -221,7 +221,7 @@ class FrameProcessor:
         return self._calibrated(info, user, lambda i: camera_of(i, size[1], size[0], rectified))
 
     def _intrinsics(self, info: CameraInfo | None, size: tuple[int, int]) -> Intrinsics:
-        """Return the pinhole camera that the network takes the image to be from."""
+        """Return the pinhole camera that the network assumes for the image."""
         rectified = self._rectified(self._topics.rgb)
         intrinsics = self._calibrated(
             info, "this model", lambda i: intrinsics_of(i, size[1], size[0], rectified)
@@ -242,9 +242,9 @@ class FrameProcessor:
         if bend_px > _BEND_PX and self._throttle.passes("lens"):
             self._node.get_logger().warning(
                 f"{self._topics.camera_info}: the lens ({info.distortion_model}) moves pixels by "
-                f"up to {bend_px:.0f}, and this model takes the images for a pinhole camera's: "
-                "give it rectified topics (image_proc's image_rect) for exact 3D input; "
-                "registration and ~/points go through the lens model"
+                f"up to {bend_px:.0f}, but this model assumes a pinhole camera: remap it to "
+                "rectified topics (image_proc's image_rect) for exact 3D input; registration and "
+                "~/points use the lens model"
             )
 
     def _publish_points(
@@ -256,7 +256,7 @@ class FrameProcessor:
         prediction: Prediction,
         labels: LabelSet,
     ) -> None:
-        """Publish the clouds, or say what is missing; the labels are out already."""
+        """Publish the clouds, or log what is missing; the labels are published already."""
         try:
             camera = self._camera(info, rgb.shape[:2], "~/points")
         except FrameDropped as missing:
@@ -298,7 +298,7 @@ class FrameProcessor:
             )
 
     def _publish_stats(self, stats: FrameStats) -> None:
-        """Add the present counters and publish."""
+        """Add the current counters and publish."""
         matched, counts = self._match_counts(), self.counters.counts()
         drops = {
             **counts.drops,
@@ -317,7 +317,7 @@ class FrameProcessor:
 
 @contextmanager
 def _dropped_on_failure(segmenter: Segmenter) -> Iterator[None]:
-    """Turn whatever the model's device raises into a `FrameDropped` with the device's name."""
+    """Convert any error of the model's device to a `FrameDropped` with the device's name."""
     try:
         yield
     except FrameDropped:

@@ -1,4 +1,4 @@
-"""Outputs of the node: labels with every frame, the others while somebody subscribes."""
+"""Outputs of the node: labels for every frame, the others while they have subscribers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEPTH = 5  # frames that a slow reliable subscriber may fall behind
 class Publishers:
     """The output topics of a node, under its private name.
 
-    Images have the size of the input image and unpadded rows, and carry its header unchanged.
+    Images have the size and the unchanged header of the input image, and unpadded rows.
 
     Args:
         node: gets the publishers.
@@ -38,7 +38,7 @@ class Publishers:
     def __init__(self, node: Node, offered: Collection[str] = OUTPUTS) -> None:
         self._node = node
 
-        # Each has a profile of its own: rclpy writes the overrides of a topic into it.
+        # One profile per publisher, because rclpy writes the topic's overrides into it.
         options: dict[str, Any] = {"qos_overriding_options": overridable()}
         self.labels = self.confidence = self.overlay = self.color = None
         self.points = self.obstacles = self.ground = None
@@ -89,7 +89,7 @@ class Publishers:
 
     @property
     def wants_confidence(self) -> bool:
-        """True while somebody subscribes to ~/confidence, or to a cloud, which holds it too."""
+        """True while somebody subscribes to ~/confidence, or to a cloud, which contains it too."""
         return _has_listeners(self.confidence) or self.wants_points
 
     @property
@@ -111,8 +111,8 @@ class Publishers:
     ) -> int:
         """Publish one frame's images and its CameraInfo, if one is known.
 
-        Labels go out with every frame, the other images where they have subscribers and the
-        prediction holds them.
+        Labels are published for every frame, the other images if they have subscribers and the
+        prediction contains them.
 
         Args:
             header: header of the RGB image.
@@ -124,7 +124,7 @@ class Publishers:
             Number of image copies made.
         """
         color = labels.colorize(prediction.labels) if _has_listeners(self.color) else None
-        # The prediction lacks one whose subscriber came during inference.
+        # The prediction lacks an output that got its first subscriber during inference.
         others = (
             (self.confidence, prediction.confidence),
             (self.overlay, prediction.overlay),
@@ -166,7 +166,7 @@ class Publishers:
             self.ground.publish(selected_points(cloud, ground))
 
     def publish_class_map(self, info: ModelInfo) -> None:
-        """Publish, latched, the meaning of the ids in ~/labels."""
+        """Publish, latched, the names and colors of the ids in ~/labels."""
         stamp = self._node.get_clock().now().to_msg()
         self.class_map.publish(class_map(info, stamp))
         if self.label_info is not None:

@@ -11,7 +11,7 @@ _MIB = 1 << 20
 
 
 def resources(device: str) -> dict[str, str]:
-    """Return names and values for ``/diagnostics``; unknown ones are left out.
+    """Return names and values for ``/diagnostics``, without unknown ones.
 
     Args:
         device: ``cpu``, ``cuda:0``, …, or empty. GPU utilization needs ``nvidia-ml-py``.
@@ -24,11 +24,11 @@ def resources(device: str) -> dict[str, str]:
         return values
     import torch  # here, since what watches a node from outside needs no PyTorch
 
-    # A GPU that has failed answers with errors, and the utilization isn't there on every machine.
+    # A failed GPU raises errors, and not every machine has the utilization.
     with suppress(RuntimeError, AssertionError):
         free, total = torch.cuda.mem_get_info(device)
         values["GPU memory MiB in use"] = f"{(total - free) / _MIB:.0f} of {total / _MIB:.0f}"
         values["GPU memory MiB of the node"] = f"{torch.cuda.memory_reserved(device) / _MIB:.0f}"
-    with suppress(Exception):  # PyTorch passes on whatever NVML and its loader raise
+    with suppress(Exception):  # PyTorch passes on all errors of NVML and its loader
         values["GPU utilization %"] = str(torch.cuda.utilization(device))
     return values

@@ -14,10 +14,10 @@ from sgnet_core.models.model_file import default_model_path
 
 
 class Models:
-    """Models in use; nodes that ask for the same file, run in the same way, get the same one.
+    """Loaded models; nodes that need the same file with the same settings share one model.
 
-    A model lives as long as a node uses it. A file that has changed is another model. Nodes that
-    ask for a model wait while it is loaded; those that ask for another one do not.
+    A model lives as long as a node uses it. A changed file is a different model. Nodes that need a
+    model wait while it is loaded; nodes that need another model do not.
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class Models:
     def get(
         self, model: str, device: str, precision: str, backend: str, load: Callable[[], Segmenter]
     ) -> Segmenter:
-        """Return the model that is in use already, or the one that ``load`` returns.
+        """Return the model if it is loaded already, else the one that ``load`` returns.
 
         Args:
             model, device, precision, backend: the node's parameters.
-            load: loads such a model; what it raises is raised.
+            load: loads such a model; its exceptions are passed on.
         """
         key = (*_identity(model or str(default_model_path())), device, precision, backend)
         with self._lock:
@@ -51,14 +51,14 @@ class Models:
             return segmenter
 
     def forget(self, segmenter: Segmenter) -> None:
-        """Have the next node that asks load the model anew: this one's inference hangs."""
+        """Forget a model whose inference hangs, so that the next node loads it again."""
         with self._lock:
             for key in [key for key, loaded in self._loaded.items() if loaded is segmenter]:
                 del self._loaded[key]
 
 
 def _identity(path: str) -> tuple[object, ...]:
-    """Return the file and its state; its name alone where there is no such file."""
+    """Return the file and its state; only its name if there is no such file."""
     try:
         state = os.stat(path)
     except OSError:
@@ -67,10 +67,10 @@ def _identity(path: str) -> tuple[object, ...]:
 
 
 class Turns:
-    """Order in which threads that share something get their turn: first come, first served.
+    """Turns of threads that share a resource: first come, first served.
 
-    Each camera's worker asks again only after its turn, so the cameras take turns. A turn that does
-    not end in time is over all the same, so that the others go on.
+    Each camera's worker queues again only after its turn, so the cameras take turns. A turn ends
+    after the limit even if its thread still runs, so that the others continue.
 
     Args:
         limit_s: longest turn while others wait.
@@ -90,7 +90,7 @@ class Turns:
             canceled: returns whether to stop waiting; asked when the queue changes or at `wake`.
 
         Returns:
-            False if it was canceled: then there is no turn, and the place is given up.
+            False if it was canceled: then there is no turn, and the thread has left the queue.
         """
         with self._changed:
             self._queue.append(who)
@@ -108,14 +108,14 @@ class Turns:
         return True
 
     def leave(self, who: object) -> None:
-        """End the turn of ``who``, or give up its place; no effect if it has none."""
+        """End the turn of ``who``, or remove it from the queue if it is in there."""
         with self._changed:
             if who in self._queue:
                 self._remove(who)
             self._changed.notify_all()
 
     def _remove(self, who: object) -> None:
-        """Remove a thread; the next one's turn begins if it had it."""
+        """Remove a thread; if it was its turn, the next thread's turn begins."""
         if self._queue[0] is who:
             self._began_s = time.monotonic()
         self._queue.remove(who)

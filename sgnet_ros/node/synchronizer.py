@@ -24,23 +24,23 @@ def _raise(error: Exception) -> None:
 class PairSynchronizer:
     """Pair the messages of two inputs by their stamps.
 
-    It can stand in for ``message_filters.ApproximateTimeSynchronizer`` with two inputs: same
-    constructor, same ``registerCallback``. Behavior differs where upstream's costs a camera frames:
+    It can replace ``message_filters.ApproximateTimeSynchronizer`` with two inputs: same
+    constructor, same ``registerCallback``. It differs where upstream's loses frames of a camera:
 
     - The nearest partner within the slop is taken, not the first acceptable one.
     - Each message is used once, and the stamps of successive pairs increase strictly.
     - Slop 0 pairs equal stamps; upstream's comparison excludes them.
-    - A stamp that jumps back (a looped bag, a restarted simulation) starts matching anew;
-      upstream's stays silent while it holds stamps from before the jump.
-    - Callbacks run without a lock, and one that raises leaves the synchronizer usable; upstream's
-      keeps its lock then.
+    - Matching restarts when a stamp jumps back (a looped bag, a restarted simulation); upstream's
+      emits nothing while it holds stamps from before the jump.
+    - Callbacks run without a lock, and the synchronizer stays usable after a callback raises;
+      upstream's stays locked.
 
-    A pair whose better partner may still come is held back for 0.1 s at most: call `settle` from a
-    timer, or it waits for the next message.
+    A pair is held back for at most 0.1 s while a better partner may still arrive: call `settle`
+    from a timer; otherwise the pair waits for the next message.
 
     Args:
-        fs: two inputs, RGB first; or none, where the caller has `add_rgb` and `add_depth` called.
-        queue_size: messages that wait per input; beyond it the oldest is dropped.
+        fs: two inputs, RGB first; or none, if the caller calls `add_rgb` and `add_depth`.
+        queue_size: largest number of waiting messages per input; beyond it, the oldest is dropped.
         slop: greatest difference of a pair's stamps in seconds.
         allow_headerless: must be False: messages without a stamp cannot be matched.
         on_error: called with the exception that a callback raised; by default it is raised.
@@ -73,7 +73,7 @@ class PairSynchronizer:
             source.registerCallback(add)
 
     def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:
-        """Have ``cb(rgb, depth, *args)`` called for every pair; return the connection's number.
+        """Call ``cb(rgb, depth, *args)`` for every pair; return the number of the connection.
 
         It runs in the thread that delivers the messages, so it should store them and return.
         """
@@ -82,15 +82,15 @@ class PairSynchronizer:
         return connection
 
     def add_rgb(self, message: Any) -> None:
-        """Take an RGB message and hand on the pairs that it settles."""
+        """Add an RGB message and emit the pairs that it completes."""
         self._match(lambda: self._matcher.add_rgb(stamp_ns(message.header), message))
 
     def add_depth(self, message: Any) -> None:
-        """Take a depth message and hand on the pairs that it settles."""
+        """Add a depth message and emit the pairs that it completes."""
         self._match(lambda: self._matcher.add_depth(stamp_ns(message.header), message))
 
     def settle(self) -> None:
-        """Hand on the pairs that have waited long enough; to be called by a timer."""
+        """Emit the pairs that have waited long enough; call this from a timer."""
         self._match(self._matcher.settle)
 
     def set_slop(self, slop: float) -> None:

@@ -1,4 +1,4 @@
-"""Poses between frames at a stamp: of fixed frames, and of moving ones where tf2 is installed."""
+"""Poses between frames at a stamp: of fixed frames, and of moving frames if tf2 is installed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ try:
 except ImportError:
     tf2_py = None
 
-_CACHE_NS = 10_000_000_000  # tf2's default: it drops what is older than that
+_CACHE_NS = 10_000_000_000  # tf2's default; older transforms are dropped
 _FRESH_NS = 500_000_000
-"""Greatest distance from a stamp to the newest pose, where that is older than the stamp."""
+"""Largest time from the newest pose to a later stamp."""
 
 
 class TransformBuffer(StaticTransforms):
-    """Tree of frames from ``/tf_static`` and, once something needs it, from ``/tf``.
+    """Tree of frames from ``/tf_static`` and, as soon as it is needed, from ``/tf``.
 
     One thread adds, any thread reads.
 
     Attributes:
-        wants_moving: a pose was asked for that ``/tf_static`` does not give, and tf2 is installed.
-            ``/tf`` has many messages: who feeds this object subscribes to it then.
+        wants_moving: a requested pose is not in ``/tf_static``, and tf2 is installed. The owner
+            subscribes to ``/tf`` only then, because ``/tf`` has many messages.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class TransformBuffer(StaticTransforms):
         self._newest = 0
 
     def add(self, transforms: Iterable[Any]) -> None:
-        """Take geometry_msgs/TransformStamped messages of ``/tf_static``."""
+        """Add geometry_msgs/TransformStamped messages of ``/tf_static``."""
         transforms = list(transforms)
         super().add(transforms)
         for stamped in transforms:
@@ -48,7 +48,7 @@ class TransformBuffer(StaticTransforms):
             self._set(stamped, static=True)
 
     def add_moving(self, transforms: Iterable[Any]) -> None:
-        """Take geometry_msgs/TransformStamped messages of ``/tf``; a jump back starts anew."""
+        """Add geometry_msgs/TransformStamped messages of ``/tf``; a jump back clears the buffer."""
         for stamped in transforms:
             stamp = stamp_ns(stamped.header)
             if stamp < self._newest - _CACHE_NS and self._buffer is not None:
@@ -62,8 +62,8 @@ class TransformBuffer(StaticTransforms):
     def between(self, source: str, target: str, stamp: int = 0) -> Pose | None:
         """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None.
 
-        Moving poses are interpolated at ``stamp`` (nanoseconds). Where none as new has come yet,
-        the newest is taken, if it is 0.5 s old at most.
+        Moving poses are interpolated at ``stamp`` (nanoseconds). If no pose that new has arrived
+        yet, the newest one is used, if it is at most 0.5 s old.
         """
         pose = super().between(source, target)
         if pose is not None or self._buffer is None:

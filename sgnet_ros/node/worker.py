@@ -12,18 +12,18 @@ Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Call a function for the newest item offered, in a thread of its own.
+    """Call a function for the newest item offered, in a separate thread.
 
-    Items that come while the function runs replace each other, so the next one is always the latest
-    offered. Exceptions of the function are reported, and the thread continues.
+    Items offered while the function runs replace each other, so the next item is always the latest.
+    Exceptions of the function are reported, and the thread continues.
 
     Args:
         consume: called with one item at a time.
         on_error: called, in the same thread, with the exception that ``consume`` raised.
         name: name of the thread.
-        patience_s: seconds that an item may wait for a newer one to replace it, asked once, when
-            it would be consumed.
-        turns: order in which workers that share something take an item.
+        patience_s: returns the seconds to wait for a newer item; called once, before an item is
+            consumed.
+        turns: turns of workers that share a resource.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Worker(Generic[Item]):
 
     @property
     def consuming(self) -> bool:
-        """True while an item is in work."""
+        """True while an item is consumed."""
         return self._consuming
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """End the thread once the call that is running returns; may be called again.
+        """End the thread when the running call returns; may be called again.
 
         Args:
             timeout_s: how long to wait for that call; None for as long as it takes. The thread of a

@@ -36,7 +36,9 @@ def share_file(name: str) -> Path:
         if path.is_file():
             return path
     looked_at = ", ".join(map(str, candidates))
-    raise FileNotFoundError(f"{name} of sgnet_ros is not there, looked at: {looked_at}; reinstall")
+    raise FileNotFoundError(
+        f"{name} of sgnet_ros is missing, looked at: {looked_at}; install sgnet_ros again"
+    )
 
 
 def prepare_environment(dds_profile: bool = True) -> None:

@@ -5,8 +5,8 @@ a window of rerun (`pip install 'sgnet_ros[viz]'`). Where there is no screen, wr
 it elsewhere with `rerun FILE`, or send everything to a viewer on another machine.
 
 Subscribes to `rgb/image_raw`, `rgb/camera_info`, `depth/image_raw` and the topics of the node
-`sgnet`; remap as usual: `--ros-args -r rgb/image_raw:=/camera/color/image_raw`. The node makes
-`~/points` only while somebody listens: while this runs, it has that to do too.
+`sgnet`; remap as usual: `--ros-args -r rgb/image_raw:=/camera/color/image_raw`. The node computes
+`~/points` only while it has a subscriber, such as this viewer.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ from sgnet_ros.system.qos import latched
 from sgnet_ros.system.throttle import Throttle
 from sgnet_ros.view.log import ViewError, ViewLog
 
-_MAX_POINTS = 100_000  # of a cloud; more take longer to send than they add to the picture
+_MAX_POINTS = (
+    100_000  # points of a cloud; more would take long to send and hardly change the picture
+)
 _WARN_EVERY_S = 10.0
 _LOOK_EVERY_S = 0.2  # for signals, which waiting for messages does not end
 
 
 class View(Node):
-    """Node that hands every message to a `ViewLog`; unreadable ones are warned of and left out."""
+    """Node that passes every message to a `ViewLog`; it skips unreadable ones with a warning."""
 
     def __init__(self, log: ViewLog, **kwargs: Any) -> None:
         super().__init__("sgnet_view", **kwargs)
@@ -166,7 +168,7 @@ def main() -> None:
     except ViewError as error:
         sys.exit(f"view: {error}")
     if args.save is not None:
-        print(f"written: {args.save}; look at it with: rerun {args.save}")
+        print(f"written: {args.save}; open it with: rerun {args.save}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class ViewLog:
         self._recording.log("camera", axes, static=True)
 
     def close(self) -> None:
-        """Send or write what is still on its way; give the file its name.
+        """Send or write the remaining data; give the file its final name.
 
         Raises:
             ViewError: not all could be written; the file is still called ``FILE.part``.

@@ -327,7 +327,7 @@ def test_frames_of_one_name_do_not_overwrite_each_other(
     out = recording.parent / "out"
     both = (recording / "0.rgb.png", plain_folder / "rgb" / "0.png")
     assert predict(model_file, out, *both, *INTRINSICS) == 1
-    assert "there are two frames 0" in capsys.readouterr().err
+    assert "two frames have the name 0" in capsys.readouterr().err
     expected = recording.parent / "alone"
     assert predict(model_file, expected, both[0], *INTRINSICS) == 0
     first = read_labels(expected / "labels" / "0.png")
@@ -355,7 +355,7 @@ def test_point_clouds_are_written_beside(recording: Path, files: Path, model_fil
         (("nowhere/*.png",), "nowhere/*.png matches no file"),
         (("nowhere",), "nowhere does not exist"),
         (("FOLDER/0.depth.png",), "0.depth.png is no color image"),
-        (("EMPTY",), "empty holds neither color images, nor a bag, nor folders rgb and depth"),
+        (("EMPTY",), "empty contains neither color images, nor a bag, nor folders rgb and depth"),
         (("BAG",), "broken.bag"),
     ],
 )

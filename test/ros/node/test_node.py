@@ -284,7 +284,7 @@ def test_pixels_are_unlabeled_as_live_parameters_say(
         np.testing.assert_array_equal(pixels(confidence), plain.confidence)
         np.testing.assert_array_equal(pixels(overlay, 3)[gone], scene.rgb[gone])
         assert not pixels(color, 3)[gone].any()
-    (warning,) = [m for m in robot.log if "name unicorn, no class of this model" in m.msg]
+    (warning,) = [m for m in robot.log if "name unicorn, which this model does not have" in m.msg]
     assert warning.level == 30
     robot.stop_listening(*topics)
 

@@ -78,7 +78,7 @@ def test_the_node_has_the_outputs_and_the_backend_that_it_is_told(
 ) -> None:
     running = run_node("depth", autostart=False, backend="onnx", outputs=["labels", "color"])
     assert not change(robot, Transition.TRANSITION_CONFIGURE)
-    robot.spin_until(lambda: [m for m in robot.log if "not made for backend onnx" in m.msg])
+    robot.spin_until(lambda: [m for m in robot.log if "backend onnx cannot run" in m.msg])
     assert running.node.set_parameters([Parameter("backend", value="torch")])[0].successful
     assert change(robot, Transition.TRANSITION_CONFIGURE)
     counts = {n: robot.count_publishers(f"/sgnet/{n}") for n in OUTPUTS}
