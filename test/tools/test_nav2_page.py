@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from sgnet_core.models.labels import NYU40
+from sgnet_ros.node.parameters import PARAMETERS
+from sgnet_ros.system.camera_presets import CAMERAS
 from sgnet_ros.system.names import OUTPUTS
 
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with the extra train")
@@ -57,3 +59,12 @@ def test_classes_are_of_nyu40_and_each_has_one_cost() -> None:
         names = [name for key, value in entries(block) if key == "classes" for name in value]
         assert len(set(names)) == len(names)
         assert set(names) <= set(NYU40.names)
+
+
+def test_the_launch_file_has_the_topics_of_the_preset() -> None:
+    (entry,) = [entry for block in blocks() for entry in block.get("launch", ())]
+    node = entry["node"]
+    inputs = ("rgb/image_raw", "depth/image_raw", "rgb/camera_info", "depth/camera_info")
+    remapped = {remap["from"]: remap["to"] for remap in node["remap"]}
+    assert remapped == dict(zip(inputs, CAMERAS["realsense"][:4], strict=True))
+    assert all(p["name"] in PARAMETERS for p in node["param"] if "name" in p)
