@@ -1,14 +1,14 @@
-"""Measure speed, each figure beside its reference: ``python -m sgnet_core.benchmark``.
+"""Measure speed against references: ``python -m sgnet_core.benchmark``.
 
-Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets beside
-their plain twins and the plain ways of running them), ``segmenter`` (numpy frame in, numpy labels
-out), ``shared`` (the same while all cores are busy), ``spatial`` (depth, 3D coordinates and HHA
-beside a plain convolution), ``training`` (a step) and ``node`` (camera, node and listener in
-processes of their own; needs ROS 2).
+Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets and the same
+    networks without S-Conv, in PyTorch and ONNX Runtime), ``segmenter`` (NumPy frame in, NumPy
+    labels out), ``shared`` (the same while all cores are busy), ``spatial`` (depth, 3D coordinates
+    and HHA against a plain convolution), ``training`` (one step) and ``node`` (camera, node and
+    listener in separate processes; needs ROS 2).
 
-What is compared runs in turns, on the same fresh inputs, so that whatever else the machine does
-meets both; a ratio below 1 is faster than the reference. OMP_NUM_THREADS sets the number of CPU
-threads. ``--load`` shows again what ``--json`` has kept.
+The cases of a comparison run in turn, on the same new inputs, so that other load on the machine
+affects all of them; a ratio below 1 is faster than the reference. OMP_NUM_THREADS sets the number
+of CPU threads. ``--load`` shows files that ``--json`` has written.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--suite", choices=(*suite_names(), "all"), default="all")
     parser.add_argument("--quick", action="store_true", help="small sizes, few repeats")
-    limit = "seconds of a group, after which it gets no more rounds than five (default: 15)"
+    limit = "seconds per group, after which it gets at most five rounds (default: 15)"
     parser.add_argument("--limit", type=float, default=15.0, metavar="S", help=limit)
     parser.add_argument("--json", metavar="F", help="also write the records as a JSON list")
-    parser.add_argument("--load", metavar="F", nargs="+", help="show these, and measure nothing")
+    parser.add_argument(
+        "--load", metavar="F", nargs="+", help="show these files, and measure nothing"
+    )
     args = parser.parse_args(argv)
     status = 0
     try:
@@ -114,12 +116,12 @@ def load(path: str) -> list[Record]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no such file; the message names it.
+        ValueError: it was not written by ``--json``; the message names it.
     """
     try:
         return [Record(**entry) for entry in json.loads(Path(path).read_bytes())]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no result of this version's --json: {error}") from error
+        raise ValueError(f"{path} was not written by --json of this version: {error}") from error
 
 
 def table(records: Sequence[Record]) -> str:

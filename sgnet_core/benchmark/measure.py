@@ -169,8 +169,8 @@ def measure(
 ) -> list[Record]:
     """Measure all cases of a group in turns.
 
-    Worker threads without work spin for a while before they sleep: those of one case would slow the
-    next. So each case starts when they sleep, as they do between the frames of a camera.
+    Idle worker threads spin for a while before they sleep, which would slow down the next case.
+    Each case therefore starts when they sleep, as between the frames of a camera.
 
     Args:
         group: cases to measure.

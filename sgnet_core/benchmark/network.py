@@ -1,4 +1,4 @@
-"""Suites ``network`` and ``training``: SGNets beside their plain baselines.
+"""Suites ``network`` and ``training``: SGNets against their plain baselines.
 
 The same networks with torchvision's operator are measured too. Weights are random.
 """

@@ -20,7 +20,7 @@ SUITES = {
 }
 """Suites of this library: name → function (device, quick) → groups.
 
-They are imported when they run, because not every machine has what all of them need."""
+They are imported when they run, because not every machine has the packages of all suites."""
 
 PLUGINS = "sgnet.benchmark_suites"
 """Entry-point group of the suites that other packages add, functions of the same arguments."""

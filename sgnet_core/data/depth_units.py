@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 NO_MEASUREMENT = 65535
-"""Value of integer depth images that some cameras store where they measured nothing, as 0."""
+"""Value in integer depth images that some cameras store for "no measurement", besides 0."""
 
 NEAREST_M, FARTHEST_M = 0.01, 100.0
 """Meters between which the median of a depth image lies, whatever the camera."""
@@ -39,7 +39,7 @@ def median_depth(depth: npt.NDArray[Any]) -> float | None:
 
 
 def likely_scale(median: float) -> float | None:
-    """Return the first of `KNOWN_SCALES` that makes a room of a median; None where none does."""
+    """Return the first of `KNOWN_SCALES` with which a median fits a room; None if none does."""
     return next((scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10), None)
 
 
@@ -52,7 +52,7 @@ def unit_hint(median: float, integers: bool) -> str:
     """
     scale = likely_scale(median)
     if scale is None:
-        return "no usual unit makes a room of it"
+        return "no usual unit gives a plausible distance"
     would_be = f"it would be {median * scale:.3g} m"
     option = f"give predict --depth-scale {scale:g}"
     if integers:
@@ -61,7 +61,7 @@ def unit_hint(median: float, integers: bool) -> str:
 
 
 def depth_doubt(meters: npt.NDArray[np.floating[Any]]) -> str:
-    """Return why a depth image in meters is doubtful; empty where it is not."""
+    """Return why a depth image in meters is implausible; empty if it is plausible."""
     return median_doubt(median_depth(meters))
 
 

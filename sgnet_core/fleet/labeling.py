@@ -43,9 +43,9 @@ class LabelingJob:
     Attributes:
         destination: local path or URL.
         model_path: model file, as the user named it.
-        model: its content, so that it need not lie on every machine.
+        model: content of the file, so that the other machines do not need the file.
         device, precision: of the `Segmenter`.
-        calibration: what the user says about the camera.
+        calibration: camera data given by the user.
         options: what is computed and written.
     """
 
@@ -87,7 +87,7 @@ class LabelingJob:
         return Labeler(segmenter, self.options)
 
     def recipe(self, source_fingerprint: str | None) -> Recipe:
-        """Return what the results of sources depend on."""
+        """Return the recipe of the results of these sources."""
         options = {
             **asdict(self.options),
             **asdict(self.calibration),
@@ -175,7 +175,7 @@ def label_recording(
 
 
 def finished_before(recipe: Recipe, destination: Destination, folder: str) -> Manifest | None:
-    """Return the manifest of an earlier run if its results are what this one would give."""
+    """Return the manifest of an earlier run if its results are up to date."""
     manifest = read_manifest(destination, folder)
     if manifest is not None and up_to_date(manifest, recipe, destination, folder):
         return manifest
@@ -256,14 +256,14 @@ class LabelingTotal:
         lines = []
         if outcome.doubts:
             lines.append(
-                f"doubtful depth: {len(outcome.doubts)} of {outcome.frames} frames of "
-                f"{source.path}, the first one {outcome.doubts[0]}"
+                f"implausible depth: {len(outcome.doubts)} of {outcome.frames} frames of "
+                f"{source.path}; the first: {outcome.doubts[0]}"
             )
         if outcome.left_out:
             self.gaps += 1
             lines.append(
                 f"left out: {len(outcome.left_out)} of {outcome.frames + len(outcome.left_out)} "
-                f"frames of {source.path}, the first one since: {outcome.left_out[0]}"
+                f"frames of {source.path}; the first: {outcome.left_out[0]}"
             )
         return lines
 

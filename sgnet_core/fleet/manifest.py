@@ -1,4 +1,4 @@
-"""The record of what was done with a recording, written last, beside the results."""
+"""Manifest of a labeled recording, written last, beside the results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FILE = "manifest.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the results of a recording depend on.
+    """Everything that the results of a recording depend on.
 
     Attributes:
-        fingerprint: of the sources, as `storage.fingerprint` gives it; None where they cannot be
-            told to be unchanged, so that their results are never up to date.
+        fingerprint: `storage.fingerprint` of the sources; None if changes cannot be detected, so
+            that the results are never up to date.
         model: SHA-256 of the model file.
         options: command-line options that change results, name → JSON value.
     """
@@ -33,7 +33,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Record of one recording: its recipe, and what came of it.
+    """Manifest of one recording: its recipe and its results.
 
     Attributes:
         sources: paths or URLs.
@@ -87,7 +87,7 @@ def read_manifest(destination: Destination, folder: str) -> Manifest | None:
     try:
         recipe = Recipe(**values.pop("recipe"))
         manifest = Manifest(**values, recipe=recipe, fresh=False)
-        # A file that anything may have written: what is wrong shows here, not in its users.
+        # The file may come from anywhere: check it here, not where it is used.
         well_formed = manifest.frames >= 0 and manifest.counts.min() >= 0 and manifest.label_set
         lists = (manifest.sources, manifest.kinds, manifest.left_out, manifest.doubts)
         texts = (text for lines in lists for text in lines)
@@ -97,7 +97,7 @@ def read_manifest(destination: Destination, folder: str) -> Manifest | None:
 
 
 def up_to_date(manifest: Manifest, recipe: Recipe, destination: Destination, folder: str) -> bool:
-    """Tell whether results are those of the recipe, and all there."""
+    """Return whether the results belong to the recipe and all files exist."""
     if recipe.fingerprint is None or manifest.recipe != recipe:
         return False
     counts = (
@@ -107,7 +107,7 @@ def up_to_date(manifest: Manifest, recipe: Recipe, destination: Destination, fol
 
 
 def remove_manifest(destination: Destination, folder: str) -> None:
-    """Remove it before results change: what is half done must not look complete."""
+    """Remove the manifest before results change, so that partial results do not look complete."""
     destination.remove(_file(folder))
 
 

@@ -15,7 +15,7 @@ LOCAL = "local"
 """The address of a Ray that is started on this machine for the run, and stopped with it."""
 
 ATTEMPTS = 2
-"""Times that a task is tried whose worker dies."""
+"""Number of attempts for a task whose worker dies."""
 
 LOST = f"its worker died {ATTEMPTS} times: a crash, no memory left, or a lost machine"
 
@@ -85,8 +85,8 @@ def run_on_ray(
 class _Crew(Generic[Task, Result]):
     """The actors of a run, and what each is doing.
 
-    An actor gets a task only once it has started. So one that waits for resources, as in place of
-    one that was lost with its machine, keeps no task from being done by others.
+    An actor gets a task only after it has started. An actor that waits for resources, such as a
+    replacement after the loss of a machine, therefore holds back no task.
     """
 
     def __init__(self, ray: Any, job: Job[Task, Result], workers: Workers, tasks: int) -> None:
@@ -142,7 +142,7 @@ class _Crew(Generic[Task, Result]):
             yield task, answer
 
     def _started(self, ready: Any) -> None:
-        """Take on an actor that is prepared; one that cannot do the work is not replaced."""
+        """Add a prepared actor; an actor that cannot do the work is not replaced."""
         actor = self._starting.pop(ready)
         try:
             problem = self._ray.get(ready)
@@ -161,7 +161,7 @@ def _last_line(error: Exception) -> str:
 @contextlib.contextmanager
 def _connected(workers: Workers) -> Iterator[Any]:
     """Give the module ``ray``, connected to a cluster or to a Ray of its own."""
-    # Neither statistics for Ray's makers nor a CPU worker's view of the GPUs.
+    # Disable Ray's usage statistics, and do not hide the GPUs from CPU workers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

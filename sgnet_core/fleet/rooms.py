@@ -20,7 +20,7 @@ BLOCK = 16
 
 @dataclass(frozen=True)
 class RoomsJob:
-    """Renders rooms into a plain folder; frames that are there are passed by.
+    """Render rooms into a plain folder; skip existing frames.
 
     Attributes:
         folder: of the data set.
@@ -39,7 +39,7 @@ class RoomsJob:
         ]
 
     def prepare(self) -> None:
-        """Write down which rooms the folder gets, and its first frame's camera.
+        """Write the seed and size of the rooms, and the camera of the first frame.
 
         Raises:
             DatasetError: the folder holds frames of something else.
@@ -76,5 +76,5 @@ class RoomsJob:
         return len(block)
 
     def finish(self, label_set: LabelSet) -> None:
-        """Make the folder one that can be opened, which a half-written one cannot."""
+        """Write the classes; without them, an incomplete folder cannot be opened."""
         write_json(self.folder / "classes.json", classes_values(label_set))

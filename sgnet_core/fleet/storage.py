@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from sgnet_core.files import atomic_write
 
 _CHANGED_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
-"""Names under which file systems keep what changes with a file, the most exact first."""
+"""Keys of file-system entries that change with the file's content, the most exact first."""
 
 
 class StorageError(ValueError):
@@ -40,7 +40,7 @@ class Source:
 
 
 def find_sources(patterns: Sequence[str]) -> list[Source]:
-    """Return the recordings that paths, URLs and globs name, each once, in order.
+    """Return the recordings that match paths, URLs and globs, in order, without duplicates.
 
     Raises:
         StorageError: a pattern matches nothing, or two recordings have one name.
@@ -111,7 +111,7 @@ def fingerprint(place: str) -> str:
 
 @contextlib.contextmanager
 def local_copy(place: str) -> Iterator[Path]:
-    """Give a local path of a file or folder; of a remote one, a copy that goes with the block.
+    """Yield a local path of a file or folder; for a remote one, of a copy that the block removes.
 
     Raises:
         StorageError: it cannot be copied.
@@ -148,7 +148,7 @@ class Destination:
         return isinstance(self._system, LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """Return the path or URL of a name, as people know it."""
+        """Return the path or URL of a name, for messages."""
         return f"{self.place.rstrip('/')}/{name}" if name else self.place
 
     def _inside(self, name: str) -> str:

@@ -15,7 +15,7 @@ import torch
 from sgnet_core.files import atomic_write
 
 KEPT_CHECKSUMS = 16
-"""Number of checksums in the file of checksums: those of the files there are, and older ones."""
+"""Number of checksums in the checksum file: of the existing checkpoints and of older ones."""
 
 
 class CheckpointError(ValueError):
@@ -32,7 +32,7 @@ def previous(path: Path) -> Path:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` (tensors and plain values); the file that was there becomes `previous`.
+    """Write ``content`` (tensors and plain values); an existing file becomes `previous`.
 
     At every moment at least one of the two is complete. Their SHA-256 checksums are in a file
     beside them, which is written first.
@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())  # a full disk shows here at the latest, with nothing moved yet
+        os.fsync(file.fileno())  # a full disk fails here at the latest, before anything is renamed
         with atomic_write(_checksum_file(path)) as sums:
             sums.write("".join(f"{checksum}\n" for checksum in checksums).encode())
         if path.exists():
@@ -55,7 +55,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return the newest checkpoint with a right checksum, or None where there is none at all.
+    """Return the newest checkpoint with a correct checksum, or None if there is no checkpoint.
 
     A damaged one is renamed to ``.damaged`` with a warning, and the one before it is used.
     Checkpoints without a file of checksums are read unchecked.
@@ -84,8 +84,9 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if damaged:
         [(file, reason), *_] = damaged.items()
         raise CheckpointError(
-            f"{file} is damaged ({reason}), and there is no other; train into a new --output "
-            f"folder, from its best model if there is one: weights={path.parent}/best.safetensors"
+            f"{file} is damaged ({reason}), and there is no other checkpoint; train into a new "
+            "--output folder, starting from the best model if there is one: "
+            f"weights={path.parent}/best.safetensors"
         )
     return None
 

@@ -18,7 +18,7 @@ def check_device(config: TrainConfig, device: torch.device) -> None:
     if config.sync_bn:
         raise ValueError(
             "sync_bn: PyTorch's SyncBatchNorm needs a GPU; on the CPU set sync_bn=false, so that "
-            "each process has statistics of its own share, or freeze_bn=all"
+            "each process computes statistics of its own share, or freeze_bn=all"
         )
     if config.precision == "fp16":
         raise ValueError("precision=fp16 needs a GPU; on the CPU use bf16 or fp32")
@@ -34,8 +34,9 @@ def check_parts(config: TrainConfig, head: str, processes: int) -> None:
     frames = frames_per_part(config.batch, config.accumulate, processes)
     if frames == 1 and head == "aspp" and config.freeze_bn != "all" and not config.sync_bn:
         raise ValueError(
-            "the ASPP head pools an image to one pixel, of which batch norm needs two: take two "
-            "frames at a time (batch, accumulate, processes), or freeze_bn=all, or sync_bn=true"
+            "the ASPP head pools an image to one pixel, but batch norm needs at least two: use "
+            "two frames per process and part (batch, accumulate, processes), or freeze_bn=all, or "
+            "sync_bn=true"
         )
 
 

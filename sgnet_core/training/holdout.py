@@ -1,4 +1,6 @@
-"""Training and validation sets, the second taken out of the first where there is none."""
+"""Training and validation sets; without a validation set, a part of the training set is held
+out.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from sgnet_core.models.labels import LabelSet, class_difference
 
 HOLDOUT = "holdout:"
 BLOCKS = 10
-"""Largest number of stretches held out: neighbors often show one scene and stay together."""
+"""Largest number of held-out blocks; neighboring frames often show one scene and stay together."""
 
 
 def open_training_sets(
@@ -44,12 +46,12 @@ def open_training_sets(
         raise DatasetError(f"{train} and {validation} differ in their classes: {difference}")
     if len(held_out) == ENDLESS:
         raise DatasetError(
-            f"{validation} has no end: validate on a number of frames, as in {validation}:100"
+            f"{validation} has no end: give a number of frames, as in {validation}:100"
         )
     if common := _common(samples, held_out):
         warnings.warn(
-            f"{common} of the {len(held_out)} frames to validate on, {validation}, are trained on "
-            f"too, {train}: their scores say nothing about other frames",
+            f"{common} of the {len(held_out)} validation frames ({validation}) are also in the "
+            f"training set ({train}): their scores are not valid for other frames",
             stacklevel=2,
         )
     return samples, held_out, labels
@@ -113,7 +115,9 @@ def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Sample
     kept = [int(i) for block, cut in zip(blocks, cuts, strict=True) for i in block[:cut]]
     held = [int(i) for block, cut in zip(blocks, cuts, strict=True) for i in block[cut:]]
     if not kept or not held:
-        raise DatasetError(f"{len(samples)} frames of {name} are too few to hold {share} of out")
+        raise DatasetError(
+            f"{name} has only {len(samples)} frames, too few to hold out a share of {share}"
+        )
     dataset = cast(Any, samples)  # torch asks for its own base class, and uses none of it
     return cast(Samples, Subset(dataset, kept)), cast(Samples, Subset(dataset, held))
 

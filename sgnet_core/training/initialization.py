@@ -23,7 +23,8 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
     """Return the configured network with its initial weights, and a note of what is random.
 
     Raises:
-        ValueError: the weights cannot be had or belong to another network; it names the remedy.
+        ValueError: the weights cannot be loaded or belong to another network; the message names the
+            remedy.
         OSError: a file cannot be read.
     """
     model = create_model(config.model, len(labels), **config.architecture)
@@ -49,8 +50,9 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
     note = f"start from {config.weights}; drawn at random: {summarize(model, drawn) or 'nothing'}"
     if any(name.startswith("trunk.stem.") for name in drawn):
         note += (
-            "\nThe deep stem has no counterpart in torchvision's weights and learns from nothing, "
-            "which costs accuracy on small data sets: architecture.stem=torchvision has one"
+            "\ntorchvision has no weights for the deep stem, which is trained from scratch; this "
+            "lowers the accuracy on small data sets. architecture.stem=torchvision has pretrained "
+            "weights"
         )
     return model, note
 
@@ -67,8 +69,8 @@ def _check_depth(path: Path, state: Mapping[str, Tensor], depth: int) -> None:
         )
     if found != depth:
         raise ValueError(
-            f"{path} holds a ResNet-{found}, the model has a ResNet-{depth}: name weights of that "
-            "depth, or another model"
+            f"{path} holds a ResNet-{found}, but the model has a ResNet-{depth}: choose weights of "
+            "that depth, or another model"
         )
 
 
@@ -77,8 +79,9 @@ def _load_imagenet(model: SGNet, config: TrainConfig) -> list[str]:
         state = torchvision_weights(model.config.depth)
     except URLError as error:
         raise ValueError(
-            f"torchvision's ImageNet weights cannot be fetched ({error.reason}): connect once, "
-            "name a downloaded file with weights=FILE.pth, or start from weights=default or none"
+            f"torchvision's ImageNet weights cannot be downloaded ({error.reason}): connect to the "
+            "internet once, give a downloaded file with weights=FILE.pth, or start from "
+            "weights=default or none"
         ) from error
     drawn = load_imagenet(model.trunk, state)
     return [f"trunk.{name}" for name in drawn] + _outside_trunk(model)

@@ -1,4 +1,4 @@
-"""Training loss, normalized over the whole batch however it is divided."""
+"""Training loss, normalized over the whole batch, even if the batch is divided."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgnet_core.ops.resize import resize_maps
 from sgnet_core.training.config import TrainConfig
 
 CLASS_SAMPLE = 200
-"""Number of frames from which the class frequencies are estimated."""
+"""Number of frames used to estimate the class frequencies."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precision of the network's arithmetic; the loss is always computed in float32."""

@@ -1,4 +1,4 @@
-"""Resuming of a run, and the changes of its configuration that are allowed."""
+"""Resuming a run, with the changes of the configuration that are allowed."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def find_checkpoint(folder: Path, config: TrainConfig) -> tuple[dict[str, Any] |
     if fixed:
         raise CheckpointError(
             f"the checkpoint in {folder} is not of this configuration "
-            f"({', '.join(texts[key] for key in fixed)}); put that back, or train into a new "
-            f"--output folder, from this run's weights if you like: "
+            f"({', '.join(texts[key] for key in fixed)}); restore the old values, or train into a "
+            "new --output folder, for example from this run's weights: "
             f"weights={folder}/last.safetensors"
         )
     if "validation" in changed:

@@ -160,7 +160,7 @@ class Run:
 
     @property
     def validation_due(self) -> bool:
-        """True where the model of this iteration must be validated and has not been."""
+        """True if the model of this iteration must be validated and has not been validated yet."""
         iteration = self.state.iteration
         wanted = iteration % self.config.validate_every == 0 or self.finished
         return wanted and iteration > self.state.validated
@@ -185,7 +185,7 @@ class Run:
             log = None
             if self.world.is_main and (self.validation_due or not self.finished):
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
-            if self.validation_due:  # it was interrupted, or the run was made shorter
+            if self.validation_due:  # the validation was interrupted, or iterations was reduced
                 self.validate(log)
                 self.save()
             batches = stack.enter_context(contextlib.closing(self._batches()))
@@ -292,7 +292,7 @@ class Run:
     def _check(self, loss: float, norm: float, parts: Sequence[Batch]) -> None:
         state = self.state
         if not math.isfinite(norm) and state.scaler.is_enabled() and state.scaler.get_scale() >= 1:
-            norm = 0.0  # float16 overflowed: this step is left out, the next ones are scaled less
+            norm = 0.0  # float16 overflowed: skip this step, scale the next ones less
         bound = self.config.loss_bound
         wrong = divergence(loss, norm, state.loss, state.iteration, bound)
         if wrong is None:
@@ -302,8 +302,8 @@ class Run:
         with atomic_write(path) as file:
             torch.save(vars(Batch.joined(parts)), file)
         raise Diverged(
-            f"iteration {state.iteration}: {wrong}; its batch is in {path}. Look at that batch. "
-            "Then go on from the last checkpoint with a lower lr, a longer warmup, a smaller clip"
+            f"iteration {state.iteration}: {wrong}; its batch is in {path}. Inspect that batch. "
+            "Then resume from the last checkpoint with a lower lr, a longer warmup, a smaller clip"
             + (" or precision=fp32" if self.config.precision != "fp32" else "")
             + (" or a higher loss_bound" if "exploded" in wrong else "")
         )
@@ -352,8 +352,8 @@ class Run:
             return None
         if math.isnan(confusion.miou):
             raise ValueError(
-                f"{self.config.validation}: none of its pixels is labeled, so it cannot tell "
-                "which model is best; name another validation set"
+                f"{self.config.validation}: none of its pixels is labeled, so the best model "
+                "cannot be selected; use another validation set"
             )
         scores = scores_of(confusion)
         record = {

@@ -1,4 +1,4 @@
-"""State of a run: all that changes while training and is needed to resume."""
+"""State of a run: everything that changes during training and is needed to resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class State:
     dropout of an iteration are functions of the seed and its number.
 
     Attributes:
-        average: average of the model's weights over time, on rank 0 alone; None without one.
+        average: average of the model's weights over time, only on rank 0; None without averaging.
         class_weights: (C,) weights of the loss, on the CPU.
         iteration: number of steps done.
         loss: running average of the loss.

@@ -124,10 +124,10 @@ def _no_plain_folder(folder: Path) -> str:
     for layout, description in LAYOUTS:
         if layout.recognizes(folder):
             return (
-                f"{folder}: is no plain folder, which is what is checked here, but "
-                f"{description.partition(':')[0]}; it can be trained on as it is"
+                f"{folder}: is {description.partition(':')[0]}; only plain folders are checked, "
+                "but training can read it without conversion"
             )
-    return f"{folder}: has no folder rgb: what it should look like is in docs/data.md"
+    return f"{folder}: has no folder rgb: docs/data.md describes the layout"
 
 
 @dataclass
@@ -195,9 +195,9 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
         value, share = peak
         unit = f" ({value / scale:.0f} in the file)" if integers else ""
         check.problems.append(
-            f"{path}: {share:.1%} of the measured pixels are exactly {value:.4g} m{unit}, and next "
-            "to none are near that: does that number mean no measurement, or too far for the "
-            "camera? Store 0 there"
+            f"{path}: {share:.1%} of the measured pixels are exactly {value:.4g} m{unit}, and "
+            "almost none are near that value: if it means no measurement, or too far for the "
+            "camera, store 0 instead"
         )
     elif integers and measured.max() <= 255.5 * scale:
         check.problems.append(
@@ -209,9 +209,9 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
 def _impossible_peak(measured: NDArray[np.float32]) -> tuple[float, float] | None:
     """Return the largest depth and its share where too many pixels have it to be a surface.
 
-    A far wall of a real sensor spreads over several values, and depth that is cut off, as in SUN
-    RGB-D at 8 m, has others up to there. A number that stands for something else is far beyond the
-    others, or has many pixels and next to none in the tenth below it.
+    With a real sensor, a far wall spreads over several values, and depth that is cut off, as in SUN
+    RGB-D at 8 m, has other values just below. A special value is far beyond all others, or has many
+    pixels and almost none in the tenth below it.
     """
     values, counts = np.unique(measured, return_counts=True)
     value, share = float(values[-1]), float(counts[-1] / measured.size)

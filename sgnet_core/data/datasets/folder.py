@@ -1,4 +1,4 @@
-"""Plain folder: the layout of one's own data and of `sgnet_core.prepare`.
+"""Plain folder: the layout for your own data, which `sgnet_core.prepare` writes, too.
 
 ::
 
@@ -63,7 +63,8 @@ class PlainFolder(FrameFiles):
     """The frames of a plain folder, or those of one split, sorted by name or as the split says.
 
     Raises:
-        DatasetError: something is missing; it names the file, and counts the others like it.
+        DatasetError: something is missing; the message names the first file and the number of
+            others.
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:

@@ -24,7 +24,7 @@ MAX_LIST_BYTES = 1 << 28
 """Largest list of frames that is read."""
 
 IdTable = NDArray[np.int16]
-"""(256,) class of every id of a label file; -1 = an id that it must not hold."""
+"""(256,) class of every id of a label file; -1 marks ids that are not allowed."""
 
 
 class DatasetError(ValueError):
@@ -131,7 +131,7 @@ def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDA
     classes = table[ids]
     if (classes < 0).any():
         strange = ", ".join(map(str, np.unique(ids[classes < 0])))
-        raise DatasetError(f"{path} holds ids that are no class and not ignored: {strange}")
+        raise DatasetError(f"{path} holds ids that are neither a class nor ignored: {strange}")
     return classes.astype(np.uint8)
 
 

@@ -1,6 +1,6 @@
 """The list-file layouts that other projects prepare: SGNet's release, ESANet, DFormer.
 
-All of them count classes from 1; 0 is unlabeled.
+In all of them, class ids start at 1, and 0 is unlabeled.
 """
 
 from __future__ import annotations
@@ -195,9 +195,9 @@ class DFormerFolder(_CountedFromOne):
         self.relative_depth = _is_8_bit(self.frames[0].depth)
         if self.relative_depth:
             warnings.warn(
-                f"{folder / 'Depth'} holds 8-bit pictures of depth: the meters are lost, and "
-                f"white is taken for {self.FARTHEST:g} m; prepare the set from the original files "
-                "for the accuracy that depth can give",
+                f"{folder / 'Depth'} holds 8-bit pictures of depth without a unit; white is read "
+                f"as {self.FARTHEST:g} m; for accurate results, prepare the set from the original "
+                "files",
                 stacklevel=2,
             )
 
@@ -258,7 +258,7 @@ def _upwards(list_file: Path, relative: str) -> Path:
         if (folder / relative).is_file():
             return folder / relative
     raise DatasetError(
-        f"{list_file} names {relative}, which is neither beside it nor below a folder above it"
+        f"{list_file} names {relative}, which is not below the list's folder or one of its parents"
     )
 
 

@@ -337,7 +337,7 @@ def test_a_file_that_is_no_result_is_named(
         with pytest.raises(SystemExit) as stopped:
             main(["--load", str(tmp_path / "f.json")])
         assert stopped.value.code == 2
-        assert f"{tmp_path / 'f.json'} is no result" in capsys.readouterr().err
+        assert f"{tmp_path / 'f.json'} was not written by --json" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--load", str(tmp_path / "missing.json")])
     assert "missing.json: No such file" in capsys.readouterr().err

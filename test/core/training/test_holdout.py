@@ -120,7 +120,9 @@ def test_frames_that_are_trained_on_and_validated_on_are_counted(
         open_training_sets(*names, (32, 48))
     said = [str(warning.message) for warning in caught]
     assert len(said) == (common is not None), said
-    assert all(f"{common} frames to validate on, {names[1]}, are trained on" in s for s in said)
+    assert all(
+        f"{common} validation frames ({names[1]}) are also in the training set" in s for s in said
+    )
 
 
 def test_validation_has_an_end() -> None:

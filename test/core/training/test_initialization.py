@@ -124,7 +124,9 @@ def test_the_model_keeps_what_its_depth_was_trained_as() -> None:
 def test_weights_of_another_depth_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r50.pth"
     torch.save(torchvision.models.resnet50().state_dict(), path)
-    with pytest.raises(ValueError, match=r"r50\.pth holds a ResNet-50, the model has a ResNet-18"):
+    with pytest.raises(
+        ValueError, match=r"r50\.pth holds a ResNet-50, but the model has a ResNet-18"
+    ):
         build_model(TrainConfig(model="sgnet_lite", weights=str(path)), LAB)
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="holds no torchvision ResNet; its first entries are a"):

@@ -64,7 +64,7 @@ def test_a_refused_change_is_an_error_of_the_input(
     begun(tiny, tmp_path / "run")
     arguments = ["--config", str(tiny_file), "--output", str(tmp_path / "run")]
     assert main([*arguments, "optimizer=sgd"]) == 2
-    assert "put that back, or train into a new --output folder" in capsys.readouterr().err
+    assert "restore the old values, or train into a new --output folder" in capsys.readouterr().err
 
 
 def test_other_changes_are_said_and_take_effect(

@@ -212,13 +212,13 @@ def test_several_mistakes_are_all_reported(folder: Path) -> None:
     ("made", "named", "problem"),
     [
         ([], "nowhere", "there is no such folder"),
-        (["notes/"], "", "has no folder rgb: what it should look like is in docs/data.md"),
+        (["notes/"], "", "has no folder rgb: docs/data.md describes the layout"),
         (
             ["train.txt", "train/rgb/"],
             "",
-            "is no plain folder, which is what is checked here, but ESANet's NYUv2",
+            "is ESANet's NYUv2; only plain folders are checked",
         ),
-        (["leftImg8bit/"], "", "but Cityscapes; it can be trained on as it is"),
+        (["leftImg8bit/"], "", "is Cityscapes; only plain folders are checked"),
     ],
 )
 def test_a_folder_that_is_none_says_what_it_is(
