@@ -29,6 +29,8 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 def make(**overrides: Any) -> SGNet:
     torch.manual_seed(2)

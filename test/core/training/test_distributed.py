@@ -16,7 +16,9 @@ import pytest
 import torch
 import yaml
 
+from sgnet_core import train
 from sgnet_core.training.checkpoint import load_checkpoint
+from sgnet_core.training.run import Run
 
 SCRIPT = '''
 """The command, on a network of an eighth of the width, with the losses of all iterations kept."""
@@ -65,8 +67,13 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.usefixtures("small_network")
 def test_two_processes_train_like_one_on_the_same_global_batch(
-    tmp_path: Path, script: Path, tiny: dict[str, Any]
+    tmp_path: Path,
+    script: Path,
+    tiny: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # Frozen norms and no dropout: with them a process would compute something else on its own part.
     # Classes are weighted, so the two halves of a batch weigh differently.
@@ -74,19 +81,32 @@ def test_two_processes_train_like_one_on_the_same_global_batch(
     values = {"model": "sgnet_r18", "freeze_bn": "all", "accumulate": 2, "optimizer": "sgd"}
     config = config_file(tmp_path, tiny, **values, iterations=8, lr=0.1)
 
-    def train(name: str, *launcher: str) -> list[list[float]]:
-        command = [*launcher, str(script), str(tmp_path / name), "--config", str(config)]
-        command += ["--output", str(tmp_path / f"run_{name}"), "--device", "cpu"]
-        done = subprocess.run(
-            command, env=environment(NO_DROPOUT="1"), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("sgnet_core.eval") == 1, "rank 0 alone speaks"
-        return [json.loads(path.read_text()) for path in sorted(tmp_path.glob(f"{name}.*"))]
+    def arguments(name: str) -> list[str]:
+        output = str(tmp_path / f"run_{name}")
+        return ["--config", str(config), "--output", output, "--device", "cpu"]
 
-    [alone] = train("one", sys.executable)
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    first, second = train("two", *torchrun, "--nproc-per-node", "2")
+    alone: list[float] = []
+    step = Run.step
+
+    def recorded(run: Run, parts: Any) -> float:
+        alone.append(step(run, parts))
+        return alone[-1]
+
+    monkeypatch.setattr(Run, "step", recorded)
+    monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
+    assert train.main(arguments("one")) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node", "2", str(script), str(tmp_path / "two")]
+    done = subprocess.run(
+        [*command, *arguments("two")],
+        env=environment(NO_DROPOUT="1"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for printed in (capsys.readouterr().out, done.stdout):
+        assert printed.count("sgnet_core.eval") == 1, "rank 0 alone speaks"
+    first, second = (json.loads(path.read_text()) for path in sorted(tmp_path.glob("two.*")))
     assert len(alone) == 8 and alone[-1] < alone[0] - 0.05, "the weights have moved"
     assert first == second, "all processes know the loss of the whole batch"
     assert first == pytest.approx(alone, rel=1e-5)
