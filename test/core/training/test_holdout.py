@@ -63,7 +63,7 @@ def test_a_small_folder_is_split_too(frames: Path) -> None:
     ("train", "validation", "message"),
     [
         ("rooms:1", "holdout:0.1", r"rooms:1 has no end.*rooms:OTHER_SEED:N"),
-        ("rooms:1:3", "holdout:0.1", "3 frames of rooms:1:3 are too few"),
+        ("rooms:1:3", "holdout:0.1", "rooms:1:3 has only 3 frames, too few"),
         ("rooms:1:100", "holdout:2", r"write holdout:SHARE"),
         ("rooms:1:100", "holdout:ten", r"write holdout:SHARE"),
     ],

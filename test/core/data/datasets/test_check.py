@@ -281,7 +281,7 @@ def test_saturated_meters_are_reported(folder: Path) -> None:
     (folder / "depth" / "b.png").unlink()
     save(folder / "depth" / "b.npy", depth.reshape(H, W))
     [problem] = check_folder(folder).problems
-    assert "depth/b.npy: 10.0% of the measured pixels are exactly 10 m, and next to" in problem
+    assert "depth/b.npy: 10.0% of the measured pixels are exactly 10 m, and almost" in problem
 
 
 def masks(folder: Path, names: list[str], low: int) -> None:
