@@ -300,3 +300,8 @@ def test_a_node_that_cannot_load_its_model_ends_the_demo_with_the_reason(
     assert "not configured: " in text
     assert str(missing) in text and "node.log" in text
     assert not processes_about(folder)
+
+
+def test_its_own_process_starts_without_pytorch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import sgnet_ros.demo.__main__"
+    subprocess.run([sys.executable, "-c", code], check=True)
