@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from sgnet_ros.messages.camera_model import is_calibrated
 from sgnet_ros.messages.images import ImageError, image_message
 from sgnet_ros.messages.serialized import restamped
-from sgnet_ros.messages.transforms import StaticTransforms, pose_matrix, pose_text
+from sgnet_ros.messages.transforms import Pose, StaticTransforms, pose_matrix, pose_text
 from sgnet_ros.node.inputs import TFMessage
 from sgnet_ros.recordings.bag_geometry import image_frames, info_topic, static_transforms
 from sgnet_ros.recordings.bag_source import BagSource
@@ -31,9 +31,8 @@ _INPUTS = {
     RGB_INFO: "rgb/camera_info",
     DEPTH_INFO: "depth/camera_info",
     IMU: "imu",
-    TF: "/tf",
 }
-"""The node's inputs by kind."""
+"""The node's inputs that are remapped, by kind."""
 _LOOKED_AT = 300  # calibrations, where the first ones are empty
 
 
@@ -128,14 +127,20 @@ class Recording:
                 self.static_transforms = _joined(bag)
                 known.add(static_transforms(bag))
             rgb_frame, depth_frame = image_frames(bag, images)
-        self.node_arguments = [
-            *(w for k, name in self.topics.items() for w in ("-r", f"{_INPUTS[k]}:={name}")),
-            *(w for k, kind in self.transports.items() for w in ("-p", f"{k}_transport:={kind}")),
-        ]
-        # Transforms in librealsense's form, for instance, are not on /tf_static.
         pose, in_tf = geometry.depth_to_rgb, known.between(depth_frame, rgb_frame)
-        if pose is not None and not (in_tf is not None and np.array_equal(in_tf, pose)):
-            self.node_arguments += ["-p", f"depth_to_rgb:={pose_text(pose)}"]
+        given = in_tf is not None and pose is not None and np.array_equal(in_tf, pose)
+        self.node_arguments = self._arguments(None if given else pose)
+
+    def _arguments(self, depth_to_rgb: Pose | None) -> list[str]:
+        """Return the node's arguments, with a pose that it does not get from /tf_static."""
+        remaps = [f"{_INPUTS[k]}:={name}" for k, name in self.topics.items() if k in _INPUTS]
+        parameters = [f"{kind}_transport:={name}" for kind, name in self.transports.items()]
+        if depth_to_rgb is not None:  # librealsense's recorder, for instance, has it elsewhere
+            parameters.append(f"depth_to_rgb:={pose_text(depth_to_rgb)}")
+        return [
+            *(word for remap in remaps for word in ("-r", remap)),
+            *(word for parameter in parameters for word in ("-p", parameter)),
+        ]
 
     def frames(self, kinds: Sequence[str]) -> Iterator[Frame]:
         """Yield the frames of the `BagSource`, with the other messages of some kinds.

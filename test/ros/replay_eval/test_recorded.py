@@ -180,6 +180,26 @@ def test_the_node_is_told_topics_transports_and_pose(tmp_path: Path, monkeypatch
     assert stamped.transform.translation.x == 0.1
 
 
+def test_moving_transforms_go_out_where_the_node_asks_for_them(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(recorded, "TFMessage", object)
+    make = Maker(2)
+    moving = make.static_tf([("base", "imu_link", make.transform(0.3, 0.1))])
+    messages = [*unregistered(make), ("/robot/tf", START + STEP, moving)]
+    recording = Recording(BagSource(write(tmp_path / "a.mcap", make, messages)))
+    assert recording.topics[TF] == "/tf"
+    assert "/tf" not in " ".join(recording.node_arguments)
+    (item,) = [item for item in recording.items((TF,)) if item.kind not in (RGB, DEPTH)]
+    assert (item.kind, item.time_ns, item.stamp_ns) == (TF, START + STEP, START + STEP)
+    assert item.data is not None
+    sent = ROS2.deserialize_cdr(item.data, "tf2_msgs/msg/TFMessage")
+    assert sent == moving
+    others = [item.kind for frame in recording.frames((TF,)) for item in frame.others]
+    assert others == [TF]
+    assert all(item.kind in (RGB, DEPTH) for item in recording.items(()))
+
+
 def compressed(make: Maker, stamp: int, form: str, data: bytes) -> Any:
     pixels = np.frombuffer(data, np.uint8)
     return make.types["sensor_msgs/msg/CompressedImage"](make.header(stamp, "cam"), form, pixels)
