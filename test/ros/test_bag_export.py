@@ -147,7 +147,7 @@ def test_what_a_bag_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, ca
     other = {**CAMERA, "width": WIDTH + 2}
     (folder / "cameras" / f"{stamps(2)[1]}.json").write_text(json.dumps(other))
     assert bag_write.main([str(folder), str(tmp_path / "out.mcap")]) == 1
-    assert "frame 1 is of another size" in capsys.readouterr().err
+    assert "frame 1 has another size" in capsys.readouterr().err
     mixed = make_folder(tmp_path / "b", [stamps(1)[0], "x"], labeled=set())
     assert bag_write.main([str(mixed), str(tmp_path / "out.mcap")]) == 1
     assert "name all frames after their stamps" in capsys.readouterr().err
