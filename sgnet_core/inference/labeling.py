@@ -77,7 +77,7 @@ class Labeler:
         ply = self.options.ply
         if frame.intrinsics is not None or not (ply or spatial in NEEDS_INTRINSICS):
             return
-        reason = "--ply" if ply else f"{self.segmenter.info.name} is steered by {spatial}"
+        reason = "--ply" if ply else f"{self.segmenter.info.name} is guided by {spatial}"
         raise ValueError(
             f"{reason}, which needs the camera's intrinsics: give --intrinsics FX FY CX CY"
         )

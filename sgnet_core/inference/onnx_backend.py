@@ -61,7 +61,7 @@ class OnnxNetwork:
             image: (B, 3, H, W) RGB 0..255, uint8 or float32.
             meters: (B, 1, H, W) float32 depth, its holes filled as the model wants it
                 (`sgnet_core.models.preprocess.usable_depth`).
-            intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is steered by 3D coordinates
+            intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is guided by 3D coordinates
                 or HHA.
             up: (B, 3) against gravity in the camera frame, for HHA; None estimates it.
 

@@ -4,7 +4,7 @@ Batch, height and width are free.
 
 Inputs: ``rgb`` (B, H, W, 3) uint8; ``depth`` (B, H, W) float32 meters, in which 0, NaN and all
 values outside the metadata's ``depth_range`` mean "no measurement"; ``intrinsics`` (B, 4) float32
-fx, fy, cx, cy in pixels, for models steered by 3D coordinates or HHA; ``up`` (B, 3) float32 against
+fx, fy, cx, cy in pixels, for models guided by 3D coordinates or HHA; ``up`` (B, 3) float32 against
 gravity in the camera frame, for HHA: 0, 0, 0 has it estimated. Plain models take ``rgb`` alone. The
 caller resizes frames to the metadata's ``input_height`` and fills holes where its ``holes`` is not
 "none".

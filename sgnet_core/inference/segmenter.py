@@ -167,10 +167,10 @@ class Segmenter:
             depth: (H, W), registered to the color image: floating-point meters, or integers times
                 ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor must
                 be float32 meters on the device, as `meters` returns it.
-            intrinsics: camera of the images; needed by models steered by 3D coordinates or HHA.
+            intrinsics: camera of the images; needed by models guided by 3D coordinates or HHA.
             depth_scale: meters per unit of integer depth.
             up: (x, y, z) vector against gravity in the camera frame (x right, y down, z forward),
-                for example from an IMU, for models steered by HHA; None estimates it.
+                for example from an IMU, for models guided by HHA; None estimates it.
             holes: policy that fills pixels without a measurement (`sgnet_core.geometry.holes`) at
                 the network's input size; None takes the policy that the model was trained with.
             confidence, scores: also return these parts of the `Prediction`.

@@ -133,13 +133,13 @@ def recognize(released: Mapping[str, Tensor], spatial: Spatial | None = None) ->
     return SGNetConfig(
         depth=depth,
         num_classes=len(classifier),
-        spatial="none" if projector is None else _steered_by(projector.shape[1], spatial),
+        spatial="none" if projector is None else _guided_by(projector.shape[1], spatial),
         head=head,
         aux="dsn3.3.weight" in released,
     )
 
 
-def _steered_by(channels: int, spatial: Spatial | None) -> Spatial:
+def _guided_by(channels: int, spatial: Spatial | None) -> Spatial:
     kinds: list[Spatial] = [k for k in get_args(Spatial) if SPATIAL_CHANNELS[k] == channels]
     if spatial in kinds:
         return spatial

@@ -87,7 +87,7 @@ class SGNetConfig:
         if self.shared_projector and not self.projector:
             raise ValueError("shared_projector needs the projector")
         if self.operator == "dcnv2" and self.spatial != "features":
-            raise ValueError("operator 'dcnv2' is steered by spatial='features'")
+            raise ValueError("operator 'dcnv2' is guided by spatial='features'")
         if self.spatial == "features" and self.shared_projector:
             raise ValueError("spatial='features': each S-Conv has other features to project")
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -233,7 +233,7 @@ class SGNet(nn.Module):
         if spatial is None or spatial.shape[1] != channels:
             given = "none" if spatial is None else f"{spatial.shape[1]}"
             raise ValueError(
-                f"this network is steered by {self.config.spatial!r} ({channels} channels), "
+                f"this network is guided by {self.config.spatial!r} ({channels} channels), "
                 f"got {given}"
             )
         resized: dict[int, Tensor] = {}

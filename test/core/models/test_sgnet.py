@@ -75,7 +75,7 @@ def test_the_spatial_branch_is_a_step_of_its_own() -> None:
     logits = model.head(model.trunk(model.trunk.stem(rgb), guidance)[-1])
     torch.testing.assert_close(model(rgb, depth).logits, logits)
     other = model(rgb, depth.flip(-1)).logits
-    assert (other - logits).abs().max() > 1e-3, "geometry must steer the network"
+    assert (other - logits).abs().max() > 1e-3, "geometry must guide the network"
 
 
 def test_shared_projectors_are_one_per_resolution() -> None:
@@ -89,14 +89,14 @@ def test_spatial_input_by_name(spatial: str, channels: int) -> None:
     model = create_model("sgnet_lite", spatial=spatial).eval()
     rgb = torch.randn(1, 3, 32, 48)
     assert model(rgb, torch.rand(1, channels, 32, 48)).logits.shape == (1, 40, 8, 12)
-    with pytest.raises(ValueError, match=f"steered by '{spatial}'"):
+    with pytest.raises(ValueError, match=f"guided by '{spatial}'"):
         model(rgb, torch.rand(1, 4 - channels, 32, 48))
     with pytest.raises(ValueError, match="got none"):
         model(rgb)
 
 
 @pytest.mark.parametrize("operator", ["sconv", "dcnv2"])
-def test_features_steer_their_own_convolutions(operator: str) -> None:
+def test_features_guide_their_own_convolutions(operator: str) -> None:
     model = create_model(
         "sgnet_lite", spatial="features", shared_projector=False, operator=operator, layers=[1]
     )
@@ -134,7 +134,7 @@ def test_output_stride_8_doubles_the_resolution() -> None:
         ({"width": 3}, "unknown configuration entry 'width'"),
         ({"depth": "18"}, "depth cannot be '18'"),
         ({"aux": 1}, "aux cannot be 1"),
-        ({"operator": "dcnv2"}, "steered by spatial='features'"),
+        ({"operator": "dcnv2"}, "guided by spatial='features'"),
         ({"spatial": "features", "shared_projector": True}, "other features to project"),
     ],
 )

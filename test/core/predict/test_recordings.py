@@ -200,7 +200,7 @@ def test_a_folder_that_may_not_be_read_is_named(
         (("--rgb", "a.png"), "give INPUT, or --rgb and --depth"),
         (("a.png", "--rgb", "a.png", "--depth", "b.png"), "give INPUT, or --rgb and --depth"),
         (("FOLDER", "--scores", "s.npy"), "--scores writes the scores of one frame"),
-        (("FOLDER",), "tiny is steered by points"),
+        (("FOLDER",), "tiny is guided by points"),
         (("nowhere/*.png",), "nowhere/*.png matches no file"),
         (("nowhere",), "nowhere does not exist"),
         (("FOLDER/0.depth.png",), "0.depth.png is no color image"),

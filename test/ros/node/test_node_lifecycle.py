@@ -89,7 +89,7 @@ def test_the_node_has_the_outputs_and_the_backend_that_it_is_told(
     running.stop()
 
 
-def test_a_model_steered_by_points_waits_for_a_calibrated_camera(
+def test_a_model_guided_by_points_waits_for_a_calibrated_camera(
     run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")
@@ -126,7 +126,7 @@ def test_a_model_steered_by_points_waits_for_a_calibrated_camera(
     running.stop()
 
 
-def test_a_model_steered_by_depth_needs_no_camera_info(
+def test_a_model_guided_by_depth_needs_no_camera_info(
     run_node: Any, robot: Any, scene: Any
 ) -> None:
     running = run_node("depth")
