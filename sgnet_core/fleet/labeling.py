@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sgnet_core.files import atomic_write
 from sgnet_core.fleet.jobs import Failure
 from sgnet_core.fleet.manifest import (
     Manifest,
@@ -75,10 +76,12 @@ class LabelingJob:
 
         Raises:
             ValueError: the model cannot be used, or not with that device or precision.
+            OSError: there is no room for a temporary copy of the model.
         """
         with tempfile.TemporaryDirectory(prefix="sgnet_model_") as scratch:
             file = Path(scratch, Path(self.model_path).name)
-            file.write_bytes(self.model)
+            with atomic_write(file) as copy:  # names the file when the disk is full
+                copy.write(self.model)
             try:
                 segmenter = Segmenter(file, self.device, self.precision)
             except ModelFileError as error:

@@ -42,6 +42,8 @@ def fused(x: Tensor, offset: Tensor, *rest: Tensor | None, **kw: object) -> Tens
         (1, 33, 260, (4, 7), 2),
         (1, 64, 512, (3, 4), 1),
         (1, 160, 16, (3, 4), 1),
+        pytest.param(1, 512, 16, (3, 4), 1, marks=pytest.mark.slow),
+        pytest.param(1, 512, 512, (3, 4), 1, marks=pytest.mark.slow),
     ],
 )
 def test_the_kernel_is_the_operator(

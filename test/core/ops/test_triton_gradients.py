@@ -29,6 +29,8 @@ def leaves(tensors: tuple[Tensor, ...]) -> list[Tensor]:
         (1, 128, 128, (3, 4), 2),
         (1, 32, 260, (2, 3), 1),
         (1, 160, 16, (1, 1), 1),
+        pytest.param(1, 32, 512, (2, 3), 1, marks=pytest.mark.slow),
+        pytest.param(1, 512, 16, (1, 1), 1, marks=pytest.mark.slow),
     ],
 )
 def test_gradients_are_those_of_the_reference(
