@@ -321,6 +321,7 @@ class Player(Node):
 
     def _publish(self, item: Item, counts: bool = True) -> None:
         assert item.data is not None
+        now = time.monotonic()  # the node may answer before this process runs again
         self._outputs[item.kind].publish(item.data)
         if item.kind not in (RGB, DEPTH):
             return
@@ -328,7 +329,7 @@ class Player(Node):
             self.answers.sent.append(item.stamp_ns)
             self._progress(len(self.answers.sent))
         stamp = self._sent_again.get(item.stamp_ns, item.stamp_ns)
-        self._sent_at[item.kind][stamp] = time.monotonic()
+        self._sent_at[item.kind][stamp] = now
         self._last_ns = item.stamp_ns
 
     def _on_labels(self, data: bytes) -> None:

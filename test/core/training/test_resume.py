@@ -110,7 +110,7 @@ def test_the_best_score_on_another_validation_set_counts_for_nothing(
     run.save()
     same = start(tiny, tmp_path).state
     assert (same.best_miou, same.stale) == (0.9, 3)
-    with pytest.warns(UserWarning, match="8 of the 8 frames"):
+    with pytest.warns(UserWarning, match="8 of the 8 validation frames"):
         other = start(tiny, tmp_path, validation=tiny["train"]).state
     assert (other.best_miou, other.stale) == (-1.0, 0)
 

@@ -214,6 +214,7 @@ def check(bag: Recorded, found: dict[str, Any]) -> None:
     assert (found["miou"], found["pixel_accuracy"]) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_registration_lenses_and_transports_are_the_nodes(
     models: dict[str, Path], segmenters: dict[str, Segmenter], tmp_path: Path
