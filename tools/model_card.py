@@ -126,7 +126,7 @@ def scores_table(results: Mapping[str, Figures]) -> str:
         scores += [bands.get(band, {}).get("miou") for band in ("0-2 m", "2-4 m", "4+ m")]
         # The few pixels beyond the range of the sensor are no measure of what depth is worth.
         missing = bands.get("no depth", {})
-        scores.append(missing.get("miou") if missing.get("pixels", 0) > 10**6 else None)
+        scores.append(missing.get("miou") if missing.get("pixels", 0) > 10**5 else None)
         lines.append(f"| {setting.caption} | {' | '.join(map(_percent, scores))} |")
     return "\n".join(lines)
 
