@@ -171,15 +171,13 @@ def _draw_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _draw_scores(axes: Axes, scores: Sequence[Mapping[str, Any]]) -> None:
     """Draw mIoU over latency of one model in several settings, and the front of the best ones."""
-    points = [(score["ms_per_frame"], 100 * score["miou"]) for score in scores]
-    best = front(points)
-    axes.plot(*zip(*best, strict=True), "--", color=GRAY, zorder=0)
+    points = [(score["ms_per_frame"], round(100 * score["miou"], 1)) for score in scores]
+    axes.plot(*zip(*front(points), strict=True), "--", color=GRAY, zorder=0)
     for score, point in zip(scores, points, strict=True):
-        color = BLUE if point in best else GRAY
-        axes.plot(*point, "o", color=color)
-        _name(axes, score["name"], point, color)
+        axes.plot(*point, "o", label=score["name"])
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     axes.set(xlabel="milliseconds per frame, from NumPy to NumPy", ylabel="mIoU %")
-    note = f"{scores[0]['frames']} frames of {scores[0]['data']}. Blue: none is faster and better"
+    note = f"{scores[0]['frames']} frames of {scores[0]['data']}. Line: none is faster and better"
     _title(axes, "Accuracy over latency", note)
 
 

@@ -110,7 +110,7 @@ def test_scores_of_one_model_are_drawn_by_the_names_of_their_files(
     assert main(arguments) == 0
     drawn = texts(tmp_path / "scores.svg")
     assert {"240 rows", "336 rows", "mIoU %"} <= drawn
-    assert "654 frames of data/nyuv2:test. Blue: none is faster and better" in drawn
+    assert "654 frames of data/nyuv2:test. Line: none is faster and better" in drawn
     files[0].write_text("{}")
     assert main(arguments) == 2
     assert f"{files[0]} is no file of sgnet_core.eval" in capsys.readouterr().err
