@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bag_messages import MS, Maker, colors, depths
+from bag_messages import MS, Maker, colors, depths, recording
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.datasets.folder import PlainFolder
 from sgnet_core.data.images import write_png
@@ -197,6 +197,18 @@ def test_a_frame_of_another_size_is_left_out_and_counted(tmp_path: Path, capsys:
     printed = capsys.readouterr()
     assert "2 frames of /cam/color/image_raw" in printed.out
     assert "1 of 3 frames left out" in printed.err
+
+
+def test_a_recording_of_a_loop_is_exported_once(tmp_path: Path) -> None:
+    make = Maker(2)
+    once = recording(make)
+    again = [(topic, time + 10**9, message) for topic, time, message in once]
+    bag = make.write(tmp_path / "loop.mcap", [*once, *again])
+    assert bag_export.main([str(bag), str(tmp_path / "out")]) == 0
+    frames = list(PlainSource(tmp_path / "out"))
+    assert [frame.stamp_ns for frame in frames] == [10**9 + i * 100 * MS for i in range(3)]
+    for i, frame in enumerate(frames):
+        np.testing.assert_array_equal(frame.rgb, colors(i))
 
 
 def test_without_camera_info_the_images_are_exported(tmp_path: Path, capsys: Any) -> None:
