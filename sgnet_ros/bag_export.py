@@ -75,20 +75,18 @@ def export(
             "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record again"
         )
     labeled: list[str] = []
-    names: list[str] = []
-    written: set[str] = set()
+    names: set[str] = set()
     camera: dict[str, float] = {}
     for frame in tqdm(source, folder.name, total=source.count, unit="frame", disable=not progress):
         assert frame.stamp_ns is not None  # a bag's frames have one
         name = name_of(frame.stamp_ns)
-        if name in written:
+        if name in names:
             continue  # recorded twice, as in a loop
         if segmenter:
             frame = _labeled(frame, segmenter)
         camera = _write_camera(folder, name, frame, camera)
         _write_frame(folder, name, frame)
-        names.append(name)
-        written.add(name)
+        names.add(name)
         if frame.labels is not None:
             labeled.append(name)
     if labeled and len(labeled) < len(names):
