@@ -126,10 +126,12 @@ def furnish(scratch: Path) -> None:
     first = sorted((scratch / "my_data" / "rgb").iterdir())[0]
     shutil.copy(first, scratch / "frame.png")
     shutil.copy(scratch / "my_data" / "depth" / (first.stem + ".png"), scratch / "depth.png")
-    best = scratch / "runs" / "rooms" / "best.safetensors"
-    best.parent.mkdir(parents=True)
-    shutil.copy(ROOT / "sgnet_core" / "models" / "weights" / "default.safetensors", best)
-    shutil.copy(best, scratch / "my.safetensors")
+    default = ROOT / "sgnet_core" / "models" / "weights" / "default.safetensors"
+    for name in ("rooms/best", "third/last", "fourth/last"):
+        model = scratch / "runs" / f"{name}.safetensors"
+        model.parent.mkdir(parents=True)
+        shutil.copy(default, model)
+    shutil.copy(default, scratch / "my.safetensors")
     recorded = shutil.copytree(scratch / "my_data", scratch / "recorded")
     shutil.rmtree(recorded / "cameras")  # A recording is of one camera and has no labels.
     shutil.rmtree(recorded / "labels")
