@@ -146,15 +146,19 @@ class Camera(Node):
                 self._choose(size, command.get("rate", self._rate_hz))
                 if what == "draw":
                     self._drawn = self._render() if self.source.count is None else []
-                    self._tell({"drawn": len(self._drawn)})
+                    self.tell({"drawn": len(self._drawn)})
             if what == "play":
                 return True
             if what == "show":
-                self._tell({"shown": self.publish(self._first)})
+                self.tell({"shown": self.publish(self._first)})
         return False
 
-    def _tell(self, fact: dict[str, Any]) -> None:
-        _print_json(fact, self._interrupts)
+    def tell(self, fact: dict[str, Any]) -> None:
+        """Print a line of JSON."""
+        # An interrupt within print() comes before the end of the line, and the report would be
+        # appended to it.
+        with self._interrupts.deferred(), suppress(BrokenPipeError):  # nobody may read it any more
+            print(json.dumps(fact), flush=True)
 
     @contextmanager
     def _standing_still(self) -> Iterator[None]:
@@ -206,7 +210,7 @@ class Camera(Node):
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)
-            self._tell({"rendered": len(frames), "of": count})
+            self.tell({"rendered": len(frames), "of": count})
             if time.monotonic() - start > _RENDER_S:
                 break
             self._executor.spin_once(timeout_sec=0)
@@ -280,13 +284,6 @@ def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item
         yield item
 
 
-def _print_json(fact: dict[str, Any], interrupts: Interrupts) -> None:
-    # An interrupt within print() comes before the end of the line, and the report would be
-    # appended to it.
-    with interrupts.deferred(), suppress(BrokenPipeError):  # whoever reads it may be gone
-        print(json.dumps(fact), flush=True)
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line without its `--ros-args`."""
     parser = argparse.ArgumentParser("python -m sgnet_ros.camera", description=__doc__)
@@ -317,7 +314,7 @@ def main() -> None:
     with Interrupts() as interrupts:
         try:
             camera = Camera(args, interrupts)
-            _print_json(camera.description(), interrupts)
+            camera.tell(camera.description())
             gc.freeze()  # a full collection would delay a frame by 0.1 s
             camera.run()
         except (SourceError, BagError) as error:
@@ -326,7 +323,7 @@ def main() -> None:
             pass
         finally:
             if camera is not None:
-                _print_json(camera.report(), interrupts)
+                camera.tell(camera.report())
             rclpy.try_shutdown()
 
 

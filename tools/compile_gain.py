@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sgnet_core.benchmark.__main__ import table
 from sgnet_core.benchmark.measure import Case, Group, Machine, Record, measure
-from sgnet_core.benchmark.runners import random_model
+from sgnet_core.benchmark.runners import random_inputs, random_model
 from sgnet_core.files import atomic_write
 from sgnet_core.inference.device import pick_device
 from sgnet_core.models.fusion import fuse
@@ -43,9 +43,7 @@ def compare(name: str, size: tuple[int, int], device: torch.device) -> list[Reco
     compiled = torch.compile(fused, mode="max-autotune-no-cudagraphs")
 
     def fresh() -> tuple[Tensor, Tensor]:
-        image = torch.randn(1, 3, *size, device=device, dtype=dtype)
-        depth = 5 * torch.rand(1, 1, *size, device=device)
-        return image.contiguous(memory_format=torch.channels_last), depth
+        return random_inputs((1, *size), device, dtype)
 
     start = time.perf_counter()
     with torch.inference_mode():
@@ -55,7 +53,12 @@ def compare(name: str, size: tuple[int, int], device: torch.device) -> list[Reco
     print(f"logits differ by {difference:.1e} of the largest", flush=True)
 
     def case(title: str, network: Network) -> Case:
-        return Case(title, lambda inputs: network(*inputs), f"{name}, fused", dtype=str(dtype)[6:])
+        return Case(
+            title,
+            lambda inputs: network(*inputs),
+            f"{name}, fused",
+            dtype=str(dtype).removeprefix("torch."),
+        )
 
     cases = [case(f"{name}, fused", fused), case(f"{name}, compiled", compiled)]
     shape = f"1x3x{size[0]}x{size[1]}"

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from page_marks import replaced
 from sgnet_core.benchmark.__main__ import table
 from sgnet_core.benchmark.measure import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 RECORDS = ROOT / "docs" / "benchmarks" / "gpu.json"
-BEGIN, END = "<!-- gpu: begin -->", "<!-- gpu: end -->"
+MARK = "gpu"
 
 
 def section(report: Mapping[str, Any]) -> str:
@@ -43,18 +43,6 @@ def section(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replaced(page: str, text: str) -> str:
-    """Return the page with ``text`` between its marks.
-
-    Raises:
-        ValueError: the page does not have the two marks once each.
-    """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"{PAGE} needs the lines {BEGIN} and {END} once each")
-    between = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    return between.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 for a report that cannot be used."""
     parser = argparse.ArgumentParser(
@@ -67,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         report = json.loads(args.report.read_bytes())
-        page = replaced(PAGE.read_text(), section(report))
+        page = replaced(PAGE.read_text(), MARK, section(report))
     except (OSError, ValueError, KeyError, TypeError) as error:
         parser.exit(2, f"gpu_docs: {args.report}: {error}\n")
     PAGE.write_text(page)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from page_marks import replaced
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD, README = ROOT / "docs" / "model_card.md", ROOT / "README.md"
@@ -166,20 +167,6 @@ def commands() -> str:
     lines = [f"python -m sgnet_core.export --out {name} {given}" for name, given in EXPORTS.items()]
     lines += [f"python -m sgnet_core.eval {setting.arguments}" for setting in SETTINGS]
     return "\n".join(["```sh", *(line.replace("OUT/", "").rstrip() for line in lines), "```"])
-
-
-def replaced(page: str, name: str, text: str) -> str:
-    """Return the page with the text between its marks of this name.
-
-    Raises:
-        ValueError: the page does not have the marks.
-    """
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    between = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
-    page, count = between.subn(lambda _: f"{begin}\n{text}\n{end}", page)
-    if count != 1:
-        raise ValueError(f"the page needs the lines {begin} and {end} once each")
-    return page
 
 
 def _percent(share: float | None) -> str:

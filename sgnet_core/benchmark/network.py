@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.benchmark.operator import TORCHVISION
-from sgnet_core.benchmark.runners import random_model
+from sgnet_core.benchmark.runners import random_inputs, random_model
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.onnx_export import ExportError, export
 from sgnet_core.models.fusion import fuse
@@ -89,9 +89,7 @@ class BaselinePair:
         """Make the cases at one size."""
 
         def fresh() -> Inputs:
-            image = torch.randn(batch, 3, height, width, device=self._device, dtype=self._dtype)
-            depth = 5 * torch.rand(batch, 1, height, width, device=self._device)
-            return image.contiguous(memory_format=torch.channels_last), depth
+            return random_inputs((batch, height, width), self._device, self._dtype)
 
         def case(name: str, run: Callable[[Inputs], object], to: str, traffic: int = 0) -> Case:
             return Case(name, run, to, traffic, str(self._dtype).removeprefix("torch."))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.inference.segmenter import Segmenter
@@ -48,3 +48,13 @@ def random_model(name: str, device: torch.device) -> SGNet:
         if isinstance(module, SConv2d) and module.offset_generator is not None:
             nn.init.normal_(module.offset_generator.weight, std=0.05)
     return model.to(device).to(memory_format=torch.channels_last)
+
+
+def random_inputs(
+    shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Make an image and a depth of 0 to 5 m for networks; ``shape`` is (batch, height, width)."""
+    batch, height, width = shape
+    image = torch.randn(batch, 3, height, width, device=device, dtype=dtype)
+    depth = 5 * torch.rand(batch, 1, height, width, device=device)
+    return image.contiguous(memory_format=torch.channels_last), depth

@@ -124,8 +124,9 @@ class Recording:
                 moving = [t for t in bag.of_type("tf2_msgs/msg/TFMessage") if t.endswith("/tf")]
                 self._kinds.update(dict.fromkeys(moving, TF))
                 self.topics.update({TF: "/tf"} if moving else {})
-                self.static_transforms = _joined(bag)
-                known.add(static_transforms(bag))
+                transforms = static_transforms(bag)
+                known.add(transforms)
+                self.static_transforms = _joined(bag, transforms)
             rgb_frame, depth_frame = image_frames(bag, images)
         pose, in_tf = geometry.depth_to_rgb, known.between(depth_frame, rgb_frame)
         given = in_tf is not None and pose is not None and np.array_equal(in_tf, pose)
@@ -236,10 +237,10 @@ def _imu_topic(bag: Bag) -> str | None:
     return None
 
 
-def _joined(bag: Bag) -> bytes | None:
-    """Return all static transforms as one message."""
+def _joined(bag: Bag, transforms: list[Any]) -> bytes | None:
+    """Return the bag's static transforms as one serialized message."""
     for topic in bag.of_type("tf2_msgs/msg/TFMessage"):
         if topic.endswith("tf_static"):
             message = bag.first(topic)
-            return bytes(bag.serialized(type(message)(static_transforms(bag))))
+            return bytes(bag.serialized(type(message)(transforms)))
     return None

@@ -30,7 +30,7 @@ def report(device: str) -> dict[str, Any]:
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "benchmarks.md"
-    path.write_text(f"above\n{gpu_docs.BEGIN}\nold\n{gpu_docs.END}\nbelow\n")
+    path.write_text("above\n<!-- gpu: begin -->\nold\n<!-- gpu: end -->\nbelow\n")
     monkeypatch.setattr(gpu_docs, "PAGE", path)
     monkeypatch.setattr(gpu_docs, "RECORDS", tmp_path / "gpu.json")
     return path
@@ -62,4 +62,4 @@ def test_figures_of_a_cpu_are_refused(
 
 def test_the_page_has_the_marks() -> None:
     page = (gpu_docs.ROOT / "docs" / "benchmarks.md").read_text()
-    assert "figures" in gpu_docs.replaced(page, "figures")
+    assert "figures" in gpu_docs.replaced(page, gpu_docs.MARK, "figures")
