@@ -234,8 +234,12 @@ class Tester(Node):
         spin_for(self._executor, seconds)
 
     def settle(self, fault: str) -> None:
-        """Send single pairs until the node answers one correctly."""
-        begin = time.monotonic()
+        """Send single pairs until the node answers one correctly.
+
+        A pair may be lost on the way, so another one follows if no answer comes. Each time the wait
+        is twice as long, because a busy machine may need longer than the first for one answer.
+        """
+        begin, wait_s = time.monotonic(), 0.3
         self._settling = True
 
         def right() -> bool:
@@ -251,11 +255,12 @@ class Tester(Node):
             self._alive()
             if time.monotonic() > begin + _PATIENCE_S:
                 raise InferenceHang("no right label image in a minute")
-            end = time.monotonic() + 0.3
+            end = time.monotonic() + wait_s
             while not right() and time.monotonic() < end:
                 self._spin()
             if not right():
                 at = self.send()
+                wait_s *= 2
         self._settling = False
         took = round(time.monotonic() - begin, 3)
         self.ledger.recovery_s[fault] = max(self.ledger.recovery_s.get(fault, 0.0), took)

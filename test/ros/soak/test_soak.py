@@ -159,3 +159,30 @@ def test_the_books_find_what_no_counter_knows(
     assert tester.ledger.drops == Counter(drops)
     tester.account(losses_allowed=False)
     assert tester.ledger.drops == Counter(drops), "each drop once"
+
+
+def test_a_slow_node_settles(tester: soak.Tester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that takes 0.5 s for a frame and then takes the newest one."""
+    clock, busy = 0.0, (0.0, 3000)  # when the frame in work is ready, and its stamp
+
+    def send() -> int:
+        tester.now_ns += 1000
+        tester.publish_rgb(Message(tester.now_ns, "camera", height=1, width=2), scene=0)
+        return tester.now_ns
+
+    def spin() -> None:
+        nonlocal clock, busy
+        clock += 0.02
+        ready_at, stamp = busy
+        if clock >= ready_at:
+            if stamp > 3000:
+                tester._on_labels(label(stamp))
+                tester._on_stats(Message(stamp))
+            busy = (clock + 0.5, tester.now_ns)
+
+    tester.now_ns, tester.stats, tester._newest_label = 3000, None, None
+    for name, function in (("send", send), ("_spin", spin), ("_alive", lambda: None)):
+        monkeypatch.setattr(tester, name, function, raising=False)
+    monkeypatch.setattr("sgnet_ros.soak.tester.time.monotonic", lambda: clock)
+    tester.settle("start")
+    assert tester.ledger.recovery_s["start"] < 5
