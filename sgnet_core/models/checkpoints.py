@@ -15,12 +15,15 @@ from sgnet_core.models.model_file import ModelFileError
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a PyTorch checkpoint: its state dict, and the plain values beside it.
+    """Read a PyTorch checkpoint to the CPU, without running code from it.
 
-    Wrappers such as ``{"state_dict": …}`` and prefixes ``module.`` are removed.
+    Returns:
+        The state dict without wrappers such as ``{"state_dict": …}`` and without ``module.``
+        prefixes, and the numbers and strings stored next to it.
 
     Raises:
-        ModelFileError: missing, damaged, or holding anything but tensors and plain values.
+        ModelFileError: the file is missing, damaged, or contains objects other than tensors and
+            plain values.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -30,8 +33,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         found = re.search(r"GLOBAL (\S+)", str(error))
         entry = found[1] if found else "other objects"
         raise ModelFileError(
-            f"{path}: not opened, since it holds {entry} beside tensors and plain values, which "
-            "could run code: save the weights alone, torch.save(model.state_dict(), FILE)"
+            f"{path}: not opened, because it contains {entry}, and loading that could run code: "
+            "save the weights alone with torch.save(model.state_dict(), FILE)"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelFileError(f"{path}: truncated or not a checkpoint: {error}") from error
@@ -40,15 +43,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         record |= {k: v for k, v in checkpoint.items() if isinstance(v, int | float | str)}
         checkpoint = inner
     if not isinstance(checkpoint, dict) or not checkpoint:
-        raise ModelFileError(f"{path}: holds no state dict")
+        raise ModelFileError(f"{path}: does not contain a state dict")
     for key, value in checkpoint.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ModelFileError(f"{path}: its entry {key!r} is no tensor")
+            raise ModelFileError(f"{path}: its entry {key!r} is not a tensor")
     return {re.sub(r"^(module\.)+", "", k): v for k, v in checkpoint.items()}, record
 
 
 def _wrapped(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the state dict inside a checkpoint of several entries, under its usual names."""
+    """Return the dictionary stored under a usual name of a state dict, or None."""
     for name in ("state_dict", "model_state_dict", "model", "net", "network", "weights"):
         if isinstance(checkpoint.get(name), dict):
             inner: dict[str, Any] = checkpoint[name]

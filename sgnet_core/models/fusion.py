@@ -1,7 +1,7 @@
 """Fuse a network for inference: the same scores from fewer operations.
 
-Batch norm in evaluation is one factor and one summand per channel, which the convolution before it
-can absorb. The weight generator of S-Conv is two linear maps in a row, so it is one.
+In evaluation mode, batch norm is an affine map per channel, so it is folded into the convolution
+before it. The weight generator of S-Conv is two linear maps in a row, which become one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sgnet_core.models.dcn import DCNv2
 from sgnet_core.models.resnet import BasicBlock, Bottleneck
-from sgnet_core.models.sconv import KERNEL, POSITIONS, SConv2d, WeightGenerator
+from sgnet_core.models.sconv import SConv2d, WeightGenerator
 from sgnet_core.ops.deform import fused_conv, implementation
-from sgnet_core.ops.gather import Taps
+from sgnet_core.ops.gather import KERNEL, POSITIONS, Taps
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -53,10 +53,10 @@ def _fold_neighbors(layers: nn.Sequential) -> None:
 
 
 def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
-    """Move a batch norm into the convolution before it; return the norm's replacement."""
+    """Fold a batch norm into the convolution before it; return the identity that replaces it."""
     assert isinstance(conv, nn.Conv2d | SConv2d | DCNv2) and isinstance(norm, nn.BatchNorm2d)
     assert norm.running_var is not None and norm.running_mean is not None
-    # Computed in double precision, so that the folded weights are rounded once.
+    # In double precision, so that the folded weights are rounded only once.
     factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = torch.zeros_like(factor) if conv.bias is None else conv.bias.double()
     bias = (bias - norm.running_mean.double()) * factor + norm.bias.double()
@@ -67,11 +67,11 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Identity:
 
 
 class LinearWeightGenerator(nn.Module):
-    """`WeightGenerator` as one deformable 3x3 convolution, C → 9, before its sigmoid.
+    """`WeightGenerator` as one deformable 3x3 convolution, C → 9, and a sigmoid.
 
-    Sampling and kernel are exchanged. Both are linear, so each kernel position first maps all of S'
-    to nine channels, which are then sampled and summed: 9 channels per position to sample in place
-    of C, and no matrix product after the sampling.
+    Sampling and multiplication are both linear, so their order is exchanged: the kernel of each
+    position first maps all of S' to nine channels, which are then sampled and summed. This samples
+    9 channels per position in place of C and needs no matrix product afterwards.
     """
 
     def __init__(self, generator: WeightGenerator) -> None:
@@ -79,7 +79,7 @@ class LinearWeightGenerator(nn.Module):
         self.stride = generator.stride
         outer, inner = generator.to_mask.weight.double(), generator.gather.double()
         kernel = torch.einsum("om,mcyx->yxoc", outer[:, :, 0, 0], inner).to(generator.gather)
-        kernel = kernel.reshape(POSITIONS * POSITIONS, -1, 1, 1)  # position, then output
+        kernel = kernel.reshape(POSITIONS * POSITIONS, -1, 1, 1)  # order: position, output channel
         self.kernel = nn.Parameter(kernel, requires_grad=False)
         assert generator.to_mask.bias is not None
         self.bias = nn.Parameter(generator.to_mask.bias.clone(), requires_grad=False)
@@ -95,7 +95,10 @@ class LinearWeightGenerator(nn.Module):
 
 
 def _gather(mapped: Tensor, taps: Taps) -> Tensor:
-    """Sample (B, 81, H, W) and sum over positions → (B, 9, H', W'): embedding bags of 36 pixels."""
+    """Sample (B, 81, H, W) and sum over positions → (B, 9, H', W').
+
+    Each output pixel is one embedding bag of 36 rows: 4 neighbors of each of the 9 positions.
+    """
     batch, h, w = taps.shape
     rows = mapped.permute(0, 2, 3, 1).reshape(-1, POSITIONS)
     position = torch.arange(POSITIONS, device=rows.device).view(POSITIONS, 1)
@@ -106,14 +109,14 @@ def _gather(mapped: Tensor, taps: Taps) -> Tensor:
 
 
 def _sample(mapped: Tensor, offset: Tensor, stride: int) -> Tensor:
-    """Compute `_gather` by bilinear sampling of one image per position, for exported graphs."""
+    """Compute the same as `_gather` with `grid_sample`, one image per position, for ONNX export."""
     height, width = mapped.shape[2:]
     h, w = offset.shape[2:]
     delta = offset.float().view(-1, POSITIONS, 2, h, w)
     tap = torch.arange(POSITIONS, device=offset.device).view(POSITIONS, 1, 1)
     row = torch.arange(h, device=offset.device).view(h, 1) * stride - 1 + tap // KERNEL
     column = torch.arange(w, device=offset.device) * stride - 1 + tap % KERNEL
-    # Pixel centers at half-integers, the edges of the image at ±1.
+    # grid_sample's coordinates: the edges of the image are at ±1, half a pixel from the centers.
     y = (delta[:, :, 0] + row) * (2 / height) + (1 / height - 1)
     x = (delta[:, :, 1] + column) * (2 / width) + (1 / width - 1)
     grid = torch.stack((x, y), dim=-1).view(-1, h, w, 2)

@@ -1,4 +1,7 @@
-"""Segmentation heads: features → logits at the features' resolution."""
+"""Segmentation heads: features → logits at the resolution of the features.
+
+In all heads, ``channels`` counts the input features, and ``width`` the hidden ones.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ SLOPE = 0.01
 
 
 class FCNHead(nn.Sequential):
-    """3x3 to ``width`` channels, BN, leaky ReLU, dropout 0.1, 1x1 to the classes."""
+    """Published head of SGNet: 3x3 convolution, BN, leaky ReLU, dropout 0.1, 1x1 to the classes."""
 
     def __init__(self, channels: int, width: int, num_classes: int) -> None:
         super().__init__(
@@ -51,10 +54,10 @@ class ASPPHead(nn.Module):
 
 
 class FPNHead(nn.Module):
-    """A light decoder over all four layers, for networks that end at stride 32.
+    """Light decoder over all four layers, for networks that end at stride 32.
 
-    Feature pyramid (Lin et al., CVPR 2017): 1x1 to a common width, summed top down, one 3x3 at
-    stride 4. It is not part of the published SGNet.
+    Feature pyramid (Lin et al., CVPR 2017): 1x1 convolutions to a common width, summed from coarse
+    to fine, and one 3x3 at stride 4. It is not part of the published SGNet.
     """
 
     def __init__(self, channels: Sequence[int], num_classes: int, width: int = 96) -> None:

@@ -1,4 +1,4 @@
-"""Description of a model beside its weights: classes, scale of the input, training."""
+"""Description of a model: classes, normalization, input size, depth range, training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from sgnet_core.models.labels import LabelSet
 
 @dataclass(frozen=True)
 class Normalization:
-    """Normalization (value − mean) / std per channel, values in 0..255, in the given order."""
+    """Normalization of images: (value − mean) / std per channel, for values in 0..255.
+
+    Attributes:
+        mean, std: one value per channel, in the order below.
+        order: order in which the network expects the channels.
+
+    Raises:
+        ValueError: an unknown order, not three values, or a std that is not positive.
+    """
 
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
@@ -24,23 +32,24 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.order not in ("rgb", "bgr"):
-            raise ValueError(f"channel order is rgb or bgr, got {self.order!r}")
+            raise ValueError(f"channel order must be rgb or bgr, got {self.order!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
-            raise ValueError(f"three means and three positive stds, got {self.mean}, {self.std}")
+            raise ValueError(
+                f"normalization needs 3 means and 3 positive stds, got {self.mean}, {self.std}"
+            )
 
     def __call__(self, rgb: Tensor) -> Tensor:
-        """Normalize (B, 3, H, W) RGB of any type, 0..255, to float32."""
+        """Normalize (B, 3, H, W) RGB of any type, 0..255; return float32 in the network's order."""
         image = rgb.float() if self.order == "rgb" else rgb.flip(1).float()
-        if image.is_cuda:  # no copy from the host, which would wait, and which no graph can record
-            mean, std = _filled(self.mean, image), _filled(self.std, image)
-        else:
-            mean = torch.tensor(self.mean, device=image.device).view(1, 3, 1, 1)
-            std = torch.tensor(self.std, device=image.device).view(1, 3, 1, 1)
-        return (image - mean) / std
+        return (image - _filled(self.mean, image)) / _filled(self.std, image)
 
 
 def _filled(values: Sequence[float], like: Tensor) -> Tensor:
-    """Return values as (1, C, 1, 1), written on the tensor's device and in its type."""
+    """Return values as (1, C, 1, 1), with the device and type of a tensor.
+
+    The values are written on the device: a copy from the host would block, and a CUDA graph cannot
+    record it.
+    """
     return torch.cat([like.new_full((1, 1, 1, 1), value) for value in values], dim=1)
 
 
@@ -53,18 +62,21 @@ RELEASED = Normalization((104.008, 116.669, 122.675), (1.0, 1.0, 1.0), "bgr")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Description that a model needs to run, beside its config and its weights.
+    """Everything a model needs to run besides its config and its weights.
 
     Attributes:
         name: the variant's name (``sgnet_r18``, …) or the name it was saved under.
         labels: the classes, in the order of the network's output channels.
-        normalization: of the RGB input.
-        input_height: frames are resized to this height, aspect kept, before the network; None
-            runs every frame at its own size.
-        holes: how pixels without a measurement are filled before the network sees them, see
+        normalization: normalization of the RGB input.
+        input_height: height to which frames are resized before the network, with their aspect
+            ratio; None runs every frame at its own size.
+        holes: policy by which depth pixels without a measurement are filled, see
             `sgnet_core.geometry.holes.fill_holes`.
         depth_range: (nearest, farthest) meters that count as a measurement.
-        training: how the weights were made (data, seed, iterations, scores): free-form JSON.
+        training: free-form JSON about the training: data, seed, iterations, scores.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     name: str
@@ -97,7 +109,7 @@ class ModelInfo:
         """Read the result of `to_dict`; holes and depth_range may be missing, as in older files.
 
         Raises:
-            ValueError: a field is missing or holds the wrong thing.
+            ValueError: a field is missing or has a wrong type or value.
         """
         try:
             norm = data["normalization"]
@@ -115,17 +127,18 @@ class ModelInfo:
                 training=dict(data["training"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a model's description: {error!r}") from error
+            raise ValueError(f"not the description of a model: {error!r}") from error
 
 
 def check_depth(holes: str, depth_range: tuple[float, float]) -> None:
-    """Raise ValueError unless both are valid for a model."""
+    """Raise ValueError unless hole policy and depth range, as in `ModelInfo`, are valid."""
     if holes not in get_args(HolePolicy):
-        raise ValueError(f"holes is one of {', '.join(get_args(HolePolicy))}; got {holes!r}")
+        raise ValueError(f"holes must be one of {', '.join(get_args(HolePolicy))}; got {holes!r}")
     nearest, farthest = depth_range
     if not DEPTH_RANGE[0] <= nearest < farthest <= DEPTH_RANGE[1]:
         raise ValueError(
-            f"depth_range is (nearest, farthest) meters within {DEPTH_RANGE}, got {depth_range}"
+            f"depth_range must be (nearest, farthest) meters within {DEPTH_RANGE}, "
+            f"got {depth_range}"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 IGNORE_ID = 255
-"""Unlabeled pixels, everywhere in the project: data sets, losses, metrics, published masks."""
+"""Id of unlabeled pixels, everywhere in the project: data sets, losses, metrics, masks."""
 
 Color = tuple[int, int, int]
 
@@ -50,7 +50,7 @@ class LabelSet:
 
     @property
     def ids(self) -> range:
-        """The ids that a mask can hold beside `IGNORE_ID`."""
+        """The class ids 0..C-1."""
         return range(len(self.names))
 
     @functools.cached_property
@@ -79,7 +79,7 @@ class LabelSet:
         """Read the result of `to_dict`, or that of earlier versions, which have an ``ignore_id``.
 
         Raises:
-            ValueError: a field is missing or holds the wrong thing.
+            ValueError: a field is missing or has a wrong type or value.
         """
         try:
             colors = tuple((int(r), int(g), int(b)) for r, g, b in data["colors"])
@@ -90,13 +90,11 @@ class LabelSet:
 
 
 def class_difference(first: LabelSet, second: LabelSet, names: tuple[str, str]) -> str | None:
-    """Describe how the classes of two sets differ; None if their names are equal and in order.
-
-    Colors and the names of the sets may differ.
+    """Describe how the class names of two sets differ; None if they are equal and in order.
 
     Args:
         first, second: the sets.
-        names: names of the two in the description, e.g. "the model" and "the data".
+        names: words for the two sets in the description, e.g. "the model" and "the data".
     """
     if first.names == second.names:
         return None
@@ -114,14 +112,14 @@ def class_difference(first: LabelSet, second: LabelSet, names: tuple[str, str]) 
     return "; ".join(problems)
 
 
-def bit_palette(count: int, first: int = 1) -> tuple[Color, ...]:
-    """Return ``count`` colors by the PASCAL VOC rule, in which NYUDv2 results are usually drawn.
+def bit_palette(count: int) -> tuple[Color, ...]:
+    """Return colors 1 to ``count`` of the PASCAL VOC palette, usual for NYUDv2; 0 is black.
 
-    Bits 0, 1, 2 of an id go to R, G, B from the top bit down, bits 3, 4, 5 to the next lower bit,
-    and so on. Id 0 would be black, so class 0 takes the color of id ``first`` = 1.
+    Bits 0, 1, 2 of the index are the highest bits of R, G, B, bits 3, 4, 5 the next lower ones, and
+    so on.
     """
     colors = []
-    for index in range(first, first + count):
+    for index in range(1, count + 1):
         rgb = [0, 0, 0]
         for shift in range(8):
             for channel in range(3):

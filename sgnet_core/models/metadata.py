@@ -1,8 +1,7 @@
-"""Metadata of a model file: strings, the same in every file format.
+"""Metadata of a model file: strings by key, the same in safetensors and ONNX files.
 
-``format`` ("sgnet"), ``format_version``, and as JSON ``config`` (architecture and spatial input),
-``name``, ``labels`` (ids by position, names, colors), ``normalization``, ``input_height``,
-``holes``, ``depth_range`` (both may be missing) and ``training``.
+``format`` is "sgnet" and ``format_version`` "1". The other values are JSON: ``config``
+(`SGNetConfig`) and the fields of `ModelInfo`; ``holes`` and ``depth_range`` may be missing.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from sgnet_core.models.sgnet import SGNet, SGNetConfig
 FORMAT = "sgnet"
 FORMAT_VERSION = "1"
 _INFO = ("name", "labels", "normalization", "input_height", "training")
-_OPTIONAL = ("holes", "depth_range")  # files of earlier versions lack them
+_OPTIONAL = ("holes", "depth_range")  # missing in files of earlier versions
 
 
 def to_metadata(model: SGNet) -> dict[str, str]:
@@ -31,9 +30,9 @@ def to_metadata(model: SGNet) -> dict[str, str]:
 
 
 def check_format(metadata: Mapping[str, str]) -> None:
-    """Raise ValueError unless it is the metadata of an SGNet model that this program reads."""
+    """Raise ValueError unless the metadata is that of an SGNet model in the current version."""
     if metadata.get("format") != FORMAT:
-        raise ValueError("not of an SGNet model")
+        raise ValueError("not an SGNet model")
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -46,7 +45,8 @@ def from_metadata(metadata: Mapping[str, str]) -> tuple[SGNetConfig, ModelInfo]:
     """Read architecture and description.
 
     Raises:
-        ValueError: not the metadata of an SGNet model, of another version, incomplete or wrong.
+        ValueError: the metadata is not that of an SGNet model, of another version, or incomplete,
+            or a value is wrong.
     """
     check_format(metadata)
     try:

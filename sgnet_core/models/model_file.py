@@ -1,7 +1,7 @@
-"""One file per model: a safetensors file whose metadata says everything needed to run it.
+"""Model files: safetensors files with the metadata of `sgnet_core.models.metadata`.
 
-The metadata is that of `sgnet_core.models.metadata`. safetensors holds data only: opening a file
-runs no code.
+The metadata says everything that is needed to run the model. A safetensors file contains data only:
+opening it runs no code.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ class ModelFileError(ValueError):
 
 
 def default_model_path() -> Path:
-    """Return the path of the weights in the package."""
+    """Return the path of the weights shipped with the package."""
     return Path(__file__).parent / "weights" / "default.safetensors"
 
 
 def save_model(model: SGNet, path: str | os.PathLike[str], *, half: bool = False) -> None:
-    """Write weights, config and info, complete or not at all.
+    """Write weights, config and info to a model file.
 
     Args:
         model: on any device, in any mode.
-        path: of the new file; an old one is replaced only by a complete new one.
-        half: keep convolution kernels as float16, half the size. Biases and batch-norm statistics,
-            whose range float16 does not hold, stay float32. `load_model` gives float32 either way.
+        path: file to write; an existing file is replaced only by a complete new one.
+        half: store convolution kernels as float16, which halves the size. Biases and batch-norm
+            statistics exceed the range of float16 and stay float32. `load_model` returns float32
+            either way.
 
     Raises:
         ValueError: a weight is NaN or infinite, or too large for ``half``.
@@ -54,11 +55,11 @@ def save_model(model: SGNet, path: str | os.PathLike[str], *, half: bool = False
 
 
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> SGNet:
-    """Load the network of a model file, float32, in evaluation mode, with its ``info``.
+    """Load a model file as a float32 network in evaluation mode.
 
     Raises:
         ModelFileError: the file is missing, damaged, not a model file, of another version, or its
-            weights do not fit its description.
+            weights do not fit its config.
     """
     metadata, tensors = _read(path)
     try:
@@ -78,15 +79,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tenso
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             check_format(metadata)
-            # Copies: the file is mapped, and must be free to change once it is read.
+            # Copies, because the file is memory-mapped and may change after it is read.
             tensors = {name: _float32(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         _reject(path, error)
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except FileNotFoundError as error:
-        hint = ": the package is without its weights" if path == default_model_path() else ""
-        raise ModelFileError(f"{path}: does not exist{hint}; name a model file") from error
+        hint = ": the package was installed without weights" if path == default_model_path() else ""
+        raise ModelFileError(f"{path}: does not exist{hint}; give a model file") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     return metadata, tensors
@@ -98,13 +99,13 @@ def _float32(tensor: Tensor) -> Tensor:
 
 
 def _reject(path: str | os.PathLike[str], error: Exception) -> NoReturn:
-    """Raise ModelFileError with what a file that safetensors refuses probably is."""
+    """Raise ModelFileError for a file that safetensors rejects; tell if it is a checkpoint."""
     with open(path, "rb") as file:
         start = file.read(2)
     if start == b"PK" or start[:1] == b"\x80":
         raise ModelFileError(
-            f"{path}: a pickle (PyTorch checkpoint), which could run code when opened, not a "
-            "model file; a released checkpoint is turned into one by python -m sgnet_core.convert"
+            f"{path}: a PyTorch checkpoint (pickle), not a model file; convert a released SGNet "
+            "checkpoint with python -m sgnet_core.convert"
         ) from error
     raise ModelFileError(f"{path}: truncated, damaged or not a model file: {error}") from error
 
@@ -112,7 +113,7 @@ def _reject(path: str | os.PathLike[str], error: Exception) -> NoReturn:
 def _check(
     path: str | os.PathLike[str], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> None:
-    """Raise ModelFileError unless the tensors are those that the config asks for, and finite."""
+    """Raise ModelFileError unless names, shapes and types are the expected ones, values finite."""
     problems = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
@@ -122,11 +123,11 @@ def _check(
             continue
         want = expected[name]
         if tensor.shape != want.shape:
-            problems.setdefault("of another shape", []).append(
-                f"{name} {list(tensor.shape)} in place of {list(want.shape)}"
+            problems.setdefault("wrong shape", []).append(
+                f"{name} is {list(tensor.shape)} instead of {list(want.shape)}"
             )
         elif tensor.dtype != want.dtype:
-            problems.setdefault("of another type", []).append(f"{name} {tensor.dtype}")
+            problems.setdefault("wrong type", []).append(f"{name} is {tensor.dtype}")
         elif not tensor.isfinite().all():
             problems.setdefault("NaN or infinite", []).append(name)
     wrong = [

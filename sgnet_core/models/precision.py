@@ -1,4 +1,4 @@
-"""Numeric types of a network: half precision for the features, float32 for the geometry."""
+"""Numeric precision of a network: half precision for the features, float32 for the geometry."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of that name; "auto" is float16 on a GPU, else float32.
+    """Return the type for one of `PRECISIONS`; "auto" is float16 on a GPU, else float32.
 
     Raises:
-        ValueError: an unknown precision, or float16 on the CPU, which computes it slowly.
+        ValueError: an unknown precision, or float16 on the CPU, where it is slow.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU: use fp32, bf16 or auto on the CPU")
     if precision == "auto":
@@ -30,20 +30,22 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Return True for a CPU with bfloat16 matrix products: AVX512-BF16 or AMX.
+    """Return True for a CPU with instructions for bfloat16 products: AVX512-BF16 or AMX.
 
-    On such a CPU a network in bf16 takes half to two thirds of its time in float32; on others it
-    takes longer.
+    With them a network in bfloat16 takes half to two thirds of its time in float32; without them,
+    it takes longer.
     """
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public ones
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public ones
+    return device.type == "cpu" and any(
+        hasattr(torch.cpu, check) and getattr(torch.cpu, check)() for check in checks
+    )
 
 
 def cast(network: SGNet, dtype: torch.dtype) -> SGNet:
     """Make the network compute in ``dtype``, in place, and return it.
 
-    The layers that read the geometry, the first one of each `Projector`, keep their float32 weights
-    and compute in float32; on a GPU in TF32, PyTorch's default, which suffices (docs/sconv.md).
+    The first layer of each `Projector` reads the geometry. It keeps its float32 weights and
+    computes in float32; on a GPU in TF32, PyTorch's default, which is sufficient (docs/sconv.md).
     """
     reads_geometry = SPATIAL_CHANNELS[network.config.spatial] > 0
     projectors = [m for m in network.modules() if reads_geometry and isinstance(m, Projector)]

@@ -1,4 +1,4 @@
-"""Turn camera images into a network's inputs: the same in training, evaluation and use."""
+"""Compute the inputs of a network from camera images, in training, evaluation and inference."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sgnet_core.models.info import ModelInfo
 def usable_depth(
     info: ModelInfo, depth: Tensor, rgb: Tensor, holes: HolePolicy | None = None
 ) -> Tensor:
-    """Limit depth to a model's range and fill its holes as the model needs it.
+    """Limit depth to the range of a model and fill its holes by the policy of the model.
 
     Args:
         info: description of the model.
-        depth: (B, 1, H, W) meters, "no measurement" in any form.
+        depth: (B, 1, H, W) meters; 0, negative, NaN or infinite where there is no measurement.
         rgb: (B, 3, H, W) in 0..255.
         holes: policy to use instead of the model's.
 
@@ -41,9 +41,9 @@ def network_input(
         kind: name of the spatial input, ``SGNetConfig.spatial``.
         info: description of the model.
         rgb: (B, 3, H, W) RGB, 0..255.
-        depth: (B, 1, H, W) meters, "no measurement" in any form.
+        depth: (B, 1, H, W) meters; 0, negative, NaN or infinite where there is no measurement.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy; see `spatial_input`.
-        up: (B, 3) or (1, 3) against gravity in the camera frame; see `spatial_input`.
+        up: (B, 3) or (1, 3) direction against gravity in the camera frame; see `spatial_input`.
         holes: policy to use instead of the model's.
 
     Returns:

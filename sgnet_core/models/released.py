@@ -4,11 +4,11 @@ The variant is recognized from the checkpoint's keys: plain ResNet-101 baseline,
 and the ASPP one, with or without the deep-supervision head. Differences in the arithmetic are
 folded into the weights, exactly:
 
-- The released norm scales by |γ| + 1e-5, whatever γ's sign: that becomes the batch-norm weight.
-- A released S-Conv adds a bias of its own before its norm: the norm's mean is shifted by it.
+- The released norm scales by |γ| + 1e-5, which becomes the weight of the batch norm.
+- A released S-Conv adds a bias before its norm, which is subtracted from the mean of the norm.
 
-The spatial input shows in the number of channels that the S-Convs read: one is depth, three are HHA
-or 3D coordinates, which the caller has to tell apart.
+The number of channels that the S-Convs read tells the spatial input: one is depth; three are HHA or
+3D coordinates, between which the caller has to choose.
 """
 
 from __future__ import annotations
@@ -74,15 +74,16 @@ def convert_state_dict(
     """Convert a released state dict to a network in evaluation mode.
 
     Args:
-        state: released keys, with or without the prefix ``module.``, → tensors.
-        training: entries of the model's training record.
-        spatial: spatial input (`sgnet_core.geometry.spatial.SPATIAL_CHANNELS`), where the weights
-            leave it open.
+        state: tensors by released key, as `sgnet_core.models.checkpoints.read_checkpoint` returns
+            them.
+        training: entries for `ModelInfo.training`.
+        spatial: spatial input; required where several have the number of channels that is read.
 
     Raises:
-        ValueError: the keys or shapes are of no released variant, or several spatial inputs fit.
+        ValueError: keys or shapes fit none of the released variants, several spatial inputs fit,
+            or ``spatial`` does not.
     """
-    released = {re.sub(r"^(module\.)+", "", k): v.float() for k, v in state.items()}
+    released = {key: value.float() for key, value in state.items()}
     config = recognize(released, spatial)
     kind = "plain" if config.spatial == "none" else "sgnet"
     name = f"{kind}_r{config.depth}" + ("_aspp" if config.head == "aspp" else "")
@@ -95,11 +96,13 @@ def convert_state_dict(
     odd = sorted(set(counters | converted) ^ set(expected))
     if odd:
         more = f" and {len(odd) - 3} more" if odd[3:] else ""
-        raise ValueError(f"not the layout of a released {name}: {', '.join(odd[:3])}{more} differ")
+        raise ValueError(
+            f"not a released {name}: missing or unexpected: {', '.join(odd[:3])}{more}"
+        )
     for key, value in converted.items():
         if value.shape != expected[key].shape:
             raise ValueError(
-                f"not the shapes of a released {name}: {key} is {list(value.shape)} in place of "
+                f"not a released {name}: {key} has the shape {list(value.shape)} instead of "
                 f"{list(expected[key].shape)}"
             )
     model.load_state_dict(counters | converted)
@@ -109,16 +112,8 @@ def convert_state_dict(
 def recognize(released: Mapping[str, Tensor], spatial: Spatial | None = None) -> SGNetConfig:
     """Recognize the architecture from released keys and shapes.
 
-    Strides leave no trace in them: output stride 16, that of the NYUDv2 and SUN RGB-D releases, is
-    assumed.
-
-    Args:
-        released: released keys without ``module.`` → tensors.
-        spatial: spatial input, needed where several have the number of channels that is read.
-
-    Raises:
-        ValueError: keys and shapes are of no released variant, several spatial inputs fit, or they
-            contradict ``spatial``.
+    They do not tell the output stride, which is taken to be 16, as in the releases for NYUDv2 and
+    SUN RGB-D. Arguments and errors are those of `convert_state_dict`.
     """
     head: Head = "aspp" if "head.1.weight" in released else "fcn"
     classifier = released.get("head.1.weight" if head == "aspp" else "dsn4.3.weight")
@@ -126,8 +121,9 @@ def recognize(released: Mapping[str, Tensor], spatial: Spatial | None = None) ->
     depth = {BLOCKS[50][2]: 50, BLOCKS[101][2]: 101}.get(len(blocks))
     if classifier is None or depth is None:
         raise ValueError(
-            "not a released SGNet: neither dsn4.3.weight nor head.1.weight, or a layer3 of "
-            f"{len(blocks)} blocks; the first keys are {', '.join(list(released)[:3])}"
+            "not a released SGNet: dsn4.3.weight and head.1.weight are both missing, or layer3 has "
+            f"{len(blocks)} blocks instead of 6 or 23; the first keys are "
+            f"{', '.join(list(released)[:3])}"
         )
     projector = released.get("layer1.0.conv2.spatial_projector.0.weight")
     return SGNetConfig(
@@ -144,17 +140,17 @@ def _guided_by(channels: int, spatial: Spatial | None) -> Spatial:
     if spatial in kinds:
         return spatial
     if not kinds:
-        raise ValueError(f"its S-Convs read {channels} channels: no known spatial input has those")
+        raise ValueError(f"its S-Convs read {channels} channels, as no known spatial input has")
     reads = f"its S-Convs read {channels} channel{'s' if channels > 1 else ''}"
     if spatial is not None:
-        raise ValueError(f"{reads}, {spatial} has {SPATIAL_CHANNELS[spatial]}")
+        raise ValueError(f"{reads}, but {spatial} has {SPATIAL_CHANNELS[spatial]}")
     if len(kinds) > 1:
-        raise ValueError(f"{reads}: say which with --spatial: {', '.join(kinds)}")
+        raise ValueError(f"{reads}: choose the spatial input with --spatial: {', '.join(kinds)}")
     return kinds[0]
 
 
 def _fold(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return equivalent weights for ordinary batch norm and for S-Convs without a bias."""
+    """Return equivalent weights for batch norms and for S-Convs without a bias."""
     folded = {}
     for key, value in released.items():
         module, _, name = key.rpartition(".")

@@ -24,8 +24,8 @@ WIDTHS = (64, 128, 256, 512)
 class SConvOptions:
     """Arguments of `SConv2d` for all S-Convs of a trunk.
 
-    Without ``spatial_channels`` each is guided by the features that it convolves; with ``dcn``
-    DCNv2 takes its place.
+    If ``spatial_channels`` is None, each S-Conv is guided by the features that it convolves. If
+    ``dcn`` is true, `DCNv2` replaces the S-Convs.
     """
 
     spatial_channels: int | None
@@ -36,43 +36,35 @@ class SConvOptions:
     dcn: bool = False
 
 
-class SConvBlock(nn.Module):
-    """Base of both blocks: the shortcut, and the call of a 3x3 that may be an S-Conv."""
-
-    downsample: nn.Sequential | None
-
-    def shortcut(self, x: Tensor) -> Tensor:
-        return x if self.downsample is None else self.downsample(x)
-
-    @staticmethod
-    def conv3x3(
-        inputs: int, outputs: int, stride: int, dilation: int, sconv: SConvOptions | None
-    ) -> nn.Conv2d | SConv2d | DCNv2:
-        if sconv is None:
-            return nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
-        if sconv.dcn:
-            return DCNv2(inputs, outputs, stride)
-        return SConv2d(
-            inputs,
-            outputs,
-            inputs if sconv.spatial_channels is None else sconv.spatial_channels,
-            stride,
-            bias=False,
-            projector=sconv.projector,
-            offsets=sconv.offsets,
-            masks=sconv.masks,
-            projected_channels=sconv.projected_channels,
-        )
-
-    @staticmethod
-    def apply_conv(conv: nn.Module, x: Tensor, guidance: Guidance | None) -> Tensor:
-        if isinstance(conv, SConv2d):
-            return conv.convolve(x, conv.guide(x) if guidance is None else guidance)
-        result: Tensor = conv(x)
-        return result
+def _conv3x3(
+    inputs: int, outputs: int, stride: int, dilation: int, sconv: SConvOptions | None
+) -> nn.Conv2d | SConv2d | DCNv2:
+    """Make a 3x3 convolution: an S-Conv or DCNv2 if there are options for it, else a plain one."""
+    if sconv is None:
+        return nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
+    if sconv.dcn:
+        return DCNv2(inputs, outputs, stride)
+    return SConv2d(
+        inputs,
+        outputs,
+        inputs if sconv.spatial_channels is None else sconv.spatial_channels,
+        stride,
+        projector=sconv.projector,
+        offsets=sconv.offsets,
+        masks=sconv.masks,
+        projected_channels=sconv.projected_channels,
+    )
 
 
-class BasicBlock(SConvBlock):
+def apply_conv(conv: nn.Module, x: Tensor, guidance: Guidance | None) -> Tensor:
+    """Convolve (B, C, H, W) features; an S-Conv without guidance is guided by ``x``."""
+    if isinstance(conv, SConv2d):
+        return conv.convolve(x, conv.guide(x) if guidance is None else guidance)
+    result: Tensor = conv(x)
+    return result
+
+
+class BasicBlock(nn.Module):
     """Two 3x3 convolutions; the first, which carries the stride, may be an S-Conv."""
 
     expansion = 1
@@ -81,23 +73,25 @@ class BasicBlock(SConvBlock):
         self, inputs: int, width: int, stride: int, dilation: int, sconv: SConvOptions | None
     ) -> None:
         super().__init__()
-        self.conv1 = self.conv3x3(inputs, width, stride, dilation, sconv)
+        self.conv1 = _conv3x3(inputs, width, stride, dilation, sconv)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = self.conv3x3(width, width, 1, 1 if sconv else dilation, None)
+        self.conv2 = _conv3x3(width, width, 1, 1 if sconv else dilation, None)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _downsample(inputs, width, stride)
 
     @property
     def sconv(self) -> SConv2d | None:
+        """The S-Conv of this block, if it has one."""
         return self.conv1 if isinstance(self.conv1, SConv2d) else None
 
     def forward(self, x: Tensor, guidance: Guidance | None = None) -> Tensor:
-        y = F.relu(self.bn1(self.apply_conv(self.conv1, x, guidance)), inplace=True)
+        """Compute (B, width, H', W') features from (B, inputs, H, W)."""
+        y = F.relu(self.bn1(apply_conv(self.conv1, x, guidance)), inplace=True)
         y = self.bn2(self.conv2(y))
-        return F.relu(y + self.shortcut(x), inplace=True)
+        return F.relu(y + self.downsample(x), inplace=True)
 
 
-class Bottleneck(SConvBlock):
+class Bottleneck(nn.Module):
     """Bottleneck of 1x1, 3x3, 1x1; the 3x3, which carries the stride, may be an S-Conv."""
 
     expansion = 4
@@ -109,7 +103,7 @@ class Bottleneck(SConvBlock):
         outputs = width * self.expansion
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = self.conv3x3(width, width, stride, dilation, sconv)
+        self.conv2 = _conv3x3(width, width, stride, dilation, sconv)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -117,18 +111,21 @@ class Bottleneck(SConvBlock):
 
     @property
     def sconv(self) -> SConv2d | None:
+        """The S-Conv of this block, if it has one."""
         return self.conv2 if isinstance(self.conv2, SConv2d) else None
 
     def forward(self, x: Tensor, guidance: Guidance | None = None) -> Tensor:
+        """Compute (B, 4·width, H', W') features from (B, inputs, H, W)."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.apply_conv(self.conv2, y, guidance)), inplace=True)
+        y = F.relu(self.bn2(apply_conv(self.conv2, y, guidance)), inplace=True)
         y = self.bn3(self.conv3(y))
-        return F.relu(y + self.shortcut(x), inplace=True)
+        return F.relu(y + self.downsample(x), inplace=True)
 
 
-def _downsample(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+def _downsample(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Make the shortcut of a block: the identity, or a 1x1 convolution if its shape changes."""
     if stride == 1 and inputs == outputs:
-        return None
+        return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
@@ -145,7 +142,7 @@ def deep_stem() -> nn.Sequential:
 
 
 def torchvision_stem() -> nn.Sequential:
-    """Make a stem of one 7x7 convolution to 64 channels and max-pool, as torchvision's."""
+    """Make torchvision's stem: one 7x7 convolution to 64 channels and max-pool, stride 4."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         nn.BatchNorm2d(64),
@@ -162,7 +159,7 @@ class ResNet(nn.Module):
         stem: "deep" or "torchvision".
         output_stride: stride of the last layer: 8, 16 or 32. At 8 and 16 plain blocks of layer 3
             are dilated by 2 and those of layer 4 by 4, as published; S-Conv blocks never are.
-        sconv: how S-Convs are made; None for a plain trunk.
+        sconv: arguments for the S-Convs; None for a plain trunk.
         placement: for each layer, the indices of the blocks that get an S-Conv.
     """
 
@@ -204,12 +201,12 @@ class ResNet(nn.Module):
                 yield index, block
 
     def forward(self, x: Tensor, guidance: Iterable[Guidance]) -> list[Tensor]:
-        """Return the features of the four layers.
+        """Return the (B, C, h, w) features of the four layers.
 
         Args:
-            x: output of the stem.
+            x: (B, C, h, w) output of the stem.
             guidance: one item per S-Conv in order, each taken right before its S-Conv runs; unused
-                where S-Convs are guided by the features they convolve.
+                where S-Convs are guided by the features that they convolve.
         """
         remaining = iter(guidance)
         features: list[Tensor] = []
@@ -231,15 +228,18 @@ def _initialize(module: nn.Module) -> None:
 
 
 def downsampled(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Return the size after a padded 3x3 (or 7x7) convolution or pooling of that stride."""
+    """Return (H, W) after a convolution or pooling of that stride, padded by half its kernel."""
     return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
 
 
 def load_imagenet(trunk: ResNet, state: dict[str, Tensor]) -> list[str]:
-    """Load torchvision's ResNet weights into the trunk; return its keys that stay random.
+    """Load torchvision's ResNet weights into the trunk; return the keys that keep random values.
 
-    An S-Conv's kernel starts from the 3x3 it replaces. A deep stem has no counterpart there and
-    keeps its random start, as does the first block's 1x1 that reads it.
+    The kernel of an S-Conv takes the weights of the 3x3 that it replaces. A deep stem and the 1x1
+    convolutions that read it fit no weights of torchvision and stay random.
+
+    Raises:
+        ValueError: the weights are not those of a torchvision ResNet of this depth.
     """
     own = trunk.state_dict()
     renamed: dict[str, Tensor] = {}
@@ -261,7 +261,7 @@ def load_imagenet(trunk: ResNet, state: dict[str, Tensor]) -> list[str]:
 
 
 def torchvision_weights(depth: int) -> dict[str, Tensor]:
-    """Return torchvision's ImageNet weights of a ResNet, from its cache or the network."""
+    """Return torchvision's ImageNet weights of a ResNet, from its cache or by download."""
     import torchvision
 
     api = torchvision.models.get_model_weights(f"resnet{depth}")

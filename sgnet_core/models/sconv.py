@@ -19,12 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from sgnet_core.ops.deform import deform_conv2d, fused_conv, implementation
-from sgnet_core.ops.gather import Taps, find_taps, gather_conv
+from sgnet_core.ops.gather import KERNEL, POSITIONS, Taps, find_taps, gather_conv
 from sgnet_core.ops.resize import resize_maps
 
 PROJECTED_CHANNELS = 64
-KERNEL = 3
-POSITIONS = KERNEL * KERNEL
 
 
 class Guidance(NamedTuple):
@@ -32,9 +30,9 @@ class Guidance(NamedTuple):
 
     Attributes:
         offset: (B, 18, H', W') pixels, (Δy, Δx) per kernel position, row-major.
-        mask: (B, 9, H', W') in (0, 1), or None where weights are switched off.
-        taps: the offsets as gather indices where the gather runs, so that weight generator and
-            convolution share them; else None.
+        mask: (B, 9, H', W') in (0, 1), or None if masks are switched off.
+        taps: the offsets as gather indices, shared by weight generator and convolution, where the
+            gather implementation runs; else None.
     """
 
     offset: Tensor
@@ -59,11 +57,11 @@ class Projector(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, spatial: Tensor) -> Tensor:
-        """Return S' = φ(S) in the type of the later convolutions, (B, C, H, W).
+        """Compute S' = φ(S), (B, C, H, W), in the type of the second and third convolution.
 
-        The first convolution computes in the type of its own weights, outside autocast. They stay
-        float32 where S is geometry (`sgnet_core.models.precision.cast`): in bfloat16 all depths
-        between 4 and 8 m are multiples of 3 cm.
+        The first convolution computes in the type of its own weights, outside autocast. For
+        geometry this is float32 (`sgnet_core.models.precision.cast`): bfloat16 would round depths
+        between 4 and 8 m to 3 cm.
         """
         first, second = self[0], self[3]
         assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
@@ -84,13 +82,13 @@ class SConv2d(nn.Module):
     first and `convolve` in the trunk.
 
     Args:
-        in_channels, out_channels: of the features.
-        spatial_channels: c' of the spatial input: 1 depth, 3 HHA or 3D coordinates.
-        stride: of the convolution.
+        in_channels, out_channels: channels of the input and output features.
+        spatial_channels: c' of the spatial input: 1 for depth, 3 for HHA or 3D coordinates.
+        stride: stride of the convolution.
         bias: add a bias to the convolution.
-        projector: build φ; without it the caller gives `guide` S' itself.
-        offsets, masks: the two halves of the guidance; either can be switched off for ablation.
-        projected_channels: C of S' and of what f gathers, 64 as published.
+        projector: build φ; without it the caller passes S' to `guide`.
+        offsets, masks: the two parts of the guidance; either can be switched off for ablation.
+        projected_channels: channels of S' and of the hidden layer of f, 64 as published.
 
     Raises:
         ValueError: ``offsets`` and ``masks`` are both off.
@@ -133,8 +131,8 @@ class SConv2d(nn.Module):
         """Compute offsets and masks from the spatial input at this layer's input resolution.
 
         Args:
-            spatial: (B, c', H, W), already resized to the feature map's (H, W); or S' itself,
-                (B, C, H, W), when the projector is the caller's.
+            spatial: (B, c', H, W) spatial input, resized to the (H, W) of the features; without a
+                projector, S' of (B, C, H, W).
         """
         projected = spatial if self.projector is None else self.projector(spatial)
         size = (projected.shape[2], projected.shape[3])
@@ -145,14 +143,14 @@ class SConv2d(nn.Module):
             offset = projected.new_zeros(len(projected), 2 * POSITIONS, h, w)
         taps = None
         if implementation(projected) == "gather":
-            taps = find_taps(offset, size, KERNEL, self.stride)
+            taps = find_taps(offset, size, self.stride)
         mask = None
         if self.weight_generator is not None:
             mask = self.weight_generator(projected, offset, taps)
         return Guidance(offset, mask, taps)
 
     def convolve(self, x: Tensor, guidance: Guidance) -> Tensor:
-        """Convolve (B, C, H, W) features with the guidance for them → (B, O, H', W')."""
+        """Convolve (B, C, H, W) features with the result of `guide` → (B, O, H', W')."""
         offset, mask, taps = guidance
         if taps is not None:
             return gather_conv(x, taps, self.weight, mask, self.bias)
@@ -170,8 +168,8 @@ class SConv2d(nn.Module):
 class WeightGenerator(nn.Module):
     """Weight generator f: S' at the displaced positions → a factor in (0, 1) per kernel position.
 
-    A deformable 3x3 (C → C, no bias), a 1x1 (C → 9), a sigmoid. The paper speaks of non-linear
-    activations between the layers; the released code, whose weights this loads, has none.
+    A deformable 3x3 convolution (C → C, no bias), a 1x1 convolution (C → 9), a sigmoid. The paper
+    mentions non-linear activations between the layers; the released code has none.
     """
 
     def __init__(
@@ -190,7 +188,7 @@ class WeightGenerator(nn.Module):
         ``taps`` are those of the offsets, or None.
         """
         if taps is None and implementation(projected) == "fused":
-            # Two linear maps in a row are one.
+            # Both layers are linear, so one kernel replaces them.
             weight = torch.einsum("om,mcyx->ocyx", self.to_mask.weight[:, :, 0, 0], self.gather)
             bias = self.to_mask.bias
             return fused_conv(projected, offset, weight, None, bias, self.stride, sigmoid=True)

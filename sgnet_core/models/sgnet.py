@@ -33,23 +33,23 @@ class SGNetConfig:
     Attributes:
         depth: depth of the ResNet: 18, 34, 50 or 101.
         num_classes: output channels, 1..255.
-        spatial: input that guides the S-Convs: depth in meters, 3D coordinates ("points"; with the
-            released code's principal point and pixel count "points_released"), HHA; "none" is the
-            plain baseline, and "features" guides each S-Conv by the features it convolves.
-        operator: "sconv", or "dcnv2" in its place, which only features can guide.
+        spatial: input that guides the S-Convs: "depth" in meters, 3D coordinates ("points", or
+            "points_released" as the released code computes them), or "hha". "features" guides each
+            S-Conv by the features that it convolves; "none" is the plain baseline.
+        operator: "sconv", or "dcnv2" in its place, which needs ``spatial="features"``.
         output_stride: 8, 16, or 32 (32 with the "fpn" head).
         stem: "deep" (three 3x3, as published) or "torchvision" (7x7, for its ImageNet weights).
         head: "fcn" (published), "aspp" (SGNet*) or "fpn" (light decoder, not published).
         placement: "published" puts S-Convs in the first and the last two blocks of each layer,
-            "first" in the first alone.
-        layers: the layers, of 1 to 4, that get S-Convs.
-        aux: deep-supervision head on layer 3, run in training only.
+            "first" in the first block only.
+        layers: layers that get S-Convs, a subset of 1 to 4.
+        aux: add a deep-supervision head on layer 3, which runs only in training.
         shared_projector: one projector per input resolution instead of one per S-Conv.
         projected_channels: channels of the projected geometry S', 1..256; 64 as published.
         projector, offsets, masks: parts of S-Conv that can be switched off for ablation.
 
     Raises:
-        ValueError: a value outside the above, or a combination that has no meaning.
+        ValueError: a value is out of range, or values contradict each other.
     """
 
     depth: int = 101
@@ -89,7 +89,7 @@ class SGNetConfig:
         if self.operator == "dcnv2" and self.spatial != "features":
             raise ValueError("operator 'dcnv2' is guided by spatial='features'")
         if self.spatial == "features" and self.shared_projector:
-            raise ValueError("spatial='features': each S-Conv has other features to project")
+            raise ValueError("shared_projector needs a spatial input other than 'features'")
         object.__setattr__(self, "layers", tuple(self.layers))
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +98,11 @@ class SGNetConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SGNetConfig:
-        """Read the result of `to_dict`; unknown and ill-typed entries raise ValueError."""
+        """Read the result of `to_dict`.
+
+        Raises:
+            ValueError: an entry is unknown, or has a wrong type or value.
+        """
         known = {f.name: f.default for f in fields(cls)}
         for key, value in data.items():
             if key not in known:
@@ -122,7 +126,7 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 class Output(NamedTuple):
-    """Logits at the heads' resolution, to be resized by `resize_maps`.
+    """Logits at the resolution of the heads; `sgnet_core.ops.resize.resize_maps` enlarges them.
 
     Attributes:
         logits: (B, C, h, w) scores of the head.
@@ -134,7 +138,7 @@ class Output(NamedTuple):
 
 
 class PlacedSConv(NamedTuple):
-    """An S-Conv in its network.
+    """An S-Conv and its place in the network.
 
     Attributes:
         layer: layer of the trunk, 1 to 4.
@@ -152,14 +156,14 @@ class SGNet(nn.Module):
 
     Args:
         config: architecture.
-        info: description to save with the weights; None takes generic class names.
+        info: label set, normalization and training record, saved with the weights; None takes
+            generic class names.
 
     Attributes:
-        config: architecture.
-        info: label set, normalization and training record, saved with the weights.
+        config, info: as given.
 
     Raises:
-        ValueError: the label set of ``info`` has another number of classes than the network.
+        ValueError: label set and config differ in the number of classes.
     """
 
     def __init__(self, config: SGNetConfig, info: ModelInfo | None = None) -> None:
@@ -169,7 +173,7 @@ class SGNet(nn.Module):
         if len(self.info.labels) != config.num_classes:
             raise ValueError(
                 f"label set {self.info.labels.name!r} has {len(self.info.labels)} classes, "
-                f"the network {config.num_classes}"
+                f"but the network has {config.num_classes}"
             )
         channels = SPATIAL_CHANNELS[config.spatial]
         projected = config.projected_channels
@@ -215,17 +219,17 @@ class SGNet(nn.Module):
         return found
 
     def spatial_branch(self, spatial: Tensor | None, size: tuple[int, int]) -> Iterator[Guidance]:
-        """Compute offsets and masks of every S-Conv, one after the other, from the geometry alone.
+        """Compute the guidance of one S-Conv after the other from the geometry alone.
 
         Args:
             spatial: (B, c', Hs, Ws) spatial input; None only for networks that take none.
-            size: (H, W) of the image that the trunk sees.
+            size: (H, W) of the RGB image.
 
         Yields:
-            One `Guidance` per S-Conv in order; none for networks without spatial input.
+            One `Guidance` per S-Conv in order; nothing for networks without spatial input.
 
         Raises:
-            ValueError: ``spatial`` is missing or has another number of channels.
+            ValueError: ``spatial`` is missing or has a wrong number of channels.
         """
         channels = SPATIAL_CHANNELS[self.config.spatial]
         if not channels:
@@ -252,6 +256,9 @@ class SGNet(nn.Module):
         Args:
             rgb: (B, 3, H, W) normalized image.
             spatial: (B, c', Hs, Ws) spatial input; None only for networks that take none.
+
+        Raises:
+            ValueError: ``spatial`` is missing or has a wrong number of channels.
         """
         guidance = list(self.spatial_branch(spatial, (rgb.shape[2], rgb.shape[3])))
         return self.rgb_branch(self.trunk.stem(rgb), guidance)
@@ -294,7 +301,7 @@ def _variants() -> dict[str, dict[str, Any]]:
 
 
 MODELS = _variants()
-"""Variants by name: the configuration entries that differ from `SGNetConfig`'s defaults."""
+"""Variants by name, as differences from the default `SGNetConfig`."""
 
 
 def create_model(
@@ -312,11 +319,11 @@ def create_model(
         num_classes: 1..255; None takes the number of ``labels``, or 40 without them.
         labels: the classes: a label set, or the name of a built-in one (``nyu40``, ``nyu13``,
             ``sun37``, ``cityscapes19``); None names them class_0, class_1, …
-        overrides: entries of `SGNetConfig`, e.g. ``spatial="points"``, ``output_stride=8``.
+        overrides: fields of `SGNetConfig`, e.g. ``spatial="points"``, ``output_stride=8``.
 
     Raises:
-        ValueError: an unknown variant or label set, another number of classes than the label set
-            has, or an entry that is unknown or out of range.
+        ValueError: an unknown variant or label set, a number of classes that differs from the label
+            set's, or a field that is unknown or out of range.
     """
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""Resize frames to a network's input, at one scale or several, and average the scores."""
+"""Resize frames for a network, at one scale or several, and average the scores of the scales."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from sgnet_core.ops.resize import resize_maps
 
 MAX_PIXELS = 1 << 24
-"""Largest input of a network (4096x4096): more is a mistake, such as a 1x10000 image enlarged."""
+"""Largest input of a network (4096x4096); it catches mistakes such as an enlarged 1x10000 image."""
 
 WIDTH_STEP = 32
-"""Widths of resized inputs are multiples of this, the stride of a ResNet's last layer.
+"""Widths of resized inputs are multiples of this, the stride of the last layer of a ResNet.
 
-Maps of all strides are brought together with their corners aligned. How far the coarse ones are
-shifted by that depends on the remainder of the width, and networks are trained on crops of such
-multiples: on other widths, such as 427 for a 16:9 camera at 240 rows, they are a little worse.
+Networks are trained on crops of such sizes. Resizing with aligned corners shifts the coarse feature
+maps by an amount that depends on the remainder of the width, so other widths (427 for a 16:9 camera
+at 240 rows) score slightly worse.
 """
 
 
@@ -25,9 +25,9 @@ def input_size(height: int, width: int, input_height: int | None) -> tuple[int, 
     """Return (h, w) of the network's input for an image.
 
     Args:
-        height, width: of the image.
-        input_height: rows of the model's input, whose columns are the multiple of `WIDTH_STEP`
-            nearest to the image's aspect ratio; None takes the image's own size.
+        height, width: size of the image.
+        input_height: rows of the input; its columns are the multiple of `WIDTH_STEP` nearest to the
+            aspect ratio of the image. None takes the size of the image.
 
     Raises:
         ValueError: the input would have more than `MAX_PIXELS`.
@@ -45,13 +45,13 @@ def input_size(height: int, width: int, input_height: int | None) -> tuple[int, 
 def resize_images(image: Tensor, depth: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Resize (B, 3, H, W) RGB 0..255 and (B, 1, H, W) meters to ``size``.
 
-    Colors are averaged where the image shrinks; depth takes the nearest pixel, so that holes never
+    RGB is resized bilinearly with antialiasing. Depth takes the nearest pixel, so that holes never
     mix with measurements.
     """
     if size == tuple(image.shape[2:]):
         return image, depth
     if image.device.type != "cpu":
-        image = image.float()  # bytes are resized four times as fast, on the CPU only
+        image = image.float()  # only the CPU resizes uint8, four times as fast as float32
     return (
         F.interpolate(image, size, mode="bilinear", antialias=True),
         F.interpolate(depth, size, mode="nearest-exact"),
@@ -59,7 +59,7 @@ def resize_images(image: Tensor, depth: Tensor, size: tuple[int, int]) -> tuple[
 
 
 def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tensor, Tensor | None]:
-    """Resize (B, 3, h, w) and (B, c', h, w) network inputs by ``scale``, corners aligned.
+    """Resize (B, 3, h, w) and (B, c', h, w) network inputs by ``scale``, with aligned corners.
 
     As in the published multi-scale evaluation, depth values are not divided by the scale.
 
@@ -72,7 +72,7 @@ def rescaled(image: Tensor, spatial: Tensor | None, scale: float) -> tuple[Tenso
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(
-            f"scale {scale:g} makes {size[1]}x{size[0]} of {width}x{height}: too large"
+            f"scale {scale:g} enlarges {width}x{height} to {size[1]}x{size[0]}, which is too large"
         )
     return resize_maps(image, size), None if spatial is None else resize_maps(spatial, size)
 

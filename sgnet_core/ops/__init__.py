@@ -1,1 +1,1 @@
-"""Deformable convolution and the ways to run it; resizing of maps."""
+"""Operators: deformable convolution in several implementations, and resizing of maps."""

@@ -1,4 +1,4 @@
-"""Settings of cuDNN's convolutions that hold within a block of code."""
+"""Choice of cuDNN's convolution algorithms."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextlib.contextmanager
 def fastest_algorithms() -> Iterator[None]:
-    """Let cuDNN time its algorithms and keep the fastest for each shape.
+    """Within the block, let cuDNN time its algorithms and keep the fastest for each shape.
 
-    This costs the first call of every shape tens of milliseconds, so it suits work of one size. In
-    deterministic mode nothing changes, because the choice depends on the timing.
+    The first call with a new shape takes tens of milliseconds more, so this pays off where shapes
+    seldom change. In deterministic mode it does nothing, because the choice depends on timing.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()

@@ -1,8 +1,8 @@
 """Modulated deformable convolution (Zhu et al., Deformable ConvNets v2, CVPR 2019).
 
-Three implementations compute the same: ``gather`` (`sgnet_core.ops.gather`), several times faster
-than the others on a CPU; ``fused``, one Triton kernel (`sgnet_core.ops.triton_deform`), on GPUs
-where its self-test passes; and ``torchvision``, everywhere else and while a graph is exported.
+Three implementations compute the same: ``gather`` (`sgnet_core.ops.gather`) on the CPU, where it is
+several times faster than the others; ``fused``, one Triton kernel (`sgnet_core.ops.triton_deform`),
+on GPUs where its self-test passes; and ``torchvision`` everywhere else and during export.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def implementation(x: Tensor) -> Implementation:
 
 @contextlib.contextmanager
 def force_implementation(name: Implementation) -> Iterator[None]:
-    """Run one implementation within the block, in all threads, for comparisons and tests."""
+    """Within the block, run one implementation in all threads, for comparisons and tests."""
     global _forced
     previous, _forced = _forced, name
     try:
@@ -69,11 +69,12 @@ def deform_conv2d(
         stride: 1 or 2.
 
     Returns:
-        (B, O, H', W') in the features' type; in autocast's where the fused kernel runs.
+        (B, O, H', W') in the type of the features; the fused kernel returns autocast's type where
+        autocast is on.
     """
     chosen = implementation(x)
     if chosen == "gather":
-        taps = find_taps(offset, (x.shape[2], x.shape[3]), 3, stride)
+        taps = find_taps(offset, (x.shape[2], x.shape[3]), stride)
         return gather_conv(x, taps, weight, mask, bias)
     if chosen == "fused":
         return fused_conv(x, offset, weight, mask, bias, stride)
@@ -89,9 +90,9 @@ def fused_conv(
     stride: int = 1,
     sigmoid: bool = False,
 ) -> Tensor:
-    """Compute `deform_conv2d` by the fused kernel, in autocast's type where autocast is on.
+    """Compute `deform_conv2d` by the fused kernel, followed by a sigmoid if ``sigmoid`` is true.
 
-    With ``sigmoid`` the result is the sigmoid of the convolution's.
+    It computes in autocast's type where autocast is on.
     """
     from sgnet_core.ops.triton_deform import deform_conv  # needs Triton
 
@@ -109,12 +110,12 @@ def _torchvision_conv(
     bias: Tensor | None,
     stride: int,
 ) -> Tensor:
-    """Compute `deform_conv2d` by torchvision's operator, in float32 at least.
+    """Compute `deform_conv2d` by torchvision's operator, in float32 or float64.
 
-    The operator computes coordinates in the type of the features, in which float16 moves samples by
-    up to 1/16 pixel from column 128 on, and it has no bfloat16.
+    The operator computes coordinates in the type of the features, which in float16 would move
+    samples by up to 1/16 pixel from column 128 on, and it does not support bfloat16.
     """
-    import torchvision.ops  # takes as long to load as torch, and is seldom needed
+    import torchvision.ops  # takes as long to import as torch, and is seldom needed
 
     exact = torch.promote_types(x.dtype, torch.float32)
     result: Tensor = torchvision.ops.deform_conv2d(

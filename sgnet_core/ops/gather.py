@@ -1,7 +1,7 @@
-"""Deformable convolution as a gather of the sampled pixels followed by one matrix product.
+"""Deformable 3x3 convolution as a gather of the sampled pixels followed by one matrix product.
 
-Plain PyTorch, short, differentiable, on any device: the reference that the other implementations
-are tested against, and the fastest one on a CPU.
+It is plain differentiable PyTorch for any device: the reference in the tests of the other
+implementations, and the fastest one on a CPU.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+KERNEL = 3
+POSITIONS = KERNEL * KERNEL
 
 
 class Taps(NamedTuple):
@@ -29,31 +32,29 @@ class Taps(NamedTuple):
     shape: tuple[int, int, int]
 
 
-def find_taps(
-    offset: Tensor, size: tuple[int, int], kernel: int = 3, stride: int = 1, padding: int = 1
-) -> Taps:
-    """Find the bilinear taps of a K = kernel² deformable convolution over a map of ``size``.
+def find_taps(offset: Tensor, size: tuple[int, int], stride: int = 1) -> Taps:
+    """Find the bilinear taps of a deformable convolution with padding 1 and K = 9 positions.
 
-    Pixels outside the map read 0, each for itself, as if the map were padded with zeros. A
-    coordinate that is NaN gives NaN weights.
+    Pixels outside the map read 0, as if the map were padded with zeros. A NaN coordinate gives NaN
+    weights.
 
     Args:
         offset: (B, 2K, H', W') in pixels, channel 2i = Δy and 2i + 1 = Δx of kernel position i in
-            row-major order. Half precision is taken as float32.
+            row-major order. Half precision is converted to float32.
         size: (H, W) of the feature map.
-        kernel, stride, padding: of the convolution.
+        stride: stride of the convolution.
     """
     if offset.dtype in (torch.bfloat16, torch.float16):
-        offset = offset.float()  # in half precision neighboring pixels have equal coordinates
+        offset = offset.float()  # in half precision, neighboring pixels get equal coordinates
     height, width = size
     batch, _, h, w = offset.shape
-    delta = offset.view(batch, kernel * kernel, 2, h, w).permute(0, 3, 4, 1, 2)  # (B, h, w, K, 2)
-    arange = torch.arange(max(h, w, kernel), device=offset.device, dtype=offset.dtype)
-    row = arange[:h] * stride - padding
-    column = arange[:w] * stride - padding
-    y = delta[..., 0] + row.view(h, 1, 1) + arange[:kernel].repeat_interleave(kernel)
-    x = delta[..., 1] + column.view(w, 1) + arange[:kernel].repeat(kernel)
-    # Coordinates far outside would overflow the integers below; they read zeros either way.
+    delta = offset.view(batch, POSITIONS, 2, h, w).permute(0, 3, 4, 1, 2)  # (B, h, w, K, 2)
+    arange = torch.arange(max(h, w, KERNEL), device=offset.device, dtype=offset.dtype)
+    row = arange[:h] * stride - 1
+    column = arange[:w] * stride - 1
+    y = delta[..., 0] + row.view(h, 1, 1) + arange[:KERNEL].repeat_interleave(KERNEL)
+    x = delta[..., 1] + column.view(w, 1) + arange[:KERNEL].repeat(KERNEL)
+    # Coordinates far outside would overflow the integers below. They read zeros either way.
     y, x = y.clamp(-2, height + 1), x.clamp(-2, width + 1)
     y0, x0 = y.detach().floor(), x.detach().floor()
     fy, fx = y - y0, x - x0
@@ -61,7 +62,7 @@ def find_taps(
     ys = torch.stack((y0, y0, y0 + 1, y0 + 1), dim=-1)
     xs = torch.stack((x0, x0 + 1, x0, x0 + 1), dim=-1)
     inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
-    # Clamped as integers: a NaN coordinate becomes a valid index, and its weight stays NaN.
+    # Clamp the integers, so that a NaN coordinate becomes a valid index while its weight stays NaN.
     index = ys.long().clamp_(0, height - 1) * width + xs.long().clamp_(0, width - 1)
     index += torch.arange(batch, device=offset.device).view(batch, 1, 1, 1, 1) * (height * width)
     return Taps(index.view(-1, 4), (weight * inside).view(-1, 4), (batch, h, w))
@@ -72,13 +73,13 @@ def gather_conv(
 ) -> Tensor:
     """Compute a deformable convolution from its taps: one weighted gather, one matrix product.
 
-    The bilinear sum over four pixels is an embedding bag over the rows of the channels-last map;
-    the mask is multiplied into the bilinear weights.
+    The bilinear sum over four pixels is an embedding bag over the pixels of the channels-last map.
+    The mask is multiplied into the bilinear weights.
 
     Args:
         x: (B, C, H, W) features.
         taps: result of `find_taps` for the same B, H, W.
-        weight: (O, C, k, k) kernel.
+        weight: (O, C, 3, 3) kernel.
         mask: (B, K, H', W') factors, one per kernel position, or None.
         bias: (O,) or None.
 

@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (B, C, h, w) to (B, C, H, W), bilinear, corners aligned, as in the published code."""
+    """Resize (B, C, h, w) to (B, C, H, W), bilinear with aligned corners, as the released code."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)

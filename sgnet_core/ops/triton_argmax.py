@@ -1,7 +1,7 @@
 """Upsampling, argmax and its softmax probability in one Triton kernel.
 
-At 480x640 and 40 classes the upsampled scores would be 49 MB written and read back; this kernel
-interpolates each pixel's scores from the network's stride and keeps the best only.
+The kernel interpolates the scores of each pixel and keeps only the best one. The upsampled scores,
+49 MB at 480x640 with 40 classes, are never written to memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _argmax_kernel(  # type: ignore[no-untyped-def]
     CONFIDENCE: tl.constexpr,
     PIXELS: tl.constexpr,
 ):  # fmt: skip
-    """Label PIXELS neighboring pixels; scores (C, h, w) float32, outputs (H, W) uint8."""
+    """Label PIXELS consecutive pixels: scores (C, h, w) float32, outputs (H, W) uint8."""
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     exists = pixel < height * width
     y = (pixel // width).to(tl.float32) * scale_y
@@ -56,16 +56,16 @@ def _argmax_kernel(  # type: ignore[no-untyped-def]
 def best_labels_fused(
     scores: Tensor, size: tuple[int, int], confidence: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the class of the best score at every pixel, bilinear with corners aligned.
+    """Upsample scores, bilinear with aligned corners, and return the best class of every pixel.
 
     Args:
         scores: (C, h, w) float32, finite.
         size: (H, W) of the result.
-        confidence: also return the best class's softmax probability times 255.
+        confidence: also return the softmax probability of the best class, times 255.
 
     Returns:
-        (H, W) uint8 class ids, the lowest among equals; and (H, W) uint8 confidence or None. Both
-        are on the scores' device.
+        (H, W) uint8 class ids, the lowest among equal scores, and (H, W) uint8 confidence or None,
+        on the device of the scores.
     """
     height, width = size
     classes, h, w = scores.shape

@@ -1,12 +1,12 @@
 """Modulated deformable 3x3 convolution in one Triton kernel: gather, mask and matrix product.
 
-It is the implicit matrix product of a convolution, except that tiles of its left side are sampled
-instead of loaded: four pixels for each kernel position, summed with their bilinear weights, into
-which the mask is multiplied. Sampled values live in registers only. Products are in the type of the
+It is the implicit matrix product of a convolution, except that tiles of the left matrix are sampled
+instead of loaded: the weighted sum of four pixels per kernel position, with the mask multiplied
+into the bilinear weights. Sampled values stay in registers. Products are in the type of the
 features, sums in float32. Zhu et al., Deformable ConvNets v2, CVPR 2019.
 
-Maps of few pixels make few tiles. There several programs share the kernel positions of a tile, and
-their partial sums are added afterwards.
+Small maps give fewer tiles than the GPU has multiprocessors. There, several programs divide the
+kernel positions of a tile among them, and their partial sums are added afterwards.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sgnet_core.ops.gather import find_taps, gather_conv
+from sgnet_core.ops.gather import KERNEL, POSITIONS, find_taps, gather_conv
 from sgnet_core.ops.triton_deform_backward import inputs_gradient, weight_gradient
-from sgnet_core.ops.triton_sampling import POSITIONS, dot_precision, output_pixels, sample
+from sgnet_core.ops.triton_sampling import dot_precision, output_pixels, sample
 from sgnet_core.ops.triton_tiles import Tile, pick_tile
-
-KERNEL_WIDTH = 3
 
 
 @triton.jit
@@ -56,7 +54,7 @@ def _deform_kernel(  # type: ignore[no-untyped-def]
     image, place, row, column, exists = output_pixels(pixel, batch, h, w)
     total = tl.full((PIXELS, OUTPUTS), 0.0, dtype=tl.float32)
     chunks = (channels + CHANNELS - 1) // CHANNELS
-    # One loop over positions and channels, so that loads overlap products across positions too.
+    # One loop over positions and channels, so that loads overlap with products across positions.
     for step in range(chunks * (9 // SPLITS)):
         position = split * (9 // SPLITS) + step // chunks
         channel = (step % chunks) * CHANNELS + tl.arange(0, CHANNELS)
@@ -100,17 +98,17 @@ def deform_conv(
     Args:
         x: (B, C, H, W) features; channels-last memory is read without a copy.
         offset: (B, 18, H', W') in pixels, (Δy, Δx) per kernel position.
-        weight: (O, C, 3, 3), of the features' type.
+        weight: (O, C, 3, 3), of the same type as the features.
         mask: (B, 9, H', W') factors, or None.
         bias: (O,), or None.
         stride: 1 or 2.
-        sigmoid: apply a sigmoid to the result, as for S-Conv's mask.
+        sigmoid: apply a sigmoid to the result, for the mask of S-Conv.
 
     Returns:
-        (B, O, H', W') in the features' type; contiguous with ``sigmoid``, else channels-last.
+        (B, O, H', W') in the type of the features; contiguous with ``sigmoid``, else channels-last.
 
     Raises:
-        ValueError: shapes or types do not fit together.
+        ValueError: shapes or types do not match.
     """
     pixels = len(offset) * offset.shape[2] * offset.shape[3]
     tile = pick_tile(len(weight), x.shape[1], pixels, x.dtype)
@@ -132,7 +130,7 @@ def run_kernel(
     batch, channels, height, width = x.shape
     outputs, (h, w) = len(weight), offset.shape[2:]
     rows = x.contiguous(memory_format=torch.channels_last)
-    if weight.stride(2) != KERNEL_WIDTH * weight.stride(3):
+    if weight.stride(2) != KERNEL * weight.stride(3):
         weight = weight.contiguous()
     out = _empty_result(x, offset, weight, sigmoid)
     parts = out[None]
@@ -140,7 +138,7 @@ def run_kernel(
         parts = torch.empty((tile.splits, batch, h, w, outputs), device=x.device)
         parts = parts.permute(0, 1, 4, 2, 3)
     grid = triton.cdiv(batch * h * w, tile.pixels), triton.cdiv(outputs, tile.outputs), tile.splits
-    with torch.cuda.device_of(x):  # Triton launches on the current device, whatever the tensors'
+    with torch.cuda.device_of(x):  # Triton launches on the current device, not on the tensors'
         _deform_kernel[grid](
             rows, offset.contiguous(), None if mask is None else mask.contiguous(), weight, bias,
             parts, batch, height, width, channels, h, w, outputs,
@@ -172,19 +170,19 @@ def _empty_result(x: Tensor, offset: Tensor, weight: Tensor, sigmoid: bool) -> T
 
 
 def _check(x: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None) -> None:
-    """Raise ValueError for shapes with which the kernel would read out of bounds."""
+    """Raise ValueError for shapes or types with which the kernel would read out of bounds."""
     batch, channels = x.shape[:2]
     positions, h, w = offset.shape[1:]
     wrong = (
-        tuple(weight.shape[1:]) != (channels, KERNEL_WIDTH, KERNEL_WIDTH)
+        tuple(weight.shape[1:]) != (channels, KERNEL, KERNEL)
         or (len(offset), positions) != (batch, 2 * POSITIONS)
         or (mask is not None and mask.shape != (batch, POSITIONS, h, w))
         or weight.dtype != x.dtype
     )
     if wrong:
         raise ValueError(
-            f"deformable convolution of {tuple(x.shape)} {x.dtype} with weight "
-            f"{tuple(weight.shape)} {weight.dtype}, offset {tuple(offset.shape)}, mask "
+            f"arguments of the deformable convolution do not match: {tuple(x.shape)} {x.dtype}, "
+            f"weight {tuple(weight.shape)} {weight.dtype}, offset {tuple(offset.shape)}, mask "
             f"{None if mask is None else tuple(mask.shape)}"
         )
 
@@ -202,7 +200,7 @@ def _(
     return _empty_result(x, offset, weight, sigmoid)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, offset, weight, mask, bias, ctx.stride, ctx.sigmoid = inputs
     ctx.save_for_backward(x, offset, weight, mask, bias, output if ctx.sigmoid else None)
 
@@ -232,9 +230,9 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _gather_gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
-    """Recompute the result by `gather_conv` in float32 and take PyTorch's gradients of it.
+    """Compute the gradients of `gather_conv` in float32, which are deterministic.
 
-    They are added in the same order every time, unlike those of the kernels.
+    The kernels add by atomic operations in varying order.
     """
     wanted = ctx.needs_input_grad[:5]
     tensors = ctx.saved_tensors[:5]
@@ -244,7 +242,7 @@ def _gather_gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
     ]
     x, offset, weight, mask, bias = copies
     with torch.enable_grad():
-        taps = find_taps(offset, (x.shape[2], x.shape[3]), KERNEL_WIDTH, ctx.stride)
+        taps = find_taps(offset, (x.shape[2], x.shape[3]), ctx.stride)
         result = gather_conv(x, taps, weight, mask, bias)
     inputs = [t for t, need in zip(copies, wanted, strict=True) if need]
     found = iter(torch.autograd.grad(result, inputs, gradient.float()))
@@ -254,7 +252,7 @@ def _gather_gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
     ]
 
 
-deform_conv.register_autograd(_backward, setup_context=_keep)
+deform_conv.register_autograd(_backward, setup_context=_setup_context)
 
 
 def self_test(device: torch.device, gradients: bool = False) -> float:

@@ -1,16 +1,16 @@
 """Gradients of the fused deformable convolution, in two Triton kernels.
 
-With g the gradient of the result and S(p, i, c) the features sampled for output pixel p at kernel
-position i, times the mask:
+Let g be the gradient of the result, and S(p, i, c) the features sampled for output pixel p at
+kernel position i, times the mask.
 
-- The sampled features have the gradient G(p, i, c) = Σ_o g(p, o) W(o, c, i). From a tile of it, in
-  registers, follow the gradients of features (added to the four pixels by atomic operations),
-  offsets and mask.
-- The weight has the gradient Σ_p g(p, o) S(p, i, c): a product of matrices, of which one is sampled
-  instead of loaded.
+- The gradient of S is G(p, i, c) = Σ_o g(p, o) W(o, c, i). From a tile of G in registers, one
+  kernel computes the gradients of offsets, mask and features; those of the features are added to
+  the four pixels by atomic operations.
+- The gradient of the weight is Σ_p g(p, o) S(p, i, c): a product of two matrices, one of which is
+  sampled instead of loaded.
 
-Nothing of the size of S, nine times the features, is stored. Atomic additions come in any order, so
-two runs differ by rounding.
+S is nine times as large as the features and never written to memory. The order of atomic additions
+varies, so two runs differ by rounding.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sgnet_core.ops.gather import POSITIONS
 from sgnet_core.ops.triton_sampling import (
-    POSITIONS,
     dot_precision,
     load_corners,
     locate,
@@ -34,14 +34,14 @@ from sgnet_core.ops.triton_sampling import (
 
 
 class Block(NamedTuple):
-    """Work of one step of a kernel: output pixels, input channels, output channels."""
+    """Number of output pixels, input channels and output channels in one step of a kernel."""
 
     pixels: int
     channels: int
     outputs: int
 
 
-# No registers spill with them (`tools/kernel_resources.py`); a GPU has not measured them.
+# No registers spill with these (`tools/kernel_resources.py`); their speed has not been measured.
 INPUTS, INPUTS_SINGLE = Block(64, 32, 64), Block(64, 32, 32)
 """Blocks of `_inputs_kernel` in half precision and in float32."""
 
@@ -51,11 +51,11 @@ WEIGHT, WEIGHT_SINGLE = Block(64, 64, 64), Block(32, 64, 64)
 WARPS, STAGES = 8, 2
 
 PROGRAMS = 4 * 132
-"""Programs that share the weight's gradient: four for each multiprocessor of an H100 or H200."""
+"""Programs that compute the gradient of the weight: four per multiprocessor of an H100 or H200."""
 
 
 def fitted(block: Block, channels: int, outputs: int) -> Block:
-    """Return the block no wider than a convolution, of powers of two from 16 as products need."""
+    """Limit a block to the channels of a convolution, rounded up to a power of two, at least 16."""
     width, depth = (max(16, triton.next_power_of_2(count)) for count in (channels, outputs))
     return Block(block.pixels, min(block.channels, width), min(block.outputs, depth))
 
@@ -76,7 +76,8 @@ def _inputs_kernel(  # type: ignore[no-untyped-def]
     """Compute the gradients of features, offsets and mask for PIXELS outputs and one position.
 
     gradient (B, h, w, O), x and to_x (B, H, W, C), offset and to_offset (B, 18, h, w), mask and
-    to_mask (B, 9, h, w) are contiguous in that order; results are float32; to_x is added to.
+    to_mask (B, 9, h, w) are contiguous in that order. Results are float32. The gradient of the
+    features is added to to_x.
     """
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     position = tl.program_id(1)
@@ -142,9 +143,10 @@ def _weight_kernel(  # type: ignore[no-untyped-def]
     CHANNELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
 ):  # fmt: skip
-    """Add the share of every ``splits``-th PIXELS outputs to the gradient of some weights.
+    """Add to the gradient of CHANNELS x OUTPUTS weights the part of every ``splits``-th block.
 
-    to_weight (9, C, O) is float32; the others are as for `_inputs_kernel`.
+    A block has PIXELS output pixels. to_weight (9, C, O) is float32; the other arguments are those
+    of `_inputs_kernel`.
     """
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -190,8 +192,8 @@ def inputs_gradient(
         needs_x: compute the gradient of the features too.
 
     Returns:
-        (B, C, H, W), (B, 18, H', W') and (B, 9, H', W') float32; empty, (0,), where the mask is
-        None or the features' gradient is not needed.
+        (B, C, H, W), (B, 18, H', W') and (B, 9, H', W') float32. The first has the shape (0,)
+        without ``needs_x``, the last without a mask.
     """
     to_x, to_offset, to_mask = _empty_gradients(x, offset, mask, needs_x)
     batch, channels, height, width = x.shape
@@ -199,7 +201,7 @@ def inputs_gradient(
     if weight.stride(2) != 3 * weight.stride(3):
         weight = weight.contiguous()
     block = fitted(INPUTS_SINGLE if x.dtype == torch.float32 else INPUTS, channels, outputs)
-    with torch.cuda.device_of(x):  # Triton launches on the current device, whatever the tensors'
+    with torch.cuda.device_of(x):  # Triton launches on the current device, not on the tensors'
         _inputs_kernel[(triton.cdiv(batch * h * w, block.pixels), POSITIONS)](
             _rows(gradient.to(x.dtype)), _rows(x), offset.contiguous(),
             None if mask is None else mask.contiguous(), weight,
@@ -223,11 +225,7 @@ def inputs_gradient(
 def weight_gradient(
     gradient: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, stride: int
 ) -> Tensor:
-    """Compute the (O, C, 3, 3) float32 gradient of a deformable convolution's weight.
-
-    Args:
-        gradient, x, offset, mask, stride: as for `inputs_gradient`.
-    """
+    """Compute the (O, C, 3, 3) float32 gradient of the weight; see `inputs_gradient`."""
     batch, channels, height, width = x.shape
     outputs, h, w = gradient.shape[1:]
     to_weight = torch.zeros(POSITIONS, channels, outputs, device=x.device)
@@ -253,7 +251,7 @@ def weight_gradient(
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """Return (B, C, H, W) maps in channels-last memory, copied only if they are not."""
+    """Return (B, C, H, W) maps in channels-last memory, copied only if necessary."""
     return maps.contiguous(memory_format=torch.channels_last)
 
 

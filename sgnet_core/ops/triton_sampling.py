@@ -1,6 +1,6 @@
-"""Bilinear sampling at displaced kernel positions, as the Triton kernels of this folder share it.
+"""Bilinear sampling at displaced kernel positions, for all Triton kernels of this folder.
 
-A program works on a vector of PIXELS output pixels at one kernel position at a time.
+A program works on a vector of PIXELS output pixels, one kernel position at a time.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ import torch
 import triton
 import triton.language as tl
 
-POSITIONS = 9
-"""Positions of a 3x3 kernel."""
-
 
 def dot_precision(dtype: torch.dtype) -> str:
-    """Return the ``input_precision`` of products: that of PyTorch's own convolutions.
+    """Return the ``input_precision`` of ``tl.dot`` that matches PyTorch's convolutions.
 
-    Where PyTorch keeps TF32 out of float32 convolutions, each product is the sum of three TF32
-    products, which has float32's accuracy and still runs on tensor cores.
+    Where PyTorch does not allow TF32 in float32 convolutions, each product is computed from three
+    TF32 products, which has the accuracy of float32 and still runs on tensor cores.
     """
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     if dtype == torch.float32 and convolutions.fp32_precision != "tf32":
@@ -27,14 +24,14 @@ def dot_precision(dtype: torch.dtype) -> str:
 
 @triton.jit
 def _clamped(coordinate, highest):  # type: ignore[no-untyped-def]
-    """Limit coordinates to -2..highest; NaN stays NaN, which tl.clamp and max.f32 would drop."""
+    """Limit coordinates to -2..highest and keep NaN, which tl.clamp would replace."""
     low = tl.maximum(coordinate, -2.0, propagate_nan=tl.PropagateNan.ALL)
     return tl.minimum(low, highest, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def output_pixels(pixel, batch, h, w):  # type: ignore[no-untyped-def]
-    """Return image, index within the image, row and column of output pixels, and which exist."""
+    """Return image, index within the image, row and column of pixels, and a mask of valid ones."""
     plane = h * w
     place = pixel % plane
     return pixel // plane, place, place // w, place % w, pixel < batch * plane
@@ -46,10 +43,12 @@ def locate(  # type: ignore[no-untyped-def]
     STRIDE: tl.constexpr,
     HAS_MASK: tl.constexpr,
 ):  # fmt: skip
-    """Find where a kernel position samples; offset is (B, 18, h, w), mask (B, 9, h, w).
+    """Locate the four pixels that a kernel position reads.
+
+    offset is (B, 18, h, w), mask (B, 9, h, w).
 
     Returns:
-        fy, fx: distance from the upper left of the four pixels, 0..1; NaN where the offset is NaN.
+        fy, fx: distance from the upper left pixel, 0..1; NaN where the offset is NaN.
         factor: the mask, or 1.
         corner: int64 index of the upper left pixel within (B, H, W).
         inside: four masks that tell whether the upper left, upper right, lower left and lower
@@ -58,8 +57,8 @@ def locate(  # type: ignore[no-untyped-def]
     moved = offset + (image * 18 + 2 * position) * plane + place
     dy = tl.load(moved, mask=exists, other=0.0).to(tl.float32)
     dx = tl.load(moved + plane, mask=exists, other=0.0).to(tl.float32)
-    # Coordinates far outside would overflow the integers; they read zeros either way. NaN stays
-    # NaN, makes the bilinear weights NaN, and so reaches the result.
+    # Coordinates far outside would overflow the integers. They read zeros either way. NaN makes the
+    # bilinear weights and the result NaN.
     y = _clamped(row * STRIDE - 1 + position // 3 + dy, height + 1.0)
     x = _clamped(column * STRIDE - 1 + position % 3 + dx, width + 1.0)
     top = tl.floor(y)

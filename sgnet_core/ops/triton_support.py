@@ -1,7 +1,7 @@
-"""Find out which GPUs run the Triton kernels.
+"""Test whether a GPU runs the Triton kernels.
 
-Triton is optional: it comes with PyTorch's CUDA builds. Without it, or on a GPU where the kernel
-fails its self-test, torchvision's operator takes its place.
+Triton is optional; PyTorch's CUDA builds install it. Without it, or on a GPU where the kernel fails
+its self-test, torchvision's operator is used.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _log = logging.getLogger(__name__)
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
 def fused_runs_on(device: torch.device, gradients: bool = False) -> bool:
-    """Return True if the Triton kernels run on this GPU; tested once, and logged.
+    """Return True if the Triton kernels run on this GPU. The first call tests and logs it.
 
-    ``SGNET_TRITON=0`` in the environment switches them off.
+    The environment variable ``SGNET_TRITON=0`` switches them off.
 
     Args:
         device: the GPU.
-        gradients: test the kernels of the gradients, which only training needs.
+        gradients: test the kernels for gradients too, which only training needs.
 
     Raises:
-        RuntimeError: the self-test left the GPU unusable for this process.
+        RuntimeError: the self-test made the GPU unusable for this process.
     """
     if os.environ.get("SGNET_TRITON") == "0":
         _log.warning("deformable convolution on %s: torchvision (SGNET_TRITON=0)", device)
@@ -47,7 +47,7 @@ def fused_runs_on(device: torch.device, gradients: bool = False) -> bool:
         from sgnet_core.ops.triton_deform import self_test
 
         error = self_test(device, gradients)
-    except Exception as failure:  # a compiler may fail in any way
+    except Exception as failure:  # the compiler can raise any type
         _check_usable(device)
         _log.warning(
             "deformable convolution on %s: torchvision; Triton failed: %s", device, failure
@@ -66,11 +66,11 @@ def fused_runs_on(device: torch.device, gradients: bool = False) -> bool:
 
 
 def _check_usable(device: torch.device) -> None:
-    """Raise RuntimeError if a failed kernel has broken this process's connection to the GPU."""
+    """Raise RuntimeError if a failed kernel made the GPU unusable for this process."""
     try:
         torch.zeros(1, device=device).item()
     except RuntimeError as error:
         raise RuntimeError(
-            f"the self-test of the Triton kernel broke {device} for this process: start it again "
-            "with SGNET_TRITON=0 in the environment"
+            f"the self-test of the Triton kernel made {device} unusable for this process: restart "
+            "it with SGNET_TRITON=0 in the environment"
         ) from error

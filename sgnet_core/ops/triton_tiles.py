@@ -1,8 +1,8 @@
-"""Tiles of the deformable convolution's kernel, by the shape of the work.
+"""Tile sizes of the Triton kernel for deformable convolution, by the shape of the convolution.
 
-A table, not autotuning: a choice by timing is impossible while a CUDA graph is recorded. The rows
-follow from counting, for 132 multiprocessors (H100, H200), and have not been measured on a GPU;
-``python tools/tile_sweep.py`` measures the alternatives and prints rows for this table.
+Sizes come from a table, because autotuning cannot run while a CUDA graph is recorded. The rows are
+computed for 132 multiprocessors (H100, H200), not measured; ``python tools/tile_sweep.py`` measures
+the alternatives on a GPU and prints rows for this table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the table: the tile of convolutions up to a number of outputs and pixels."""
+    """Row of the table: the tile for convolutions with up to so many output channels and pixels."""
 
     outputs: int
     pixels: int
@@ -44,11 +44,11 @@ class Row(NamedTuple):
 
 MANY = sys.maxsize
 
-# Tiles are wide in output channels, because every tile samples its pixels again; 64 pixels are the
-# least that Hopper's tensor cores take at once; powers of two of at least 16. Maps that give fewer
-# tiles than there are multiprocessors split the kernel positions. Compiled for compute capability
-# 9.0 no row spills registers, and shared memory stays below the 99 KB of the smaller Ampere and Ada
-# chips (`test/core/ops/test_triton_compiled.py`).
+# Tiles are wide in output channels, because every tile samples its pixels again. 64 pixels are the
+# minimum of Hopper's tensor cores. Sizes are powers of two, at least 16. Maps that give fewer tiles
+# than there are multiprocessors split the kernel positions. For compute capability 9.0, no row
+# spills registers, and shared memory stays below the 99 KB of small Ampere and Ada chips
+# (`test/core/ops/test_triton_compiled.py`).
 HALF = (
     Row(16, 1200, Tile(64, 16, 64, 9)),
     Row(16, 4800, Tile(64, 16, 64, 3)),
@@ -87,7 +87,7 @@ def table(dtype: torch.dtype) -> tuple[Row, ...]:
 
 
 def pick_tile(outputs: int, channels: int, pixels: int, dtype: torch.dtype) -> Tile:
-    """Return the tile of a convolution: the first row that it fits, made no wider than it.
+    """Return the tile of the first row that fits a convolution, limited to its channels.
 
     Args:
         outputs, channels: output and input channels.
@@ -102,5 +102,5 @@ def pick_tile(outputs: int, channels: int, pixels: int, dtype: torch.dtype) -> T
 
 
 def _block(count: int) -> int:
-    """Return the least block of a tensor-core product that covers ``count`` channels."""
+    """Return the smallest block of a tensor-core product that covers ``count`` channels."""
     return max(16, triton.next_power_of_2(count))

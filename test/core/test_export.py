@@ -197,7 +197,7 @@ def test_files_that_cannot_run_are_named_with_the_remedy(
     proto = onnx.load(files[1])
     del proto.metadata_props[:]
     onnx.save(proto, tmp_path / "foreign.onnx")
-    words = r"foreign\.onnx: not of an SGNet model; .*sgnet_core\.export"
+    words = r"foreign\.onnx: not an SGNet model; .*sgnet_core\.export"
     with pytest.raises(ModelFileError, match=words):
         Segmenter(tmp_path / "foreign.onnx")
     with pytest.raises(SystemExit) as stopped:

@@ -90,7 +90,7 @@ def test_unknown_devices_precisions_and_files_are_refused(tmp_path: Any) -> None
         Segmenter(model, "abacus")
     with pytest.raises(ValueError, match="no device cuda:99"):
         Segmenter(model, "cuda:99")
-    with pytest.raises(ValueError, match="precision is one of"):
+    with pytest.raises(ValueError, match="precision must be one of"):
         Segmenter(model, "cpu", "fp8")
     with pytest.raises(ValueError, match="needs a GPU"):
         Segmenter(model, "cpu", "fp16")

@@ -81,6 +81,6 @@ def test_the_weight_generator_is_linear(stride: int, size: tuple[int, int]) -> N
         expected = generator(projected, offset, None)
         linear = LinearWeightGenerator(generator)
         assert expected.std() > 0.02
-        for taps in (None, find_taps(offset, size, 3, stride)):
+        for taps in (None, find_taps(offset, size, stride)):
             found = linear(projected, offset, taps)
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -118,10 +118,12 @@ def test_files_without_a_depth_policy_take_depth_as_it_comes(
 
 
 def test_a_depth_policy_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="holes is one of none, nearest, joint_bilateral; got 'x'"):
+    with pytest.raises(
+        ValueError, match="holes must be one of none, nearest, joint_bilateral; got 'x'"
+    ):
         replace(INFO, holes="x")  # type: ignore[arg-type]
     for limits in ((1.0, 1.0), (0.0, 5.0), (0.5, float("inf")), (float("nan"), 2.0)):
-        with pytest.raises(ValueError, match="depth_range is"):
+        with pytest.raises(ValueError, match="depth_range must be"):
             replace(INFO, depth_range=limits)
 
 
@@ -205,7 +207,7 @@ def save_spoilt(path: Path, small: dict[str, Any], tensors: Any = None, **metada
 def test_safetensors_of_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     safetensors.torch.save_file({"a": torch.zeros(2)}, path)
-    refused(path, "not of an SGNet model")
+    refused(path, "not an SGNet model")
 
 
 def test_another_format_version_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(
     path = tmp_path / "m.safetensors"
     tensors = {**small["tensors"], "head.classify.bias": torch.zeros(4)}
     save_spoilt(path, small, tensors)
-    refused(path, "head.classify.bias [4] in place of [3]")
+    refused(path, "head.classify.bias is [4] instead of [3]")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from sgnet_core import MODELS, SGNetConfig, create_model
 from sgnet_core.models.dcn import DCNv2
 from sgnet_core.models.labels import LABEL_SETS, LabelSet
-from sgnet_core.models.resnet import load_imagenet
+from sgnet_core.models.resnet import apply_conv, load_imagenet
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.ops.deform import deform_conv2d
 
@@ -110,8 +110,8 @@ def test_features_guide_their_own_convolutions(operator: str) -> None:
         assert isinstance(block.conv1, DCNv2)
         mask = torch.full((2, 9, 12, 16), 0.5)
     expected = deform_conv2d(x, neutral, block.conv1.weight, mask)
-    torch.testing.assert_close(block.apply_conv(block.conv1, x, None), expected)
-    block.apply_conv(block.conv1, x, None).square().sum().backward()
+    torch.testing.assert_close(apply_conv(block.conv1, x, None), expected)
+    apply_conv(block.conv1, x, None).square().sum().backward()
     generator = [p for n, p in block.conv1.named_parameters() if "generator" in n]
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in generator)
     assert model.eval()(torch.randn(1, 3, 32, 48)).logits.shape == (1, 40, 8, 12)
@@ -135,7 +135,7 @@ def test_output_stride_8_doubles_the_resolution() -> None:
         ({"depth": "18"}, "depth cannot be '18'"),
         ({"aux": 1}, "aux cannot be 1"),
         ({"operator": "dcnv2"}, "guided by spatial='features'"),
-        ({"spatial": "features", "shared_projector": True}, "other features to project"),
+        ({"spatial": "features", "shared_projector": True}, "other than 'features'"),
     ],
 )
 def test_a_configuration_without_meaning_is_refused(entries: dict, message: str) -> None:
@@ -181,7 +181,7 @@ def test_classes_have_the_names_of_the_label_set_and_else_numbers() -> None:
         assert (named.info.labels, named.config.num_classes) == (LABEL_SETS["nyu13"], 13)
         own = LabelSet("two", ("robot", "rest"), ((9, 9, 9), (0, 0, 0)))
         assert create_model("plain_lite", 2, labels=own).info.labels == own
-        with pytest.raises(ValueError, match="'nyu13' has 13 classes, the network 12"):
+        with pytest.raises(ValueError, match="'nyu13' has 13 classes, but the network has 12"):
             create_model("plain_lite", 12, labels="nyu13")
         with pytest.raises(ValueError, match="unknown label set 'nyu14'; choose from nyu40"):
             create_model("plain_lite", labels="nyu14")

@@ -115,9 +115,9 @@ def test_the_model_keeps_what_its_depth_was_trained_as() -> None:
     info = build_model(config, LAB)[0].info
     assert (info.holes, info.depth_range, info.input_height) == ("nearest", (0.3, 8.0), 96)
     assert TrainConfig().depth_range == ModelInfo("any", LAB).depth_range
-    with pytest.raises(ValueError, match="holes is one of none, nearest, joint_bilateral"):
+    with pytest.raises(ValueError, match="holes must be one of none, nearest, joint_bilateral"):
         TrainConfig(holes="inpaint")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="depth_range is"):
+    with pytest.raises(ValueError, match="depth_range must be"):
         TrainConfig(depth_range=(8.0, 0.3))
 
 
