@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgnet_ros.recordings.errors import BagError
+from sgnet_ros.replay_eval.answers import ReplayError
 from sgnet_ros.replay_eval.options import add_arguments
-from sgnet_ros.replay_eval.play import ReplayError
 from sgnet_ros.replay_eval.run import evaluate_bag
 from sgnet_ros.system.environment import prepare_environment
 

@@ -16,7 +16,7 @@ from sgnet_core.evaluation.report import image_uri, mask_uri
 from sgnet_core.files import not_hidden
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 from sgnet_ros.recordings.frames import CameraFrame, stamp_of
-from sgnet_ros.replay_eval.play import Answers, ReplayError
+from sgnet_ros.replay_eval.answers import Answers, ReplayError
 from sgnet_ros.replay_eval.scores import Mask, Stability, Tally, stability
 
 KEPT_PICTURES = 6

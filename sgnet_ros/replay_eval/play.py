@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import time
-import zlib
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -20,9 +14,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from sgnet_msgs.msg import ClassMap, FrameStats
 
 from sgnet_ros.camera import read_ahead
-from sgnet_ros.messages.images import rgb_view
 from sgnet_ros.messages.serialized import parse_header
 from sgnet_ros.node.inputs import TFMessage
+from sgnet_ros.replay_eval.answers import UNREADABLE, Answers, ReplayError, Totals
 from sgnet_ros.replay_eval.recorded import (
     DEPTH,
     DEPTH_INFO,
@@ -43,63 +37,6 @@ _ATTEMPTS = 40  # frames to warm up with, at most
 _KEPT = 200
 _DISCOVERY_S = 10.0
 _TF_S = 1.5  # the node looks every half second whether it needs /tf
-
-UNREADABLE = "unreadable"
-"""Cause under which frames count that are damaged in the bag."""
-
-
-class ReplayError(RuntimeError):
-    """Failure of a replay; the message says why."""
-
-
-class Totals(NamedTuple):
-    """The node's counters since its activation.
-
-    ``dropped`` has the pairs that did not become a label image, by cause.
-    """
-
-    rgb: int
-    pairs: int
-    dropped: dict[str, int]
-
-    @classmethod
-    def of(cls, stats: FrameStats) -> Totals:
-        """Take the counters out of FrameStats."""
-        drops = zip(stats.drop_causes, map(int, stats.drops), strict=True)
-        dropped = {cause: n for cause, n in drops if not cause.startswith("unmatched")}
-        return cls(int(stats.rgb_received), int(stats.pairs), dropped)
-
-
-@dataclass
-class Answers:
-    """Answers of the node to a bag.
-
-    Attributes:
-        sent: stamps in ns of the color images, in order.
-        latency_ms: by stamp, of the label images that came.
-        stats: by stamp.
-        dropped: by cause.
-        seconds: from the first image sent to the last label image.
-    """
-
-    sent: list[int] = field(default_factory=list)
-    latency_ms: dict[int, float] = field(default_factory=dict)
-    stats: dict[int, FrameStats] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-    _masks: dict[int, bytes] = field(default_factory=dict)
-
-    def keep(self, stamp: int, data: bytes) -> None:
-        """Keep a serialized label image, compressed: a bag has thousands."""
-        self._masks[stamp] = zlib.compress(data, 1)
-
-    def labels(self, stamp: int) -> npt.NDArray[np.uint8] | None:
-        """Return (H, W) ids that the node answered with; None if it didn't."""
-        if stamp not in self._masks:
-            return None
-        message = deserialize_message(zlib.decompress(self._masks[stamp]), Image)
-        mask: npt.NDArray[np.uint8] = rgb_view(message).array[:, :, 0]
-        return mask
 
 
 class Player(Node):
@@ -275,8 +212,8 @@ class Player(Node):
             self._spin_until(lambda: stamp in self._arrived_at, self._patience_s)
             if stamp in self._arrived_at:
                 return
-            before = _judged(self._totals)
-            after = _judged(self._counters())
+            before = self._totals.judged
+            after = self._counters().judged
             if stamp in self._arrived_at or before != after:
                 return
             new = self._last_ns + 1  # a half got lost: the node takes it if it is newer than all
@@ -374,8 +311,8 @@ class Player(Node):
         lost = len(set(answers.sent)) - len(answers.latency_ms) - answers.dropped[UNREADABLE]
         if not lost:
             return
-        counted = _judged if paired_here else lambda totals: totals.dropped
-        causes = {c: n - counted(before).get(c, 0) for c, n in counted(after).items()}
+        earlier, later = (t.judged if paired_here else t.dropped for t in (before, after))
+        causes = {cause: n - earlier.get(cause, 0) for cause, n in later.items()}
         if not paired_here:
             causes["unmatched_rgb"] = after.rgb - before.rgb - (after.pairs - before.pairs)
         causes["transport"] = lost - sum(causes.values())
@@ -398,8 +335,3 @@ class Player(Node):
         done = spin_until(self._executor, condition, patience_s, self._look_after)
         if not done and what is not None:
             raise ReplayError(f"{what} took longer than {patience_s:.0f} s")
-
-
-def _judged(totals: Totals) -> dict[str, int]:
-    """Return the drops of frames that come one by one: only those shown again can be replaced."""
-    return {cause: n for cause, n in totals.dropped.items() if cause != "overload"}

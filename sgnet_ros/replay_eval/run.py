@@ -20,9 +20,10 @@ from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bag_topics import label_topics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
+from sgnet_ros.replay_eval.answers import Answers, ReplayError
 from sgnet_ros.replay_eval.judge import Judge, TruthFolder, require_same
 from sgnet_ros.replay_eval.options import parse_rate
-from sgnet_ros.replay_eval.play import Answers, Player, ReplayError
+from sgnet_ros.replay_eval.play import Player
 from sgnet_ros.replay_eval.recorded import Recording
 from sgnet_ros.system.environment import share_file
 from sgnet_ros.system.processes import Child

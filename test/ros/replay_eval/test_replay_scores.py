@@ -22,9 +22,9 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.recordings.frames import CameraFrame, name_of
 from sgnet_ros.replay_eval.__main__ import misses, parse_arguments
+from sgnet_ros.replay_eval.answers import Answers, ReplayError
 from sgnet_ros.replay_eval.judge import KEPT_PICTURES, Judge, TruthFolder, require_same
 from sgnet_ros.replay_eval.options import parse_rate
-from sgnet_ros.replay_eval.play import Answers, ReplayError
 from sgnet_ros.replay_eval.report import BagResult, ReplayReport
 from sgnet_ros.replay_eval.scores import Stability, Tally, percentiles, stability
 from write_files import add_macos_files
