@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgnet_core import SGNet, SGNetConfig
 from sgnet_core.convert import main
@@ -20,6 +20,7 @@ from sgnet_core.models.checkpoints import read_checkpoint
 from sgnet_core.models.labels import NYU40, SUN37
 from sgnet_core.models.model_file import ModelFileError, load_model
 from sgnet_core.models.released import convert_state_dict, recognize
+from small_segmenter import randomize
 
 ORACLE = Path(__file__).parents[3] / "shared" / "data" / "oracle"
 needs_oracle = pytest.mark.skipif(
@@ -58,11 +59,7 @@ def ours(head: str = "fcn", num_classes: int = 7, aux: bool = True, **config: An
     """SGNet-R50 with random weights, norms off their defaults."""
     torch.manual_seed(0)
     model = SGNet(SGNetConfig(50, num_classes, head=head, aux=aux, **config))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.2, 1.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+    randomize(model)
     return model.eval()
 
 

@@ -24,6 +24,7 @@ from sgnet_core.inference.onnx_export import (
     random_inputs,
 )
 from sgnet_core.models.sgnet import SGNet
+from small_segmenter import randomize
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -35,10 +36,8 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 def make(**overrides: Any) -> SGNet:
     torch.manual_seed(2)
     model = create_model("sgnet_lite", num_classes=6, **{"layers": [3, 4], **overrides})
+    randomize(model)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
         if isinstance(module, nn.Conv2d) and module.out_channels == 18:
             nn.init.normal_(module.weight, std=0.05)
     model.info = replace(model.info, name="exported", input_height=64, training={"seed": 2})

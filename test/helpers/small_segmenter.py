@@ -18,19 +18,26 @@ from sgnet_core.models.labels import LabelSet
 
 NORM = Normalization((10.0, 20.0, 30.0), (2.0, 4.0, 5.0), "rgb")
 RGB, DEPTH = np.zeros((6, 8, 3), np.uint8), np.ones((6, 8), np.float32)
+SIX = LabelSet("six", tuple("abcdef"), tuple((i * 50, 255 - i, i) for i in range(6)))
 
 
-def make(spatial: str = "depth", **info: Any) -> SGNet:
+def make(spatial: str = "depth", labels: LabelSet = SIX, **info: Any) -> SGNet:
     """Return a small seeded network with random statistics, whose labels vary."""
     torch.manual_seed(3)
-    model = create_model("sgnet_lite", num_classes=6, spatial=spatial)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
-    labels = LabelSet("six", tuple("abcdef"), tuple((i * 50, 255 - i, i) for i in range(6)))
+    model = create_model("sgnet_lite", num_classes=len(labels), spatial=spatial)
+    randomize(model)
     model.info = replace(ModelInfo("tiny", labels, NORM), **info)
     return model.eval()
+
+
+def randomize(model: nn.Module) -> None:
+    """Move norms off their initial values, as training does."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.2, 0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.7, 1.3)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
 
 
 class Fixed(nn.Module):

@@ -10,18 +10,15 @@ from sgnet_core import SGNet, create_model
 from sgnet_core.models.fusion import LinearWeightGenerator, fuse
 from sgnet_core.models.sconv import WeightGenerator
 from sgnet_core.ops.gather import find_taps
+from small_segmenter import randomize
 
 
 def trained(name: str, **overrides: object) -> SGNet:
     """A network whose norms, offsets and biases are off their initial values."""
     torch.manual_seed(3)
     model = create_model(name, num_classes=7, **overrides)
+    randomize(model)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.3, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.7, 1.3)
-            nn.init.uniform_(module.bias, -0.3, 0.3)
         if isinstance(module, nn.Conv2d) and module.out_channels in (18, 27):
             nn.init.normal_(module.weight, std=0.05)
     return model.eval()
