@@ -6,11 +6,12 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeAlias
+
+from waiting import wait_until
 
 Started: TypeAlias = AbstractContextManager[subprocess.Popen[str]]
 
@@ -25,19 +26,14 @@ def marked_processes(mark: Path) -> dict[int, str]:
     return found
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    while not condition():  # pytest-timeout ends it
-        time.sleep(0.1)
-
-
 def wait_for_process(command: subprocess.Popen[str], mark: Path, name: str) -> int:
     """Wait for a marked process with ``name`` in its command line; return its id."""
-    while True:  # pytest-timeout ends it
-        for pid, words in marked_processes(mark).items():
-            if name in words:
-                return pid
+
+    def found() -> list[int]:
         assert command.poll() is None, command.communicate()
-        time.sleep(0.1)
+        return [pid for pid, words in marked_processes(mark).items() if name in words]
+
+    return wait_until(found)[0]
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def test_launch_file_brings_the_node_to_active_and_labels_are_right() -> None:
         text=True,
         start_new_session=True,
     )
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate()
 
     assert process.returncode == 0, output
     assert "process has finished cleanly" in output
@@ -85,7 +85,7 @@ def test_ctrl_c_ends_a_node_that_waits_for_its_lifecycle_manager(
     try:
         state = state_of("sgnet", timeout_s=300.0)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of them
-        output, _ = process.communicate(timeout=600)
+        output, _ = process.communicate()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -28,6 +28,7 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import save_model
 from sgnet_core.models.sgnet import create_model
 from sgnet_ros.node.lifecycle import SGNetNode
+from waiting import PATIENCE_S, wait_until
 
 
 def make_model(path: Path, spatial: str, num_classes: int, seed: int) -> Path:
@@ -98,14 +99,13 @@ class Robot(Node):
         for messages in self._received.values():
             messages.clear()
 
-    def spin_until(self, done: Callable[[], Any], timeout_s: float = 120) -> Any:
-        """Spin until ``done`` is true and return its value; fail after ``timeout_s``."""
-        end = time.monotonic() + timeout_s
-        while not (value := done()):
-            received = {topic: len(messages) for topic, messages in self._received.items()}
-            assert time.monotonic() < end, f"waited {timeout_s} s; received {received}"
-            self._executor.spin_once(timeout_sec=0.05)
-        return value
+    def spin_until(self, done: Callable[[], Any]) -> Any:
+        """Spin until ``done`` is true and return its value."""
+        return wait_until(
+            done,
+            lambda: self._executor.spin_once(timeout_sec=0.05),
+            lambda: {topic: len(messages) for topic, messages in self._received.items()},
+        )
 
     def drain(self) -> None:
         """Receive what is still under way."""
@@ -150,16 +150,14 @@ class Robot(Node):
             publisher.publish(message)
         return rgb
 
-    def send_until(
-        self, done: Callable[[], Any], messages: tuple[Image, Image], timeout_s: float = 120
-    ) -> Any:
+    def send_until(self, done: Callable[[], Any], messages: tuple[Image, Image], **how: int) -> Any:
         """Send pairs until ``done`` is true, since discovery takes time in both directions."""
-        end = time.monotonic() + timeout_s
-        while not (value := done()):
-            assert time.monotonic() < end, f"nothing came of the pairs in {timeout_s} s"
-            self.send(*messages)
+
+        def send() -> None:
+            self.send(*messages, **how)
             self.spin_for(0.2)
-        return value
+
+        return wait_until(done, send)
 
     def connect(self, messages: tuple[Image, Image]) -> None:
         """Send pairs until the node answers, wait until none is under way, and forget all."""
@@ -228,7 +226,7 @@ class RunningNode:
     def stop(self) -> None:
         self.spinning.remove(self)
         self._executor.shutdown()
-        self._thread.join(120)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         self.node.destroy_node()
         del self.node, self._executor

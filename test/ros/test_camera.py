@@ -30,6 +30,7 @@ from sgnet_ros import camera as camera_module
 from sgnet_ros.messages.images import depth_view, rgb_view
 from sgnet_ros.system import spinning
 from sgnet_ros.system.qos import best_effort
+from waiting import wait_until
 
 SIZE = (16, 10)  # height, width
 COUNT = 4
@@ -80,13 +81,12 @@ class Viewer:
             # deep enough for all that a test sends: this process may get no time for a while
             self.node.create_subscription(kind, topic, self.got[topic].append, best_effort(1000))
 
-    def spin_until(self, condition: Any, patience_s: float = 90) -> None:
-        deadline = time.monotonic() + patience_s
-        while not condition():
-            assert time.monotonic() < deadline, (
-                f"got { ({t: len(m) for t, m in self.got.items()}) }"
-            )
-            self.executor.spin_once(timeout_sec=0.05)
+    def spin_until(self, condition: Any) -> None:
+        wait_until(
+            condition,
+            lambda: self.executor.spin_once(timeout_sec=0.05),
+            lambda: {topic: len(messages) for topic, messages in self.got.items()},
+        )
 
 
 @pytest.fixture

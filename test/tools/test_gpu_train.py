@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 import gpu_train
 from gpu_train import cut, join, main
+from waiting import wait_until
 
 
 @pytest.fixture
@@ -82,8 +82,7 @@ def test_training_is_stopped_and_the_same_command_resumes_it_elsewhere(
 
     def wait_until_ready(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
         """Let the time be over when the command is ready, however slow the machine is."""
-        while process.poll() is None and not list(tmp_path.glob("*/ready")):
-            time.sleep(0.01)
+        wait_until(lambda: process.poll() is not None or list(tmp_path.glob("*/ready")))
         return wait(process, timeout)
 
     monkeypatch.setattr(subprocess.Popen, "wait", wait_until_ready)

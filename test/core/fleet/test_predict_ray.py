@@ -14,10 +14,10 @@ from marked_processes import (
     Started,
     marked_processes,
     started_module,
-    wait_for,
     wait_for_process,
 )
 from sgnet_core.predict import main
+from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -68,7 +68,7 @@ def test_a_killed_worker_changes_nothing(recordings: Path, model_file: Path) -> 
         printed, error = process.communicate()
         assert process.returncode == 0, error
         assert "3 recordings (0 done before), 6 frames; 0 recordings failed" in printed
-    wait_for(lambda: not marked_processes(out))
+    wait_until(lambda: not marked_processes(out))
 
 
 def test_a_killed_command_leaves_no_process_and_is_resumed(
@@ -76,13 +76,13 @@ def test_a_killed_command_leaves_no_process_and_is_resumed(
 ) -> None:
     out = recordings.parent / "out"
     with started(model_file, out, f"{recordings}/*", "--ray", "--ray-cores", "2") as process:
-        wait_for(lambda: list(out.glob("*/manifest.json")))
+        wait_until(lambda: list(out.glob("*/manifest.json")))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        wait_for(lambda: not marked_processes(out))
+        wait_until(lambda: not marked_processes(out))
     done = len(list(out.glob("*/manifest.json")))
     with started(model_file, out, f"{recordings}/*", "--ray") as process:
         printed, error = process.communicate()
         assert process.returncode == 0, error
         assert f"3 recordings ({done} done before), 6 frames" in printed
-    wait_for(lambda: not marked_processes(out))
+    wait_until(lambda: not marked_processes(out))

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import yaml
 from sgnet_core import train
 from sgnet_core.training.checkpoint import load_checkpoint
 from sgnet_core.training.run import Run
+from waiting import wait_until
 
 SCRIPT = '''
 """The command, on a network of an eighth of the width, with the losses of all iterations kept."""
@@ -154,14 +154,10 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(
 
     with open(tmp_path / "out", "w") as out:
         killed = subprocess.Popen(command("killed"), env=environment(), stdout=out, stderr=out)
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "run_killed" / "checkpoint_previous.pt").exists():
-            assert killed.poll() is None and time.monotonic() < deadline, (
-                tmp_path / "out"
-            ).read_text()
-            time.sleep(0.01)
+        written = tmp_path / "run_killed" / "checkpoint_previous.pt"
+        wait_until(lambda: written.exists() or killed.poll() is not None)
         killed.send_signal(signal.SIGKILL)
-        assert killed.wait() == -signal.SIGKILL
+        assert killed.wait() == -signal.SIGKILL, (tmp_path / "out").read_text()
     # It may have died between the two renames of a checkpoint: then there is the previous one.
     assert 0 < checkpoint(tmp_path / "run_killed")["iteration"] < 40
     outputs = [

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ from sgnet_core.models.labels import NYU40
 from sgnet_core.models.model_file import save_model
 from sgnet_ros.demo.report import table
 from sgnet_ros.recordings.bags import Bag
+from waiting import wait_until
 
 COUNT, RATE = 10, 4.0
 SIZE = (48, 64)  # height, width
@@ -94,7 +94,7 @@ def run(
         *("--source", folder, "--out", out, "--rate", RATE, "--model", model, "--device", "cpu"),
         *("--size", f"{SIZE[1]}x{SIZE[0]}"),  # a busy machine would go for less
     )
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate()
     assert process.returncode == 0, text
     summary = json.loads((out / "summary.json").read_text())
     yield SimpleNamespace(out=out, text=text, summary=summary)
@@ -261,7 +261,7 @@ def test_however_it_is_stopped_no_process_is_left(
         wait_until(lambda: len(processes_about(folder)) == 2)  # the demo itself, and the camera
         assert len(processes_about(model)) == 2
         os.kill(process.pid, number)
-        text, _ = process.communicate(timeout=600)
+        text, _ = process.communicate()
         assert process.returncode == status, text
         assert "Traceback" not in text
         wait_until(lambda: not processes_about(folder) and not processes_about(model))
@@ -271,19 +271,12 @@ def test_however_it_is_stopped_no_process_is_left(
         process.kill()
 
 
-def wait_until(condition: Any, patience_s: float = 300) -> None:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_viewer_that_cannot_start_is_shown_with_its_reason(
     model: Path, folder: Path, tmp_path: Path
 ) -> None:
     options = ("--source", folder, "--out", tmp_path, "--model", model, "--view")
     process = demo_process(*options, screen=False)
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate()
     assert process.returncode == 1
     assert "demo: sgnet_ros.view ended (status 1)" in text
     assert "pip install 'sgnet_ros[viz]'" in text or "there is no screen here" in text
@@ -295,7 +288,7 @@ def test_a_node_that_cannot_load_its_model_ends_the_demo_with_the_reason(
 ) -> None:
     missing = tmp_path / "missing.safetensors"
     process = demo_process("--source", folder, "--out", tmp_path, "--model", missing)
-    text, _ = process.communicate(timeout=600)
+    text, _ = process.communicate()
     assert process.returncode == 1
     assert "not configured: " in text
     assert str(missing) in text and "node.log" in text

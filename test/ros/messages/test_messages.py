@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +16,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
 from sgnet_msgs.msg import ClassMap, FrameStats
 from std_msgs.msg import ColorRGBA
+
+from waiting import wait_until
 
 STAGES = ("wait", "convert", "preprocess", "network", "postprocess", "inference", "publish")
 
@@ -39,13 +40,6 @@ def add_node(executor: SingleThreadedExecutor, name: str) -> Node:
     return node
 
 
-def spin_until(executor: SingleThreadedExecutor, condition, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        executor.spin_once(timeout_sec=0.05)
-    assert condition(), f"not within {seconds} s"
-
-
 def class_map() -> ClassMap:
     message = ClassMap(model="plain_r18", label_set="nyu40", ids=[0, 39], ignore_id=255)
     message.header.frame_id = "camera_color_optical_frame"
@@ -65,7 +59,7 @@ def test_a_class_map_reaches_a_node_that_starts_after_it_was_published(executor)
 
     received: list[ClassMap] = []
     add_node(executor, "late").create_subscription(ClassMap, "class_map", received.append, latched)
-    spin_until(executor, lambda: received)
+    wait_until(lambda: received, lambda: executor.spin_once(timeout_sec=0.05))
 
     assert received == [class_map()]
     assert received[0].colors[0].g == 0.25

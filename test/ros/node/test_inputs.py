@@ -18,6 +18,7 @@ from sgnet_ros.node.frame import Frame
 from sgnet_ros.node.inputs import Inputs
 from sgnet_ros.node.parameters import Settings
 from sgnet_ros.system.qos import latched
+from waiting import wait_until
 
 SECOND = 10**9
 
@@ -45,10 +46,7 @@ class Listener:
         return self.inputs
 
     def spin_until(self, done: Callable[[], Any]) -> None:
-        end = time.monotonic() + 60
-        while not done():
-            assert time.monotonic() < end
-            self.executor.spin_once(timeout_sec=0.05)
+        wait_until(done, lambda: self.executor.spin_once(timeout_sec=0.05))
 
     def send(self, stamp_ns: int) -> Frame:
         """Publish a pair until its frame is there."""
@@ -58,14 +56,14 @@ class Listener:
             message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
         self.spin_until(lambda: self.rgb.get_subscription_count())
         self.spin_until(lambda: self.depth.get_subscription_count())
-        end = time.monotonic() + 60
-        while not self.frames:
-            assert time.monotonic() < end
+
+        def publish() -> None:
             self.rgb.publish(messages[0])
             self.depth.publish(messages[1])
             for _ in range(10):
                 self.executor.spin_once(timeout_sec=0.05)
-        return self.frames[0]
+
+        return wait_until(lambda: self.frames, publish)[0]
 
     def close(self) -> None:
         self.inputs.close()

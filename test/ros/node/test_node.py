@@ -19,6 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.clouds import read_points
 from sgnet_ros.node.lifecycle import SGNetNode
+from waiting import PATIENCE_S
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -187,7 +188,7 @@ def test_under_overload_the_newest_pair_wins_and_the_rest_is_counted(
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         begun.set()
-        assert go_on.wait(120)
+        assert go_on.wait(PATIENCE_S)
         return segment(*args, **kwargs)
 
     monkeypatch.setattr(Segmenter, "segment", slow)

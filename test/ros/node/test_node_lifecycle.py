@@ -23,6 +23,7 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import intrinsics_of
 from sgnet_ros.node import lifecycle as node_module
 from sgnet_ros.system.names import OUTPUTS
+from waiting import PATIENCE_S
 
 
 def change(robot: Any, transition: int) -> bool:
@@ -192,7 +193,7 @@ def test_inference_that_hangs_does_not_hold_the_node(
 
     def hang(*args: Any, **kwargs: Any) -> Any:
         hanging.set()
-        assert goes_on.wait(300)
+        assert goes_on.wait(PATIENCE_S)
         return segment(*args, **kwargs)
 
     segmenter.segment = hang
@@ -207,7 +208,7 @@ def test_inference_that_hangs_does_not_hold_the_node(
     assert change(robot, Transition.TRANSITION_ACTIVATE)
     robot.connect(scene.messages())
     goes_on.set()
-    thread.join(300)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     robot.spin_for(0.5)
     assert counters.counts().drops == {**counters.counts().drops, "hangs": 1}
@@ -224,7 +225,7 @@ class HeldLoader:
 
     def __call__(self, settings: Any, say: Any) -> Segmenter:
         self.begun.set()
-        assert self.release.wait(300)
+        assert self.release.wait(PATIENCE_S)
         return self._load(settings, say)
 
 

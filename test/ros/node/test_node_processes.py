@@ -17,6 +17,7 @@ from sensor_msgs.msg import Image
 
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import intrinsics_of
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,13 +31,14 @@ class Process:
         with log.open("w") as file:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
 
-    def wait_for(self, words: str, timeout_s: float = 300) -> str:
+    def wait_for(self, words: str) -> str:
         """The text so far, once it holds the words."""
-        end = time.monotonic() + timeout_s
-        while words not in (text := self.log.read_text()):
-            assert self.process.poll() is None, text
-            assert time.monotonic() < end, text
-            time.sleep(0.05)
+        wait_until(
+            lambda: words in self.log.read_text() or self.process.poll() is not None,
+            told=self.log.read_text,
+        )
+        text = self.log.read_text()
+        assert words in text
         return text
 
 
@@ -74,7 +76,7 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
         robot.info.publish(scenes[0].camera_info())
         return bool(robot.stats and robot.labels and colors)
 
-    robot.send_until(connected, scenes[0].messages(), timeout_s=300)
+    robot.send_until(connected, scenes[0].messages())
     labels, _ = robot.segment(*scenes[0].messages())
     robot.spin_until(lambda: colors[-1].header.stamp == labels.header.stamp)
     robot.forget()
@@ -93,7 +95,7 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
     stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in robot.labels]
     assert stamps == sorted(set(stamps))
     node.process.send_signal(signal.SIGINT)
-    assert node.process.wait(300) == 0
+    assert node.process.wait() == 0
     text = node.log.read_text()
     assert "Traceback" not in text
     lines = [line.split("]: ", 1)[1] for line in text.splitlines()]
@@ -140,7 +142,6 @@ def hanging_node(
         robot.send_until(
             lambda: "hanging" in log.read_text() or process.poll() is not None,
             scene.messages(),
-            timeout_s=300,
         )
         yield process
     finally:
@@ -154,7 +155,7 @@ def test_ctrl_c_ends_a_node_whose_inference_hangs(
     log = tmp_path / "log"
     with hanging_node(HANGING, log, robot, scene, models["depth"]) as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(300) == 0
+        assert process.wait() == 0
     text = log.read_text()
     assert "does not return" in text
     assert "Traceback" not in text
@@ -172,7 +173,7 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
         time.sleep(2.0)
         assert process.poll() is None, "the frame in work has its time"
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 128 + signal.SIGINT
+        assert process.wait() == 128 + signal.SIGINT
     assert "Traceback" not in log.read_text()
 
 
@@ -187,9 +188,9 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
     out_of_range = start("-p", "slop:=3.0")
     without_model.wait_for("not configured: ")
     without_model.process.send_signal(signal.SIGINT)
-    assert without_model.process.wait(30) == 0
+    assert without_model.process.wait() == 0
     assert "/nowhere/model.safetensors" in without_model.log.read_text()
-    assert out_of_range.process.wait(300) == 1
+    assert out_of_range.process.wait() == 1
     assert "slop" in out_of_range.log.read_text()
     text = running.wait_for("active:")
     assert "[segmenter]" in text
@@ -197,7 +198,7 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
     for _ in range(2):  # as Ctrl-C does that reaches the launcher and the node
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
-    assert running.process.wait(300) == 0
+    assert running.process.wait() == 0
     for each in (running, without_model, out_of_range):
         assert "Traceback" not in each.log.read_text()
 
@@ -220,11 +221,9 @@ def test_ctrl_c_while_pytorch_is_imported_leaves_no_traceback(entry: str, tmp_pa
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
     maps = Path(f"/proc/{process.pid}/maps")
     try:
-        end = time.monotonic() + 300
-        while "libtorch" not in maps.read_text() and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: "libtorch" in maps.read_text())
         process.send_signal(signal.SIGINT)
-        assert process.wait(300) in (-signal.SIGINT, 130, 0)
+        assert process.wait() in (-signal.SIGINT, 130, 0)
     finally:
         process.kill()
         process.wait()

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from sgnet_ros.node.worker import Worker
-
-TIMEOUT = 10
+from waiting import PATIENCE_S
 
 
 class Gate:
@@ -22,12 +21,12 @@ class Gate:
     def consume(self, item: int) -> None:
         self.taken.append(item)
         self.entered.release()
-        assert self.opened.acquire(timeout=TIMEOUT)
+        assert self.opened.acquire(timeout=PATIENCE_S)
         if item < 0:
             raise ValueError(item)
 
     def wait_for_entry(self) -> None:
-        assert self.entered.acquire(timeout=TIMEOUT)
+        assert self.entered.acquire(timeout=PATIENCE_S)
 
     def let_through(self) -> None:
         self.opened.release()
@@ -86,7 +85,7 @@ def test_stop_waits_for_the_running_call_and_drops_what_waits(gate: Gate) -> Non
     stopper.join(0.1)
     assert stopper.is_alive(), "the call that runs is not interrupted"
     gate.let_through()
-    stopper.join(TIMEOUT)
+    stopper.join(PATIENCE_S)
     assert not stopper.is_alive()
     assert lost == [True]
     assert gate.taken == [1]
@@ -104,7 +103,7 @@ def test_a_call_that_does_not_return_is_left_behind_when_its_time_is_up(gate: Ga
     assert worker.stop(0.05) is True
     assert worker.consuming
     gate.let_through()
-    assert worker.stop(TIMEOUT) is False
+    assert worker.stop(PATIENCE_S) is False
     assert not worker.consuming
     assert gate.taken == [1], "what waited is lost, as when a worker stops in time"
 
@@ -121,11 +120,11 @@ def test_an_item_waits_as_long_as_is_asked_for_a_newer_one(gate: Gate) -> None:
     def patience_s(item: int) -> float:
         asked.append(item)
         waiting.set()
-        return TIMEOUT if item == 1 else 0
+        return PATIENCE_S if item == 1 else 0
 
     worker = Worker(gate.consume, gate.errors.append, "test", patience_s)
     worker.offer(1)
-    assert waiting.wait(TIMEOUT)
+    assert waiting.wait(PATIENCE_S)
     assert not gate.taken
     assert worker.offer(2)
     gate.wait_for_entry()
@@ -148,10 +147,10 @@ def test_an_item_that_waits_for_a_newer_one_does_not_delay_stopping(gate: Gate) 
 
     def patience_s(item: int) -> float:
         waiting.set()
-        return TIMEOUT
+        return PATIENCE_S
 
     worker = Worker(gate.consume, gate.errors.append, "test", patience_s)
     worker.offer(1)
-    assert waiting.wait(TIMEOUT)
+    assert waiting.wait(PATIENCE_S)
     assert worker.stop()
     assert not gate.taken

@@ -12,9 +12,10 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'sgnet_ros[fleet]'")
 
-from marked_processes import marked_processes, started_module, wait_for, wait_for_process
+from marked_processes import marked_processes, started_module, wait_for_process
 from sgnet_core.data.images import write_png
 from sgnet_ros import bag_write
+from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -44,12 +45,12 @@ def test_a_bag_whose_worker_dies_is_played_again_and_no_process_is_left(
         played = wait_for_process(process, tmp_path, "sgnet_ros.replay_eval.bag")
         worker = wait_for_process(process, tmp_path, "_Worker")
         os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: played not in marked_processes(tmp_path))
+        wait_until(lambda: played not in marked_processes(tmp_path))
         _, error = process.communicate()
         assert process.returncode == 0, error
     [result] = json.loads(report.read_text())["bags"]
     assert (result["frames"], result["labeled"]) == (FRAMES, FRAMES)
-    wait_for(lambda: not marked_processes(tmp_path))
+    wait_until(lambda: not marked_processes(tmp_path))
 
 
 def test_a_killed_command_leaves_no_process(
@@ -60,4 +61,4 @@ def test_a_killed_command_leaves_no_process(
         wait_for_process(process, tmp_path, "sgnet_ros.replay_eval.bag")
         process.send_signal(signal.SIGKILL)
         process.wait()
-        wait_for(lambda: not marked_processes(tmp_path))
+        wait_until(lambda: not marked_processes(tmp_path))

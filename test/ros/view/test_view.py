@@ -6,7 +6,6 @@ import io
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -25,6 +24,7 @@ from sgnet_core.models.labels import IGNORE_ID
 from sgnet_ros.messages.clouds import point_cloud
 from sgnet_ros.view import __main__ as view
 from sgnet_ros.view.log import ViewError, ViewLog
+from waiting import wait_until
 
 
 class SpiedLog(ViewLog):
@@ -207,15 +207,12 @@ def test_a_signal_ends_it_with_a_complete_file(
     command = [sys.executable, "-m", "sgnet_ros.view", "--save", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        end = time.monotonic() + 300
-        while not list(tmp_path.iterdir()) and time.monotonic() < end:
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            time.sleep(0.1)
+        wait_until(lambda: list(tmp_path.iterdir()) or process.poll() is not None)
         if number == signal.SIGINT:  # while it waits for messages; the other one while it starts
             robot.spin_until(lambda: "sgnet_view" in robot.get_node_names())
             robot.spin_for(0.5)
         process.send_signal(number)
-        out, errors = process.communicate(timeout=600)
+        out, errors = process.communicate()
     finally:
         process.kill()
     assert (process.returncode, errors) == (0, "")
