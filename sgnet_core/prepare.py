@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -25,11 +25,13 @@ from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.datasets.shards import write_shards
 from sgnet_core.data.rooms import Rooms
 from sgnet_core.data.sample import Sample
+from sgnet_core.data.transforms import resize
 from sgnet_core.fleet.jobs import Failure
 from sgnet_core.fleet.ray_workers import LOCAL, Workers, run_on_ray
 from sgnet_core.fleet.rooms import RoomsJob
 from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
+DATA_HELP = "FOLDER, FOLDER:SPLIT or a list file"
 CITYSCAPES_SCALE = 0.005
 """Meters per unit of the depth images of Cityscapes; millimeters in 16 bits would end at 65 m."""
 
@@ -46,7 +48,13 @@ def main(argv: list[str] | None = None) -> int:
             return _shards(args)
         if args.command == "rooms" and args.ray is not None:
             return _rooms_on_ray(args)
-        splits = {"nyuv2": _nyuv2, "sunrgbd": _sunrgbd, "cityscapes": _cityscapes, "rooms": _rooms}
+        splits = {
+            "nyuv2": _nyuv2,
+            "sunrgbd": _sunrgbd,
+            "cityscapes": _cityscapes,
+            "rooms": _rooms,
+            "resize": _resized,
+        }
         scale = CITYSCAPES_SCALE if args.command == "cityscapes" else MILLIMETERS
         count = write_folder(args.out, splits[args.command](args), scale)
     except (ValueError, OSError) as error:
@@ -106,8 +114,11 @@ def _parser() -> argparse.ArgumentParser:
         "HOST:PORT, whose machines share the folder; a second run renders only the missing "
         "frames",
     )
+    resized = command("resize", "Any data set at another size: small frames are read faster.")
+    resized.add_argument("data", metavar="D", help=DATA_HELP)
+    resized.add_argument("--size", type=image_size, required=True, metavar="WxH", help="320x240")
     shards = commands.add_parser("shards", help="Write any data set as tar shards.")
-    shards.add_argument("data", metavar="D", help="FOLDER, FOLDER:SPLIT or a list file")
+    shards.add_argument("data", metavar="D", help=DATA_HELP)
     shards.add_argument("--out", required=True, metavar="DEST", help="folder, or URL: s3://, …")
     check = commands.add_parser(
         "check", help="Check a folder and report every problem, file by file."
@@ -148,11 +159,37 @@ def _cityscapes(args: argparse.Namespace) -> Splits:
     return {split: cityscapes.Cityscapes(args.source, split) for split in cityscapes.SPLITS}
 
 
-def _shards(args: argparse.Namespace) -> int:
-    samples, _ = open_dataset(args.data, (480, 640))
+def _named(data: str) -> NamedSamples:
+    samples, _ = open_dataset(data, (480, 640))
     if not hasattr(samples, "names"):
-        raise ValueError(f"{args.data} has no files: write rooms with `prepare rooms` first")
-    written = write_shards(args.out, cast(NamedSamples, samples))
+        raise ValueError(f"{data} has no files: write rooms with `prepare rooms` first")
+    return cast(NamedSamples, samples)
+
+
+def _resized(args: argparse.Namespace) -> Splits:
+    return {"": _Resized(_named(args.data), args.size)}
+
+
+@dataclass(frozen=True)
+class _Resized:
+    samples: NamedSamples
+    size: tuple[int, int]
+
+    @property
+    def label_set(self) -> LabelSet:
+        return self.samples.label_set
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.samples.names
+
+    def __getitem__(self, index: int) -> Sample:
+        height, width = self.size
+        return resize(self.samples[index], width, height)
+
+
+def _shards(args: argparse.Namespace) -> int:
+    written = write_shards(args.out, _named(args.data))
     print(f"{written} frames in {args.out}")
     return 0
 
