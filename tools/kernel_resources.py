@@ -22,7 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sgnet_core.ops import triton_argmax, triton_deform, triton_deform_backward
+from sgnet_core.ops import triton_argmax, triton_deform, triton_deform_backward, triton_nearest
 from sgnet_core.ops.triton_tiles import Tile, table
 
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
@@ -68,6 +68,9 @@ def kernels() -> Iterator[Kernel]:
     types |= {"scale_y": "fp32", "scale_x": "fp32"}
     constants = {"CONFIDENCE": True, "PIXELS": triton_argmax.BLOCK}
     yield Kernel("argmax", triton_argmax._argmax_kernel, types, constants, {})
+    types = dict.fromkeys(("boxes", "depth", "nearest"), "*i32")
+    constants = {"BOXES": triton_nearest.BLOCK}
+    yield Kernel("nearest", triton_nearest._nearest_kernel, types, constants, {})
 
 
 def forward(name: str, tile: Tile, kind: str, precision: str) -> Kernel:

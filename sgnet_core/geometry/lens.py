@@ -67,7 +67,7 @@ class Lens:
         if not self.distorts:
             return x, y
         squared = x * x + y * y
-        squared = torch.where(squared <= self._table[0][-1] ** 2, squared, torch.nan)
+        squared = torch.where(squared <= self._widest_squared, squared, torch.nan)
         radial = self._radial(squared)
         p1, p2 = (0.0, 0.0) if self.model == "equidistant" else self._padded[2:4]
         return (
@@ -122,6 +122,10 @@ class Lens:
         falls = (bent.diff() <= 0).nonzero()
         count = int(falls[0]) + 1 if len(falls) else len(radius)
         return radius[:count], bent[:count]
+
+    @functools.cached_property
+    def _widest_squared(self) -> float:
+        return float(self._table[0][-1]) ** 2
 
     def _inverse_radius(self, bent: Tensor) -> Tensor:
         """Invert the radial part of the distortion, clamped to the widest radius."""

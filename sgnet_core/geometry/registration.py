@@ -35,6 +35,9 @@ class DepthRegistration:
         depth_to_rgb: (4, 4) float64, takes points of the depth camera's optical frame to the color
             camera's, meters.
         device: device of the depth images.
+
+    Attributes:
+        never_waits: registration runs on a GPU alone, and a CUDA graph can record it.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class DepthRegistration:
     ) -> None:
         self._size = (depth_camera.pinhole.height, depth_camera.pinhole.width)
         self._rgb = rgb_camera
+        ends = [[rgb_camera.pinhole.width], [rgb_camera.pinhole.height]]
+        self._ends = torch.tensor(ends, device=device)[..., None]
         rotation, translation = depth_to_rgb[:3, :3], depth_to_rgb[:3, 3]
         self._shift = torch.tensor(translation, dtype=torch.float32, device=device)[:, None, None]
         centers, corners = (
@@ -58,6 +63,11 @@ class DepthRegistration:
         )
         height, width = self._size
         self._centers = centers
+        self.never_waits = False
+        if centers.is_cuda:
+            from sgnet_core.ops.triton_support import fused_runs_on  # loads torch's compiler
+
+            self.never_waits = fused_runs_on(centers.device)
         self._corners = [corners[:, v : v + height, u : u + width] for v in (0, 1) for u in (0, 1)]
 
     @torch.no_grad()
@@ -88,11 +98,14 @@ class DepthRegistration:
         first = torch.minimum(corners.amin(0).ceil(), nearest)
         last = torch.maximum(corners.amax(0).ceil(), nearest + 1)
         usable = (last - first <= _MAX_FOOTPRINT).all(0) & (points[2] >= DEPTH_RANGE[0])
+        first, last = (edge.clamp(min=0).minimum(self._ends) for edge in (first, last))
         camera = self._rgb.pinhole
-        limits = torch.tensor([[camera.width], [camera.height]], device=depth.device)
-        first, last = (
-            edge[:, usable].clamp(min=0).minimum(limits).long() for edge in (first, last)
-        )
+        if self.never_waits:
+            from sgnet_core.ops.triton_nearest import draw_nearest  # needs Triton
+
+            boxes = torch.where(usable, torch.cat((first, last)), 0).int()
+            return draw_nearest(boxes, points[2], camera.height, camera.width)
+        first, last = first[:, usable].long(), last[:, usable].long()
         return _rasterize(first, last, points[2][usable], camera.width, camera.height)
 
 

@@ -106,7 +106,7 @@ class CudaGraphs:
             recording = self._record(inputs, keywords)
         except Exception as error:  # Triton's and CUDA's errors have no common base
             self._works = False
-            _log.warning("the network runs without further CUDA graphs: %s", error)
+            _log.warning("no more CUDA graphs are recorded; kernels are launched singly: %s", error)
             return None
         if len(self._recordings) >= self._limit:
             self._recordings.popitem(last=False)
@@ -148,6 +148,26 @@ def _current_stream_restored() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_stream(stream)
+
+
+def replayed(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the function as a replay of its recording, for tensors of one kind.
+
+    Its results lie in memory that the next call overwrites.
+    """
+
+    def results(tensor: Tensor | None) -> Tensors:
+        assert tensor is not None
+        return (function(tensor),)
+
+    graphs = CudaGraphs(results, limit=1)
+
+    def call(tensor: Tensor) -> Tensor:
+        (result,) = graphs(tensor)
+        assert result is not None
+        return result
+
+    return call
 
 
 def forward_on_two_streams(network: SGNet, image: Tensor, spatial: Tensor | None) -> Output:

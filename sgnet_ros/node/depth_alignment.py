@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
+from sgnet_core.inference.cuda_graph import replayed
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import camera_of, is_rectified, same_pinhole
 from sgnet_ros.messages.headers import frame_of
@@ -46,7 +47,7 @@ class DepthAligner:
         self._topics = topics
         self._transforms = transforms
         self._depth_to_rgb = depth_to_rgb
-        self._made: tuple[tuple[Any, ...], DepthRegistration] | None = None
+        self._made: tuple[tuple[Any, ...], Callable[[Tensor], Tensor]] | None = None
 
     def align(
         self,
@@ -127,9 +128,9 @@ class DepthAligner:
 
     def _registration(
         self, camera: Camera, rgb_camera: Camera, pose: Pose, segmenter: Segmenter
-    ) -> DepthRegistration:
+    ) -> Callable[[Tensor], Tensor]:
         key = (camera, rgb_camera, pose.tobytes(), segmenter.device)
         if self._made is None or self._made[0] != key:
             made = DepthRegistration(camera, rgb_camera, pose, segmenter.device)
-            self._made = (key, made)
+            self._made = (key, replayed(made) if made.never_waits else made)
         return self._made[1]

@@ -18,14 +18,21 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 INTERPRETED = DEVICE.type == "cpu"
 # Triton looks at the environment where a function is defined.
 with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"} if INTERPRETED else {}):
-    from sgnet_core.ops import triton_argmax, triton_deform, triton_tiles  # noqa: F401
+    from sgnet_core.ops import (  # noqa: F401
+        triton_argmax,
+        triton_deform,
+        triton_nearest,
+        triton_tiles,
+    )
 
 if INTERPRETED:
     from triton.runtime import interpreter
 
     # Triton's own functions were defined when torchvision imported it.
-    if not isinstance(interpreter.tl.sum, interpreter.InterpretedFunction):
-        interpreter.tl.sum = interpreter.InterpretedFunction(interpreter.tl.sum.fn)
+    for name in ("sum", "max"):
+        known = getattr(interpreter.tl, name)
+        if not isinstance(known, interpreter.InterpretedFunction):
+            setattr(interpreter.tl, name, interpreter.InterpretedFunction(known.fn))
 
     # NumPy has no bfloat16: the interpreter keeps its bits in integers, and would multiply those.
     _dot = interpreter.InterpreterBuilder.create_dot

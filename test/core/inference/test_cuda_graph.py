@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sgnet_core import Intrinsics, create_model
+from sgnet_core.geometry.lens import Camera, Lens
+from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.cuda_graph import UNUSED_CALLS, CudaGraphs, _Recording
 from sgnet_core.inference.frame_labels import frame_labels
 from sgnet_core.inference.segmenter import Segmenter
@@ -143,7 +145,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture)
                 result = graphs(torch.full((size,), value), None, factor=4)[0]
                 assert result is not None and result.tolist() == [4 * value] * size
     assert [r.message for r in caplog.records] == [
-        "the network runs without further CUDA graphs: shared memory"
+        "no more CUDA graphs are recorded; kernels are launched singly: shared memory"
     ]
     assert len(graphs._recordings) == 1  # made before the failure
 
@@ -237,6 +239,33 @@ def test_what_a_graph_records_neither_waits_for_the_gpu_nor_copies_from_the_host
             )
     for result, shape in ((finite, ()), (labels, (70, 100)), (sure, (70, 100))):
         assert result is not None and (tuple(result.shape), result.is_cuda) == (shape, True)
+    assert traffic.operators == []
+
+
+def test_registration_on_a_gpu_neither_waits_for_it_nor_copies_from_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sgnet_core.ops.triton_support.fused_runs_on", lambda *_, **__: True)
+    module = pytest.importorskip("sgnet_core.ops.triton_nearest", reason="Triton is not there")
+    drawn = []
+
+    def draw(boxes: Tensor, depth: Tensor, height: int, width: int) -> Tensor:
+        drawn.append((tuple(boxes.shape), boxes.dtype, tuple(depth.shape)))
+        return depth.new_zeros(height, width)
+
+    monkeypatch.setattr(module, "draw_nearest", draw)
+    lens = Lens("plumb_bob", (0.1, -0.05, 0.001, 0.002, 0.01))
+    lens.distort(torch.zeros(1), torch.zeros(1))  # its table is made of real numbers
+    depth_camera, rgb_camera = (
+        Camera(Intrinsics.from_fov(width, 48, 60), lens) for width in (64, 80)
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        register = DepthRegistration(depth_camera, rgb_camera, np.eye(4), "cuda")
+        depth = torch.empty(48, 64, device="cuda")
+        with HostTraffic() as traffic:
+            result = register(depth)
+    assert register.never_waits and result.is_cuda and tuple(result.shape) == (48, 80)
+    assert drawn == [((4, 48, 64), torch.int32, (48, 64))]
     assert traffic.operators == []
 
 

@@ -16,7 +16,15 @@ from sgnet_core.models.fusion import fuse
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.ops.deform import force_implementation
 from sgnet_core.ops.resize import resize_maps
-from triton_cases import DEVICE, random_case, reference, triton_argmax, triton_deform, triton_tiles
+from triton_cases import (
+    DEVICE,
+    random_case,
+    reference,
+    triton_argmax,
+    triton_deform,
+    triton_nearest,
+    triton_tiles,
+)
 
 best_labels_fused = triton_argmax.best_labels_fused
 deform_conv = triton_deform.deform_conv
@@ -236,3 +244,20 @@ def test_among_equals_the_lowest_class_wins() -> None:
     labels, sure = best_labels_fused(torch.zeros(4, 2, 2, device=DEVICE), (3, 3), True)
     assert labels.unique().tolist() == [0]
     assert sure is not None and sure.unique().tolist() == [64]
+
+
+def test_the_nearest_box_over_a_pixel_gives_its_depth() -> None:
+    rng = np.random.default_rng(5)
+    left, top = rng.integers(0, 20, 300), rng.integers(0, 15, 300)
+    right, bottom = left + rng.integers(-2, 6, 300), top + rng.integers(0, 4, 300)
+    boxes = np.stack([left, top, np.minimum(right, 20), np.minimum(bottom, 15)])
+    depth = rng.uniform(0.3, 9, 300).astype(np.float32)
+    boxes[:, 7], depth[7] = 0, np.nan  # a pixel without a measurement covers nothing
+    expected = np.full((15, 20), np.inf, np.float32)
+    for x0, y0, x1, y1, z in zip(*boxes, depth, strict=True):
+        window = expected[y0:y1, x0 : max(x0, x1)]
+        np.minimum(window, z, out=window)
+    on_device = torch.from_numpy(boxes).int().to(DEVICE), torch.from_numpy(depth).to(DEVICE)
+    got = triton_nearest.draw_nearest(*on_device, 15, 20)
+    assert np.isinf(expected).any()
+    np.testing.assert_array_equal(got.cpu(), np.where(np.isinf(expected), 0, expected))
