@@ -46,6 +46,11 @@ class ImuHistory:
     def __len__(self) -> int:
         return len(self._messages)
 
+    @property
+    def frame(self) -> str | None:
+        """Frame of the message received last; None before the first."""
+        return frame_of(self._messages[-1].header) if self._messages else None
+
     def receive(self, message: Imu) -> None:
         """Store a sensor_msgs/Imu; its orientation rotates its frame to a world with z up."""
         self._messages.append(message)

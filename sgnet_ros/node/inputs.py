@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,8 @@ TRANSIENT_LOCAL = QoSDurabilityPolicy.TRANSIENT_LOCAL
 
 _SETTLE_PERIOD_S = 0.1
 _LOOK_PERIOD_S = 0.5
+_HOLD_S = 0.1
+"""Longest wait of a pair for the pose at its stamp; /tf often comes later than the images."""
 
 
 class Inputs:
@@ -68,7 +71,10 @@ class Inputs:
         on_error: Callable[[Exception], None],
     ) -> None:
         self._node = node
+        self._settings = settings
         self._on_frame = on_frame
+        self._on_error = on_error
+        self._held: deque[tuple[Pair[Any], float]] = deque()  # pair, time at which it was complete
         now = settings()
         self.rgb_infos, self.depth_infos = CameraInfos(), CameraInfos()
         self.transforms = TransformBuffer()
@@ -145,6 +151,7 @@ class Inputs:
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._timers = [
             node.create_timer(_SETTLE_PERIOD_S, self.synchronizer.settle, clock=steady),
+            node.create_timer(_SETTLE_PERIOD_S, self._pass_on, clock=steady),
             node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_latched_infos, clock=steady),
             node.create_timer(_LOOK_PERIOD_S, self._warn_of_losses, clock=steady),
             node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_moving, clock=steady),
@@ -156,11 +163,13 @@ class Inputs:
         return [(self.topics.rgb, self._types[0]), (self.topics.depth, self._types[1])]
 
     def close(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribe, and pass on the pairs that wait for a pose."""
         for timer in self._timers:
             self._node.destroy_timer(timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
+        while self._held:
+            self._pass_on_one()
 
     def _subscribe_to_latched_infos(self) -> None:
         """Subscribe to calibrations that were published once, before the node started.
@@ -216,19 +225,54 @@ class Inputs:
 
     def _on_moving_transforms(self, message: Any) -> None:
         self.transforms.add_moving(message.transforms)
+        self._pass_on()
 
     def _on_pair(self, rgb: Any, depth: Any) -> None:
-        """Make a frame with the calibrations and gravity at the stamp of the RGB image."""
         pair = Pair(rgb, depth, stamp_ns(rgb.header), stamp_ns(depth.header))
-        frame = Frame(
+        self._held.append((pair, time.perf_counter()))
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Make frames of the pairs, in order, up to one whose pose may still arrive on /tf."""
+        while self._held:
+            pair, complete_s = self._held[0]
+            late = time.perf_counter() - complete_s >= _HOLD_S
+            full = len(self._held) > self._settings().queue_size
+            if not late and not full and self._lacks_pose(pair):
+                return
+            self._pass_on_one()
+
+    def _pass_on_one(self) -> None:
+        pair, complete_s = self._held.popleft()
+        try:
+            self._on_frame(self._frame(pair, complete_s))
+        except Exception as error:
+            self._on_error(error)
+
+    def _lacks_pose(self, pair: Pair[Any]) -> bool:
+        """Return whether a moving pose that the pair's frame needs is older than its stamp."""
+        settings, rgb_frame = self._settings(), frame_of(pair.rgb.header)
+        needed = []
+        if not settings.depth_to_rgb:
+            needed.append((frame_of(pair.depth.header), pair.depth_ns))
+        if self.imu is not None and self.imu.frame is not None and not settings.imu_to_rgb:
+            needed.append((self.imu.frame, pair.rgb_ns))
+        return any(
+            frame != rgb_frame and self.transforms.is_behind(frame, rgb_frame, stamp)
+            for frame, stamp in needed
+        )
+
+    def _frame(self, pair: Pair[Any], complete_s: float) -> Frame:
+        """Return a frame with the calibrations and gravity at the stamp of the RGB image."""
+        rgb_frame = frame_of(pair.rgb.header)
+        return Frame(
             pair,
             camera_info=self.rgb_infos.at(pair.rgb_ns),
             depth_info=self.depth_infos.at(pair.depth_ns),
-            gravity=self.imu.at(pair.rgb_ns, frame_of(rgb.header)) if self.imu else None,
+            gravity=None if self.imu is None else self.imu.at(pair.rgb_ns, rgb_frame),
             matching_ms=self.synchronizer.take_matching_ms(),
-            complete_s=time.perf_counter(),
+            complete_s=complete_s,
         )
-        self._on_frame(frame)
 
 
 def image_topic(node: Node, name: str, transport: str) -> tuple[type, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ try:
 except ImportError:
     tf2_py = None
 
-_CACHE_NS = 10_000_000_000  # tf2's default; older transforms are dropped
+_JUMP_NS = 1_000_000_000  # transforms that arrive in another order than sent are less apart
 _FRESH_NS = 500_000_000
 """Largest time from the newest pose to a later stamp."""
 
@@ -35,9 +36,9 @@ class TransformBuffer(StaticTransforms):
     def __init__(self) -> None:
         super().__init__()
         self.wants_moving = False
-        self._buffer = None if tf2_py is None else tf2_py.BufferCore()
+        self._buffer: Any = None if tf2_py is None else tf2_py.BufferCore()
         self._static: dict[str, Any] = {}  # child → message
-        self._newest = 0
+        self._newest: dict[str, int] = {}  # child → newest stamp on /tf, nanoseconds
 
     def add(self, transforms: Iterable[Any]) -> None:
         """Add geometry_msgs/TransformStamped messages of ``/tf_static``."""
@@ -48,38 +49,55 @@ class TransformBuffer(StaticTransforms):
             self._set(stamped, static=True)
 
     def add_moving(self, transforms: Iterable[Any]) -> None:
-        """Add geometry_msgs/TransformStamped messages of ``/tf``; a jump back clears the buffer."""
+        """Add geometry_msgs/TransformStamped messages of ``/tf``.
+
+        A frame whose time jumps back (a looped bag, a restarted simulation) clears the buffer.
+        """
+        if self._buffer is None:
+            return
         for stamped in transforms:
-            stamp = stamp_ns(stamped.header)
-            if stamp < self._newest - _CACHE_NS and self._buffer is not None:
+            stamp, child = stamp_ns(stamped.header), stamped.child_frame_id.lstrip("/")
+            if stamp < self._newest.get(child, 0) - _JUMP_NS:
+                self._newest.clear()
                 self._buffer.clear()
-                self._newest = 0
                 for static in self._static.values():
                     self._set(static, static=True)
-            self._newest = max(self._newest, stamp)
+            self._newest[child] = max(self._newest.get(child, 0), stamp)
             self._set(stamped, static=False)
 
     def between(self, source: str, target: str, stamp: int = 0) -> Pose | None:
         """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None.
 
         Moving poses are interpolated at ``stamp`` (nanoseconds). If no pose that new has arrived
-        yet, the newest one is used, if it is at most 0.5 s old.
+        yet (see `is_behind`), the newest one is used, if it is at most 0.5 s old.
         """
         pose = super().between(source, target)
         if pose is not None or self._buffer is None:
             return pose
         self.wants_moving = True
-        frames = target.lstrip("/"), source.lstrip("/")
-        try:
-            found = self._buffer.lookup_transform_core(*frames, Time(nanoseconds=stamp))
-        except tf2_py.ExtrapolationException:
-            found = self._buffer.lookup_transform_core(*frames, Time())
-            if not 0 <= stamp - stamp_ns(found.header) <= _FRESH_NS:
-                return None
-        except tf2_py.TransformException:  # the frames are not connected
+        found = self._look_up(source, target, stamp)
+        if found is None:
             return None
         pose = matrix_of(found.transform)
         return pose if np.isfinite(pose).all() else None
+
+    def is_behind(self, source: str, target: str, stamp: int) -> bool:
+        """Return whether `between` would use an older pose than the one at the stamp."""
+        if self._buffer is None or super().between(source, target) is not None:
+            return False
+        found = self._look_up(source, target, stamp)
+        return found is not None and stamp_ns(found.header) < stamp
+
+    def _look_up(self, source: str, target: str, stamp: int) -> Any | None:
+        """Return a TransformStamped, interpolated at the stamp or the newest, or None."""
+        frames = target.lstrip("/"), source.lstrip("/")
+        try:
+            with suppress(tf2_py.ExtrapolationException):
+                return self._buffer.lookup_transform_core(*frames, Time(nanoseconds=stamp))
+            newest = self._buffer.lookup_transform_core(*frames, Time())
+        except tf2_py.TransformException:  # the frames are not connected
+            return None
+        return newest if 0 <= stamp - stamp_ns(newest.header) <= _FRESH_NS else None
 
     def _set(self, stamped: Any, static: bool) -> None:
         if self._buffer is None:

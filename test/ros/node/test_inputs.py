@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, Imu
 
+from sgnet_ros.node import inputs
 from sgnet_ros.node.frame import Frame
 from sgnet_ros.node.inputs import Inputs
 from sgnet_ros.node.parameters import Settings
@@ -95,33 +97,33 @@ def test_a_calibration_that_was_published_once_before_the_node_is_received(start
     listener = start()
     info = listener.camera.create_publisher(CameraInfo, "rgb/camera_info", latched())
     info.publish(CameraInfo(width=7, k=[5.0, *[0.0] * 8]))
-    inputs = listener.listen()
-    listener.spin_until(lambda: inputs.rgb_infos.newest)
-    assert inputs.rgb_infos.newest.width == 7
-    assert inputs.depth_infos.newest is None
+    received = listener.listen()
+    listener.spin_until(lambda: received.rgb_infos.newest)
+    assert received.rgb_infos.newest.width == 7
+    assert received.depth_infos.newest is None
 
 
 def test_a_volatile_publisher_gets_one_subscription_that_fits(start: Any) -> None:
     listener = start()
     info = listener.camera.create_publisher(CameraInfo, "rgb/camera_info", 10)
-    inputs = listener.listen()
+    received = listener.listen()
     listener.spin_until(lambda: info.get_subscription_count())
-    inputs._subscribe_to_latched_infos()
+    received._subscribe_to_latched_infos()
     assert len(listener.node.get_subscriptions_info_by_topic("/rgb/camera_info")) == 1
     info.publish(CameraInfo(width=9, k=[5.0, *[0.0] * 8]))
-    listener.spin_until(lambda: inputs.rgb_infos.newest)
+    listener.spin_until(lambda: received.rgb_infos.newest)
 
 
 def test_a_frame_has_what_was_known_at_its_stamp(start: Any) -> None:
     listener = start(use_imu=True, imu_to_rgb="0 0 0 0 0 0 1")
-    inputs = listener.listen()
+    received = listener.listen()
     for second, focal in ((1, 10.0), (2, 20.0), (3, 30.0)):
         info = stamped(CameraInfo(k=[focal, *[0.0] * 8]), second * SECOND)
-        inputs.rgb_infos.receive(info)
-        inputs.depth_infos.receive(info)
+        received.rgb_infos.receive(info)
+        received.depth_infos.receive(info)
         imu = stamped(Imu(), second * SECOND)
         imu.orientation.w = 1.0 if second == 2 else 0.0
-        inputs.imu.receive(imu)
+        received.imu.receive(imu)
     frame = listener.send(2 * SECOND + 1)
     assert frame.camera_info.k[0] == frame.depth_info.k[0] == 20.0
     assert frame.gravity.up == (0.0, 0.0, 1.0)
@@ -160,6 +162,50 @@ def test_without_calibration_and_imu_a_frame_has_none(start: Any) -> None:
     listener.listen()
     frame = listener.send(5 * SECOND)
     assert (frame.camera_info, frame.depth_info, frame.gravity) == (None, None, None)
+
+
+def test_an_imu_that_says_nothing_is_named(start: Any) -> None:
+    listener = start(use_imu=True)
+    listener.listen()
+    assert "no message on the topic imu" in listener.send(5 * SECOND).gravity.problem
+
+
+def test_pairs_wait_for_a_pose_in_order_and_not_for_ever(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = start(queue_size=2)
+    made = listener.listen()
+    poses_until = 0
+    monkeypatch.setattr(
+        made.transforms, "is_behind", lambda source, target, stamp: stamp > poses_until
+    )
+    monkeypatch.setattr(inputs, "_HOLD_S", 1000.0)
+    depth = Image()
+    depth.header.frame_id = "depth_camera"
+
+    def pair(number: int) -> None:
+        made._on_pair(stamped(Image(), number), stamped(copy.deepcopy(depth), number))
+
+    def passed_on() -> list[int]:
+        return [frame.pair.rgb_ns for frame in listener.frames]
+
+    for number in (1, 2):
+        pair(number)
+    made._pass_on()
+    assert passed_on() == []
+    poses_until = 1
+    made._pass_on()
+    assert passed_on() == [1]
+    for number in (3, 4):  # more than queue_size
+        pair(number)
+    assert passed_on() == [1, 2]
+    monkeypatch.setattr(inputs, "_HOLD_S", 0.01)
+    listener.spin_until(lambda: passed_on() == [1, 2, 3, 4])
+    monkeypatch.setattr(inputs, "_HOLD_S", 1000.0)
+    pair(5)
+    made.close()
+    assert passed_on() == [1, 2, 3, 4, 5]
+    listener.listen()
 
 
 def test_the_quality_of_service_can_be_overridden(start: Any) -> None:

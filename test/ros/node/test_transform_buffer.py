@@ -76,6 +76,29 @@ def test_a_jump_back_in_time_starts_anew_and_keeps_what_does_not_move() -> None:
 
 
 @needs_tf2
+def test_a_frame_with_wrong_stamps_leaves_the_others_alone() -> None:
+    buffer = TransformBuffer()
+    for second in (100, 101):
+        buffer.add_moving([edge("base", "camera", float(second), at=second * SECOND)])
+        buffer.add_moving([edge("base", "wheel"), edge("base", "arm", at=5000 * SECOND)])
+    assert x_at(buffer, 100 * SECOND + SECOND // 2) == pytest.approx(100.5)
+
+
+@needs_tf2
+@pytest.mark.parametrize(
+    ("stamp", "behind"), [(99.0, False), (101.5, False), (102.2, True), (102.7, False)]
+)
+def test_a_pose_is_awaited_if_it_may_still_come(stamp: float, behind: bool) -> None:
+    buffer = TransformBuffer()
+    assert not buffer.is_behind("camera", "base", round(stamp * SECOND))
+    for second in (100, 101, 102):
+        buffer.add_moving([edge("base", "camera", at=second * SECOND)])
+    assert buffer.is_behind("camera", "base", round(stamp * SECOND)) == behind
+    buffer.add([edge("base", "fixed")])
+    assert not buffer.is_behind("fixed", "base", round(stamp * SECOND))
+
+
+@needs_tf2
 def test_gravity_is_seen_from_a_camera_that_moves_on_the_robot() -> None:
     """A camera that rolls about x, as of the image's stamp and not the latest."""
     buffer = TransformBuffer()
