@@ -1,1 +1,1 @@
-"""Cameras and what depth says: points, normals, gravity, HHA, registration."""
+"""Cameras, and geometry computed from depth: points, normals, gravity, HHA, registration."""

@@ -14,28 +14,29 @@ from torch import Tensor
 STAGES = ((45.0, 5), (15.0, 5))
 """(threshold in degrees, rounds): coarse, then fine."""
 PITCH = math.radians(15)
-"""Downward pitch that the search starts at, radians. The published start is a level camera; but a
-camera that looks down at 46 degrees sees the same corner as one that looks up at 44, and hands,
-heads and robots look down far more often."""
+"""Downward pitch at which the search starts, radians.
+
+The published start is a level camera. But in a room, a camera that looks down by 46 degrees sees
+the same normals as one that looks up by 44 degrees, and cameras on robots mostly look down.
+"""
 
 
 @torch.no_grad()
 def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
-    """Find the direction that most normals are parallel or orthogonal to, by alternation.
+    """Estimate the direction to which most normals are parallel or orthogonal.
 
-    Each round takes the normals within a threshold of the present direction (or its opposite) as
-    level surfaces, those within a threshold of orthogonal to it as walls, and moves to the
-    direction y that minimizes Σ_walls (n·y)² − Σ_level (n·y)². The true direction must lie within
-    45° of the start: a camera that does not roll may look from 60° down to 30° up. The selection
-    has no useful gradient: none is kept.
+    Each round takes the normals within a threshold of the current direction or its opposite as
+    level surfaces, those nearly orthogonal to it as walls, and moves to the direction y that
+    minimizes Σ_walls (n·y)² − Σ_level (n·y)². The true direction must lie within 45° of the start:
+    a camera without roll may look from 60° down to 30° up. No gradients are computed.
 
     Args:
         normals: (B, 3, ...) unit vectors in the camera frame (x right, y down, z forward).
-        weight: (B, 1, ...) ≥ 0 of each normal.
+        weight: (B, 1, ...) weights of the normals, ≥ 0.
 
     Returns:
-        (B, 3) unit vectors that point up. Directions which the normals leave undecided stay as
-        they were at the start.
+        (B, 3) unit vectors that point up. Where the normals do not determine the direction, it
+        keeps its starting value.
     """
     n, w = normals.flatten(2), weight.flatten(2)
     total = w.sum(2)[..., None]
@@ -54,11 +55,12 @@ def estimate_up(normals: Tensor, weight: Tensor) -> Tensor:
 
 
 def _dominant(matrix: Tensor, start: Tensor) -> Tensor:
-    """Eigenvector of the largest eigenvalue, (B, 3), on the side of `start`.
+    """Return the (B, 3) eigenvector of the largest eigenvalue that points to the side of `start`.
 
-    By repeated squaring of the positive definite matrix (256 power iterations): no solver to wait
-    for on a GPU, and where eigenvalues are equal it keeps the start's part in their space. They are
-    2 at most: in float64 the powers need no scaling, and autocast and TF32 leave them alone.
+    Squaring the positive definite matrix eight times amounts to 256 power iterations. This needs no
+    solver, which would stall a GPU, and for equal eigenvalues it returns the projection of `start`
+    onto their space. Eigenvalues are at most 2, so the powers fit float64, which neither autocast
+    nor TF32 affects.
     """
     matrix = matrix.double()
     for _ in range(8):

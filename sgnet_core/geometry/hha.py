@@ -18,13 +18,13 @@ from sgnet_core.geometry.normals import cell_size, surface_normals
 from sgnet_core.geometry.points import point_map
 
 DISPARITY_SCALE = 310.0  # meters: 31000 / depth in centimeters
-NEAREST = 1.0  # meters; nearer surfaces count as this near
-ANGLE_OFFSET = 38.0  # 128 − 90: an upright wall is at 128
-LEAST_CAMERA_HEIGHT = 0.9  # meters; with nothing lower in view, the ground is not in the picture
-USUAL_CAMERA_HEIGHT = 1.3  # meters, assumed then
+NEAREST = 1.0  # meters; nearer surfaces are treated as if at this depth
+ANGLE_OFFSET = 38.0  # 128 − 90: an upright wall gets 128
+LEAST_CAMERA_HEIGHT = 0.9  # meters; if no point is lower than this, the ground is not in view
+USUAL_CAMERA_HEIGHT = 1.3  # meters, assumed if the ground is not in view
 GROUND_PERCENTILE = 1.0
 
-SPARSE = 2  # cells: gravity and ground take every second one of each row and column
+SPARSE = 2  # gravity and ground are estimated from every second cell of each row and column
 
 
 def hha(
@@ -37,25 +37,24 @@ def hha(
 ) -> Tensor:
     """Compute horizontal disparity, height above ground and angle with gravity, in 0..255.
 
-    Channels and units are those of the published image files, not rounded:
+    Channels and units are those of the published image files, without rounding:
 
-    - disparity: 310 / z in meters, so 255 at 1.2 m and nearer;
-    - height: centimeters above the ground, the 1st percentile of the points; 255 at 2.55 m and
-      higher. A percentile less than 0.9 m below the camera is no ground: that is taken to be
-      1.3 m below it;
-    - angle: degrees between the surface's normal and up, plus 38: floor 38, wall 128, ceiling 218.
+    - disparity: 310 / z for z in meters, so 255 at 1.2 m and nearer;
+    - height: centimeters above the ground, at most 255. The ground is at the 1st percentile of the
+      points, or, if that is less than 0.9 m below the camera, at 1.3 m below the camera;
+    - angle: degrees between the surface normal and up, plus 38: floor 38, wall 128, ceiling 218.
 
-    Gradients flow to the depth through all three, not through the choice of up and ground.
+    All three have gradients with respect to the depth, but not through up and ground.
 
     Args:
         depth: (B, 1, H, W) meters.
         intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image.
         up: (B, 3) or (1, 3) vectors against gravity in the camera frame (x right, y down,
-            z forward), of an IMU for instance; estimated from the depth if None.
-        cell: pixels along the side of the cells that normals are computed for; the image's height
-            decides if None (`sgnet_core.geometry.normals.cell_size`).
-        up_may_be_zero: estimate up also where it is given as 0, 0, 0. It is then estimated for
-            every image, since a graph has no branches.
+            z forward), for instance from an IMU; estimated from the depth if None.
+        cell: side in pixels of the cells for which normals are computed; None takes
+            `sgnet_core.geometry.normals.cell_size` of the image.
+        up_may_be_zero: estimate ``up`` where it is (0, 0, 0). An exported graph has no branches, so
+            the estimate is then computed for every image.
 
     Returns:
         (B, 3, H, W); all three are 0 where there is no measurement.
@@ -101,7 +100,7 @@ def _estimate_up(normals: Tensor, measured: Tensor) -> Tensor:
 
 
 def _encode(points: Tensor, inverse: Tensor, normals: Tensor, up: Tensor, cell: int) -> Tensor:
-    """Encode points, with the normals of their cells, as (B, 3, H, W) HHA."""
+    """Encode points and the normals of their cells as (B, 3, H, W) HHA."""
     rows, columns = inverse.shape[2:]
     valid = inverse > 0
     up = F.normalize(up.to(points), dim=1)[..., None, None]

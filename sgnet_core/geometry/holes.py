@@ -1,4 +1,4 @@
-"""Fill missing depth, on the device: from the nearest measurement, or guided by color."""
+"""Fill missing depth from the nearest measurement, or guided by color."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sgnet_core.geometry.points import depth_map
 HolePolicy = Literal["none", "nearest", "joint_bilateral"]
 
 BILATERAL_RADIUS = 4  # pixels
-BILATERAL_SPACE = 2.0  # pixels, deviation
-BILATERAL_COLOR = 12.0  # of 255, deviation of the color difference's length
-_CHUNK = 1 << 15  # holes at a time, so that memory stays small
-_FAR = 1 << 14  # pixels; its square fits int32
+BILATERAL_SPACE = 2.0  # pixels, standard deviation of the distance in the image
+BILATERAL_COLOR = 12.0  # standard deviation of the distance in RGB, 0..255
+_CHUNK = 1 << 15  # number of holes filled at a time, which limits memory
+_FAR = 1 << 14  # pixels, farther than any measurement; its square fits int32
 
 
 def fill_holes(
@@ -26,20 +26,20 @@ def fill_holes(
     rgb: Tensor | None = None,
     limits: tuple[float, float] = DEPTH_RANGE,
 ) -> Tensor:
-    """Give the pixels without a measurement a depth.
+    """Fill the pixels without a measurement.
 
-    - "none": they get 0;
-    - "nearest": that of the nearest measured pixel (Euclidean distance in the image);
-    - "joint_bilateral": the mean of the pixels around, weighted by nearness in the image and in
-      color (after Petschnigg et al. and Eisemann and Durand, SIGGRAPH 2004), from the holes'
-      borders inwards, so that filled surfaces tend to end where the color changes.
+    - "none" sets them to 0;
+    - "nearest" copies the nearest measured pixel (Euclidean distance in the image);
+    - "joint_bilateral" takes the mean of surrounding pixels, weighted by distance in the image and
+      in color (Petschnigg et al.; Eisemann and Durand; both SIGGRAPH 2004). It fills from the
+      border of a hole inwards, so that filled surfaces tend to end where the color changes.
 
-    Measured pixels keep their values, and images without any measurement stay 0. Gradients flow
-    from a filled pixel to the measurements it came from.
+    Measured pixels keep their values, and images without any measurement become 0. Gradients flow
+    from a filled pixel to the measurements that it is computed from.
 
     Args:
         depth: (B, 1, H, W) meters.
-        policy: see above.
+        policy: one of the above.
         rgb: (B, 3, H, W) in 0..255, uint8 or float; needed by "joint_bilateral".
         limits: (nearest, farthest) meters that count as a measurement.
 
@@ -52,19 +52,20 @@ def fill_holes(
     if policy == "nearest":
         return _fill_nearest(depth)
     if policy != "joint_bilateral":
-        raise ValueError(f"hole policy is one of {', '.join(get_args(HolePolicy))}; got {policy!r}")
+        known = ", ".join(get_args(HolePolicy))
+        raise ValueError(f"hole policy must be one of {known}; got {policy!r}")
     if rgb is None:
         raise ValueError("hole policy 'joint_bilateral' needs the color image")
     if rgb.shape != (len(depth), 3, *depth.shape[2:]):
         raise ValueError(
-            f"the color image must be (B, 3, H, W) of the depth's size {tuple(depth.shape)}, "
+            f"the color image must be (B, 3, H, W) for depth of {tuple(depth.shape)}, "
             f"got {tuple(rgb.shape)}"
         )
     return _fill_joint_bilateral(depth, rgb.to(depth))
 
 
 def _fill_nearest(depth: Tensor) -> Tensor:
-    """Fill with the exact nearest measurement, in two passes: along columns, then rows."""
+    """Fill with the exact nearest measurement in two passes, along columns, then along rows."""
     plane = depth[:, 0]
     valid = plane > 0
     row = _nearest_along(valid, 1)
@@ -75,7 +76,7 @@ def _fill_nearest(depth: Tensor) -> Tensor:
     holes = (~valid & valid.flatten(1).any(1)[:, None, None]).nonzero()
     if len(holes) == 0:
         return depth
-    # No hole looks farther along its row than its nearest measurement in its column or row.
+    # The nearest measurement in the row or the column of a hole limits its search along the row.
     bound = torch.minimum(vertical, (_nearest_along(valid, 2) - u).abs())
     reach = min(int(bound[tuple(holes.T)].max()), width - 1)
     offset = torch.arange(-reach, reach + 1, device=depth.device, dtype=torch.int32)
@@ -90,7 +91,7 @@ def _fill_nearest(depth: Tensor) -> Tensor:
 
 
 def _nearest_along(valid: Tensor, dim: int) -> Tensor:
-    """Return the int32 index along `dim` of the nearest true pixel; −`_FAR` or less without one."""
+    """Return the int32 index along `dim` of the nearest true pixel, or at most −`_FAR`."""
     size = [1, 1, 1]
     size[dim] = -1
     index = torch.arange(valid.shape[dim], device=valid.device, dtype=torch.int32).view(size)
@@ -101,7 +102,7 @@ def _nearest_along(valid: Tensor, dim: int) -> Tensor:
 
 
 def _fill_joint_bilateral(depth: Tensor, rgb: Tensor) -> Tensor:
-    """Fill in rounds: each fills every hole that has a known pixel within the radius."""
+    """Fill in rounds; each round fills every hole that has a known pixel within the radius."""
     r = BILATERAL_RADIUS
     height, width = depth.shape[2:]
     steps = torch.arange(-r, r + 1, device=depth.device)

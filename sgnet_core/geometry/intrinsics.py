@@ -19,7 +19,7 @@ class Intrinsics:
     """A pinhole camera in pixels: u = fx·X/Z + cx, v = fy·Y/Z + cy (REP 103 optical frame).
 
     Pixel centers lie at integer coordinates: the center of the top-left pixel is (0, 0), as in
-    ``sensor_msgs/CameraInfo``. ``width`` and ``height`` are those of the image it belongs to.
+    ``sensor_msgs/CameraInfo``. ``width`` and ``height`` are the size of the image.
 
     Raises:
         ValueError: a focal length that is not a positive finite number, a principal point that is
@@ -46,7 +46,12 @@ class Intrinsics:
 
     @classmethod
     def from_fov(cls, width: int, height: int, fov_x_deg: float) -> Intrinsics:
-        """Square pixels, centered principal point, horizontal field of view in degrees (0, 180)."""
+        """Make a camera with square pixels and a centered principal point.
+
+        Args:
+            width, height: size of the image, pixels.
+            fov_x_deg: horizontal field of view in degrees, above 0 and below 180.
+        """
         focal = width / (2 * math.tan(math.radians(fov_x_deg) / 2))
         return cls(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
 
@@ -54,12 +59,12 @@ class Intrinsics:
     def from_matrix(
         cls, matrix: Sequence[float] | npt.NDArray[np.floating], width: int, height: int
     ) -> Intrinsics:
-        """Create from a row-major K, given as 9 numbers (``CameraInfo.k``) or a (3, 3) array."""
+        """Make a camera from a row-major K: 9 numbers (``CameraInfo.k``) or a (3, 3) array."""
         k = np.asarray(matrix, dtype=np.float64).reshape(3, 3)
         return cls(k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height)
 
     def matrix(self) -> npt.NDArray[np.float64]:
-        """K as a (3, 3) float64 array."""
+        """Return K as a (3, 3) float64 array."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
 
     def resized(self, width: int, height: int) -> Intrinsics:
@@ -83,11 +88,11 @@ class Intrinsics:
         return replace(self, cx=self.cx - left, cy=self.cy - top, width=width, height=height)
 
     def flipped(self) -> Intrinsics:
-        """Return the camera of the image mirrored left to right; X of the scene changes sign."""
+        """Return the camera of the image mirrored left to right; X of all points changes sign."""
         return replace(self, cx=self.width - 1 - self.cx)
 
     def parameters(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Return (1, 4) float32 fx, fy, cx, cy, as `sgnet_core.geometry.spatial` takes them."""
-        import torch  # here, since what reads a camera file alone needs no PyTorch
+        import torch  # not at the top, so that commands that only read cameras start without it
 
         return torch.tensor([[self.fx, self.fy, self.cx, self.cy]], device=device)

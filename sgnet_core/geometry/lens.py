@@ -3,7 +3,8 @@
 Models and coefficients are those of ``sensor_msgs/CameraInfo`` (REP 104), which are OpenCV's:
 
 - ``plumb_bob`` (k1 k2 p1 p2 k3) and ``rational_polynomial`` (k1 k2 p1 p2 k3 k4 k5 k6): Brown,
-  "Close-Range Camera Calibration", Photogrammetric Engineering, 1971; the latter with a divisor;
+  "Close-Range Camera Calibration", Photogrammetric Engineering, 1971; the second divides the radial
+  polynomial by another one;
 - ``equidistant`` (k1 k2 k3 k4): Kannala and Brandt, "A Generic Camera Model and Calibration Method
   for Conventional, Wide-Angle, and Fish-Eye Lenses", TPAMI 2006.
 """
@@ -20,18 +21,19 @@ from torch import Tensor
 from sgnet_core.geometry.intrinsics import Intrinsics
 
 COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
-"""Largest number of coefficients of each model."""
+"""Number of coefficients of each model."""
 
-_WIDEST = math.radians(89)  # rays beyond do not cross the image plane usefully
-_ROUNDS = 3  # of Newton's method, from a start that is right but for the tangential part
+_WIDEST = math.radians(89)  # limit of the angle between a ray and the optical axis
+_ROUNDS = 3  # rounds of Newton's method; its start ignores only the tangential distortion
 
 
 @dataclass(frozen=True)
 class Lens:
-    """Distortion model of a lens; without coefficients, or with zeros alone, it is a pinhole.
+    """Distortion model of a lens; without coefficients, or if all are 0, there is no distortion.
 
     Raises:
-        ValueError: an unknown model, more coefficients than it has, or one that isn't finite.
+        ValueError: an unknown model, more coefficients than the model has, or one that is not
+            finite.
     """
 
     model: str = "plumb_bob"
@@ -55,14 +57,14 @@ class Lens:
 
     @property
     def distorts(self) -> bool:
-        """True if pixels and rays differ from the pinhole camera's."""
+        """True if any coefficient differs from 0."""
         return any(self.coefficients)
 
     def distort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Project a ray (x, y, 1) to the image plane at distance 1.
+        """Project rays (x, y, 1) to the image plane at distance 1.
 
-        NaN beyond the widest ray that the model can depict: there, polynomials turn round and lead
-        back into the image.
+        Rays beyond the range in which the distorted radius grows with the radius give NaN, because
+        the polynomials would map them back into the image.
         """
         if not self.distorts:
             return x, y
@@ -76,7 +78,7 @@ class Lens:
         )
 
     def undistort(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Invert `distort` in float64 by Newton's method; NaN where there is no such ray."""
+        """Invert `distort` in float64 by Newton's method; NaN where no ray leads to the point."""
         if not self.distorts:
             return x, y
         x, y = x.double(), y.double()
@@ -102,7 +104,7 @@ class Lens:
         return (*self.coefficients, *(0.0,) * 8)[:8]
 
     def _radial(self, squared: Tensor) -> Tensor:
-        """Return the distorted radius over the radius, from the squared radius."""
+        """Return the ratio of distorted radius to radius, from the squared radius."""
         if self.model == "equidistant":
             k1, k2, k3, k4 = self._padded[:4]
             radius = squared.sqrt()
@@ -116,7 +118,7 @@ class Lens:
 
     @functools.cached_property
     def _table(self) -> tuple[Tensor, Tensor]:
-        """Radii and their distorted radii, up to where the latter stop growing."""
+        """Radii and distorted radii, up to where the latter stop growing."""
         radius = torch.linspace(0, _WIDEST, 8192, dtype=torch.float64).tan()
         bent = radius * self._radial(radius * radius)
         falls = (bent.diff() <= 0).nonzero()
@@ -153,17 +155,17 @@ class Camera:
         return x * self.pinhole.fx + self.pinhole.cx, y * self.pinhole.fy + self.pinhole.cy
 
     def rays(self) -> Tensor:
-        """Return x and y of the pixels' rays (x, y, 1), (2, H, W) float64; NaN without a ray."""
+        """Return x and y of the ray (x, y, 1) of each pixel, (2, H, W) float64, NaN without one."""
         return self._rays(0.0, self.pinhole.width, self.pinhole.height)
 
     def corner_rays(self) -> Tensor:
-        """Return the rays of the pixels' corners, (2, H + 1, W + 1) float64."""
+        """Return x and y of the rays of the pixel corners, (2, H + 1, W + 1) float64."""
         return self._rays(-0.5, self.pinhole.width + 1, self.pinhole.height + 1)
 
     def bend_px(self) -> float:
-        """Return the largest shift of a pixel by the lens, in pixels, on a grid of 64x48 pixels.
+        """Return the largest shift in pixels that the lens causes, on a grid of 64x48 points.
 
-        Infinite if a pixel has no ray.
+        It is infinite if a pixel has no ray.
         """
         if not self.lens.distorts:
             return 0.0

@@ -1,4 +1,4 @@
-"""Compute surface normals by planes through the widest windows that hold one surface."""
+"""Compute surface normals by fitting planes to the widest windows that show one surface."""
 
 from __future__ import annotations
 
@@ -7,37 +7,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROWS = 240
-"""Rows, about, of the grid that normals are computed on: more of them would follow the noise."""
+"""Approximate rows of the grid of normals; on a finer grid they would follow the noise."""
 
 WINDOWS = ((2, 4), (2, 2), (1, 2))
-"""(spacing, radius) of every grid of windows, coarse to fine: the spacing of their centers in
-cells, their radius in spacings. They are 18, 10 and 5 cells wide: at 480 rows 36, 20 and 10 pixels,
-where the published ones are 21 for gravity and 7 for the angle."""
+"""(spacing, radius) of every grid of windows, from coarse to fine.
+
+The spacing of the window centers is in cells, the radius in spacings. The windows are 18, 10 and 5
+cells wide, which is 36, 20 and 10 pixels at 480 rows. The published code uses 21 pixels for gravity
+and 7 for the angle.
+"""
 
 RIDGE = 0.03
-"""Cells², added to the spread of every window: a pixel alone gets a plane that faces the camera, a
-full window of 10x10 pixels (spread 200) changes by 2e-4."""
+"""Cells², added to the spread of every window.
 
-LEAST_SQUARES = 1e-8
-"""1/m², added to the residual, about what float32 resolves: exact windows are equally good."""
+With it, a single pixel gets a plane that faces the camera. A full window of 10x10 pixels (spread
+200) changes by 2e-4.
+"""
+
+RESIDUAL_FLOOR = 1e-8
+"""1/m², the resolution of float32, added to the residuals, so that exact fits compare equal."""
 
 
 def cell_size(height: int) -> int:
-    """Pixels along the side of a cell of the grid, for images of that many rows."""
+    """Return the side of a grid cell in pixels, for images with ``height`` rows."""
     return max(1, (height + ROWS // 2) // ROWS)
 
 
 def surface_normals(
     weight: Tensor, disparity: Tensor, intrinsics: Tensor, cell: int
 ) -> tuple[Tensor, Tensor]:
-    """Compute unit normals, toward the camera, on a grid of cells.
+    """Compute unit normals that point to the camera, on a grid of cells.
 
-    A plane's inverse depth is linear in the pixel coordinates, and the noise of a structured-light
-    or stereo camera is even in it: a plane is a linear regression, from windowed moments. Small
-    windows leave the normal to the noise, wide ones mix surfaces. So every cell takes, of the
-    windows of three widths around it, the one with the least variance of the mean: the residual's
-    variance over the number of pixels, which grows with the noise and falls with the width, until
-    a window reaches across an edge.
+    The inverse depth of a plane is linear in the pixel coordinates, and the noise of
+    structured-light and stereo cameras is uniform in it, so a plane is fitted by linear regression
+    from windowed moments. Small windows give noisy normals, wide ones mix surfaces. So each cell
+    chooses among three window widths the one with the least variance of the mean, which is the
+    variance of the residuals divided by the number of pixels. It falls as windows get wider, until
+    they reach across an edge.
 
     Args:
         weight: (B, 1, H, W), 1 where there is a measurement, else 0.
@@ -46,9 +52,9 @@ def surface_normals(
         cell: pixels along the side of a cell, see `cell_size`.
 
     Returns:
-        (B, 3, h, w) normals, (0, 0, −1) where no window holds a measurement; and (B, 1, h, w), the
-        measured pixels of every cell. Pixel (v, u) is in cell (v // cell, u // cell); h and w are
-        even, so the last row and column may lie outside the image.
+        (B, 3, h, w) normals, (0, 0, −1) where no window contains a measurement, and (B, 1, h, w)
+        numbers of measured pixels per cell. Pixel (v, u) is in cell (v // cell, u // cell); h and w
+        are even, so the last row and column may lie outside the image.
     """
     cells = _cell_moments(weight, disparity, cell)
     moments = {1: cells, 2: _binned(_binned(cells, 2, 2), 3, 2)}
@@ -65,19 +71,19 @@ def surface_normals(
     slope_u, slope_v, middle = planes[0].unbind(1)
     height, width = weight.shape[2:]
     fx, fy, cx, cy = intrinsics.to(middle).view(-1, 4, 1, 1).unbind(1)
-    # The plane a·x + b·y + c·z = 1 has inverse depth a·(u − cx)/fx + b·(v − cy)/fy + c: positive
-    # where it is seen, which gives the normal's sign.
+    # The plane a·x + b·y + c·z = 1 has the inverse depth a·(u − cx)/fx + b·(v − cy)/fy + c. It is
+    # positive where the plane is visible, which gives the sign of the normal.
     du, dv = (cx - (width - 1) / 2) / cell, (cy - (height - 1) / 2) / cell
     c = middle + slope_u * du + slope_v * dv
     normals = torch.stack((slope_u * (fx / cell), slope_v * (fy / cell), c), dim=1)
-    # Several times faster than F.normalize.
+    # This is several times faster than F.normalize.
     return normals * -torch.rsqrt(normals.square().sum(1, keepdim=True)), cells[:, :1]
 
 
 def _cell_moments(weight: Tensor, disparity: Tensor, cell: int) -> Tensor:
     """Sum 1, u, v, u², uv, v², d, du, dv, d² over the pixels of every cell, (B, 10, h, w).
 
-    u and v are in cells from the image's middle, d is the disparity.
+    u and v are in cells from the middle of the image, d is the disparity.
     """
     height, width = weight.shape[2:]
     side = 2 * cell
@@ -96,7 +102,7 @@ def _cell_moments(weight: Tensor, disparity: Tensor, cell: int) -> Tensor:
 
 
 def _binned(planes: Tensor, dim: int, size: int) -> Tensor:
-    """Sum ``size`` neighbors along a dimension. Much faster than `avg_pool2d` on the CPU."""
+    """Sum ``size`` neighbors along a dimension, much faster than `avg_pool2d` on the CPU."""
     bins = planes.unflatten(dim, (planes.shape[dim] // size, size)).unbind(dim + 1)
     total = bins[0]
     for k in range(1, size):
@@ -112,9 +118,10 @@ def _doubled(planes: Tensor) -> Tensor:
 
 
 def _windowed(planes: Tensor, radius: int) -> Tensor:
-    """Sum over the (2·radius + 1)² window around every cell; zeros lie beyond the border.
+    """Sum over the (2·radius + 1)² window around every cell, with zeros beyond the border.
 
-    Shifted sums: on the CPU as fast as a convolution, and never rounded to TF32 or half.
+    Adding shifted copies is as fast as a convolution on the CPU and never rounds to TF32 or half
+    precision.
     """
     for dim, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
         length, padded = planes.shape[dim], F.pad(planes, pad)
@@ -128,8 +135,8 @@ def _fit(moments: Tensor) -> tuple[Tensor, Tensor]:
     """Fit least-squares planes to windows, from their moments.
 
     Returns:
-        (B, 3, h, w) disparity's slope along u and v per cell and value in the image's middle; 0, 0
-        and 1 for empty windows. And (B, 1, h, w) variance of the window's mean, 1/m².
+        (B, 3, h, w) slopes of the disparity along u and v per cell, and its value in the middle of
+        the image; 0, 0 and 1 for empty windows. (B, 1, h, w) variance of the mean, 1/m².
     """
     s, s_u, s_v, s_uu, s_uv, s_vv, t, t_u, t_v, t_t = moments.unbind(1)
     scale = 1 / s.clamp(min=0.5)
@@ -142,6 +149,6 @@ def _fit(moments: Tensor) -> tuple[Tensor, Tensor]:
     slope_v = (c_uu * c_tv - c_uv * c_tu) * det
     middle = mean_t - slope_u * mean_u - slope_v * mean_v + (s <= 0).to(t)
     residual = (t_t - t * mean_t - slope_u * c_tu - slope_v * c_tv).clamp(min=0)
-    # Three pixels fit any plane: only what is beyond them tells of the noise.
-    variance = (residual * scale + LEAST_SQUARES) / (s - 3).clamp(min=1e-3)
+    # A plane fits any three pixels exactly, so only the others tell the noise.
+    variance = (residual * scale + RESIDUAL_FLOOR) / (s - 3).clamp(min=1e-3)
     return torch.stack((slope_u, slope_v, middle), dim=1), variance[:, None]

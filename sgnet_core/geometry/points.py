@@ -1,7 +1,4 @@
-"""Convert depth images to clean meters and to 3D points, on the device.
-
-All functions are batched, keep gradients, and take depth as (B, 1, H, W) meters.
-"""
+"""Mask invalid depth and convert depth images to 3D points. All functions keep gradients."""
 
 from __future__ import annotations
 
@@ -12,19 +9,19 @@ from sgnet_core.geometry.depth_range import DEPTH_RANGE
 
 
 def valid_depth(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:
-    """Return a boolean mask of the pixels that hold a measurement, of the depth's shape.
+    """Return a boolean mask of the pixels that contain a measurement.
 
     NaN, infinite, zero, negative and out-of-range values all mean "no measurement".
 
     Args:
         depth: meters, any shape.
-        limits: (nearest, farthest) meters the sensor can measure.
+        limits: (nearest, farthest) meters that count as a measurement.
     """
     return (depth >= limits[0]) & (depth <= limits[1])
 
 
 def depth_map(depth: Tensor, limits: tuple[float, float] = DEPTH_RANGE) -> Tensor:
-    """Set every kind of missing value in (B, 1, H, W) meters to 0."""
+    """Set pixels of (B, 1, H, W) meters that are not `valid_depth` to 0."""
     return torch.where(valid_depth(depth, limits), depth, torch.zeros_like(depth))
 
 
@@ -33,10 +30,10 @@ def point_map(depth: Tensor, intrinsics: Tensor, released: bool = False) -> Tens
 
     Args:
         depth: (B, 1, H, W) meters.
-        intrinsics: (B, 4) or (1, 4): fx, fy, cx, cy in pixels of this depth image, the center of
-            the top-left pixel being (0, 0).
-        released: the convention of the released SGNet code, for networks trained with it: the
-            principal point is (W/2, H/2) and pixels count from 1; cx and cy are ignored.
+        intrinsics: (B, 4) or (1, 4) fx, fy, cx, cy in pixels of this depth image; the center of
+            the top-left pixel is (0, 0).
+        released: use the convention of the released SGNet code, for networks trained with it: the
+            principal point is (W/2, H/2), pixels count from 1, and cx and cy are ignored.
 
     Returns:
         (B, 3, H, W) x, y, z in meters; all three are 0 where there is no measurement.

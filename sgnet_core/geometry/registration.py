@@ -1,4 +1,4 @@
-"""Register depth to another camera: re-projection onto the color image, on the device."""
+"""Register depth images to a color camera."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.points import valid_depth
 
 _MAX_FOOTPRINT = 32
-"""A depth pixel that would cover more target pixels than this, per axis, lies nearly at the color
-camera's center: no surface that the camera can depict."""
-_CHUNK = 1 << 22  # covered pixels at a time, so that memory stays small
+"""Depth pixels that would cover more color pixels than this along an axis are dropped: they lie
+almost at the center of the color camera, which cannot see them."""
+_CHUNK = 1 << 22  # number of covered pixels drawn at a time, which limits memory
 
 
 class DepthRegistration:
-    """Registers depth images to a color camera; made once per calibration.
+    """Projects depth images into a color camera; made once per calibration.
 
-    The rule is that of ROS's ``depth_image_proc/register``: each measured pixel is projected into
-    the color camera, takes the pixel nearest to where it arrives, and the smaller z wins.
-    Up-sampling leaves no grid of holes: a depth pixel is a small square facing its camera, and also
-    takes the pixels of the color image whose centers lie in the bounding box of the square's
-    projection. (``fill_upsampling_holes`` rounds the box outwards instead, which makes everything
-    near up to a pixel wider.) All rays, of both cameras, go through their lens models.
+    As in ROS's ``depth_image_proc/register``, each measured pixel is projected into the color
+    camera and written to the nearest pixel, where the smaller z wins. To leave no grid of holes
+    where the color image has more pixels, a depth pixel is taken as a small square facing its
+    camera: it is also written to the pixels whose centers lie in the bounding box of the projected
+    square. (``fill_upsampling_holes`` of ``depth_image_proc`` rounds that box outwards, which makes
+    near surfaces up to a pixel wider.) The rays of both cameras go through their lens models.
 
     Args:
         depth_camera: camera of the depth images, w x h.
         rgb_camera: camera of the color image, W x H.
-        depth_to_rgb: (4, 4) float64, takes points of the depth camera's optical frame to the color
-            camera's, meters.
+        depth_to_rgb: (4, 4) float64 transform of points from the optical frame of the depth camera
+            to that of the color camera, meters.
         device: device of the depth images.
 
     Attributes:
@@ -75,17 +75,18 @@ class DepthRegistration:
         """Register one depth image.
 
         Args:
-            depth: (h, w) float32 meters on the device; 0, negative, NaN and infinite = invalid.
+            depth: (h, w) float32 meters on the device; 0, negative, NaN or infinite where there is
+                no measurement.
 
         Returns:
-            (H, W) float32 meters along the color camera's axis, 0 where nothing was projected.
+            (H, W) float32 meters along the axis of the color camera, 0 where nothing is projected.
 
         Raises:
-            ValueError: ``depth`` isn't of the depth camera's size.
+            ValueError: ``depth`` does not have the size of the depth camera.
         """
         if tuple(depth.shape) != self._size:
             raise ValueError(
-                f"depth is {depth.shape[1]}x{depth.shape[0]}, its intrinsics are for "
+                f"depth is {depth.shape[1]}x{depth.shape[0]}, but its intrinsics are for "
                 f"{self._size[1]}x{self._size[0]}"
             )
         depth = torch.where(valid_depth(depth), depth, torch.nan)
@@ -94,7 +95,7 @@ class DepthRegistration:
         corners = torch.stack(
             [torch.stack(self._rgb.project(c * depth + self._shift)) for c in self._corners]
         )
-        # (2, h, w): the first column and row that is covered, and one past the last
+        # (2, h, w): the first covered column and row, and one past the last
         first = torch.minimum(corners.amin(0).ceil(), nearest)
         last = torch.maximum(corners.amax(0).ceil(), nearest + 1)
         usable = (last - first <= _MAX_FOOTPRINT).all(0) & (points[2] >= DEPTH_RANGE[0])
@@ -110,7 +111,10 @@ class DepthRegistration:
 
 
 def _rasterize(first: Tensor, last: Tensor, z: Tensor, width: int, height: int) -> Tensor:
-    """Draw half-open boxes (2, N) of columns and rows at depth z (N,) → nearest depth, (H, W)."""
+    """Draw boxes of depth z (N,) and return the nearest depth of every pixel, (H, W).
+
+    ``first`` and ``last`` (2, N) are the first column and row of each box, and one past the last.
+    """
     extent = last - first
     area = extent[0] * extent[1]
     ends = area.cumsum(0)

@@ -1,1 +1,1 @@
-"""Numpy frames in, numpy masks out: the Segmenter and its backends."""
+"""Inference: the Segmenter, which labels NumPy frames, its backends, and readers of frames."""

@@ -1,7 +1,7 @@
-"""Run a function of GPU tensors as CUDA graphs: all its kernels are launched together.
+"""Run a function of GPU tensors as a CUDA graph.
 
-At batch 1 most kernels of a network are shorter than their launch from Python; replaying a recorded
-graph costs one launch for all of them.
+At batch 1, most kernels of a network take less time than their launch from Python. A recorded graph
+launches all of them at once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 Tensors = tuple[Tensor | None, ...]
 
 WARM_UP = 3
-"""Calls before the recording, in which kernels are compiled and cuDNN picks its algorithms."""
+"""Number of calls before a recording, in which Triton compiles and cuDNN chooses algorithms."""
 
 UNUSED_CALLS = 100
-"""A recording that was not replayed in that many calls gives way to a new one."""
+"""Number of calls without a replay after which a new recording may replace an old one."""
 
 
 class _Recording(NamedTuple):
@@ -39,17 +39,17 @@ class _Recording(NamedTuple):
 class CudaGraphs:
     """Call a function by replaying a recording of it, one for each kind of input.
 
-    A kind of input (shapes, strides, types, keywords) is recorded when it comes the second time: a
-    size that comes once costs no recording. When the recordings are full, further kinds run as they
-    are, until a recording has been unused for `UNUSED_CALLS` calls; so sizes in rotation never push
-    each other out. After a recording fails (the function waits for the device, or memory is
-    short), no more are made, which is logged once; those made before stay.
+    A kind of input (shapes, strides, types, keywords) is recorded when it occurs for the second
+    time, so that a single frame of a size costs no recording. When ``limit`` recordings exist,
+    other kinds run without one, until a recording has been unused for `UNUSED_CALLS` calls. If a
+    recording fails (the function waits for the device, or memory is short), this is logged, no more
+    are made, and existing ones stay in use.
 
     Args:
-        function: function of tensors on one device (or None) and of hashable keywords that launches
-            the same work for all tensors of one kind; returns tensors (or None).
-        limit: number of recordings kept. Each holds its inputs and outputs; intermediate results
-            share one pool of memory, of the size of the largest.
+        function: function of tensors on one device (or None) and of hashable keywords. It launches
+            the same work for all tensors of one kind and returns tensors (or None).
+        limit: maximum number of recordings. Each stores its inputs and outputs; intermediate
+            results share one memory pool, of the size of the largest.
     """
 
     def __init__(self, function: Callable[..., Tensors], limit: int = 4) -> None:
@@ -61,17 +61,14 @@ class CudaGraphs:
         self._works = True
 
     def __call__(self, *inputs: Tensor | None, **keywords: Hashable) -> Tensors:
-        """Return the function's results.
-
-        The tensors of a replay lie in memory that any later call overwrites: copy what must last.
-        """
+        """Return the results of the function. A later call may overwrite the tensors."""
         key = (*map(_kind, inputs), *sorted(keywords.items()))
         recorded = self._recordings.get(key)
         if recorded is None and self._is_due(key):
             recorded = self._try_to_record(key, inputs, keywords)
         if recorded is None:
             results = self._function(*inputs, **keywords)
-            self._note_call(key)  # not where it fails: that kind of input is never recorded
+            self._note_call(key)  # after the call, so that inputs that fail are never recorded
             return results
         self._note_call(key)
         self._recordings.move_to_end(key)
@@ -82,7 +79,7 @@ class CudaGraphs:
         return recorded.outputs
 
     def _is_due(self, key: Hashable) -> bool:
-        """Return True if a new recording is to be made of this kind of input."""
+        """Return True if this kind of input should be recorded now."""
         if not self._works or key not in self._last_call:
             return False
         if len(self._recordings) < self._limit:
@@ -91,7 +88,7 @@ class CudaGraphs:
         return self._calls - self._last_call[oldest] > UNUSED_CALLS
 
     def _note_call(self, key: Hashable) -> None:
-        """Remember when each kind was called last; of kinds without a recording, the latest."""
+        """Store the time of the last call of each kind; forget old kinds without a recording."""
         self._calls += 1
         self._last_call[key] = self._calls
         self._last_call.move_to_end(key)
@@ -104,7 +101,7 @@ class CudaGraphs:
     ) -> _Recording | None:
         try:
             recording = self._record(inputs, keywords)
-        except Exception as error:  # Triton's and CUDA's errors have no common base
+        except Exception as error:  # errors of Triton and CUDA have no common base class
             self._works = False
             _log.warning("no more CUDA graphs are recorded; kernels are launched singly: %s", error)
             return None
@@ -127,7 +124,7 @@ class CudaGraphs:
                     self._function(*kept, **keywords)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device meanwhile: cameras of one process, a reload.
+            # "thread_local" allows other threads to use the device during the capture.
             with torch.cuda.graph(
                 graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
             ):
@@ -142,7 +139,7 @@ def _kind(tensor: Tensor | None) -> Hashable:
 
 @contextlib.contextmanager
 def _current_stream_restored() -> Iterator[None]:
-    """Make the current stream current again: a failed capture leaves its own behind."""
+    """Restore the current stream at the end; a failed capture would leave its own."""
     stream = torch.cuda.current_stream()
     try:
         yield
@@ -171,16 +168,16 @@ def replayed(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 
 
 def forward_on_two_streams(network: SGNet, image: Tensor, spatial: Tensor | None) -> Output:
-    """Call the network so that, in a recording, the spatial branch runs beside stem and trunk.
+    """Call the network; in a recording, the spatial branch runs in parallel to stem and trunk.
 
-    Each S-Conv waits for its own guidance alone. Outside a recording this is an ordinary call.
+    Each S-Conv waits only for its own guidance.
     """
     if not torch.cuda.is_current_stream_capturing():
         output: Output = network(image, spatial)
         return output
     main, side = torch.cuda.current_stream(), torch.cuda.Stream()
     side.wait_stream(main)
-    guidance = []  # keeps every tensor until the streams are joined: no memory changes its stream
+    guidance = []  # keeps all tensors alive until the streams are joined
     with torch.cuda.stream(side):
         for item in network.spatial_branch(spatial, (image.shape[2], image.shape[3])):
             guidance.append((item, side.record_event()))

@@ -6,13 +6,13 @@ import torch
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Return the device of that name.
+    """Return the device for a name.
 
     Args:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
 
     Raises:
-        ValueError: the name is none of these, or this machine has no such device.
+        ValueError: the name is unknown, or this machine has no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,6 @@
-"""Label one frame on its device: from the resized frame to labels at the image's size.
+"""Label one frame on its device, from the resized frame to labels at the size of the image.
 
-A CUDA graph records `frame_labels`, so on a GPU nothing here waits for the device or copies from
+A CUDA graph records `frame_labels`, so on a GPU nothing here may wait for the device or copy from
 the host.
 """
 
@@ -29,13 +29,13 @@ def frame_labels(
     scores: bool,
     scales: Sequence[float],
 ) -> tuple[Tensor | None, ...]:
-    """Run all that a CUDA graph records, from a resized frame without holes to be filled.
+    """Label a resized frame whose holes are filled; this is the function that is recorded.
 
     Args:
         network: network that labels the frame.
-        needed, size, scores: as for `labels_of`, the result of which is returned.
-        frame: image, meters, camera and up as for `scaled_inputs`.
-        scales: factors of the frame's size.
+        needed, size, scores: as in `labels_of`, whose result is returned.
+        frame: image, meters, camera and up as in `scaled_inputs`.
+        scales: factors of the frame size.
     """
     image, meters, camera, up = frame
     assert image is not None and meters is not None
@@ -52,14 +52,14 @@ def scaled_inputs(
     holes: HolePolicy | None,
     scales: Sequence[float],
 ) -> tuple[Tensor | None, ...]:
-    """Return image and spatial input of the network for every scale, one after the other.
+    """Return image and spatial input of the network for every scale, as one flat tuple.
 
     Args:
         network: network that reads them.
-        image, meters, camera: as from `Segmenter.resized`.
-        up: (1, 3) against gravity in the camera frame, or None.
+        image, meters, camera: as returned by `Segmenter.resized`.
+        up: (1, 3) direction against gravity in the camera frame, or None.
         holes: policy that fills pixels without a measurement; None takes the model's.
-        scales: factors of the frame's size.
+        scales: factors of the frame size.
     """
     kind = network.config.spatial
     both = network_input(kind, network.info, image, meters, camera, up, holes)
@@ -81,7 +81,7 @@ def network_logits(network: SGNet | OnnxNetwork, *inputs: Tensor | None) -> list
         assert image is not None
         guide = spatial
         if spatial is not None and not network.config.projector:
-            guide = spatial.to(dtype)  # a projector reads float32
+            guide = spatial.to(dtype)  # only projectors read float32
         image = image.to(dtype)
         output = (
             forward_on_two_streams(network, image, guide)

@@ -26,15 +26,16 @@ from sgnet_core.inference.image_names import (
 from sgnet_core.inference.tum import DEPTH_SCALE, is_tum_folder, tum_pairs
 from sgnet_core.plugins import PluginError, load_plugin
 
-# Some of them name files that a bag reader refuses with the command that makes them readable.
+# A bag reader rejects some of these and names the command that makes the file readable.
 _BAG_ENDINGS = (".bag", ".bag.active", ".mcap", ".mcap.zstd", ".mcap.zst", ".db3", ".db3.zstd")
 
 RECORDINGS = "sgnet.recordings"
 """Entry-point group of readers of recordings.
 
-A reader is called as ``(path, rgb_topic, depth_topic, intrinsics=…, depth_scale=…)``, each but the
-path may be None. Its ``count`` is the number of frames, and its ``attempts()`` yields frames with
-``rgb``, ``depth`` (millimeters) and ``intrinsics``, or the ValueError of one that cannot be read.
+A reader is called as ``(path, rgb_topic, depth_topic, intrinsics=…, depth_scale=…)``; all arguments
+but the path may be None. Its ``count`` is the number of frames, and its ``attempts()`` yields
+frames with ``rgb``, ``depth`` (millimeters) and ``intrinsics``, or a ValueError for a frame that
+cannot be read.
 """
 
 
@@ -45,7 +46,7 @@ class RgbdFrame:
     Attributes:
         rgb: (H, W, 3) uint8 RGB.
         depth: (H, W) float32 meters; 0, negative, NaN and infinite mean "no measurement".
-        intrinsics: of the images, where they are known.
+        intrinsics: camera of both images, or None if it is unknown.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -58,8 +59,9 @@ class Unread:
     """A frame that has not been read yet.
 
     Attributes:
-        name: usable as the name of a file.
-        read: gives the frame; ValueError, which names the file, where it is damaged.
+        name: name of the frame, which is valid as a file name.
+        read: function that reads the frame. It raises ValueError, which names the file, if that is
+            damaged.
     """
 
     name: str
@@ -68,12 +70,12 @@ class Unread:
 
 @dataclass(frozen=True)
 class Input:
-    """Frames in their order.
+    """Ordered frames of one input.
 
     Attributes:
-        name: what the user called it.
-        count: of its frames, at most.
-        frames: gives them.
+        name: name given by the user.
+        count: maximum number of frames.
+        frames: the frames.
     """
 
     name: str
@@ -88,7 +90,7 @@ class Calibration:
     Attributes:
         matrix: fx, fy, cx, cy in pixels of the images.
         depth_scale: meters per unit of depth images, integers and floating-point numbers alike.
-        rgb_topic, depth_topic: of the images in bags that hold several.
+        rgb_topic, depth_topic: topics of the images, for bags with several.
     """
 
     matrix: tuple[float, float, float, float] | None = None
@@ -99,11 +101,15 @@ class Calibration:
     def read(
         self, rgb: Path, depth: Path, camera: Path | None = None, scale: float = MILLIMETERS
     ) -> RgbdFrame:
-        """Read a frame from two files, with the camera from a third if there is one.
+        """Read a frame from two image files and an optional camera file.
 
         Args:
             rgb, depth, camera: the files.
-            scale: meters per unit of integer depth where neither user nor camera file say it.
+            scale: meters per unit of integer depth if neither the user nor the camera file gives
+                it.
+
+        Raises:
+            InputError: the sizes of the images or of the camera differ.
         """
         found = read_camera(camera) if camera is not None else None
         scale = self.depth_scale or (found.depth_scale if found else scale)
@@ -119,24 +125,23 @@ class Calibration:
             intrinsics = Intrinsics(*self.matrix, width, height)
         elif intrinsics and (intrinsics.width, intrinsics.height) != (width, height):
             raise InputError(
-                f"{camera} is of {intrinsics.width}x{intrinsics.height} images, "
+                f"{camera} is for {intrinsics.width}x{intrinsics.height} images, "
                 f"but {rgb} is {width}x{height}"
             )
         return RgbdFrame(image, meters, intrinsics)
 
 
 def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
-    """Open bags, folders, images and globs, as they are named on the command line.
+    """Open the bags, folders, images and globs given on the command line.
 
-    A folder with ``rgb`` and ``depth`` in it is a plain folder
-    (`sgnet_core.data.datasets.folder`), of which labels and classes are not needed; one with
-    ``rgb.txt`` and ``depth.txt`` is in TUM's layout (`sgnet_core.inference.tum`).
-    Other folders, images and globs are color images whose depth images lie beside them, or in a
-    folder beside theirs: `DepthFinder`. In a folder without images, they are those of its folder
-    named after color (``RGB``, ``color`` …).
+    A folder with subfolders ``rgb`` and ``depth`` is a plain folder
+    (`sgnet_core.data.datasets.folder`), without need for labels and classes. A folder with
+    ``rgb.txt`` and ``depth.txt`` has TUM's layout (`sgnet_core.inference.tum`). Other folders,
+    images and globs give color images, or the subfolder that contains them (``RGB``, ``color`` …);
+    `DepthFinder` finds their depth images.
 
     Raises:
-        InputError: a name fits nothing, holds no frames, or cannot be read.
+        InputError: a name does not exist, contains no frames, or cannot be read.
     """
     try:
         return _open_all([path for name in names for path in expanded(name)], calibration)
@@ -176,7 +181,7 @@ def _colors(folder: Path) -> list[Path]:
 
 
 def _color_folder(folder: Path) -> Path | None:
-    """Return the one folder in it that is named after color, as RGB beside Depth."""
+    """Return the subfolder for color images (``RGB``, ``color`` …) if there is exactly one."""
     names = ("rgb", "color", "colour", "image", "images")
     found = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() in names]
     return found[0] if len(found) == 1 else None
@@ -186,7 +191,7 @@ def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
     """Pair color and depth images by name; each argument is a folder or a glob.
 
     Raises:
-        InputError: nothing is found, or two have one name.
+        InputError: nothing is found, or two images have the same name.
     """
     suffixes = {rgb: IMAGE_SUFFIXES, depth: IMAGE_SUFFIXES + ARRAY_SUFFIXES}
     found: dict[str, dict[str, Path]] = {}
@@ -198,14 +203,14 @@ def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
                 if other != path:
                     raise InputError(f"{other} and {path} have the same name: {image_key(path)!r}")
         if not found[name]:
-            raise InputError(f"{name} holds no images")
-    hint = f"an image of that name in {depth}"
+            raise InputError(f"{name} contains no images")
+    hint = f"expected: an image of that name in {depth}"
     pairs = [(path, found[depth].get(key), hint) for key, path in found[rgb].items()]
     return _pairs(rgb, pairs, calibration)
 
 
 def expanded(name: str) -> list[Path]:
-    """Return the path of that name, or those that a glob (``*``, ``?``, ``[…]``, ``**``) matches.
+    """Return an existing path, or the paths that match a glob (``*``, ``?``, ``[…]``, ``**``).
 
     Raises:
         InputError: there is none.
@@ -226,20 +231,18 @@ def _images(paths: Sequence[Path], calibration: Calibration) -> Input:
     colors = [path for path in dict.fromkeys(paths) if kind_of(path) == "color"]
     if not colors:
         raise InputError(
-            f"{paths[0]} is no color image: give the color image; its depth is found beside it"
+            f"{paths[0]} is not a color image: give the color image; its depth is found next to it"
         )
     finder = DepthFinder()
-    pairs = [
-        (path, finder.find(path), "NAME.depth.png beside NAME.rgb.png, depth/NAME.png beside rgb/")
-        for path in colors
-    ]
+    hint = "expected: NAME.depth.png next to NAME.rgb.png, or depth/NAME.png next to rgb/"
+    pairs = [(path, finder.find(path), hint) for path in colors]
     return _pairs(str(colors[0].parent), pairs, calibration)
 
 
 def _pairs(
     name: str, pairs: Sequence[tuple[Path, Path | None, str]], calibration: Calibration
 ) -> Input:
-    """Make an input of triples: color, depth or None, and the depth files that would fit."""
+    """Make an input from triples: color file, depth file or None, and a hint if it is missing."""
 
     def reader(rgb: Path, depth: Path | None, wanted: str) -> Callable[[], RgbdFrame]:
         def read() -> RgbdFrame:
@@ -258,7 +261,7 @@ def _pairs(
 def _plain_folder(folder: Path, calibration: Calibration) -> Input:
     listing = FolderListing.of(folder)
     if not listing.rgb:
-        raise InputError(f"{folder / 'rgb'} holds no images")
+        raise InputError(f"{folder / 'rgb'} contains no images")
     if not listing.rgb.keys() & listing.depth.keys():
         raise InputError(
             f"{folder}: none of the {len(listing.rgb)} color images in rgb/ has the name of one of "
@@ -299,12 +302,12 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def is_recording(path: Path) -> bool:
-    """Tell recordings, which are bags and folders of frames, from single images."""
+    """Return True for bags and folders of frames, False for single images."""
     return path.is_dir() or _is_bag(path)
 
 
 def _is_bag(path: Path) -> bool:
-    """Return True for bags, by suffix; for folders of rosbag2, by their files."""
+    """Return True for bags: files by their suffix, folders of rosbag2 by their content."""
     if path.is_dir():
         names = [entry.name.lower() for entry in path.iterdir() if entry.name[0] != "."]
         return any(n.endswith(_BAG_ENDINGS) or n == "metadata.yaml" for n in names)

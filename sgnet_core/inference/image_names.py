@@ -1,4 +1,4 @@
-"""Tell by their names which image files show one frame, and whether they are color or depth."""
+"""Pair the color and depth images of a frame by their file names."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _DEPTH_FOLDER = re.compile(r"^((aligned|registered|raw)[ ._-]?)?depth|depth$", r
 
 
 class InputError(ValueError):
-    """An input that holds no frames or cannot be read; the message names it and the remedy."""
+    """An input that contains no frames or cannot be read; the message names it and the remedy."""
 
 
 def image_key(path: Path) -> str:
-    """Return the common name of a frame's images: the stem without the words for the kind.
+    """Return the stem without words such as "rgb" and "depth", which images of a frame share.
 
-    ``7.rgb.jpg`` and ``7.depth.png`` are both "7", ``0001-color.png`` and ``0001-depth.png``
-    "0001"; so are ``rgb/0001.jpg`` and ``depth/0001.png``.
+    ``7.rgb.jpg`` and ``7.depth.png`` are both "7"; ``0001-color.png``, ``0001-depth.png``,
+    ``rgb/0001.jpg`` and ``depth/0001.png`` are all "0001".
     """
-    name = unicodedata.normalize("NFC", path.stem)  # macOS decomposes letters and accents
+    name = unicodedata.normalize("NFC", path.stem)  # macOS decomposes accented letters
     return re.sub(r"rgb|colou?r|image|depth", "", name, flags=re.IGNORECASE).strip("._- ")
 
 
 def kind_of(path: Path) -> str:
-    """Return "color", "depth" or "other", by the file's name or else its folder's."""
+    """Return "color", "depth" or "other" for a file, by its name or else by its folder's name."""
     suffix, stem = path.suffix.lower(), path.stem.lower()
     folder = path.absolute().parent.name
     if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES + ARRAY_SUFFIXES:
@@ -36,19 +36,21 @@ def kind_of(path: Path) -> str:
         return "depth"
     if "label" in stem or folder.lower().startswith("label"):
         return "other"
-    silent = not re.search("rgb|colou?r|image", stem)
-    return "depth" if silent and _DEPTH_FOLDER.search(folder) else "color"
+    named_color = re.search("rgb|colou?r|image", stem)
+    return "depth" if not named_color and _DEPTH_FOLDER.search(folder) else "color"
 
 
 class DepthFinder:
-    """Find the depth images of color images; every folder is listed once."""
+    """Finds the depth images of color images; every folder is listed only once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, color: Path) -> Path | None:
-        """Find the image with the color image's `image_key`, in its folder or in one for depth
-        beside that (``depth``, ``aligned_depth``, ``kinect_depth`` …); None where there is none.
+        """Find the depth image with the same `image_key`; None if there is none.
+
+        It is in the folder of the color image, or in a folder for depth next to that (``depth``,
+        ``aligned_depth``, ``kinect_depth`` …).
 
         Raises:
             InputError: there are several.

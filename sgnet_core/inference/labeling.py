@@ -1,4 +1,4 @@
-"""Frames → label images, overlays and point clouds in a folder."""
+"""Label frames and write label images, overlays and point clouds into a folder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sgnet_core.inference.frames import Input, RgbdFrame
 from sgnet_core.inference.segmenter import Prediction, Segmenter
 
 OVERLAY_ALPHA = 0.5
-_NAMED = 3  # frames of doubtful depth
+_MAX_DOUBTS = 3  # frames with doubtful depth that are named one by one
 
 
 @dataclass(frozen=True)
 class LabelingOptions:
-    """Choice of what is computed and written beside the labels of a frame.
+    """Options for the labels of a frame.
 
     Attributes:
         scales: factors of the input size whose scores are averaged.
-        ply: whether point clouds are written too.
-        holes: how to fill pixels without depth; None as in the model's training.
+        ply: write point clouds too.
+        holes: policy that fills pixels without depth; None takes the model's.
     """
 
     scales: Sequence[float] = (1.0,)
@@ -38,19 +38,19 @@ class LabelingOptions:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the result folders, one file per frame in each."""
+        """Names of the result folders, which get one file per frame."""
         return ("labels", "overlay", "points")[: 3 if self.ply else 2]
 
 
 @dataclass
 class Labeled:
-    """Counts of the frames that were labeled and left out.
+    """Result of `Labeler.label_all`.
 
     Attributes:
-        frames: number of frames labeled.
-        left_out: reasons, one for each frame that was not.
-        doubts: reasons, one for each labeled frame whose depth is unlikely to be right.
-        counts: (256,) pixels of every class.
+        frames: number of labeled frames.
+        left_out: one reason for each frame that was left out.
+        doubts: one reason for each labeled frame whose depth is doubtful.
+        counts: (256,) number of pixels by class id.
     """
 
     frames: int = 0
@@ -61,18 +61,13 @@ class Labeled:
 
 @dataclass(frozen=True)
 class Labeler:
-    """Writer of labels: runs the model on frames and writes the results.
-
-    Attributes:
-        segmenter: the model.
-        options: what is written.
-    """
+    """Runs a model on frames and writes the results."""
 
     segmenter: Segmenter
     options: LabelingOptions
 
     def require_intrinsics(self, frame: RgbdFrame) -> None:
-        """Raise ValueError where the frame's intrinsics are needed and not known."""
+        """Raise ValueError if the intrinsics of the frame are needed but not known."""
         spatial = self.segmenter.model.config.spatial
         ply = self.options.ply
         if frame.intrinsics is not None or not (ply or spatial in NEEDS_INTRINSICS):
@@ -97,10 +92,10 @@ class Labeler:
     def write(
         self, folder: Path, frame: RgbdFrame, prediction: Prediction, name: str | None
     ) -> list[Path]:
-        """Write the results of a frame, each complete or not at all.
+        """Write the results of a frame; every file appears only when it is complete.
 
         Returns:
-            ``folder/labels.png`` …, or ``folder/labels/NAME.png`` … with a name.
+            The files: ``folder/labels.png`` …, or with a name, ``folder/labels/NAME.png`` …
 
         Raises:
             OSError: a file cannot be written; it names the file.
@@ -131,11 +126,11 @@ class Labeler:
         """Label every frame of the inputs; leave out those that cannot be read.
 
         Args:
-            inputs: their frames need different names.
-            folder: gets ``labels/NAME.png`` and so on; made when there is something to write.
+            inputs: inputs whose frames have different names.
+            folder: folder for ``labels/NAME.png`` and so on; made with the first file.
             progress: called once per frame.
-            warn: gets a line for each frame that is left out, and for the first ones of doubtful
-                depth.
+            warn: called with a line for each frame that is left out, and for the first frames with
+                doubtful depth.
 
         Raises:
             ValueError: the camera's intrinsics are needed and not known.
@@ -169,11 +164,11 @@ class Labeler:
             self.write(folder, frame, prediction, name)
             if doubt := depth_doubt(frame.depth):
                 labeled.doubts.append(f"{name}: {doubt}")
-                if len(labeled.doubts) <= _NAMED:
+                if len(labeled.doubts) <= _MAX_DOUBTS:
                     warn(f"labeled, but {labeled.doubts[-1]}")
             labeled.counts += np.bincount(prediction.labels.ravel(), minlength=256)
             done.add(name)
         labeled.frames = len(done)
-        if len(labeled.doubts) > _NAMED:
+        if len(labeled.doubts) > _MAX_DOUBTS:
             warn(f"the depth of {len(labeled.doubts)} of {labeled.frames} frames is doubtful")
         return labeled

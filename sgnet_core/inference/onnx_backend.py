@@ -25,12 +25,12 @@ class OnnxNetwork:
         half: let TensorRT compute in fp16.
 
     Attributes:
-        config: architecture that it was exported from.
+        config: architecture of the network.
         info: label set, normalization and training record.
 
     Raises:
-        ModelFileError: the file is missing, damaged or no SGNet model, or ONNX Runtime is missing,
-            too old for it or not made for the device; the message names the file and the remedy.
+        ModelFileError: the file is missing, damaged or not an SGNet model, or ONNX Runtime is
+            missing, too old for the file or not built for the device.
     """
 
     def __init__(
@@ -55,15 +55,13 @@ class OnnxNetwork:
         intrinsics: Tensor | None = None,
         up: Tensor | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Make the graph's inputs for a frame.
+        """Make the inputs of the graph for frames.
 
         Args:
             image: (B, 3, H, W) RGB 0..255, uint8 or float32.
-            meters: (B, 1, H, W) float32 depth, its holes filled as the model wants it
-                (`sgnet_core.models.preprocess.usable_depth`).
-            intrinsics: (B, 4) fx, fy, cx, cy; needed where the model is guided by 3D coordinates
-                or HHA.
-            up: (B, 3) against gravity in the camera frame, for HHA; None estimates it.
+            meters: (B, 1, H, W) float32 depth from `sgnet_core.models.preprocess.usable_depth`.
+            intrinsics: (B, 4) fx, fy, cx, cy; needed by models guided by 3D coordinates or HHA.
+            up: (B, 3) direction against gravity in the camera frame, for HHA; None estimates it.
 
         Raises:
             ValueError: intrinsics are missing where they are needed.
@@ -91,10 +89,10 @@ class OnnxNetwork:
         intrinsics: Tensor | None = None,
         up: Tensor | None = None,
     ) -> Tensor:
-        """Compute class scores of a frame, as `inputs` takes it, at the head's stride.
+        """Compute class scores at the stride of the head; arguments are those of `inputs`.
 
         Returns:
-            (B, C, h, w) float32, on the network's device.
+            (B, C, h, w) float32, on the device of the network.
         """
         inputs = self.inputs(image, meters, intrinsics, up)
         (result,) = self._session.run(["logits"], inputs)

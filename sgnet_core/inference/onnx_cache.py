@@ -1,7 +1,6 @@
-"""Exported copies of model files, made once, for CPUs: ONNX Runtime is faster there.
+"""Cache of exported model files, because ONNX Runtime is faster than PyTorch on CPUs.
 
-A copy is named after the content of the model file and the versions that made it, and is compared
-with PyTorch when it is made (`sgnet_core.inference.onnx_export`).
+The name of a copy contains a hash of the model file and of the package versions that made it.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from pathlib import Path
 from sgnet_core.files import cache_folder
 
 FOLDER = "SGNET_ONNX_CACHE"
-"""Variable with the folder of the copies; "none" makes and uses none."""
+"""Environment variable with the folder of the cache; "none" switches the cache off."""
 
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
-_REVISION = 1  # of the exporter: another one makes new copies
-_PATIENCE_S = 900.0
+_REVISION = 1  # increase it when the exporter changes, to make new copies
+_TIMEOUT_S = 900.0
 
 
 def cached_export(model: str | os.PathLike[str], say: Callable[[str], None]) -> Path | None:
-    """Return the exported copy of a model file; export it first where there is none.
+    """Return the exported copy of a model file, after exporting it if necessary.
 
-    The export runs in a process of its own, so that its memory is not this one's. A model that
-    cannot be exported, or whose copy differs from PyTorch, is not tried again.
+    The export runs in another process, which frees its memory at the end. If it fails, or the copy
+    differs from PyTorch, it is not tried again.
 
     Args:
         model: ``.safetensors`` file.
-        say: called with a line for the user: before an export, and where it fails.
+        say: called with a line for the user before an export, and if there is no copy.
 
     Returns:
-        None where a package is missing, the variable `FOLDER` says so, the file cannot be read, or
-        the export fails: PyTorch runs the model then.
+        The ``.onnx`` file; None if a package is missing, `FOLDER` is "none", the file cannot be
+        read, or the export fails. PyTorch then runs the model.
     """
     if os.environ.get(FOLDER) == "none" or not all(map(importlib.util.find_spec, _PACKAGES)):
         return None
     try:
         copy = cached_path(model)
     except OSError:
-        return None  # who loads the model says why
+        return None  # loading the model will report the error
     failed = copy.with_suffix(".failed")
     try:
         if copy.is_file():
@@ -59,14 +58,14 @@ def cached_export(model: str | os.PathLike[str], say: Callable[[str], None]) -> 
             if problem is None:
                 return copy
             failed.write_text(problem)
-        say(f"PyTorch runs the model, ONNX Runtime cannot: {failed.read_text()} ({failed})")
+        say(f"PyTorch runs the model; its export failed before: {failed.read_text()} ({failed})")
     except (OSError, subprocess.TimeoutExpired) as error:
-        say(f"PyTorch runs the model, it was not exported for ONNX Runtime: {error}")
+        say(f"PyTorch runs the model; its export for ONNX Runtime failed: {error}")
     return None
 
 
 def cached_path(model: str | os.PathLike[str]) -> Path:
-    """Return where the exported copy of a model file is, or would be.
+    """Return the path for the exported copy of a model file.
 
     Raises:
         OSError: the model file cannot be read.
@@ -79,9 +78,9 @@ def cached_path(model: str | os.PathLike[str]) -> Path:
 
 
 def _export(model: str | os.PathLike[str], copy: Path) -> str | None:
-    """Export in another process; return None, or the reason for which there is no copy."""
+    """Export in another process; return None, or the reason of a failure."""
     command = [sys.executable, "-m", "sgnet_core.export", "--model", str(model), "--out", str(copy)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines() or [f"the export ended with {done.returncode}"]

@@ -1,16 +1,18 @@
-"""Export a model as ONNX: from camera images to labels, without PyTorch.
+"""Export a model as ONNX, from camera images to labels, for any batch, height and width.
 
-Batch, height and width are free.
+Inputs:
 
-Inputs: ``rgb`` (B, H, W, 3) uint8; ``depth`` (B, H, W) float32 meters, in which 0, NaN and all
-values outside the metadata's ``depth_range`` mean "no measurement"; ``intrinsics`` (B, 4) float32
-fx, fy, cx, cy in pixels, for models guided by 3D coordinates or HHA; ``up`` (B, 3) float32 against
-gravity in the camera frame, for HHA: 0, 0, 0 has it estimated. Plain models take ``rgb`` alone. The
-caller resizes frames to the metadata's ``input_height`` and fills holes where its ``holes`` is not
-"none".
+- ``rgb`` (B, H, W, 3) uint8;
+- ``depth`` (B, H, W) float32 meters, unless the model is plain. 0, NaN and all values outside the
+  metadata's ``depth_range`` mean "no measurement";
+- ``intrinsics`` (B, 4) float32 fx, fy, cx, cy in pixels, for models guided by 3D coordinates or
+  HHA;
+- ``up`` (B, 3) float32 direction against gravity in the camera frame, for HHA; the graph estimates
+  it where it is (0, 0, 0).
 
-Outputs: ``labels`` (B, H, W) uint8 class ids, and ``logits`` (B, C, h, w) float32 at the head's
-stride. The metadata has the same entries as that of a model file.
+Outputs: ``labels`` (B, H, W) uint8 class ids, and ``logits`` (B, C, h, w) float32 at the stride of
+the head. The metadata is that of a model file. The caller resizes frames to its ``input_height``
+and fills holes by its ``holes`` policy.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision.ops  # noqa: F401 - PyTorch's exporter knows its operators once it is loaded
+import torchvision.ops  # noqa: F401 - registers its operators for the exporter
 from torch import Tensor, nn
 
 from sgnet_core.files import atomic_write
@@ -42,13 +44,13 @@ TOLERANCE = 1e-3
 """Largest allowed difference of a logit, relative to the largest magnitude."""
 
 USUAL_ROWS = 480
-"""Rows assumed for a model without an input height: HHA's windows depend on them."""
+"""Rows assumed for models without an input height; the size of HHA's cells depends on them."""
 
 SAME_LABELS = 0.999
-"""Least share of pixels with the same label as in PyTorch."""
+"""Minimum share of pixels with the same label as in PyTorch."""
 
 CHECKED_SIZES = ((1, 96, 128), (2, 75, 101))
-"""(B, H, W) of the inputs on which the graph is compared; none has the traced size."""
+"""(B, H, W) of the inputs on which the graph is compared; they differ from the traced size."""
 
 
 class ExportError(RuntimeError):
@@ -56,7 +58,7 @@ class ExportError(RuntimeError):
 
 
 class Difference(NamedTuple):
-    """Difference of an exported graph to PyTorch.
+    """Difference between an exported graph and PyTorch.
 
     Attributes:
         logits: largest difference of a logit.
@@ -86,7 +88,7 @@ class Graph(nn.Module):
         intrinsics: Tensor | None = None,
         up: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Compute labels and logits; inputs and outputs are documented in this file's head."""
+        """Compute labels and logits; the docstring of this module describes the arguments."""
         image, spatial = self.network_input(rgb, depth, intrinsics, up)
         logits: Tensor = self.model(image, spatial).logits
         scores = resize_maps(logits, (rgb.shape[1], rgb.shape[2]))
@@ -95,10 +97,7 @@ class Graph(nn.Module):
     def network_input(
         self, rgb: Tensor, depth: Tensor | None, intrinsics: Tensor | None, up: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Compute `sgnet_core.models.preprocess.network_input` for a fixed size of HHA's cells.
-
-        Holes are not filled.
-        """
+        """Compute `sgnet_core.models.preprocess.network_input` with fixed HHA cells, unfilled."""
         image = self.info.normalization(rgb.permute(0, 3, 1, 2))
         if depth is None:
             return image, None
@@ -109,11 +108,11 @@ class Graph(nn.Module):
 
 
 def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:
-    """Write the model, complete or not at all, after comparing it with PyTorch.
+    """Export the model, compare the graph with PyTorch, and write the file.
 
     Args:
         model: network on any device, in any mode; it is not changed.
-        path: path of the new ``.onnx`` file.
+        path: ``.onnx`` file to write; an existing file is replaced only by a complete new one.
 
     Raises:
         ExportError: a package is missing, the export fails, or the graph differs from PyTorch.
@@ -146,7 +145,7 @@ def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # of many kinds, from several packages
+    except Exception as error:  # several packages raise errors of many types
         raise ExportError(
             f"{path} not written: {model.info.name} cannot be exported with torch "
             f"{torch.__version__}, onnxscript {onnxscript.__version__}: {error}"
@@ -190,7 +189,7 @@ def name_sizes(proto: Any) -> None:
 
 
 def random_inputs(model: SGNet, size: tuple[int, int, int], seed: int) -> dict[str, Tensor]:
-    """Make random inputs of (B, H, W) for the model's graph: noise with edges, depth with holes."""
+    """Make random inputs of (B, H, W) for the graph: noisy images, depth with holes."""
     batch, height, width = size
     kind = model.config.spatial
     generator = torch.Generator().manual_seed(seed)
@@ -213,7 +212,7 @@ def random_inputs(model: SGNet, size: tuple[int, int, int], seed: int) -> dict[s
 
 @torch.inference_mode()
 def compare(model: SGNet, session: Any) -> Difference:
-    """Compare the graph in an ONNX Runtime session with the model itself, on random inputs."""
+    """Compare the graph in an ONNX Runtime session with the model on random inputs."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
     graph = Graph(model)

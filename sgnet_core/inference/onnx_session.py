@@ -14,7 +14,7 @@ from sgnet_core.models.model_file import ModelFileError
 
 INSTALL = "pip install 'sgnet_ros[onnx]'"
 GPU_PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-"""GPU providers, best first: operators that one lacks go to the next, and last to the CPU."""
+"""GPU providers in order of preference; operators that one lacks run on the next, or on the CPU."""
 
 _CPU = "CPUExecutionProvider"
 _log = logging.getLogger(__name__)
@@ -23,18 +23,18 @@ _log = logging.getLogger(__name__)
 def open_session(
     path: str | os.PathLike[str], device: torch.device, half: bool
 ) -> tuple[Any, Mapping[str, str]]:
-    """Open a session that computes a model's logits; return it and the model's metadata.
+    """Open a session that computes the logits of a model; return it and the metadata.
 
     Args:
         path: ``.onnx`` file written by `sgnet_core.export`.
-        device: a GPU takes an ONNX Runtime that is built for it. TensorRT compiles the network
-            for every new size of the input, which takes minutes, and keeps the result in
+        device: CPU, or a GPU for which ONNX Runtime is built. For each new input size, TensorRT
+            compiles the network for minutes; it stores the result in
             ``$XDG_CACHE_HOME/sgnet/tensorrt``.
         half: TensorRT may compute in fp16.
 
     Raises:
         ModelFileError: the file is missing or damaged, or ONNX Runtime is missing, too old for the
-            file, or cannot use the device; the message names the file and the remedy.
+            file, or cannot use the device.
     """
     try:
         import onnx
@@ -42,19 +42,19 @@ def open_session(
     except ImportError as error:
         raise ModelFileError(f"{path}: needs {error.name}: {INSTALL}") from error
     if not os.path.isfile(path):
-        raise ModelFileError(f"{path}: does not exist; name a model file")
+        raise ModelFileError(f"{path}: does not exist; give a model file")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    # Threads that wait in a loop, theirs and PyTorch's, would take the cores from each other.
+    # Threads of ONNX Runtime that wait by spinning would take the cores from PyTorch's threads.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = providers(path, device, half, onnxruntime.get_available_providers())
     try:
         model = onnx.load(path, load_external_data=False)
         if any(node.op_type == "EPContext" for node in model.graph.node):
-            raise ValueError("holds compiled code, which is not run")
-        # The labels are made by `Segmenter`, at the camera's size. Without that output ONNX Runtime
-        # drops the graph's own upsampling and argmax, which it would compute unasked.
+            raise ValueError("it contains compiled code, which is not run")
+        # `Segmenter` computes the labels at the size of the camera image. Without this output, ONNX
+        # Runtime skips the upsampling and argmax of the graph.
         for output in list(model.graph.output):
             if output.name != "logits":
                 model.graph.output.remove(output)
@@ -68,8 +68,8 @@ def open_session(
     found = session.get_providers()[0]
     if found == _CPU and device.type != "cpu":
         raise ModelFileError(
-            f"{path}: ONNX Runtime {onnxruntime.__version__} could not start {wanted[0][0]}: its "
-            "CUDA and TensorRT must be those that it was built for; device cpu goes without"
+            f"{path}: ONNX Runtime {onnxruntime.__version__} could not start {wanted[0][0]}: "
+            "install the versions of CUDA and TensorRT that it was built for, or use device cpu"
         )
     if device.type != "cpu":
         _log.info("%s on %s: ONNX Runtime, %s", path, device, found)
@@ -79,10 +79,10 @@ def open_session(
 def providers(
     path: str | os.PathLike[str], device: torch.device, half: bool, available: list[str]
 ) -> list[tuple[str, dict[str, object]]]:
-    """Choose ONNX Runtime's execution providers for a model, with their settings.
+    """Choose ONNX Runtime's execution providers for a device, with their settings.
 
     Raises:
-        ModelFileError: none of the available ones runs on the device.
+        ModelFileError: none of the available providers runs on the device.
     """
     if device.type == "cpu":
         return [(_CPU, {})]
@@ -99,7 +99,7 @@ def providers(
     chosen = [(name, settings[name]) for name in GPU_PROVIDERS if name in available]
     if not chosen:
         raise ModelFileError(
-            f"{path}: this ONNX Runtime runs on the CPU alone: use device auto or cpu, or install "
+            f"{path}: this ONNX Runtime only runs on the CPU: use device auto or cpu, or install "
             "onnxruntime-gpu (on a Jetson: NVIDIA's build) in its place"
         )
     return [*chosen, (_CPU, {})]

@@ -1,8 +1,8 @@
-"""Quantize an exported model to INT8 for CPUs: its convolutions in eight bits.
+"""Quantize the convolutions of an exported model to INT8 for CPUs.
 
-Static quantization by ONNX Runtime: the ranges of the activations come from calibration frames. The
-generators of S-Conv, the first and the last convolution, and the sums of residual blocks stay in
-float32: they cost little time and would make most of the error.
+This is static quantization by ONNX Runtime: calibration frames give the ranges of the activations.
+The generators of S-Conv, the first and the last convolution, and the sums of residual blocks stay
+in float32, because they take little time and would cause most of the error.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ FLOAT = ("stem.0.", "offset_generator", "weight_generator")
 def quantize(
     source: str | os.PathLike[str], target: str | os.PathLike[str], frames: Samples
 ) -> None:
-    """Write an INT8 version of an exported model, complete or not at all.
+    """Write an INT8 version of an exported model.
 
     Args:
         source: ``.onnx`` file written by `sgnet_core.export`.
-        target: path of the new file.
-        frames: calibration frames: some tens, like those that the model is used on.
+        target: file to write; an existing file is replaced only by a complete new one.
+        frames: some tens of calibration frames from the domain in which the model will be used.
 
     Raises:
-        ModelFileError: the source is no exported model, or ONNX Runtime is missing.
+        ModelFileError: the source is not an exported model, or ONNX Runtime is missing.
         OSError: the file cannot be written.
     """
     segmenter = Segmenter(source, device="cpu")
@@ -52,7 +52,7 @@ def quantize(
         convolutions = [node for node in graph.node if node.op_type == "Conv"]
         kept = [n.name for n in convolutions if any(part in n.input[1] for part in FLOAT)]
         level = logging.root.level
-        logging.root.setLevel(logging.ERROR)  # it warns about every node that has no range
+        logging.root.setLevel(logging.ERROR)  # hides a warning for every node without a range
         try:
             quantization.quantize_static(
                 prepared,
@@ -77,24 +77,24 @@ def quantize(
 
 
 def split(frames: Samples) -> tuple[Samples, Samples]:
-    """Divide up to 64 frames, spread evenly over the set, into three quarters and a quarter.
+    """Choose up to 64 evenly spaced frames; return three quarters and one quarter of them.
 
     Raises:
-        ValueError: there are less than 4 frames.
+        ValueError: there are fewer than 4 frames.
     """
     count = min(len(frames), 64)
     if count < 4:
         raise ValueError(f"calibration needs at least 4 frames, got {len(frames)}")
     border = count * 3 // 4
     length = len(frames) if len(frames) < ENDLESS else count
-    chosen = [i * length // count for i in range(count)]  # neighbors often show one scene
-    dataset = cast(Any, frames)  # torch asks for its own base class, and uses none of it
+    chosen = [i * length // count for i in range(count)]  # neighbors often show the same scene
+    dataset = cast(Any, frames)  # the annotation of Subset requires PyTorch's base class
     seen, unseen = Subset(dataset, chosen[:border]), Subset(dataset, chosen[border:])
     return cast(Samples, seen), cast(Samples, unseen)
 
 
 class Calibration:
-    """Reader of calibration frames, with the interface that ONNX Runtime calls."""
+    """Calibration frames with the interface of ONNX Runtime's CalibrationDataReader."""
 
     def __init__(self, segmenter: Segmenter, frames: Samples) -> None:
         self._inputs = self._read(segmenter, frames)
@@ -109,5 +109,5 @@ class Calibration:
             yield network.inputs(image, meters, camera)
 
     def get_next(self) -> Mapping[str, Any] | None:
-        """Return the next frame's inputs; None at the end."""
+        """Return the inputs of the next frame, or None at the end."""
         return next(self._inputs, None)

@@ -1,4 +1,4 @@
-"""Label frames: NumPy arrays in, NumPy masks out; all steps between run on the device."""
+"""Label frames given as NumPy arrays; all computation runs on the device."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Prediction:
     """Labels of one frame, at the size (H, W) of its image.
 
     Attributes:
-        labels: (H, W) uint8 class ids, 0..C-1, or 255 (`IGNORE_ID`) where `Segmenter.segment` was
-            told to leave pixels unlabeled.
-        confidence: (H, W) uint8, the label's softmax probability times 255, or None.
+        labels: (H, W) uint8 class ids, 0..C-1, or 255 (`IGNORE_ID`) for pixels left unlabeled by
+            ``min_confidence`` or ``classes``.
+        confidence: (H, W) uint8, the softmax probability of the label times 255, or None.
         scores: (C, H, W) float32 logits, averaged over the scales, or None.
         overlay: (H, W, 3) uint8 RGB, labels drawn over the image, or None.
-        stages_ms: milliseconds of "preprocess", "network" and "postprocess". On a GPU the spatial
-            input and the labels are computed within "network": "preprocess" copies and resizes the
-            frame, and "postprocess" brings the labels to the host.
+        stages_ms: milliseconds of "preprocess", "network" and "postprocess". On a GPU, "network"
+            includes the spatial input and the labels, "preprocess" only copies and resizes the
+            frame, and "postprocess" copies the labels to the host.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -60,19 +60,19 @@ class Prediction:
 
 
 class Segmenter:
-    """A network that labels frames, one at a time: use it from one thread.
+    """Labels one frame at a time with a network. Use it from one thread only.
 
     Args:
         model: a network (it is not changed; a fused copy runs), or the path of a model file,
             ``.safetensors`` or ``.onnx``; None takes the shipped weights.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
-        precision: numeric type of the network: "fp32", "fp16" (GPU only), "bf16" (fast on CPUs with
-            bf16 products, `multiplies_bf16`; torch backend only), or "auto": fp16 on a GPU, else
+        precision: numeric type of the network: "fp32", "fp16" (GPU only), "bf16" (fast on CPUs for
+            which `multiplies_bf16` is true; torch backend only), or "auto": fp16 on a GPU, else
             fp32.
-        backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files: on the CPU, or by TensorRT
-            or CUDA on the GPU that ``device`` names); "auto" goes by the suffix of the model file.
-        input_height: rows to which frames are resized before the network, in place of the model
-            file's number; 0 keeps their own size.
+        backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files, on the CPU, or with TensorRT
+            or CUDA on the GPU given by ``device``); "auto" goes by the suffix of the model file.
+        input_height: rows to which frames are resized before the network, in place of the number
+            in the model file; 0 keeps the size of the frames.
 
     Attributes:
         model: the network that runs.
@@ -113,21 +113,21 @@ class Segmenter:
             assert path is not None
             model = load_model(path)
         fused = cast(fuse(model), dtype).to(self.device)
-        # Channels last: a third faster on the CPU, where S-Convs gather whole pixels.
+        # Channels last is a third faster on the CPU, where S-Convs gather whole pixels.
         self.model = fused.to(memory_format=torch.channels_last)
         self._set_input_height(input_height)
-        if self.device.type == "cuda":  # no bound method: it would keep the segmenter alive
+        if self.device.type == "cuda":  # not a bound method, which would keep the segmenter alive
             self._graphs = CudaGraphs(partial(frame_labels, self.model))
 
     def _set_input_height(self, rows: int | None) -> None:
         if rows is not None:
             if rows < 0:
-                raise ValueError(f"input_height is a number of rows or 0, got {rows}")
+                raise ValueError(f"input_height must not be negative, got {rows}")
             self.model.info = replace(self.model.info, input_height=rows or None)
 
     @property
     def info(self) -> ModelInfo:
-        """The model's name, classes, normalization and training record."""
+        """Name, classes, normalization and training record of the model."""
         return self.model.info
 
     @property
@@ -136,8 +136,8 @@ class Segmenter:
         return self.model.info.labels
 
     def warm_up(self, height: int, width: int) -> None:
-        """Label empty frames of that size, so that the first real frame needs no set-up."""
-        for _ in range(1 if self._graphs is None else 2):  # the second one records a CUDA graph
+        """Label empty frames of a size, so that the first real frame is as fast as the others."""
+        for _ in range(1 if self._graphs is None else 2):  # the second call records a CUDA graph
             self.segment(
                 np.zeros((height, width, 3), np.uint8),
                 np.ones((height, width), np.float32),
@@ -164,9 +164,9 @@ class Segmenter:
 
         Args:
             rgb: (H, W, 3) uint8 RGB, any size.
-            depth: (H, W), registered to the color image: floating-point meters, or integers times
-                ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A tensor must
-                be float32 meters on the device, as `meters` returns it.
+            depth: (H, W), registered to the color image: floating-point meters, or integers in
+                units of ``depth_scale``; 0, negative, NaN and infinite mean "no measurement". A
+                tensor must be float32 meters on the device, as returned by `meters`.
             intrinsics: camera of the images; needed by models guided by 3D coordinates or HHA.
             depth_scale: meters per unit of integer depth.
             up: (x, y, z) vector against gravity in the camera frame (x right, y down, z forward),
@@ -177,8 +177,8 @@ class Segmenter:
             overlay: opacity 0..1 of the labels drawn over the image; None draws nothing.
             scales: factors of the network's input size; the scores of several are averaged.
             min_confidence: probability 0..1 below which pixels are left unlabeled.
-            classes: ids of the classes that are labeled; None labels all. Pixels of the others are
-                left unlabeled, not given to the next best class.
+            classes: ids of the classes that are labeled; None labels all. Pixels of other classes
+                stay unlabeled; they do not get the next best class.
 
         Raises:
             ValueError: an image of the wrong type, sizes that differ, missing intrinsics, an up
@@ -199,10 +199,10 @@ class Segmenter:
             needed = None if limits is None else to_device(limits, self.device)
             if self._graphs is not None:
                 image, depths, camera = frame
-                if (holes or self.info.holes) != "none":  # waits for the device
+                if (holes or self.info.holes) != "none":  # cannot be recorded: waits for the device
                     depths = usable_depth(self.info, depths, image, holes)
                 clock.mark("preprocess")
-                # Always with confidence: leaving it out would need a second recording.
+                # The confidence is always computed; its absence would need a second recording.
                 options = {"size": size, "scores": scores, "scales": tuple(scales)}
                 results = self._graphs(needed, image, depths, camera, direction, **options)
                 clock.mark("network")
@@ -259,7 +259,7 @@ class Segmenter:
         return to_device(vector, self.device)[None]
 
     def meters(self, depth: npt.NDArray[Any] | Tensor, depth_scale: float = 0.001) -> Tensor:
-        """Return depth, as `segment` takes it, as (H, W) float32 meters on the device."""
+        """Convert depth, as in `segment`, to (H, W) float32 meters on the device."""
         if isinstance(depth, Tensor):
             return depth
         numbers = to_device(depth, self.device).float()
@@ -292,7 +292,7 @@ class Segmenter:
         if intrinsics is not None and self.model.config.spatial in NEEDS_INTRINSICS:
             if (intrinsics.height, intrinsics.width) != (height, width):
                 raise ValueError(
-                    f"the intrinsics are of a {intrinsics.width}x{intrinsics.height} image, "
+                    f"the intrinsics are for {intrinsics.width}x{intrinsics.height} images, but "
                     f"the frame is {width}x{height}: use `Intrinsics.resized` or `cropped`"
                 )
             camera = intrinsics.resized(size[1], size[0]).parameters()
@@ -317,7 +317,7 @@ class Segmenter:
 def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
     """Return "torch" or "onnx" for a model file, or for a network in memory (None)."""
     if backend not in BACKENDS:
-        raise ValueError(f"backend is one of {', '.join(BACKENDS)}; got {backend!r}")
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
     made_for = "onnx" if path is not None and os.fspath(path).endswith(".onnx") else "torch"
     if backend not in ("auto", made_for):
         name = "a network in memory" if path is None else os.fspath(path)
@@ -329,7 +329,7 @@ def _pick_backend(backend: str, path: str | os.PathLike[str] | None) -> str:
 
 
 def _check_frame(rgb: Any, depth: Any) -> tuple[int, int]:
-    """Return (H, W) of a frame; raise ValueError if the arrays are not a frame."""
+    """Return (H, W) of a frame; raise ValueError for wrong types or shapes."""
     for name, array in (("rgb", rgb), ("depth", depth)):
         if not isinstance(array, np.ndarray | Tensor):
             kind = type(array).__name__

@@ -8,11 +8,11 @@ import torch
 
 
 class StageClock:
-    """Clock of stages that does not wait for a GPU: the GPU's own clock is read at the end.
+    """Clock for the stages of a frame; marks do not wait for a GPU.
 
     Args:
         device: device that does the work. A stage ends when the device has finished all work that
-            was submitted before the stage's mark.
+            was submitted before its mark.
     """
 
     def __init__(self, device: torch.device) -> None:

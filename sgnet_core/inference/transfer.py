@@ -1,7 +1,7 @@
-"""Copy arrays to a device and back, through page-locked memory where the device is a GPU.
+"""Copy arrays to a device and back, through page-locked memory if the device is a GPU.
 
-Copies to and from ordinary memory stop the program until they are done; these do not. PyTorch keeps
-page-locked blocks for the next use and does not hand one out before its copy has ended.
+Unlike copies from and to ordinary memory, these do not block. PyTorch reuses page-locked blocks
+only after their copies have ended.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Copy an array to the device, as uint8, uint16 or float32; other types become float32.
+    """Copy an array to the device as uint8, uint16 or float32; other types become float32.
 
-    On the CPU it shares the array's memory where PyTorch can: native bytes, positive strides,
-    writable. The array may be changed as soon as this returns only if the device is a GPU.
+    On the CPU, the tensor may share the memory of the array, so the array must not change while the
+    tensor is in use.
     """
     if array.dtype not in (np.uint8, np.uint16, np.float32):
         array = array.astype(np.float32)

@@ -1,7 +1,7 @@
 """Folders in the layout of the TUM RGB-D benchmark (Sturm et al., IROS 2012).
 
-``rgb.txt`` and ``depth.txt`` hold lines ``timestamp filename``. Color and depth images have
-times of their own and are associated by time.
+``rgb.txt`` and ``depth.txt`` contain lines ``timestamp filename``. Color and depth images have
+different timestamps and are matched by time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ DEPTH_SCALE = 1 / 5000
 """Meters per unit of the depth images."""
 
 MAX_GAP = 0.02
-"""Seconds between the color and the depth image of a frame, at most."""
+"""Maximum seconds between the color and the depth image of a frame."""
 
 Stamped = tuple[float, Path]
 
 
 def is_tum_folder(folder: Path) -> bool:
-    """Return true for a folder with both lists."""
+    """Return True for a folder with both lists."""
     return all((folder / name).is_file() for name in LISTS)
 
 
@@ -48,11 +48,11 @@ def tum_pairs(folder: Path) -> list[tuple[Path, Path]]:
 def associate(
     first: Sequence[float], second: Sequence[float], gap: float = MAX_GAP
 ) -> list[tuple[int, int]]:
-    """Match two sorted lists of times, the nearest first, each time at most once.
+    """Match two sorted lists of times, nearest pairs first, using each time at most once.
 
     Args:
         first, second: seconds, ascending.
-        gap: largest difference of a match.
+        gap: maximum difference of a match.
 
     Returns:
         Pairs of indices, ascending.

@@ -1,8 +1,8 @@
-"""Turn class scores at the network's stride into a mask at the image's size.
+"""Turn class scores at the stride of the network into a mask at the size of the image.
 
-Bilinear with corners aligned, as the published evaluation does it. At 480x640 and 40 classes the
-upsampled scores are 49 MB, of which a mask keeps 0.3: on the CPU the mask is found cell by cell
-from the scores around it, leaving out the classes that cannot win there.
+Scores are upsampled as in the published evaluation, bilinear with aligned corners. The upsampled
+scores would be 49 MB at 480x640 with 40 classes, for a mask of 0.3 MB. On the CPU, the mask is
+therefore computed cell by cell from the surrounding scores, without the classes that cannot win.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NEGLIGIBLE = 12.0
 """Scores this far below the best add less than 1e-5 to the denominator of the softmax."""
 
 PIXELS_AT_ONCE = 1 << 16
-"""Number of pixels processed together on the CPU, whose scores stay in the cache."""
+"""Number of pixels processed together on the CPU, so that their scores stay in the cache."""
 
 VALUES_AT_ONCE = 1 << 26
-"""Upsampled scores held together on other devices (256 MiB)."""
+"""Number of upsampled scores in memory at a time on other devices (256 MiB)."""
 
 
 def best_labels(
@@ -39,12 +39,11 @@ def best_labels(
     Args:
         scores: (C, h, w) float32 logits, C ≤ 255, on any device.
         size: (H, W) of the mask.
-        confidence: also return how sure the winner is.
+        confidence: also return the softmax probability of the best class.
 
     Returns:
-        (H, W) uint8 class ids, the lowest among equals; and the winner's softmax probability
-        times 255, rounded, (H, W) uint8, or None. Both on the scores' device, for which nothing
-        waits.
+        (H, W) uint8 class ids, the lowest among equal scores, and (H, W) uint8 probability times
+        255, or None. Both are on the device of the scores, for which this does not wait.
     """
     if scores.device.type == "cpu":
         labels, sure = best_by_cell(scores, size, confidence)
@@ -62,7 +61,7 @@ def best_labels(
 def best_by_rows(
     scores: Tensor, size: tuple[int, int], confidence: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute `best_labels` from all classes at every pixel, some rows at a time."""
+    """Compute `best_labels` from all classes at every pixel, a few rows at a time."""
     height, width = size
     last = scores.shape[1] - 1
     wide = resize_maps(scores[None], (last + 1, width))[0]  # (C, h, W)
@@ -85,17 +84,17 @@ def best_by_cell(
 ) -> tuple[Mask, Mask | None]:
     """Compute `best_labels` on the CPU from the classes that can win between four scores.
 
-    Between neighbors a bilinear value lies between the least and the greatest of the four, so a
-    class whose greatest is below another's least is beaten in the whole cell. One class is left in
-    most cells.
+    A bilinear value lies between the least and the greatest of its four corner scores. So a class
+    whose greatest score is below the least score of another class cannot win in the cell. In most
+    cells, one class remains.
     """
     corners = scores.numpy()
-    # One row or column of scores is the same as two equal ones.
+    # A single row or column of scores is equivalent to two equal ones.
     corners = np.pad(corners, ((0, 0), *((0, int(n == 1)) for n in corners.shape[1:])), "edge")
     y, x = Axis.between(corners.shape[1], size[0]), Axis.between(corners.shape[2], size[1])
     greatest = _over_cells(np.maximum, corners)
     bar = _over_cells(np.minimum, corners).max(axis=0)  # (h − 1, w − 1)
-    bar -= np.float32(1e-5) * np.abs(corners).max()  # rounding
+    bar -= np.float32(1e-5) * np.abs(corners).max()  # margin for rounding
     can_win = greatest >= bar
     counts = greatest >= bar - np.float32(NEGLIGIBLE) if confidence else can_win
     only = can_win.argmax(axis=0).astype(np.uint8)
@@ -121,9 +120,9 @@ class Axis:
     """Pixels of one image axis, grouped by the pair of scores that they lie between.
 
     Attributes:
-        sizes: (n,) pixels of every group, 0 where the image is smaller than the scores.
-        index: (n, p) pixels of every group; short groups repeat their last one.
-        fraction: (n, p) float32 position of those between the two scores.
+        sizes: (n,) number of pixels of every group, which may be 0.
+        index: (n, p) pixels of every group; short groups repeat their last pixel.
+        fraction: (n, p) float32 position of the pixels between the two scores, 0..1.
     """
 
     sizes: Ints
@@ -132,7 +131,7 @@ class Axis:
 
     @classmethod
     def between(cls, scores: int, pixels: int) -> Axis:
-        """Group ``pixels`` over ``scores`` ≥ 2 with corners aligned, in scores − 1 groups."""
+        """Divide ``pixels`` into ``scores`` − 1 groups, with aligned corners; ``scores`` ≥ 2."""
         position = np.arange(pixels) * ((scores - 1) / max(pixels - 1, 1))
         group = np.minimum(position.astype(np.intp), scores - 2)
         sizes = np.bincount(group, minlength=scores - 1)
@@ -144,14 +143,14 @@ class Axis:
 
 
 class Cells:
-    """Cells in which more than one class counts, those with most such classes first.
+    """Cells in which more than one class counts, sorted by descending number of such classes.
 
     Args:
         corners: (C, h, w) scores.
-        can_win, counts: (C, N) the classes that can win in each cell, and, those included, the
-            classes that count for the confidence.
+        can_win: (C, N) classes that can win in each cell.
+        counts: (C, N) classes that count for the confidence, a superset of ``can_win``.
         y, x: the axes of the image.
-        row, column: (N,) the cells.
+        row, column: (N,) indices of the cells.
     """
 
     def __init__(
@@ -164,7 +163,7 @@ class Cells:
         row: Ints,
         column: Ints,
     ) -> None:
-        # Possible winners, then the others that count; each in ascending order.
+        # Possible winners first, then the others that count, each in ascending order.
         order = 2 - can_win.astype(np.int8) - counts
         self.classes = np.argsort(order, axis=0, kind="stable")
         self.ranks = can_win.sum(axis=0).max()
@@ -198,7 +197,7 @@ class Cells:
         return total
 
     def _with_rank(self, rank: int) -> int:
-        """Return the number of cells, from the first, that have a class of that rank."""
+        """Return the number of cells that have a class of that rank; they come first."""
         return int(np.searchsorted(-self.count, -rank))
 
     def _values(self, rank: int, n: int) -> Floats:
@@ -214,7 +213,7 @@ class Cells:
 
 
 def _over_cells(extreme: np.ufunc, corners: Floats) -> Floats:
-    """Reduce (C, h, w) to (C, h − 1, w − 1): the extreme of the four corners of every cell."""
+    """Reduce (C, h, w) to (C, h − 1, w − 1), the extreme of the four corners of every cell."""
     rows = extreme(corners[:, 1:], corners[:, :-1])
     result: Floats = extreme(rows[:, :, 1:], rows[:, :, :-1])
     return result

@@ -215,7 +215,7 @@ def test_a_backend_the_model_is_not_made_for_is_refused(files: tuple[Path, Path]
         Segmenter(source, backend="onnx")
     with pytest.raises(ValueError, match="backend onnx cannot run a network in memory"):
         Segmenter(make(), backend="onnx")
-    with pytest.raises(ValueError, match="backend is one of auto, torch, onnx; got 'tvm'"):
+    with pytest.raises(ValueError, match="backend must be one of auto, torch, onnx; got 'tvm'"):
         Segmenter(source, backend="tvm")
     with pytest.raises(ValueError, match=r"precision bf16 needs a \.safetensors model"):
         Segmenter(target, precision="bf16")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from room_depth import angle_between, plane_depth, rooms, tensors, to_tensor
+from sgnet_core.geometry.hha import hha
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.normals import cell_size
-from sgnet_core.geometry.spatial import hha
 
 WALL, FLOOR, CEILING = 0, 1, 21
 STEP = 6  # between the pixels that are compared with the independent implementation

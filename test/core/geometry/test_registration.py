@@ -260,5 +260,5 @@ def test_nothing_measured_gives_nothing(value: float) -> None:
 
 def test_depth_of_the_wrong_size_is_refused() -> None:
     camera = Intrinsics(10.0, 10.0, 4.5, 2.0, 10, 5)
-    with pytest.raises(ValueError, match="depth is 5x10, its intrinsics are for 10x5"):
+    with pytest.raises(ValueError, match="depth is 5x10, but its intrinsics are for 10x5"):
         register(np.zeros((10, 5)), camera, camera, np.eye(4))

@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sgnet_core.geometry.intrinsics import Intrinsics
-from sgnet_core.geometry.spatial import (
-    SPATIAL_CHANNELS,
-    depth_map,
-    point_map,
-    spatial_input,
-    valid_depth,
-)
+from sgnet_core.geometry.points import depth_map, point_map, valid_depth
+from sgnet_core.geometry.spatial import SPATIAL_CHANNELS, spatial_input
 
 KINDS = ("depth", "points", "points_released", "hha")
 MISSING = (0.0, -0.0, -1.5, math.nan, math.inf, -math.inf, 1e-30, 65_535.0, 3.4e38)

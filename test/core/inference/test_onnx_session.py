@@ -93,5 +93,5 @@ def test_compiled_code_in_a_model_is_refused(tmp_path: Path) -> None:
         "EPContext", ["x"], ["logits"], domain="com.microsoft", ep_cache_context="code"
     )
     path = write(tmp_path / "compiled.onnx", node)
-    with pytest.raises(ModelFileError, match=r"compiled\.onnx: .*holds compiled code"):
+    with pytest.raises(ModelFileError, match=r"compiled\.onnx: .*contains compiled code"):
         open_session(path, CPU, half=False)

@@ -152,7 +152,7 @@ def test_an_input_height_takes_the_place_of_the_models() -> None:
         segmenter = Segmenter(model, "cpu", input_height=rows)
         assert tuple(segmenter.resized(rgb, depth)[0].shape[2:]) == size
     assert model.info.input_height == 24, "the caller's network stays as it is"
-    with pytest.raises(ValueError, match="input_height is a number of rows or 0, got -1"):
+    with pytest.raises(ValueError, match="input_height must not be negative, got -1"):
         Segmenter(model, "cpu", input_height=-1)
 
 

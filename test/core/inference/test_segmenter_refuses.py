@@ -58,8 +58,8 @@ def test_3d_coordinates_need_the_intrinsics_of_this_image() -> None:
     [
         ({"min_confidence": -0.1}, r"min_confidence must be in \[0, 1\], got -0.1"),
         ({"min_confidence": float("nan")}, "min_confidence must be in"),
-        ({"classes": [0, 6]}, "classes are ids of 0 to 5, got 6"),
-        ({"classes": [-1]}, "classes are ids of 0 to 5, got -1"),
+        ({"classes": [0, 6]}, "classes must be ids from 0 to 5, got 6"),
+        ({"classes": [-1]}, "classes must be ids from 0 to 5, got -1"),
     ],
 )
 def test_limits_that_no_pixel_can_meet_are_refused(options: dict[str, Any], words: str) -> None:

@@ -203,7 +203,7 @@ def test_a_folder_that_may_not_be_read_is_named(
         (("FOLDER",), "tiny is guided by points"),
         (("nowhere/*.png",), "nowhere/*.png matches no file"),
         (("nowhere",), "nowhere does not exist"),
-        (("FOLDER/0.depth.png",), "0.depth.png is no color image"),
+        (("FOLDER/0.depth.png",), "0.depth.png is not a color image"),
         (("EMPTY",), "empty contains neither color images, nor a bag, nor folders rgb and depth"),
         (("BAG",), "broken.bag"),
     ],
