@@ -52,8 +52,7 @@ def fill_holes(
     if policy == "nearest":
         return _fill_nearest(depth)
     if policy != "joint_bilateral":
-        known = ", ".join(get_args(HolePolicy))
-        raise ValueError(f"hole policy must be one of {known}; got {policy!r}")
+        raise ValueError(f"holes must be one of {', '.join(get_args(HolePolicy))}; got {policy!r}")
     if rgb is None:
         raise ValueError("hole policy 'joint_bilateral' needs the color image")
     if rgb.shape != (len(depth), 3, *depth.shape[2:]):
