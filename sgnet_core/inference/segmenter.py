@@ -66,8 +66,8 @@ class Segmenter:
         model: a network (it is not changed; a fused copy runs), or the path of a model file,
             ``.safetensors`` or ``.onnx``; None takes the shipped weights.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
-        precision: numeric type of the network: "fp32", "fp16" (GPU only), "bf16" (fast on CPUs for
-            which `multiplies_bf16` is true; torch backend only), or "auto": fp16 on a GPU, else
+        precision: numeric type of the network: "fp32", "fp16" (GPU only), "bf16" (faster on CPUs
+            for which `bf16_is_faster` is true; torch backend only), or "auto": fp16 on a GPU, else
             fp32.
         backend: "torch", or "onnx" (ONNX Runtime, for ``.onnx`` files, on the CPU, or with TensorRT
             or CUDA on the GPU given by ``device``); "auto" goes by the suffix of the model file.

@@ -9,7 +9,7 @@ from sgnet_core.inference.device import pick_device
 from sgnet_core.inference.onnx_cache import cached_export
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.model_file import ModelFileError, default_model_path
-from sgnet_core.models.precision import multiplies_bf16
+from sgnet_core.models.precision import bf16_is_faster
 from sgnet_ros.node.parameters import Settings
 
 _WARM_UP_SIZE = (480, 640)
@@ -45,9 +45,9 @@ def load_segmenter(settings: Settings, say: Callable[[str], None]) -> Segmenter:
 
 
 def suggestion(segmenter: Segmenter, settings: Settings) -> str:
-    """Suggest bf16 if the CPU supports it and precision is auto."""
-    able = segmenter.backend == "torch" and multiplies_bf16(segmenter.device)
-    offered = able and settings.precision == "auto"
+    """Suggest bf16 if it is faster on the CPU and precision is auto."""
+    free = settings.precision == "auto" and settings.backend != "onnx"
+    offered = free and not settings.model.endswith(".onnx") and bf16_is_faster(segmenter.device)
     return "; precision:=bf16 would be faster on this CPU" if offered else ""
 
 

@@ -99,7 +99,8 @@ class Settings:
         "auto",
         "on reload",
         "Precision of the network: auto is fp16 on a GPU and fp32 elsewhere. bf16 takes half to "
-        "two thirds of the time on CPUs with AVX512-BF16 or AMX, with the torch backend.",
+        "two thirds of the time on CPUs with AMX, and on AMD's with AVX512-BF16, with the torch "
+        "backend.",
         choices=("auto", "fp32", "fp16", "bf16"),
     )
     backend: str = _parameter(

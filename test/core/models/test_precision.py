@@ -10,7 +10,7 @@ from torch import Tensor
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.fusion import fuse
-from sgnet_core.models.precision import cast, multiplies_bf16, pick_precision
+from sgnet_core.models.precision import bf16_is_faster, cast, multiplies_bf16, pick_precision
 from sgnet_core.models.sconv import Projector
 from sgnet_core.models.sgnet import SGNet, create_model
 
@@ -139,3 +139,22 @@ def test_processors_are_asked_as_torch_knows_them(monkeypatch: pytest.MonkeyPatc
     assert not multiplies_bf16(GPU)
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")  # a torch without it
     assert not multiplies_bf16(CPU)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "vendor", "faster"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "AuthenticAMD", True),
+        (False, True, "GenuineIntel", False),  # 1.5 times slower in a network
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_bf16_is_suggested_where_the_processor_gains_by_it(
+    amx: bool, avx512: bool, vendor: str, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr("sgnet_core.models.precision._vendor", lambda: vendor)
+    assert bf16_is_faster(CPU) is faster
+    assert not bf16_is_faster(GPU)
