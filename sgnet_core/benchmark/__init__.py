@@ -1,1 +1,1 @@
-"""Measure speed, each figure beside its reference."""
+"""Benchmarks, each measured together with a reference."""

@@ -1,9 +1,9 @@
 """Measure speed against references: ``python -m sgnet_core.benchmark``.
 
 Suites: ``operator`` (deformable convolution and weight generator), ``network`` (SGNets and the same
-    networks without S-Conv, in PyTorch and ONNX Runtime), ``segmenter`` (NumPy frame in, NumPy
-    labels out), ``shared`` (the same while all cores are busy), ``spatial`` (depth, 3D coordinates
-    and HHA against a plain convolution), ``training`` (one step) and ``node`` (camera, node and
+    networks without S-Conv, in PyTorch and ONNX Runtime), ``segmenter`` (from NumPy frame to NumPy
+    labels), ``shared`` (the same while all cores are busy), ``spatial`` (depth, 3D coordinates and
+    HHA against a plain convolution), ``training`` (one step) and ``node`` (camera, node and
     listener in separate processes; needs ROS 2).
 
 The cases of a comparison run in turn, on the same new inputs, so that other load on the machine
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=15.0, metavar="S", help=limit)
     parser.add_argument("--json", metavar="F", help="also write the records as a JSON list")
     parser.add_argument(
-        "--load", metavar="F", nargs="+", help="show these files, and measure nothing"
+        "--load", metavar="F", nargs="+", help="show these files instead of measuring"
     )
     args = parser.parse_args(argv)
     status = 0
@@ -67,10 +67,10 @@ def _run(
     json_path: str | None,
     records: list[Record],
 ) -> int:
-    """Add the records of the suites, save them as they come, and return the exit status.
+    """Append the records of the suites, save them after each group; return the exit status.
 
     Raises:
-        SuiteError: the only suite cannot run; one of several is left out, with a note.
+        SuiteError: the only suite cannot run. One of several is left out with a note.
         OSError: the JSON file cannot be written.
     """
     machine = Machine.measure(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -92,7 +92,7 @@ def _run(
 
 
 def _measured(suite: str, machine: Machine, quick: bool, limit_s: float) -> Iterator[list[Record]]:
-    """Measure group by group; leave out one that does not fit the GPU's memory, with a note."""
+    """Measure group by group; leave out, with a note, groups that do not fit into GPU memory."""
     rounds = (3, 1) if quick else (30, 3)
     with contextlib.closing(groups(suite, machine.device, quick)) as found:
         for group in found:
@@ -112,11 +112,11 @@ def _save(records: Sequence[Record], path: str) -> None:
 
 
 def load(path: str) -> list[Record]:
-    """Read the records in a file that ``--json`` has written.
+    """Read the records in a file written by ``--json``.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it was not written by ``--json``; the message names it.
+        OSError: the file cannot be read.
+        ValueError: the file was not written by ``--json``.
     """
     try:
         return [Record(**entry) for entry in json.loads(Path(path).read_bytes())]
@@ -125,7 +125,7 @@ def load(path: str) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """Format records as aligned text, a line each, under a line about machine and date."""
+    """Format records as aligned lines below a line with date and machine."""
     rows = [("suite", "shape", "name", "p50 ms", "p95 ms", "floor ms", "MB", "ratio", "to")]
     for r in records:
         floor = "" if r.floor_ms is None else f"{r.floor_ms:.2f}"

@@ -1,4 +1,4 @@
-"""Measure the cases of a group in turns, on fresh inputs, and record the figures."""
+"""Measure the cases of a group in turns, on new inputs in every round."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ import torch
 from tqdm import tqdm
 
 LEAST_ROUNDS = 5
-"""Rounds of a group that exceeds its time limit."""
+"""Number of rounds of a group that exceeds its time limit."""
 
-_QUIET_S = 1.0  # longest wait for threads to go to sleep
+_QUIET_S = 1.0  # maximum wait for threads to go to sleep
 
 
 class Timing(NamedTuple):
-    """Seconds and memory of one run; a case that measures itself returns its own.
+    """Seconds and memory of one run.
 
     Attributes:
         seconds: duration.
@@ -38,14 +38,14 @@ class Timing(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One implementation of a group's task.
+    """One implementation of the task of a group.
 
     Attributes:
-        name: unique in its group.
-        run: function of the inputs from the group's ``fresh``. If it returns a `Timing`, that is
-            recorded in place of its duration.
-        reference: case of the group that it is compared with; itself for a reference.
-        bytes: least bytes to read and write: weights, inputs, outputs; 0 if unknown.
+        name: name, unique in its group.
+        run: function of the inputs from `Group.fresh`. If it returns a `Timing`, that is recorded
+            instead of its duration.
+        reference: name of the case with which it is compared; its own name for a reference.
+        bytes: minimum of bytes to read and write (weights, inputs, outputs); 0 if unknown.
         dtype: type of the arithmetic.
     """
 
@@ -61,9 +61,9 @@ class Group:
     """Cases that compute the same from the same inputs.
 
     Attributes:
-        suite: suite that the group belongs to.
+        suite: name of the suite.
         shape: shape of the input, e.g. "1x3x240x320".
-        fresh: makes new inputs.
+        fresh: function that makes new inputs.
         cases: cases to measure in turns.
         training: compute with gradients.
         recorded_calls: on a GPU, number of calls in the CUDA graph that is timed, so that kernels
@@ -83,20 +83,21 @@ class Record:
     """One line of the result.
 
     Attributes:
-        suite, name, device, dtype, shape: case that was measured.
-        threads: threads that PyTorch and ONNX Runtime may use on the CPU.
+        suite, name, device, dtype, shape: the measured case.
+        threads: CPU threads that PyTorch and ONNX Runtime may use.
         p50_ms, p95_ms: median and 95th percentile in milliseconds.
-        spread_ms: distance of the first and the third quartile.
+        spread_ms: difference between the third and the first quartile.
         rounds: number of measured values.
-        reference: name of the case that it is compared with, measured in the same turns.
-        ratio: p50_ms over the reference's.
+        reference: name of the case with which it is compared.
+        ratio: p50_ms divided by that of the reference.
         gflop: 10⁹ operations of convolutions and matrix products; None if not counted.
-        traffic_mb: least traffic in 10⁶ bytes; None if not counted.
-        floor_ms: lower bound of the device: the operations at the rate of a matrix product or the
-            least traffic at the rate of a copy, whichever takes longer; None if not counted.
+        traffic_mb: minimum traffic in 10⁶ bytes; None if not counted.
+        floor_ms: lower bound on this device: the time of the operations at the rate of a matrix
+            product, or of the traffic at the rate of a copy, whichever is longer; None if not
+            counted.
         memory_mb: peak of the device memory on a GPU; resident memory of the process on the CPU.
-        machine: name of the device, its rates and the versions of the software.
-        date: day of the measurement.
+        machine: name of the device, its rates, and software versions.
+        date: day of the measurement, ISO 8601.
     """
 
     suite: str
@@ -121,11 +122,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Machine:
-    """The measured device and the rates that bound every case on it.
+    """The measured device and its rates.
 
     Attributes:
-        device: device that cases run on.
-        dtype: type that networks run in: float16 on a GPU, else float32.
+        device: the device.
+        dtype: type in which networks run: float16 on a GPU, else float32.
         copy_rate: bytes read and written per second by a copy larger than the caches.
         matmul_rate: operations per second of a matrix product in ``dtype``.
     """
@@ -137,7 +138,7 @@ class Machine:
 
     @classmethod
     def measure(cls, device: torch.device) -> Machine:
-        """Time copies of 64 MB and products of 1024² matrices; on a GPU 1 GB and 8192²."""
+        """Time copies of 64 MB and products of 1024² matrices; on a GPU, 1 GB and 8192²."""
         cuda = device.type == "cuda"
         dtype, side = (torch.float16, 8192) if cuda else (torch.float32, 1024)
         source = torch.rand(1 << (28 if cuda else 24), device=device)
@@ -148,6 +149,7 @@ class Machine:
         return cls(device, name, 2 * source.nbytes / copy, 2 * side**3 / product)
 
     def floor_ms(self, flops: int, traffic: int) -> float:
+        """Return the lower bound in milliseconds for operations and bytes, as in `Record`."""
         return 1000 * max(flops / self.matmul_rate, traffic / self.copy_rate)
 
     def __str__(self) -> str:
@@ -169,14 +171,14 @@ def measure(
 ) -> list[Record]:
     """Measure all cases of a group in turns.
 
-    Idle worker threads spin for a while before they sleep, which would slow down the next case.
-    Each case therefore starts when they sleep, as between the frames of a camera.
+    Idle worker threads spin for a while, which would slow down the next case. So each case starts
+    when they sleep, as they do between the frames of a camera.
 
     Args:
         group: cases to measure.
         machine: device to measure on.
-        repeats, warm_up: rounds that count, and rounds before those.
-        limit_s: seconds after which no more than `LEAST_ROUNDS` are measured.
+        repeats, warm_up: numbers of measured rounds, and of rounds before those.
+        limit_s: seconds after which measuring ends when there are `LEAST_ROUNDS` rounds.
 
     Returns:
         One record per case, in order.
@@ -231,7 +233,7 @@ def measure(
 
 
 def _rounds(title: str, repeats: int, warm_up: int, limit_s: float) -> Iterator[bool]:
-    """Yield one item per round: True for rounds that count, False for the warm-up."""
+    """Yield True for each measured round, False for each round of the warm-up."""
     start = time.perf_counter()
     with tqdm(total=warm_up + repeats, desc=title, leave=False) as bar:
         for i in range(warm_up):
@@ -250,9 +252,9 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 
 def come_to_rest() -> None:
-    """Wait until the threads of this process sleep, one second at most."""
-    patience = time.perf_counter() + _QUIET_S
-    while time.perf_counter() < patience:
+    """Wait until the threads of this process sleep, at most one second."""
+    deadline = time.perf_counter() + _QUIET_S
+    while time.perf_counter() < deadline:
         before = time.process_time()  # of all threads
         time.sleep(0.01)
         if time.process_time() - before < 0.002:
@@ -283,7 +285,7 @@ def record(run: Callable[[], object], device: torch.device, calls: int) -> torch
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            run()  # compiles its kernels, which a recording cannot
+            run()  # compiles the kernels, which is impossible while recording
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
             for _ in range(calls):
@@ -293,7 +295,7 @@ def record(run: Callable[[], object], device: torch.device, calls: int) -> torch
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:
-    """Return the seconds of a call and its result; on a GPU by the device's own clock."""
+    """Return the seconds of a call and its result; a GPU measures them with its own clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         result = run()
@@ -313,7 +315,7 @@ def _time(run: Callable[[], object], device: torch.device) -> float:
 
 
 def memory_mb(device: torch.device) -> float:
-    """Return the memory as defined by `Record`; NaN where the system does not tell."""
+    """Return the memory as defined by `Record`, or NaN if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:

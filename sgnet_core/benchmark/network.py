@@ -1,6 +1,6 @@
-"""Suites ``network`` and ``training``: SGNets against their plain baselines.
+"""Suites ``network`` and ``training``: SGNets against plain baselines and torchvision's operator.
 
-The same networks with torchvision's operator are measured too. Weights are random.
+All weights are random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Inputs = tuple[Tensor, Tensor]
 
 
 def network_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Make groups of all forms of `sgnet_lite` and SGNet-R101, and of the other fused networks."""
+    """Make groups of `sgnet_lite` and SGNet-R101 in all forms, and of other networks when fused."""
     cuda = device.type == "cuda"
     if quick:
         yield BaselinePair("lite", device).group(1, 64, 96)
@@ -58,8 +58,8 @@ class BaselinePair:
     """An SGNet and the plain network of the same shape, in every form that runs on the device.
 
     Args:
-        name: variant without its ``sgnet_``.
-        device: device that they run on; on a GPU in float16, as in `Segmenter`.
+        name: variant without the prefix ``sgnet_``.
+        device: device; on a GPU the networks run in float16, as in `Segmenter`.
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -73,7 +73,7 @@ class BaselinePair:
         self._exported: dict[str, OnnxNetwork] = {}
 
     def export(self) -> None:
-        """Export both for ONNX Runtime; print the reason if they cannot be exported."""
+        """Export both networks for ONNX Runtime; print the reason if that fails."""
         with tempfile.TemporaryDirectory() as folder:
             for key, model in self._models.items():
                 path = Path(folder) / f"{key}.onnx"
@@ -121,7 +121,7 @@ class BaselinePair:
 
 
 def _traffic(model: nn.Module) -> int:
-    """Return the bytes of the weights, the least that a frame has to read."""
+    """Return the bytes of the weights, which every frame has to read."""
     return sum(p.nbytes for p in model.parameters())
 
 
@@ -134,8 +134,8 @@ def _run_exported(network: OnnxNetwork, inputs: Inputs) -> object:
 
 
 def training_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Make the group of an optimizer step: forward, loss, backward, new weights."""
-    # These need the extra "train".
+    """Make the group of a training step: forward, loss, backward, update of the weights."""
+    # These imports need the extra "train".
     from sgnet_core.data.loading import Batch
     from sgnet_core.training.config import TrainConfig
     from sgnet_core.training.objective import Objective

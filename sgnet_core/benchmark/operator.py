@@ -1,4 +1,4 @@
-"""Suites ``operator`` and ``spatial``: the parts of a network that are not plain convolutions."""
+"""Suites ``operator`` and ``spatial``: deformable convolution and spatial inputs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.geometry.spatial import spatial_input
 from sgnet_core.models.fusion import LinearWeightGenerator
-from sgnet_core.models.sconv import POSITIONS, PROJECTED_CHANNELS, WeightGenerator
+from sgnet_core.models.sconv import PROJECTED_CHANNELS, WeightGenerator
 from sgnet_core.ops.deform import deform_conv2d
-from sgnet_core.ops.gather import find_taps
+from sgnet_core.ops.gather import POSITIONS, find_taps
 
 SCONV_SHAPES = (
     (64, 120, 160, 1),
@@ -29,7 +29,7 @@ SCONV_SHAPES = (
 QUICK_SHAPES = ((64, 15, 20, 1),)
 
 RECORDED_CALLS = 20
-"""Calls in a CUDA graph: enough for some 100 microseconds, which a GPU's events resolve."""
+"""Calls in a CUDA graph; together they take some 100 µs, which the events of a GPU resolve."""
 
 TORCHVISION = "torchvision.ops.deform_conv2d"
 
@@ -45,7 +45,7 @@ def operator_groups(device: torch.device, quick: bool) -> Iterator[Group]:
 
 
 def _deformable(channels: int, height: int, width: int, stride: int, device: torch.device) -> Group:
-    """Make the group of one shape; on a GPU in float16, with torchvision's float32 beside it."""
+    """Make the group of one shape; on a GPU in float16, and torchvision's also in float32."""
     cuda = device.type == "cuda"
     dtypes = (torch.float16, torch.float32) if cuda else (torch.float32,)
     kernel = torch.randn(channels, channels, 3, 3, device=device)
@@ -113,7 +113,7 @@ def _weight_generator(height: int, width: int, device: torch.device) -> Group:
 
 
 def spatial_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Make the group of all spatial inputs, beside a 3x3 convolution of 64 channels at stride 4."""
+    """Make the group of all spatial inputs; the reference is a 64-channel 3x3 conv at stride 4."""
     height, width = (120, 160) if quick else (480, 640)
     weight = torch.randn(64, 64, 3, 3, device=device)
     camera = torch.tensor([[width, width, width / 2, height / 2]], device=device).float()

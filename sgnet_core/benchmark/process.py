@@ -1,4 +1,4 @@
-"""Run cases of the benchmark in processes of their own, which share no memory and no threads."""
+"""Run cases of the benchmark in separate processes, which share no memory and no threads."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sgnet_core.benchmark.measure import Timing, come_to_rest, run_timed
 
 
 class Subprocess:
-    """A function that runs in a process of its own.
+    """A function that runs in a separate process.
 
-    Calling it sends the inputs to the process, which is not timed, runs the function there, and
-    returns its `Timing`.
+    A call sends the inputs to the process, runs the function there, and returns its `Timing`
+    without the time for sending.
 
     Args:
-        device: device that the function runs on.
-        make: function of a module that is called in the process with ``arguments`` and returns the
-            function to run.
-        environment: variables that the process gets beside this one's.
+        device: device on which the function runs.
+        make: function at the top level of a module. The process calls it with ``arguments``, and it
+            returns the function to run.
+        environment: additional environment variables of the process.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Subprocess:
         *arguments: object,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        # Not forked: a process that has threads, or uses a GPU, cannot be.
+        # A process with threads or a GPU cannot be forked.
         self._pool = ProcessPoolExecutor(
             1, get_context("spawn"), _prepare, (device, torch.get_num_threads(), make, arguments)
         )
         before = dict(os.environ)
         os.environ.update(environment or {})
         try:
-            self._pool.submit(os.getpid).result()  # starts it
+            self._pool.submit(os.getpid).result()  # starts the process
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -56,7 +56,7 @@ class Subprocess:
 
 
 _prepared: tuple[torch.device, Callable[[Any], object]]
-"""Device and function of this process, where it is a subprocess."""
+"""Device and function of this process if it is a subprocess."""
 
 
 def _prepare(
@@ -74,5 +74,5 @@ def _prepare(
 def _run(inputs: Any) -> Timing:
     device, run = _prepared
     timing = run_timed(partial(run, inputs), device)
-    come_to_rest()  # or its threads would still be busy when another process has its turn
+    come_to_rest()  # its threads must not be busy when the next process runs
     return timing

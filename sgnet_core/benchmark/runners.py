@@ -1,6 +1,6 @@
-"""Functions that the suite ``segmenter`` runs in processes of their own.
+"""Functions that the suite ``segmenter`` runs in separate processes.
 
-This module imports nothing beyond what inference needs: it would count as memory of inference.
+This module imports only what inference needs, because imports count as memory of inference.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
 
 
 def segment(model: str, device: torch.device, precision: str = "auto") -> Callable[[Frame], Any]:
-    """Make a function frame → labels: a `Segmenter` of a model file, or of random weights."""
+    """Make a function frame → labels with a `Segmenter` of a model file or of random weights."""
     network = random_model(model, device) if model in MODELS else model
     segmenter = Segmenter(network, device, precision)
     return lambda frame: segmenter.segment(*frame).labels
 
 
 def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
-    """Make the function of `segment` without fusion and CUDA graphs, as the network trains."""
+    """Make the same function as `segment`, without fusion and CUDA graphs, as in training."""
     segmenter = Segmenter(model, device)
     assert isinstance(segmenter.model, SGNet)
     network = load_model(model).requires_grad_(False)
@@ -42,7 +42,7 @@ def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
 
 
 def random_model(name: str, device: torch.device) -> SGNet:
-    """Create a variant with random weights whose offsets are not 0, as after training."""
+    """Create a variant with random weights and, as after training, offsets that are not 0."""
     model = create_model(name).eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, SConv2d) and module.offset_generator is not None:
@@ -53,7 +53,7 @@ def random_model(name: str, device: torch.device) -> SGNet:
 def random_inputs(
     shape: tuple[int, int, int], device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Make an image and a depth of 0 to 5 m for networks; ``shape`` is (batch, height, width)."""
+    """Make a normalized image and depth of 0 to 5 m; ``shape`` is (batch, height, width)."""
     batch, height, width = shape
     image = torch.randn(batch, 3, height, width, device=device, dtype=dtype)
     depth = 5 * torch.rand(batch, 1, height, width, device=device)

@@ -1,6 +1,6 @@
-"""Suite ``segmenter``: numpy frames in, numpy labels out, with every backend there is.
+"""Suite ``segmenter``: from NumPy frame to NumPy labels with every available backend.
 
-Each runs in a process of its own, whose memory is its own.
+Each backend runs in a separate process, so that its memory can be measured.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from sgnet_core.models.model_file import default_model_path, load_model
 from sgnet_core.models.precision import multiplies_bf16
 
 CALIBRATION = "rooms:1:8"
-"""Few frames are enough: the ranges of values do not change the time."""
+"""Calibration frames; a few are enough, because the ranges do not change the time."""
 
 
 def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Make groups of the weights in the package; on a GPU also of SGNet-R101 and its baseline."""
+    """Make groups of the shipped weights; on a GPU also of SGNet-R101 and its baseline."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         files = {} if quick or device.type != "cpu" else exported(folder)
@@ -72,7 +72,7 @@ def random_frame(height: int, width: int) -> Frame:
 
 
 def export_default(folder: Path) -> Path | None:
-    """Export the default model; return None, and print why, if it fails."""
+    """Export the default model; return None and print the reason if that fails."""
     path = folder / "default.onnx"
     try:
         export(load_model(default_model_path()), path)
@@ -83,7 +83,7 @@ def export_default(folder: Path) -> Path | None:
 
 
 def exported(folder: Path) -> dict[str, Path]:
-    """Export the default model as "onnx" and "int8"; return nothing, and print why, if it fails."""
+    """Export the default model as "onnx" and "int8"; return {} and print the reason on failure."""
     single, int8 = export_default(folder), folder / "int8.onnx"
     if single is None:
         return {}

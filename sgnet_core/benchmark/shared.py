@@ -1,7 +1,6 @@
 """Suite ``shared``: a frame while other processes keep every core busy, as on a robot.
 
-Each backend runs in a process of its own. What keeps the cores busy is stopped while a case runs
-alone.
+Each backend runs in a separate process. The busy processes are stopped while a case runs alone.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ SIZE = (240, 320)
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment in which PyTorch's threads sleep instead of spinning when they wait."""
 
-_SETTLE_S = 0.05  # until all neighbors run
+_SETTLE_S = 0.05  # time until all busy processes run
 
 
 class Neighbors:
-    """Processes that compute without end between `go` and `stop`."""
+    """Processes that each keep a core busy between `go` and `stop`."""
 
     def __init__(self, count: int) -> None:
         command = [sys.executable, "-c", "while True: pass"]
@@ -41,16 +40,16 @@ class Neighbors:
         self.stop()
 
     def go(self) -> None:
-        """Let them compute."""
+        """Continue the processes."""
         self._send(signal.SIGCONT)
         time.sleep(_SETTLE_S)
 
     def stop(self) -> None:
-        """Hold them."""
+        """Stop the processes until the next `go`."""
         self._send(signal.SIGSTOP)
 
     def close(self) -> None:
-        """End them."""
+        """End the processes."""
         self._send(signal.SIGKILL)
         for process in self._processes:
             process.wait()
@@ -61,7 +60,7 @@ class Neighbors:
 
 
 def shared_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Make the group of the default weights; on the CPU, which is what is shared."""
+    """Make the group of the default weights; none on a GPU."""
     if device.type != "cpu":
         return
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The benchmark's suites by name: those of this library, and those that other packages add."""
+"""Suites of the benchmark by name: those of this library, and plugins of other packages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SUITES = {
     "spatial": "sgnet_core.benchmark.operator:spatial_groups",
     "training": "sgnet_core.benchmark.network:training_groups",
 }
-"""Suites of this library: name → function (device, quick) → groups.
+"""Functions (device, quick) → groups of this library by name of the suite.
 
 They are imported when they run, because not every machine has the packages of all suites."""
 
 PLUGINS = "sgnet.benchmark_suites"
-"""Entry-point group of the suites that other packages add, functions of the same arguments."""
+"""Entry-point group for suites of other packages: functions with the same arguments."""
 
 
 class SuiteError(RuntimeError):

@@ -1,1 +1,1 @@
-"""Masks of a data set, their scores, and the report."""
+"""Evaluation: masks of a data set, their scores, and reports."""

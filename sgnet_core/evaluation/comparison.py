@@ -31,7 +31,7 @@ def compare(
     """Run two model files on the CPU on the same frames and compare their labels.
 
     Raises:
-        ModelFileError: A file is not a model that can be run.
+        ModelFileError: a model file cannot be used.
     """
     segmenters = [Segmenter(path, device="cpu") for path in (first, second)]
     scores = [ConfusionMatrix(len(segmenter.labels)) for segmenter in segmenters]

@@ -1,4 +1,4 @@
-"""Segmentation scores from confusion matrices, of all pixels and by distance."""
+"""Segmentation scores from confusion matrices, for all pixels and by distance."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Ids = npt.NDArray[np.integer[Any]]
 DISTANCE_BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"0-2 m": (0.0, 2.0), "2-4 m": (2.0, 4.0), "4+ m": (4.0, math.inf)}
 )
-"""Ranges in meters along the optical axis by name, the end not included."""
+"""Ranges in meters along the optical axis by name; the end is excluded."""
 
 NO_DEPTH = "no depth"
 """Name of the group of pixels without a measurement."""
 
 
 class ConfusionMatrix:
-    """Counts of (true, predicted) pixels; every score is derived from them.
+    """Counts of pixels by true and predicted class, and the scores derived from them.
 
     Attributes:
         counts: (C, C) int64, row = true class, column = predicted class.
@@ -41,12 +41,12 @@ class ConfusionMatrix:
             ValueError: shapes differ, or an id is neither a class nor (in the truth) 255.
         """
         if truth.shape != predicted.shape:
-            raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
+            raise ValueError(f"truth is {truth.shape}, but prediction is {predicted.shape}")
         n = len(self.counts)
         known = truth != IGNORE_ID
         t, p = truth[known].astype(np.int64), predicted[known].astype(np.int64)
         if t.size and (max(t.max(), p.max()) >= n or min(t.min(), p.min()) < 0):
-            raise ValueError(f"ids outside 0..{n - 1} (255 is ignored in the truth alone)")
+            raise ValueError(f"ids outside 0..{n - 1} (255 is ignored only in the truth)")
         self.counts += np.bincount(t * n + p, minlength=n * n).reshape(n, n)
 
     def __iadd__(self, other: ConfusionMatrix) -> ConfusionMatrix:
@@ -55,23 +55,23 @@ class ConfusionMatrix:
 
     @property
     def pixels(self) -> int:
-        """Labeled pixels counted."""
+        """Number of labeled pixels."""
         return int(self.counts.sum())
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of labeled pixels that are right; NaN without any."""
+        """Share of labeled pixels with the right class, 0..1; NaN without labeled pixels."""
         total = self.counts.sum()
         return float(np.trace(self.counts) / total) if total else float("nan")
 
     @property
     def class_accuracy(self) -> npt.NDArray[np.float64]:
-        """(C,) recall per class; NaN for classes absent from the truth."""
+        """(C,) recall per class, 0..1; NaN for classes absent from the truth."""
         return _ratio(np.diag(self.counts), self.counts.sum(axis=1))
 
     @property
     def class_iou(self) -> npt.NDArray[np.float64]:
-        """(C,) intersection over union; NaN for classes absent from the truth."""
+        """(C,) intersection over union, 0..1; NaN for classes absent from the truth."""
         truth = self.counts.sum(axis=1)
         right = np.diag(self.counts)
         iou = _ratio(right, truth + self.counts.sum(axis=0) - right)
@@ -79,23 +79,23 @@ class ConfusionMatrix:
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of `class_accuracy` over the classes present."""
+        """Mean of `class_accuracy` over the classes in the truth."""
         return _mean(self.class_accuracy)
 
     @property
     def miou(self) -> float:
-        """Mean of `class_iou` over the classes present."""
+        """Mean of `class_iou` over the classes in the truth."""
         return _mean(self.class_iou)
 
 
 class Scores:
-    """Confusion matrices of a data set: of all labeled pixels, and by distance.
+    """Confusion matrices of a data set, for all labeled pixels and by distance.
 
     Attributes:
-        total: of all labeled pixels.
-        by_distance: of those of each of `DISTANCE_BANDS`, and of `NO_DEPTH`; they add up to
+        total: matrix of all labeled pixels.
+        by_distance: one matrix for each of `DISTANCE_BANDS` and `NO_DEPTH`; they add up to
             ``total``.
-        frames: how many were added.
+        frames: number of frames added.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -113,15 +113,15 @@ class Scores:
         Args:
             truth: (H, W) class ids, 255 = ignore.
             predicted: (H, W) class ids.
-            depth: (h, w) meters of the same view, of any size: each pixel of the truth has the
-                depth of the nearest pixel. 0, negative, NaN and infinite mean "no measurement".
+            depth: (h, w) meters of the same view, of any size; each pixel of the truth takes the
+                nearest pixel. 0, negative, NaN and infinite mean "no measurement".
 
         Raises:
-            ValueError: truth and prediction differ in shape, or an id is impossible; nothing is
-                added then.
+            ValueError: truth and prediction differ in shape, or an id is neither a class nor (in
+                the truth) 255. Nothing is added then.
         """
         if truth.shape != predicted.shape:
-            raise ValueError(f"truth is {truth.shape}, prediction {predicted.shape}")
+            raise ValueError(f"truth is {truth.shape}, but prediction is {predicted.shape}")
         rows, columns = (_nearest(*sizes) for sizes in zip(depth.shape, truth.shape, strict=True))
         meters = depth[rows[:, None], columns]
         parts = {}
@@ -145,7 +145,7 @@ class Scores:
         return self
 
     def figures(self) -> dict[str, Any]:
-        """Return the scores as JSON types; scores without a value (an absent class) are None.
+        """Return the scores as JSON types; scores that are not defined (absent classes) are None.
 
         ``pixel_accuracy``, ``mean_accuracy``, ``miou``; ``per_class_iou`` (C); ``confusion``
         (C, C), row = true class; ``frames``; ``by_distance``: band → ``miou``,
@@ -165,7 +165,7 @@ class Scores:
 
 
 def _bands(meters: npt.NDArray[np.floating[Any]]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the mask of the pixels of each band; every pixel is in one."""
+    """Return a mask of the pixels for each band; every pixel is in exactly one."""
     measured = (meters >= DEPTH_RANGE[0]) & (meters <= DEPTH_RANGE[1])
     masks = {
         name: measured & (meters >= near) & (meters < far)

@@ -1,4 +1,4 @@
-"""Batches through a network, and its masks of labeled frames, as training needs them."""
+"""Run a network on batches of labeled frames, for training and validation."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def run_batch(model: SGNet, batch: Batch) -> Output:
 def predict_masks(
     model: SGNet, samples: Samples, batch: int = 8, progress: bool = False
 ) -> Generator[tuple[Sample, Mask], None, None]:
-    """Yield every sample with the (H, W) uint8 mask that the network predicts at the label's size.
+    """Yield every sample with its predicted mask, (H, W) uint8 at the size of the labels.
 
-    Frames are resized to the model's input height, if it has one. Masks are those of a
-    `Segmenter` in float32; a training network needs no fused copy for them.
+    Frames are resized to the input height of the model, if it has one. The masks equal those of a
+    float32 `Segmenter`, but no fused copy of the network is needed.
 
     Args:
         model: the network; its mode is restored at the end.
         samples: the frames.
         batch: number of frames that run together.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
     """
     training = model.training
     model.eval()
@@ -61,7 +61,7 @@ def predict_masks(
 def _batches(samples: Samples, batch: int, progress: bool) -> Iterator[list[Sample]]:
     """Yield up to ``batch`` consecutive samples of one size at a time."""
     chunk: list[Sample] = []
-    # A bar within another one, as in training, disappears when it is full.
+    # leave=None removes a finished bar only if it is nested in another one, as in training.
     for index in tqdm(range(len(samples)), disable=not progress, unit="frame", leave=None):
         sample = samples[index]
         if chunk and (len(chunk) == batch or _sizes(sample) != _sizes(chunk[0])):
@@ -77,7 +77,7 @@ def _sizes(sample: Sample) -> tuple[tuple[int, ...], ...]:
 
 
 def prediction_sheet(model: SGNet, samples: Samples, path: Path, rows: int = 6) -> None:
-    """Write a picture with color, depth, prediction and truth of the first samples in rows.
+    """Write a picture of the first samples, with color, depth, prediction and truth in each row.
 
     Args:
         model: the network.

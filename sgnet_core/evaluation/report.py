@@ -1,4 +1,4 @@
-"""Report of an evaluation: a table for the terminal, and one self-contained HTML page."""
+"""Reports of an evaluation: a table for the terminal, and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgnet_core.models.labels import LabelSet
 
 OVERLAY_ALPHA = 0.55
 PICTURE_WIDTH = 640
-"""Pixels; wider pictures are shrunk to it in the page."""
+"""Maximum width in pixels of pictures in the page; wider pictures are shrunk."""
 
 Rgb = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.uint8]
@@ -27,11 +27,11 @@ Mask = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ScoredFrame:
-    """A frame as the page shows it.
+    """A frame shown in the page.
 
     Attributes:
-        name: of the frame.
-        miou: of this frame alone, over the classes in its truth; NaN without a labeled pixel.
+        name: name of the frame.
+        miou: mIoU of this frame over the classes in its truth; NaN without labeled pixels.
         rgb: (h, w, 3) uint8.
         truth, predicted: (H, W) uint8 class ids of the same view, 255 = ignore.
         index: position in the data set.
@@ -47,10 +47,10 @@ class ScoredFrame:
 
 @dataclass
 class Extremes:
-    """The frames with the highest and with the lowest mIoU, ``keep`` of each.
+    """The ``keep`` frames with the highest and with the lowest mIoU.
 
     Attributes:
-        best, worst: the most extreme first; ties in the order in which they were added.
+        best, worst: the most extreme frame first; ties in the order of `add`.
     """
 
     keep: int = 3
@@ -58,7 +58,7 @@ class Extremes:
     worst: list[ScoredFrame] = field(default_factory=list)
 
     def add(self, frame: ScoredFrame) -> None:
-        """Keep the frame if it is among the extremes; ignore one without labeled pixels."""
+        """Keep the frame if it is among the extremes; ignore frames without labeled pixels."""
         if math.isnan(frame.miou):
             return
         self.best = sorted([*self.best, frame], key=lambda f: -f.miou)[: self.keep]
@@ -70,13 +70,14 @@ class Report:
     """Content of the page.
 
     Attributes:
-        title: its headline.
-        facts: what was evaluated and how, name → value, under the headline.
-        scores: the figures. labels: names and colors of their classes.
+        title: headline.
+        facts: values by name about data, model and settings, shown below the headline.
+        scores: the scores.
+        labels: names and colors of the classes.
         extremes: frames to show.
-        curve: records of the training, each with ``iteration`` and ``miou``, and ``loss`` if it
-            is known, by iteration; empty if there are none.
-        iteration: at which of them the model was saved, if that is known.
+        curve: records of the training in order, each with ``iteration`` and ``miou``, and possibly
+            ``loss``; empty if there are none.
+        iteration: iteration at which the model was saved, if known.
     """
 
     title: str
@@ -89,7 +90,7 @@ class Report:
 
 
 def text_table(scores: Scores, names: Sequence[str]) -> str:
-    """Return the scores as text: every class ("-" where the truth has none), distances, means."""
+    """Return a table of classes, distances and means as text; "-" for classes without pixels."""
     total = scores.total
     share = _share(total)
     width = max(16, *(len(name) + 2 for name in names))
@@ -112,7 +113,7 @@ def text_table(scores: Scores, names: Sequence[str]) -> str:
 
 
 def page_template(name: str = "report.html", package: str = "sgnet_core.evaluation") -> Any:
-    """Return a page's jinja2 template; it can include those of sgnet_core, such as ``style.css``.
+    """Return a jinja2 template of a package; it can include templates of ``sgnet_core``.
 
     Raises:
         ModuleNotFoundError: jinja2 is not installed; the message says how to install it.
@@ -136,7 +137,7 @@ def page_template(name: str = "report.html", package: str = "sgnet_core.evaluati
 
 
 def html_page(report: Report) -> str:
-    """Return the report as one HTML document with its pictures inside, without scripts and links.
+    """Return the report as one HTML document with embedded pictures, without scripts and links.
 
     Raises:
         ModuleNotFoundError: jinja2 is not installed; the message says how to install it.
@@ -166,12 +167,12 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """Format a share in percent; – for NaN."""
+    """Format a share 0..1 in percent; "–" for NaN."""
     return "–" if math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
 def _cell_color(share: float, right: bool) -> str:
-    """Return the color of a cell of the confusion matrix: blue on the diagonal, red elsewhere."""
+    """Return the CSS color of a matrix cell: blue on the diagonal, red elsewhere."""
     if share < 0.005:
         return "#f3f5f8"
     strength = share if right else share**0.6
@@ -179,7 +180,7 @@ def _cell_color(share: float, right: bool) -> str:
 
 
 def hex_color(color: tuple[int, int, int]) -> str:
-    """Return a color in HTML's notation."""
+    """Return an RGB color as ``#rrggbb``."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
@@ -201,7 +202,7 @@ def class_rows(total: ConfusionMatrix, labels: LabelSet) -> list[dict[str, Any]]
 
 
 def _matrix(total: ConfusionMatrix, labels: LabelSet) -> dict[str, Any]:
-    """Return the matrix: rows are classes in the truth, columns also others that were predicted."""
+    """Return the confusion matrix: a row per true class, a column per true or predicted class."""
     truth, predicted = total.counts.sum(axis=1), total.counts.sum(axis=0)
     rows = np.flatnonzero(truth)
     columns = np.flatnonzero(truth + predicted)
@@ -216,7 +217,7 @@ def _matrix(total: ConfusionMatrix, labels: LabelSet) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Chart:
-    """A curve in a box of 100 x 100 units, y downwards; ticks as (position, text)."""
+    """A curve in a box of 100 x 100 units with y downwards; ticks are (position, text)."""
 
     title: str
     line: Sequence[tuple[float, float]]
@@ -226,7 +227,7 @@ class Chart:
 
 
 def _charts(curve: Sequence[Mapping[str, float]]) -> list[Chart]:
-    """Return the charts of mIoU and loss; curves of fewer than two records are left out."""
+    """Return the charts of mIoU and loss that have at least two points."""
     charts = []
     for key, title in (("miou", "validation mIoU"), ("loss", "training loss")):
         points = [(r["iteration"], r[key]) for r in curve if math.isfinite(r.get(key, math.nan))]
@@ -278,7 +279,7 @@ def _panels(frame: ScoredFrame, labels: LabelSet) -> dict[str, Any]:
 
 
 def _legend(extremes: Extremes, labels: LabelSet) -> list[tuple[str, str]]:
-    """Return (name, color) of the classes in the frames shown, those of most pixels first."""
+    """Return (name, color) of the classes in the shown frames, sorted by number of pixels."""
     counts = np.zeros(256, np.int64)
     for frame in (*extremes.best, *extremes.worst):
         for mask in (frame.truth, frame.predicted):
@@ -288,12 +289,12 @@ def _legend(extremes: Extremes, labels: LabelSet) -> list[tuple[str, str]]:
 
 
 def image_uri(rgb: Rgb) -> str:
-    """Encode (H, W, 3) uint8 as a JPEG in a data URI, `PICTURE_WIDTH` wide at most."""
+    """Encode (H, W, 3) uint8 as a JPEG data URI, at most `PICTURE_WIDTH` wide."""
     return _data_uri(Image.fromarray(rgb), "JPEG", Image.Resampling.LANCZOS, quality=88)
 
 
 def mask_uri(mask: Mask, labels: LabelSet) -> str:
-    """Encode (H, W) ids as a PNG in a data URI; ignored pixels are black."""
+    """Encode (H, W) ids as a PNG data URI, at most `PICTURE_WIDTH` wide; 255 is black."""
     image = Image.fromarray(mask)
     image.putpalette(labels.palette.tobytes())
     return _data_uri(image, "PNG", Image.Resampling.NEAREST, optimize=True)

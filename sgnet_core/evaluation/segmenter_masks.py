@@ -1,4 +1,4 @@
-"""Masks of labeled frames from a `Segmenter`: the same code that runs in use."""
+"""Masks of labeled frames from a `Segmenter`, with the code that runs on a robot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sgnet_core.inference.segmenter import Prediction, Segmenter
 
 
 class SegmentedSample(NamedTuple):
-    """A labeled frame and what the segmenter says about it.
+    """A labeled frame and its predicted mask.
 
     Attributes:
         sample: the frame.
         mask: (H, W) uint8 class ids.
-        ms: milliseconds of the segmenter, all views of the frame together.
+        ms: milliseconds of the segmenter for all views of the frame.
     """
 
     sample: Sample
@@ -43,7 +43,7 @@ def segmenter_masks(
         samples: the frames.
         scales: factors of the network's input size; the scores of several are averaged.
         flip: also average with the scores of the mirror images.
-        progress: show a bar on stderr.
+        progress: show a progress bar on stderr.
     """
     for index in tqdm(range(len(samples)), unit="frame", disable=not progress):
         sample = samples[index]

@@ -1,1 +1,1 @@
-"""Many recordings at a time: jobs, the workers that run them, and what is left to do."""
+"""Work on many recordings: jobs, the workers that run them, and manifests of finished work."""

@@ -1,4 +1,4 @@
-"""Jobs: the same work on many tasks, in the workers of `ray_workers`."""
+"""Jobs: the same work on many tasks, run by the workers of `ray_workers`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Failure:
 
 
 class Job(Protocol[TaskIn, ResultOut]):
-    """Work that can be sent to other processes: it can be pickled."""
+    """Work that can be pickled and sent to other processes."""
 
     def start(self) -> Callable[[TaskIn], ResultOut]:
-        """Prepare a process, as by loading a model, and return what it does with each task.
+        """Prepare a process, for example load a model, and return the function of a task.
 
         Raises:
             ValueError, OSError: the process cannot do this work.
@@ -35,7 +35,7 @@ class Job(Protocol[TaskIn, ResultOut]):
 
 
 def attempt(run: Callable[[Task], Result], task: Task) -> Result | Failure:
-    """Return the result of a task, or why there is none; other errors are raised as bugs."""
+    """Return the result of a task, or a Failure for ValueError and OSError; others are bugs."""
     try:
         return run(task)
     except (ValueError, OSError) as error:

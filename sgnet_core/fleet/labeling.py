@@ -1,4 +1,4 @@
-"""Recordings → folders of label images with a manifest: the job of `sgnet_core.predict`."""
+"""Label recordings into folders with a manifest: the job of `sgnet_core.predict`."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from sgnet_core.models.model_file import ModelFileError, default_model_path
 
 @dataclass(frozen=True)
 class LabelingJob:
-    """Labels recordings, each into a folder of its own below the destination.
+    """Labels recordings, each into its own folder below the destination.
 
     Attributes:
         destination: local path or URL.
-        model_path: model file, as the user named it.
-        model: content of the file, so that the other machines do not need the file.
-        device, precision: of the `Segmenter`.
+        model_path: path of the model file as given by the user.
+        model: content of the model file, so that other machines do not need the file.
+        device, precision: arguments of `Segmenter`.
         calibration: camera data given by the user.
-        options: what is computed and written.
+        options: options for the labels.
     """
 
     destination: str
@@ -64,23 +64,23 @@ class LabelingJob:
         return hashlib.sha256(self.model).hexdigest()
 
     def start(self) -> Callable[[Source], Manifest]:
-        """Return what labels a recording, with the model loaded.
+        """Load the model and return the function that labels a recording.
 
         Raises:
-            ValueError: as of `labeler`.
+            ValueError, OSError: as in `labeler`.
         """
         return functools.partial(self._label, self.labeler())
 
     def labeler(self) -> Labeler:
-        """Return the model with its options.
+        """Return a labeler with the model and the options.
 
         Raises:
             ValueError: the model cannot be used, or not with that device or precision.
-            OSError: there is no room for a temporary copy of the model.
+            OSError: a temporary copy of the model cannot be written.
         """
         with tempfile.TemporaryDirectory(prefix="sgnet_model_") as scratch:
             file = Path(scratch, Path(self.model_path).name)
-            with atomic_write(file) as copy:  # names the file when the disk is full
+            with atomic_write(file) as copy:  # its error names the file if the disk is full
                 copy.write(self.model)
             try:
                 segmenter = Segmenter(file, self.device, self.precision)
@@ -90,13 +90,9 @@ class LabelingJob:
         return Labeler(segmenter, self.options)
 
     def recipe(self, source_fingerprint: str | None) -> Recipe:
-        """Return the recipe of the results of these sources."""
-        options = {
-            **asdict(self.options),
-            **asdict(self.calibration),
-            "precision": self.precision,
-        }
-        # As they come back from JSON.
+        """Return the recipe for results of the sources with this fingerprint."""
+        options = {**asdict(self.options), **asdict(self.calibration), "precision": self.precision}
+        # JSON has lists instead of tuples.
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
         return Recipe(source_fingerprint, self.model_hash, plain)
 
@@ -116,16 +112,16 @@ class LabelingJob:
 
 
 def read_model(path: str | None) -> tuple[str, bytes]:
-    """Return path and content of a model file; None is the model that comes with the package.
+    """Return path and content of a model file; None is the model shipped with the package.
 
     Raises:
-        ModelFileError: it cannot be read.
+        ModelFileError: the file cannot be read.
     """
     file = Path(path) if path else default_model_path()
     try:
         return str(file), file.read_bytes()
     except FileNotFoundError as error:
-        raise ModelFileError(f"{file}: does not exist; name a model file") from error
+        raise ModelFileError(f"{file}: does not exist; give a model file") from error
     except OSError as error:
         raise ModelFileError(f"{file}: cannot be read: {error.strerror}") from error
 
@@ -143,12 +139,12 @@ def label_recording(
     """Label all frames of a recording into a folder, and write its manifest last.
 
     Args:
-        labeler: labels frames.
+        labeler: labeler of the frames.
         inputs: the frames of the recording.
-        sources: local path that was read → path or URL as the user named it.
-        recipe: what the results depend on.
-        destination, folder: where the results go.
-        progress, warn: as of `Labeler.label_all`.
+        sources: paths or URLs given by the user, by the local path that is read.
+        recipe: recipe for the manifest.
+        destination, folder: destination and folder in it for the results.
+        progress, warn: as in `Labeler.label_all`.
 
     Raises:
         ValueError: the camera's intrinsics are needed and not known.
@@ -188,8 +184,7 @@ def finished_before(recipe: Recipe, destination: Destination, folder: str) -> Ma
 def recordings_fingerprint(names: Iterable[str]) -> str | None:
     """Return a fingerprint of several recordings.
 
-    Returns:
-        None where one is no recording but an image: its depth lies in a file that is not named.
+    It is None if one of them is a single image, because the depth is in another file.
     """
     parts = []
     for name in names:
@@ -200,13 +195,13 @@ def recordings_fingerprint(names: Iterable[str]) -> str | None:
 
 
 def _require_same_source(recipe: Recipe, source: Source, destination: Destination) -> None:
-    """Raise StorageError where the folder holds results of a recording of the same name."""
+    """Raise StorageError if the folder contains results of another recording of the same name."""
     before = read_manifest(destination, source.name)
     if before is None or before.recipe.fingerprint == recipe.fingerprint:
         return
     if source.path not in before.sources:
         raise StorageError(
-            f"{destination.path(source.name)} holds the results of {', '.join(before.sources)}, "
+            f"{destination.path(source.name)} contains the results of {', '.join(before.sources)}, "
             f"not of {source.path}: choose another --out"
         )
 
@@ -223,16 +218,16 @@ def _now() -> str:
 
 @dataclass
 class LabelingTotal:
-    """Outcome of many recordings.
+    """Results of many recordings.
 
     Attributes:
         recordings: number of recordings with results.
-        earlier: number of these that an earlier run has done.
+        earlier: number of these with results of an earlier run.
         failed: number of recordings without results.
-        gaps: number of recordings with results that lack frames.
+        gaps: number of recordings whose results lack frames.
         frames, left_out: number of frames with and without labels.
-        counts: (256,) pixels of every class.
-        label_set: the model's classes, once a recording is done.
+        counts: (256,) number of pixels by class id.
+        label_set: classes of the model; None before the first recording.
     """
 
     recordings: int = 0
@@ -245,7 +240,7 @@ class LabelingTotal:
     label_set: LabelSet | None = None
 
     def add(self, source: Source, outcome: Manifest | Failure) -> list[str]:
-        """Count a recording; return lines that say what is wrong with it, if anything is."""
+        """Count a recording; return lines that describe its problems."""
         if isinstance(outcome, Failure):
             self.failed += 1
             named = source.path in outcome.reason
@@ -276,7 +271,7 @@ class LabelingTotal:
         return self.failed + self.gaps
 
     def summary(self) -> str:
-        """Return the figures as text of one line."""
+        """Return the numbers as one line of text."""
         return (
             f"{self.recordings} recordings ({self.earlier} done before), {self.frames} frames; "
             f"{self.failed} recordings failed, {self.left_out} frames of {self.gaps} left out"

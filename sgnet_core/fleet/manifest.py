@@ -1,4 +1,4 @@
-"""Manifest of a labeled recording, written last, beside the results."""
+"""Manifest of a labeled recording, written into the folder of its results after all other files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recipe:
         fingerprint: `storage.fingerprint` of the sources; None if changes cannot be detected, so
             that the results are never up to date.
         model: SHA-256 of the model file.
-        options: command-line options that change results, name → JSON value.
+        options: JSON values of the command-line options that change results, by name.
     """
 
     fingerprint: str | None
@@ -37,15 +37,17 @@ class Manifest:
 
     Attributes:
         sources: paths or URLs.
-        recipe: what the results depend on.
-        kinds: the folders of results, each with a file per frame.
-        frames: number of frames labeled.
-        left_out: reasons, one line for each frame that was not.
-        doubts: reasons, one line for each labeled frame whose depth is unlikely to be right.
-        pixels: class id → pixels of that class.
-        model_name, classes: the model's, ``classes`` as `LabelSet.to_dict` gives them.
-        device: where it ran.
-        started, finished: UTC, ISO 8601.
+        recipe: the recipe.
+        kinds: names of the result folders, each with a file per frame.
+        frames: number of labeled frames.
+        left_out: one reason for each frame that was left out.
+        doubts: one reason for each labeled frame whose depth is doubtful.
+        pixels: number of pixels by class id.
+        model_name: name of the model.
+        classes: classes of the model, from `LabelSet.to_dict`.
+        device: device on which the model ran.
+        started, finished: times, UTC, ISO 8601.
+        fresh: False if an earlier run wrote the manifest; not stored.
     """
 
     sources: Sequence[str]
@@ -64,7 +66,7 @@ class Manifest:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """(256,) pixels of every class."""
+        """(256,) number of pixels by class id."""
         counts = np.zeros(256, np.int64)
         for index, pixels in self.pixels.items():
             counts[int(index)] = pixels
@@ -72,22 +74,23 @@ class Manifest:
 
     @property
     def label_set(self) -> LabelSet:
+        """Classes of the model."""
         return LabelSet.from_dict(dict(self.classes))
 
     def write(self, destination: Destination, folder: str) -> None:
-        """Write it into a folder of results, whose files are all there."""
+        """Write the manifest into a folder of results, after all other files."""
         values = asdict(self)
         del values["fresh"]
         destination.write_json(_file(folder), values)
 
 
 def read_manifest(destination: Destination, folder: str) -> Manifest | None:
-    """Return the manifest of a folder of results; None if there is none, or of another form."""
+    """Return the manifest of a folder of results, or None if there is no valid one."""
     values = destination.read_json(_file(folder))
     try:
         recipe = Recipe(**values.pop("recipe"))
         manifest = Manifest(**values, recipe=recipe, fresh=False)
-        # The file may come from anywhere: check it here, not where it is used.
+        # Check all values here, because the file may have been changed.
         well_formed = manifest.frames >= 0 and manifest.counts.min() >= 0 and manifest.label_set
         lists = (manifest.sources, manifest.kinds, manifest.left_out, manifest.doubts)
         texts = (text for lines in lists for text in lines)
@@ -97,7 +100,7 @@ def read_manifest(destination: Destination, folder: str) -> Manifest | None:
 
 
 def up_to_date(manifest: Manifest, recipe: Recipe, destination: Destination, folder: str) -> bool:
-    """Return whether the results belong to the recipe and all files exist."""
+    """Return True if the results belong to the recipe and all files exist."""
     if recipe.fingerprint is None or manifest.recipe != recipe:
         return False
     counts = (

@@ -1,4 +1,4 @@
-"""Jobs on Ray: one actor per GPU, or per some cores, on this machine or on a cluster."""
+"""Run jobs on Ray, on this machine or a cluster: one actor per GPU, or per number of cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Generic
 from sgnet_core.fleet.jobs import Failure, Job, Result, Task, attempt
 
 LOCAL = "local"
-"""The address of a Ray that is started on this machine for the run, and stopped with it."""
+"""Address that starts a Ray on this machine for the run and stops it at the end."""
 
 ATTEMPTS = 2
 """Number of attempts for a task whose worker dies."""
@@ -23,17 +23,18 @@ _MIB = 1 << 20
 
 
 class WorkersError(ValueError):
-    """Ray is not installed or not reachable, or no worker can be kept running."""
+    """Ray is not installed or not reachable, or no worker can be started."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Workers to be had from Ray.
+    """Workers requested from Ray.
 
     Attributes:
-        address: `LOCAL`, or a cluster's: ``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``.
+        address: `LOCAL`, or the address of a cluster: ``HOST:PORT``, ``ray://HOST:PORT`` or
+            ``auto``.
         cores: CPU cores of each worker.
-        gpus: whether each worker gets a GPU, if the cluster has any.
+        gpus: give each worker a GPU if the cluster has any.
     """
 
     address: str = LOCAL
@@ -42,15 +43,15 @@ class Workers:
 
 
 class _Worker:
-    """The actor: does one task at a time."""
+    """Ray actor that runs one task at a time."""
 
     def __init__(self, job: Job[Any, Any], cores: int) -> None:
         self._job, self._cores = job, cores
         self._run: Callable[[Any], Any]
 
     def start(self) -> Failure | None:
-        """Prepare the process; a Failure says why it cannot do the work."""
-        import torch  # it takes seconds, and commands that run without Ray import this module too
+        """Prepare the process; return a Failure if it cannot do the work."""
+        import torch  # takes seconds, and commands without Ray import this module too
 
         torch.set_num_threads(self._cores)
         started = attempt(lambda job: job.start(), self._job)
@@ -68,11 +69,11 @@ def run_on_ray(
 ) -> Generator[tuple[Task, Result | Failure], None, None]:
     """Run the tasks on Ray's workers.
 
-    A task whose worker dies (a crash, a lost machine, no memory) runs again once. Close the
-    generator, or run it to its end: both stop the workers, and a Ray that was started for them.
+    A task whose worker dies (a crash, a lost machine, no memory) runs a second time. The end of the
+    generator, or closing it, stops the workers and a Ray that was started for them.
 
     Yields:
-        Each task with its result, in the order in which they are done.
+        Each task with its result, in the order in which they finish.
 
     Raises:
         WorkersError: Ray is not installed or not reachable, or no worker is left.
@@ -83,15 +84,15 @@ def run_on_ray(
 
 
 class _Crew(Generic[Task, Result]):
-    """The actors of a run, and what each is doing.
+    """The actors of a run and their tasks.
 
     An actor gets a task only after it has started. An actor that waits for resources, such as a
-    replacement after the loss of a machine, therefore holds back no task.
+    replacement after the loss of a machine, therefore does not delay any task.
     """
 
     def __init__(self, ray: Any, job: Job[Task, Result], workers: Workers, tasks: int) -> None:
         self._ray = ray
-        self._job = ray.put(job)  # once, however many workers: it may hold a model
+        self._job = ray.put(job)  # stored once for all workers, because it may contain a model
         self._cores = workers.cores
         gpus = int(ray.cluster_resources().get("GPU", 0)) if workers.gpus else 0
         self._actor = ray.remote(num_cpus=workers.cores, num_gpus=1 if gpus else 0)(_Worker)
@@ -136,7 +137,7 @@ class _Crew(Generic[Task, Result]):
                 else:
                     yield task, Failure(LOST)
                 continue
-            except self._ray.exceptions.RayError as error:  # a bug, of this task alone
+            except self._ray.exceptions.RayError as error:  # a bug that affects only this task
                 answer = Failure(_last_line(error))
             self._idle.append(actor)
             yield task, answer
@@ -160,7 +161,7 @@ def _last_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _connected(workers: Workers) -> Iterator[Any]:
-    """Give the module ``ray``, connected to a cluster or to a Ray of its own."""
+    """Yield the module ``ray``, connected to a cluster or to a Ray started for the run."""
     # Disable Ray's usage statistics, and do not hide the GPUs from CPU workers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,4 +1,4 @@
-"""Procedural rooms → a plain folder, as a job for Ray's workers."""
+"""Render procedural rooms into a plain folder, as a job for Ray's workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgnet_core.data.rooms import Rooms
 from sgnet_core.models.labels import LabelSet
 
 BLOCK = 16
-"""Frames of a task: seconds of rendering."""
+"""Number of frames per task, which take seconds to render."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class RoomsJob:
     """Render rooms into a plain folder; skip existing frames.
 
     Attributes:
-        folder: of the data set.
-        seed, count, size: as of `Rooms`.
+        folder: folder of the data set.
+        seed, count, size: arguments of `Rooms`.
     """
 
     folder: Path
@@ -42,29 +42,27 @@ class RoomsJob:
         """Write the seed and size of the rooms, and the camera of the first frame.
 
         Raises:
-            DatasetError: the folder holds frames of something else.
-            OSError: it cannot be written.
+            DatasetError: the folder contains other frames.
+            OSError: a file cannot be written.
         """
         record = self.folder / "rooms.json"
         wanted = {"seed": self.seed, "size": list(self.size)}
         if record.exists():
             if json.loads(record.read_text()) != wanted:
-                raise DatasetError(f"{record} is of other rooms: choose another --out")
+                raise DatasetError(f"{record} is for other rooms: choose another --out")
         else:
             require_no_frames(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(record, wanted)
         (self.folder / "classes.json").unlink(missing_ok=True)
-        write_json(self.folder / "camera.json", self._first_camera())
-
-    def _first_camera(self) -> dict[str, float]:
-        return camera_values(self._rooms()[0].intrinsics, MILLIMETERS)
+        camera = camera_values(self._rooms()[0].intrinsics, MILLIMETERS)
+        write_json(self.folder / "camera.json", camera)
 
     def _rooms(self) -> Rooms:
         return Rooms(self.seed, self.count, self.size)
 
     def start(self) -> Callable[[range], int]:
-        """Return what renders the frames of a task and returns their number."""
+        """Return the function that renders the frames of a task and returns their number."""
         first: dict[str, float] = json.loads((self.folder / "camera.json").read_text())
         return functools.partial(self._render, self._rooms(), first)
 

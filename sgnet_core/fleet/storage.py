@@ -1,4 +1,4 @@
-"""Recordings and results in folders or in object stores (``s3://``, ``gs://``, …), by fsspec."""
+"""Recordings and results in folders or object stores (``s3://``, ``gs://``, …), with fsspec."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fsspec.implementations.local import LocalFileSystem
 from sgnet_core.files import atomic_write
 
 _CHANGED_KEYS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
-"""Keys of file-system entries that change with the file's content, the most exact first."""
+"""Keys of file-system entries that change with the content of a file, the most exact first."""
 
 
 class StorageError(ValueError):
-    """A place that cannot be used; the message names it."""
+    """A path or URL that cannot be used; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Source:
 
     Attributes:
         path: local path or URL.
-        name: of its results' folder: its path below the fixed part of the pattern that found it,
-            without suffix.
+        name: name for the folder of its results: the part of the path that matched the first
+            wildcard and all after it, without suffix.
     """
 
     path: str
@@ -43,7 +43,7 @@ def find_sources(patterns: Sequence[str]) -> list[Source]:
     """Return the recordings that match paths, URLs and globs, in order, without duplicates.
 
     Raises:
-        StorageError: a pattern matches nothing, or two recordings have one name.
+        StorageError: a pattern matches nothing, or two recordings have the same name.
     """
     found: dict[str, Source] = {}
     for pattern in patterns:
@@ -52,13 +52,13 @@ def find_sources(patterns: Sequence[str]) -> list[Source]:
             if other.path != source.path:
                 raise StorageError(
                     f"{other.path} and {source.path} would both be named {source.name}: quote the "
-                    "glob, as in 'ROBOTS/*/*.mcap', so that the folders' names tell them apart"
+                    "glob, as in 'ROBOTS/*/*.mcap', so that the names include the folders"
                 )
     return list(found.values())
 
 
 def is_url(name: str) -> bool:
-    """Tell URLs from local paths."""
+    """Return True for URLs, False for local paths."""
     return "://" in name
 
 
@@ -98,7 +98,7 @@ def _open(place: str) -> tuple[Any, str]:
 
 
 def fingerprint(place: str) -> str:
-    """Return a hash of names, sizes and times (or checksums) of a file or of a folder's files."""
+    """Return a hash of names, sizes and times (or checksums) of a file or all files of a folder."""
     system, path = _open(place)
     digest = hashlib.sha256()
     found = system.find(path, detail=True)
@@ -111,10 +111,10 @@ def fingerprint(place: str) -> str:
 
 @contextlib.contextmanager
 def local_copy(place: str) -> Iterator[Path]:
-    """Yield a local path of a file or folder; for a remote one, of a copy that the block removes.
+    """Yield the path of a local file or folder, or of a temporary copy of a remote one.
 
     Raises:
-        StorageError: it cannot be copied.
+        StorageError: a remote file cannot be copied.
     """
     system, path = _open(place)
     if isinstance(system, LocalFileSystem):
@@ -130,13 +130,13 @@ def local_copy(place: str) -> Iterator[Path]:
 
 
 class Destination:
-    """A folder for results, local or remote; names in it are relative paths with slashes.
+    """A folder for results, local or remote. Names are relative paths with slashes.
 
     Args:
         place: local path or URL.
 
     Raises:
-        StorageError: there is no such kind of place, or its driver is not installed.
+        StorageError: the protocol is unknown, or its driver is not installed.
     """
 
     def __init__(self, place: str) -> None:
@@ -145,6 +145,7 @@ class Destination:
 
     @property
     def is_local(self) -> bool:
+        """True for local paths."""
         return isinstance(self._system, LocalFileSystem)
 
     def path(self, name: str) -> str:
@@ -156,13 +157,12 @@ class Destination:
 
     @contextlib.contextmanager
     def folder(self, name: str) -> Iterator[Path]:
-        """Give a local folder, not made yet, whose files belong in folder ``name``.
+        """Yield a local folder, which may not exist yet, for files that belong in folder ``name``.
 
-        A local one is that folder; files in it are there as soon as they are written. Those of a
-        remote one are uploaded when the block ends without an error.
+        For a remote destination, the files are uploaded when the block ends without an error.
 
         Raises:
-            OSError: a file cannot be written; it names the place.
+            OSError: a file cannot be written or uploaded.
         """
         if self.is_local:
             yield Path(self._inside(name))
@@ -174,21 +174,21 @@ class Destination:
                 self._system.put_file(str(file), f"{self._inside(name)}/{below}")
 
     def count_files(self, name: str) -> int:
-        """Return the number of entries of a folder; 0 if there is none."""
+        """Return the number of entries of a folder; 0 if it does not exist."""
         try:
             return len(self._system.ls(self._inside(name), detail=False))
         except FileNotFoundError:
             return 0
 
     def read_json(self, name: str) -> Any:
-        """Return the content of a file; None if there is none or it is not JSON."""
+        """Return the content of a JSON file; None if it does not exist or is not JSON."""
         try:
             return json.loads(self._system.cat_file(self._inside(name)))
         except (FileNotFoundError, ValueError, RecursionError):
             return None
 
     def write_json(self, name: str, values: Any) -> None:
-        """Write a file, complete or not at all."""
+        """Write a JSON file; it appears only when it is complete."""
         content = (json.dumps(values, indent=1) + "\n").encode()
         path = self._inside(name)
         if self.is_local:
@@ -199,6 +199,6 @@ class Destination:
             self._system.pipe_file(path, content)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._system.rm_file(self._inside(name))

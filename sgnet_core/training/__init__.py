@@ -1,1 +1,1 @@
-"""Parts of a training run; `sgnet_core.training.run` assembles them."""
+"""Training; `sgnet_core.training.run` is the run, the other modules are its parts."""

@@ -15,7 +15,7 @@ import torch
 from sgnet_core.files import atomic_write
 
 KEPT_CHECKSUMS = 16
-"""Number of checksums in the checksum file: of the existing checkpoints and of older ones."""
+"""Number of checksums in the checksum file, which includes those of older checkpoints."""
 
 
 class CheckpointError(ValueError):
@@ -34,11 +34,11 @@ def previous(path: Path) -> Path:
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (tensors and plain values); an existing file becomes `previous`.
 
-    At every moment at least one of the two is complete. Their SHA-256 checksums are in a file
-    beside them, which is written first.
+    At least one of the two files is complete at any time. Their SHA-256 checksums are in a file
+    next to them, which is written first.
 
     Raises:
-        OSError: the checkpoint cannot be written; earlier ones are as before.
+        OSError: the checkpoint cannot be written; earlier ones are unchanged.
     """
     memory = io.BytesIO()
     torch.save(content, memory)
@@ -47,7 +47,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())  # a full disk fails here at the latest, before anything is renamed
+        os.fsync(file.fileno())  # a full disk raises here, before files are renamed
         with atomic_write(_checksum_file(path)) as sums:
             sums.write("".join(f"{checksum}\n" for checksum in checksums).encode())
         if path.exists():
@@ -57,8 +57,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint with a correct checksum, or None if there is no checkpoint.
 
-    A damaged one is renamed to ``.damaged`` with a warning, and the one before it is used.
-    Checkpoints without a file of checksums are read unchecked.
+    A damaged one is renamed to ``.damaged`` with a warning, and the previous one is used. Without a
+    checksum file, checkpoints are not checked.
 
     Raises:
         CheckpointError: all checkpoints are damaged.
@@ -109,8 +109,8 @@ def _read(path: Path, checksums: Collection[str]) -> dict[str, Any]:
         raise _Damaged("its checksum is wrong")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # of many types, depending on which byte is wrong
+    except Exception as error:  # the type depends on the damaged bytes
         raise _Damaged(str(error).partition("\n")[0]) from error
     if not isinstance(content, dict):
-        raise _Damaged("it holds no dictionary")
+        raise _Damaged("it is not a dictionary")
     return content

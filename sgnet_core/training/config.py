@@ -1,4 +1,4 @@
-"""Configuration of a training run: a YAML file, then ``key=value`` on the command line."""
+"""Configuration of a training run, from a YAML file and ``key=value`` on the command line."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _key(meaning: str, **limits: Any) -> Mapping[str, Any]:
     """Return the metadata of a configuration key.
 
     Args:
-        meaning: text of ``--help`` and of the table in docs/training.md.
-        limits: ``least`` (included) and ``below`` (excluded) of a number; ``choices``.
+        meaning: text for ``--help`` and the table in docs/training.md.
+        limits: ``least`` (included) and ``below`` (excluded) for numbers; ``choices``.
     """
     return {"meaning": meaning, **limits}
 
@@ -55,16 +55,16 @@ class TrainConfig:
     weights: str = field(
         default="imagenet",
         metadata=_key(
-            "Initial weights: imagenet (torchvision's weights of the trunk), none, default (the "
-            "weights that come with the package), a model file (.safetensors), of which all that "
-            "fits is kept, or a .pth file of a torchvision ResNet."
+            "Initial weights: imagenet (torchvision's weights for the trunk), none, default (the "
+            "weights shipped with the package), a model file (.safetensors), of which all weights "
+            "that fit are used, or a .pth file of a torchvision ResNet."
         ),
     )
     new_classes: bool = field(
         default=False,
         metadata=_key(
-            "Draw the class layers anew even where the classes are the same. This helps when the "
-            "initial weights have seen only some of the classes."
+            "Start the class layers from random weights even if the classes are the same. This "
+            "helps if the initial weights were trained on only some of the classes."
         ),
     )
     train: str = field(
@@ -74,7 +74,7 @@ class TrainConfig:
     mix: Mapping[str, float] = field(
         default_factory=dict,
         metadata=_key(
-            "More data sets of the same classes and the share of the frames from each, e.g. "
+            "More data sets with the same classes, and the share of frames from each, e.g. "
             '{"rooms:5": 0.2}.'
         ),
     )
@@ -97,7 +97,7 @@ class TrainConfig:
         default=1,
         metadata=_key(
             "Number of parts in which a process computes its share of a batch, to save memory. "
-            "Only batch norms notice it: they see one part at a time.",
+            "It only affects batch norms, which see one part at a time.",
             least=1,
         ),
     )
@@ -144,7 +144,7 @@ class TrainConfig:
     ema: float = field(
         default=0.998,
         metadata=_key(
-            "Decay of the averaged weights, which are validated and saved in place of the trained "
+            "Decay of the averaged weights, which are validated and saved instead of the trained "
             "ones. It is smaller in the first iterations; 0 turns averaging off.",
             least=0,
             below=1,
@@ -206,8 +206,8 @@ class TrainConfig:
     deterministic: bool = field(
         default=False,
         metadata=_key(
-            "Use only operations that give the same bits every time. On a GPU, where some have no "
-            "such form, PyTorch warns about them."
+            "Use only operations that give the same bits every time. On a GPU, PyTorch warns about "
+            "operations that have no such form."
         ),
     )
     loss_bound: float = field(
@@ -249,8 +249,8 @@ class TrainConfig:
     holes: HolePolicy = field(
         default="none",
         metadata=_key(
-            "Filling of pixels without depth before the network, in training as in use, written "
-            "into the model file: none, nearest, or joint_bilateral."
+            "Filling of pixels without depth before the network: none, nearest, or "
+            "joint_bilateral. It is written into the model file."
         ),
     )
     depth_range: tuple[float, float] = field(
@@ -267,18 +267,18 @@ class TrainConfig:
             raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         if self.batch % self.accumulate:
             raise ValueError(
-                f"batch {self.batch} cannot be cut into {self.accumulate} (accumulate)"
+                f"batch {self.batch} cannot be divided into {self.accumulate} parts (accumulate)"
             )
         nearest, farthest = self.depth_range
         object.__setattr__(self, "depth_range", (float(nearest), float(farthest)))
         check_depth(self.holes, self.depth_range)
         height, width = (int(pixels) for pixels in self.size)
         if height < 1 or width < 1:
-            raise ValueError(f"size is [height, width] in pixels, got {self.size}")
+            raise ValueError(f"size must be [height, width] in pixels, got {self.size}")
         object.__setattr__(self, "size", (height, width))
         shares = {str(name): float(share) for name, share in self.mix.items()}
         if any(share <= 0 for share in shares.values()) or sum(shares.values()) >= 1:
-            raise ValueError(f"mix names data sets with shares that leave some to train: {shares}")
+            raise ValueError(f"the shares of mix must be above 0 and sum to less than 1: {shares}")
         object.__setattr__(self, "mix", shares)
         augmentation = _checked(self.augment, Augmentation(), "augment")
         Augmentation(**augmentation)
@@ -295,9 +295,9 @@ class TrainConfig:
 
 
 def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the value is within the limits that `_key` took."""
+    """Raise ValueError unless the value is within the limits given to `_key`."""
     if "choices" in limits and value not in get_args(limits["choices"]):
-        raise ValueError(f"{name} is one of {', '.join(get_args(limits['choices']))}")
+        raise ValueError(f"{name} must be one of {', '.join(get_args(limits['choices']))}")
     least = limits.get("least")
     if least is not None and not least <= value < math.inf:
         raise ValueError(f"{name} must be finite and at least {least}, got {value}")
@@ -325,12 +325,12 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Train
         except yaml.YAMLError as error:
             raise ValueError(f"{path} is not YAML: {error}") from error
         if not isinstance(loaded, dict):
-            raise ValueError(f"{path} must hold a mapping of configuration keys")
+            raise ValueError(f"{path} must contain a mapping of configuration keys")
         values = _checked(loaded, TrainConfig(), str(path))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise ValueError(f"{override!r} is no override: write key=value")
+            raise ValueError(f"{override!r} is not an override: write key=value")
         outer, _, inner = key.partition(".")
         try:
             value = yaml.safe_load(text)
@@ -368,8 +368,8 @@ def _cast(value: Any, default: Any, where: str) -> Any:
             return tuple(_cast(new, old, where) for old, new in zip(default, value, strict=True))
     except (TypeError, ValueError):
         pass
-    number_meant = kind is int and isinstance(value, bool)
-    if kind is not tuple and isinstance(value, kind) and not number_meant:
+    bool_for_int = kind is int and isinstance(value, bool)
+    if kind is not tuple and isinstance(value, kind) and not bool_for_int:
         return value
     wanted = f"like {list(default)}" if kind is tuple else f"of type {kind.__name__}"
     raise ValueError(f"{where} must be {wanted}, got {value!r}")

@@ -43,10 +43,11 @@ def check_parts(config: TrainConfig, head: str, processes: int) -> None:
 def make_deterministic(device: torch.device) -> None:
     """Make the whole process compute the same bits every time.
 
-    On a GPU, operations without a deterministic form warn; this network has none on the CPU. https://pytorch.org/docs/stable/notes/randomness.html
+    On a GPU, operations without a deterministic form warn; on the CPU the network uses none of
+    them. See https://pytorch.org/docs/stable/notes/randomness.html
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # Filling memory costs time and only helps to find mistakes.
+    # Filling memory takes time and only helps to find bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

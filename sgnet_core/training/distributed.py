@@ -1,4 +1,4 @@
-"""Processes of a run: a single one, or those that ``torchrun`` starts on several machines."""
+"""Processes of a run: one, or several that ``torchrun`` starts on one or more machines."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
+        """True for rank 0."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -51,7 +52,7 @@ class World:
         return box[0]
 
     def gather(self, content: Any) -> list[Any]:
-        """Return the ``content`` of all processes, by rank, on rank 0; on others nothing."""
+        """Return the ``content`` of all processes by rank on rank 0, and [] on the others."""
         if self.size == 1:
             return [content]
         contents = [None] * self.size if self.is_main else None
@@ -74,7 +75,7 @@ class World:
 def join_world(device: str) -> Iterator[tuple[World, torch.device]]:
     """Join the processes that torchrun has started, if any, and leave them at the end.
 
-    Gloo connects the CPUs, NCCL the GPUs; each process of a machine takes the GPU of its number.
+    Gloo connects CPUs, NCCL connects GPUs. Each process takes the GPU with its local rank.
 
     Args:
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …

@@ -1,6 +1,4 @@
-"""Training and validation sets; without a validation set, a part of the training set is held
-out.
-"""
+"""Open training and validation sets, or hold out a part of the training set for validation."""
 
 from __future__ import annotations
 
@@ -20,7 +18,8 @@ from sgnet_core.models.labels import LabelSet, class_difference
 
 HOLDOUT = "holdout:"
 BLOCKS = 10
-"""Largest number of held-out blocks; neighboring frames often show one scene and stay together."""
+"""Maximum number of held-out blocks. Neighboring frames often show the same scene, so they stay
+together."""
 
 
 def open_training_sets(
@@ -28,10 +27,10 @@ def open_training_sets(
 ) -> tuple[Samples, Samples, LabelSet]:
     """Return training set, validation set, and the classes of both.
 
-    Warns about frames that are in both: a network that has learned them scores well on them.
+    Warns if frames are in both sets, because their scores say nothing about other frames.
 
     Args:
-        train: name of a data set, as `open_dataset` takes it.
+        train: name of a data set for `open_dataset`.
         validation: likewise, or ``holdout:SHARE`` with 0 < SHARE < 1 of the training set.
         size: (H, W) in pixels of rendered rooms.
 
@@ -46,7 +45,7 @@ def open_training_sets(
         raise DatasetError(f"{train} and {validation} differ in their classes: {difference}")
     if len(held_out) == ENDLESS:
         raise DatasetError(
-            f"{validation} has no end: give a number of frames, as in {validation}:100"
+            f"{validation} is endless: give a number of frames, for example {validation}:100"
         )
     if common := _common(samples, held_out):
         warnings.warn(
@@ -64,12 +63,12 @@ def mix_in(
     size: tuple[int, int],
     seed: int,
 ) -> Samples:
-    """Return the training set with frames of other data sets among its own.
+    """Return the training set mixed with frames of other data sets.
 
     Args:
         samples: the training set.
         labels: classes of the training set.
-        mix: name of a data set, as `open_dataset` takes it, → its share of the frames.
+        mix: shares of the frames by name of the data set for `open_dataset`.
         size: (H, W) in pixels of rendered rooms.
         seed: seed of the order of the frames.
 
@@ -101,14 +100,16 @@ def _common(train: Samples, validation: Samples) -> int:
 def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Samples]:
     """Divide a set into the part to train on and the held-out part.
 
-    The held-out frames are the ends of up to `BLOCKS` blocks in the order of the set. The choice
-    depends on the number of samples and the share alone.
+    The set is divided into up to `BLOCKS` blocks, and the end of each is held out. The choice
+    depends only on the number of samples and the share.
 
     Raises:
         DatasetError: the set is endless or too small.
     """
     if len(samples) == ENDLESS:
-        raise DatasetError(f"{name} has no end to hold out from: validate on rooms:OTHER_SEED:N")
+        raise DatasetError(
+            f"{name} is endless, so no share can be held out: validate on rooms:OTHER_SEED:N"
+        )
     count = min(BLOCKS, max(1, round(share * len(samples))))
     blocks = np.array_split(np.arange(len(samples)), count)
     cuts = [len(block) - round(share * len(block)) for block in blocks]
@@ -118,7 +119,7 @@ def hold_out(samples: Samples, share: float, name: str) -> tuple[Samples, Sample
         raise DatasetError(
             f"{name} has only {len(samples)} frames, too few to hold out a share of {share}"
         )
-    dataset = cast(Any, samples)  # torch asks for its own base class, and uses none of it
+    dataset = cast(Any, samples)  # the annotation of Subset requires PyTorch's base class
     return cast(Samples, Subset(dataset, kept)), cast(Samples, Subset(dataset, held))
 
 

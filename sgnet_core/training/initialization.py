@@ -1,4 +1,4 @@
-"""Initial weights: ImageNet's trunk, a model file of other classes, or none."""
+"""Initial weights: an ImageNet trunk, a model file, or random weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sgnet_core.training.optimization import guidance_modules
 
 
 def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
-    """Return the configured network with its initial weights, and a note of what is random.
+    """Return the configured network with its initial weights, and a note about random weights.
 
     Raises:
         ValueError: the weights cannot be loaded or belong to another network; the message names the
@@ -36,25 +36,38 @@ def build_model(config: TrainConfig, labels: LabelSet) -> tuple[SGNet, str]:
         depth_range=config.depth_range,
     )
     if config.weights == "none":
-        return model, "all weights are drawn at random"
+        return model, "all weights are random"
     if config.weights == "default" or config.weights.endswith(".safetensors"):
-        drawn = _load_model_file(model, config)
-    elif config.weights == "imagenet":
-        drawn = _load_imagenet(model, config)
+        random = _load_model_file(model, config)
     else:
-        path = Path(config.weights).expanduser()
-        state = read_checkpoint(path)[0]
-        _check_depth(path, state, model.config.depth)
-        drawn = load_imagenet(model.trunk, state)
-        drawn = [f"trunk.{name}" for name in drawn] + _outside_trunk(model)
-    note = f"start from {config.weights}; drawn at random: {summarize(model, drawn) or 'nothing'}"
-    if any(name.startswith("trunk.stem.") for name in drawn):
+        state = _resnet_weights(config.weights, model.config.depth)
+        random = [f"trunk.{name}" for name in load_imagenet(model.trunk, state)]
+        random += [name for name, _ in model.named_parameters() if not name.startswith("trunk.")]
+    note = f"start from {config.weights}; random weights: {summarize(model, random) or 'none'}"
+    if any(name.startswith("trunk.stem.") for name in random):
         note += (
             "\ntorchvision has no weights for the deep stem, which is trained from scratch; this "
             "lowers the accuracy on small data sets. architecture.stem=torchvision has pretrained "
             "weights"
         )
     return model, note
+
+
+def _resnet_weights(weights: str, depth: int) -> dict[str, Tensor]:
+    """Return the weights of a torchvision ResNet: ImageNet's, or those of a ``.pth`` file."""
+    if weights != "imagenet":
+        path = Path(weights).expanduser()
+        state = read_checkpoint(path)[0]
+        _check_depth(path, state, depth)
+        return state
+    try:
+        return torchvision_weights(depth)
+    except URLError as error:
+        raise ValueError(
+            f"torchvision's ImageNet weights cannot be downloaded ({error.reason}): connect to the "
+            "internet once, give a downloaded file with weights=FILE.pth, or start from "
+            "weights=default or none"
+        ) from error
 
 
 def _check_depth(path: Path, state: Mapping[str, Tensor], depth: int) -> None:
@@ -65,34 +78,17 @@ def _check_depth(path: Path, state: Mapping[str, Tensor], depth: int) -> None:
     found = depths.get((blocks, bottleneck))
     if found is None:
         raise ValueError(
-            f"{path} holds no torchvision ResNet; its first entries are {', '.join([*state][:3])}"
+            f"{path} is not a torchvision ResNet; its first entries are {', '.join([*state][:3])}"
         )
     if found != depth:
         raise ValueError(
-            f"{path} holds a ResNet-{found}, but the model has a ResNet-{depth}: choose weights of "
+            f"{path} is a ResNet-{found}, but the model has a ResNet-{depth}: choose weights of "
             "that depth, or another model"
         )
 
 
-def _load_imagenet(model: SGNet, config: TrainConfig) -> list[str]:
-    try:
-        state = torchvision_weights(model.config.depth)
-    except URLError as error:
-        raise ValueError(
-            f"torchvision's ImageNet weights cannot be downloaded ({error.reason}): connect to the "
-            "internet once, give a downloaded file with weights=FILE.pth, or start from "
-            "weights=default or none"
-        ) from error
-    drawn = load_imagenet(model.trunk, state)
-    return [f"trunk.{name}" for name in drawn] + _outside_trunk(model)
-
-
-def _outside_trunk(model: SGNet) -> list[str]:
-    return [name for name, _ in model.named_parameters() if not name.startswith("trunk.")]
-
-
 def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
-    """Copy all weights that fit, those of the class layers only where the classes are the same.
+    """Copy all weights that fit, those of the class layers only if the classes are the same.
 
     Returns the names of the other parameters.
     """
@@ -102,7 +98,7 @@ def _load_model_file(model: SGNet, config: TrainConfig) -> list[str]:
     source = load_model(path)
     if source.config.depth != model.config.depth:
         raise ValueError(
-            f"{path} holds a {source.info.name} on a ResNet-{source.config.depth}; "
+            f"{path} is a {source.info.name} with a ResNet-{source.config.depth}, but "
             f"{config.model} has a ResNet-{model.config.depth}: choose a model with that trunk"
         )
     same_classes = not config.new_classes and source.info.labels.names == model.info.labels.names
@@ -128,7 +124,7 @@ def class_layers(model: SGNet) -> set[str]:
 
 
 def summarize(model: SGNet, names: Iterable[str]) -> str:
-    """Return the modules of the named weights as text, with the parts of S-Convs as one."""
+    """Return the modules of the named weights as text; the guidance of all S-Convs is one item."""
     guidance = set(guidance_modules(model))
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if module in guidance)
     parts: dict[str, None] = {}  # a set that keeps its order

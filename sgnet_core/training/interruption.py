@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM, which end a run between two iterations."""
+"""End a run between two iterations on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 ECHO = 3.0
-"""Seconds in which signals count as one: torchrun and job schedulers repeat them."""
+"""Seconds in which repeated signals count as one, because torchrun and schedulers repeat them."""
 
 
 class Interruption:
-    """Context that records the first SIGINT or SIGTERM instead of obeying it.
+    """Context that records the first SIGINT or SIGTERM instead of ending the process.
 
-    A second signal, after `ECHO`, acts as usual. Outside the main thread, where Python allows no
-    handlers, signals are left alone.
+    A second signal after `ECHO` has its usual effect. Outside the main thread, Python does not
+    allow signal handlers, and signals have their usual effect.
 
     Attributes:
         number: number of the received signal; 0 without one.

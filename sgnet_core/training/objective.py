@@ -1,4 +1,4 @@
-"""Training loss, normalized over the whole batch, even if the batch is divided."""
+"""Training loss, normalized over the whole batch even if the batch is divided."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Objective(nn.Module):
     """A network and its loss: class-weighted cross-entropy of the head and the auxiliary head.
 
-    Weighted cross-entropy is divided by the sum of the weights of the pixels of the whole batch,
-    while a process or an accumulation step sees a part of it. The caller therefore sums `weight`
-    over all parts first; the losses of the parts then add up to the loss of the batch.
+    Weighted cross-entropy is divided by the sum of the weights of all pixels of the batch, but a
+    process or an accumulation step sees only a part of the batch. The caller therefore first sums
+    `weight` over all parts; the losses of the parts then add up to the loss of the batch.
 
     Args:
         model: the network.
@@ -49,7 +49,12 @@ class Objective(nn.Module):
         return float(counts[: len(self.class_weights)].double() @ self.class_weights.double())
 
     def forward(self, batch: Batch, weight: float) -> Tensor:
-        """Return the () float32 contribution of this part to the loss of a batch of that weight."""
+        """Return the loss of a part of a batch, a float32 scalar.
+
+        Args:
+            batch: the part.
+            weight: sum of `weight` over all parts of the batch.
+        """
         device = batch.rgb.device
         precision = AUTOCAST.get(self.config.precision)
         autocast = torch.autocast(device.type, precision) if precision else contextlib.nullcontext()
@@ -74,14 +79,14 @@ class Objective(nn.Module):
             reduction="sum",
             label_smoothing=self.config.label_smoothing,
         )
-        return total / max(weight, 1e-12)  # 0 where no pixel is labeled
+        return total / max(weight, 1e-12)  # 0 if no pixel is labeled
 
 
 def on_grid(labels: Tensor, stride: int) -> Tensor:
     """Sample (B, H, W) labels on a grid from corner to corner: (B, ⌈H/stride⌉, ⌈W/stride⌉).
 
-    `resize_maps` puts scores on that grid. Plain striding would end up to one stride before the
-    last row and column, and teach the network to be that far off there.
+    `resize_maps` resizes scores to the same grid. Labels taken at a plain stride would end up to
+    one stride before the last row and column, and the network would learn that offset.
     """
     if stride == 1:
         return labels
@@ -98,7 +103,7 @@ def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
     Raises:
         ValueError: no pixel of the sampled frames is labeled.
     """
-    # The sample is spread over the set, whose neighbors may show one scene.
+    # The sample is spread over the set, because neighboring frames may show the same scene.
     step = 1 if len(samples) == ENDLESS else max(1, len(samples) // CLASS_SAMPLE)
     chosen = range(0, len(samples), step)[:CLASS_SAMPLE]
     if not balance and any((samples[i].labels != IGNORE_ID).any() for i in chosen):
@@ -109,8 +114,8 @@ def class_weights(samples: Samples, num_classes: int, balance: float) -> Tensor:
     labeled = counts[:num_classes].sum()
     if not labeled:
         raise ValueError(
-            f"no pixel of the {len(chosen)} training frames looked at is labeled: check the label "
-            "images and the ids that are ignored (classes.json)"
+            f"no pixel of the {len(chosen)} sampled training frames is labeled: check the label "
+            "images and the ignored ids (classes.json)"
         )
     frequency = counts[:num_classes] / labeled
     present = frequency > 0

@@ -46,7 +46,7 @@ def make_optimizer(model: SGNet, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def guidance_modules(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the projectors and generators that tell deformable convolutions where to sample."""
+    """Yield the projectors and generators of S-Convs, and the generators of DCNv2."""
     for module in model.modules():
         if isinstance(module, Projector | WeightGenerator):
             yield module
@@ -57,10 +57,10 @@ def guidance_modules(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def averaging(decay: float) -> Callable[..., None]:
-    """Return the rule by which `AveragedModel` keeps an exponential average of the weights.
+    """Return the function with which `AveragedModel` updates an exponential average.
 
-    The decay of the n-th update is at most (1 + n)/(10 + n). With a constant decay the initial
-    weights would still be two thirds of the average after 200 iterations.
+    The decay of the n-th update is at most (1 + n)/(10 + n). With a constant decay of 0.998, the
+    initial weights would still make up two thirds of the average after 200 iterations.
     """
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:

@@ -22,9 +22,10 @@ class Throughput:
     """Time of the steps, time spent waiting for data, and number of images.
 
     Attributes:
-        seconds: time of all steps but the first, in which the loader starts; waiting included.
+        seconds: time of all steps, including waiting, but without the first, in which the loader
+            starts.
         waited: part of ``seconds`` spent waiting for the loader.
-        images: images of those steps.
+        images: number of images of those steps.
     """
 
     seconds: float = 0.0
@@ -47,7 +48,7 @@ class Throughput:
             yield item
 
     def step_done(self, images: int) -> float:
-        """Count the step on the last item as done; return its seconds."""
+        """Record the end of the step on the last item; return its seconds."""
         step = time.monotonic() - self._started
         if self._first:
             self._first = False
@@ -59,6 +60,7 @@ class Throughput:
 
     @property
     def images_per_second(self) -> float:
+        """Images per second; 0 before the second step."""
         return self.images / self.seconds if self.seconds else 0.0
 
     @property
@@ -93,8 +95,8 @@ class RunLog:
 
     Args:
         folder: folder of the run.
-        iteration: first iteration of this start of the run. Later rows are dropped, since they
-            will be computed again.
+        iteration: iteration at which the run starts or resumes. Rows of later iterations are
+            dropped, because they will be computed again.
     """
 
     def __init__(self, folder: Path, iteration: int) -> None:
@@ -111,7 +113,7 @@ class RunLog:
             self.tensorboard.add_scalar(name, value, iteration)
 
     def add(self, record: Mapping[str, float]) -> None:
-        """Write a row of ``log.csv`` in place of an earlier one of the same ``iteration``."""
+        """Write a row of ``log.csv``; it replaces an earlier row of the same iteration."""
         rows = read_log(self.path.parent)
         others = [row for row in rows if row["iteration"] != str(record["iteration"])]
         self._write([*others, record])
@@ -119,7 +121,7 @@ class RunLog:
     def _write(self, rows: Iterable[Mapping[str, float | str]]) -> None:
         rows = list(rows)
         text = io.StringIO(newline="")
-        # An older version of the program may have written the first rows with fewer columns.
+        # An older version may have written the first rows with fewer columns.
         columns = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(text, list(columns), restval="")
         writer.writeheader()
@@ -128,4 +130,5 @@ class RunLog:
             file.write(text.getvalue().encode())
 
     def close(self) -> None:
+        """Close the event file of TensorBoard."""
         self.tensorboard.close()

@@ -1,4 +1,4 @@
-"""Provenance of a run: code, libraries, machine and command line, kept beside its results."""
+"""Provenance of a run: code, libraries, machine and command line, saved with its results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_environment(
 ) -> None:
     """Append this start of the run to ``environment.json``, a list with one entry per start.
 
-    Uncommitted changes of a git checkout are kept in ``uncommitted_ITERATION.diff``.
+    Uncommitted changes of a git checkout are saved in ``uncommitted_ITERATION.diff``.
 
     Raises:
         OSError: a file cannot be written.
@@ -55,9 +55,9 @@ def write_environment(
 
 
 def code_state() -> tuple[dict[str, Any], str]:
-    """Return the version and the commit of the code, and the diff of its uncommitted changes.
+    """Return version and commit of the code, and the diff of its uncommitted changes.
 
-    The commit is left out, and the diff is empty, where the package is not in a git checkout.
+    Outside a git checkout there is no commit, and the diff is empty.
     """
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:
         return {"version": __version__}, ""
@@ -70,7 +70,7 @@ def code_state() -> tuple[dict[str, Any], str]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return the output of a git command in the package's folder, or None where it fails."""
+    """Return the output of a git command in the folder of the package, or None if it fails."""
     try:
         command = ["git", "-C", str(PACKAGE), *arguments]
         result = subprocess.run(command, capture_output=True, timeout=60, check=False)

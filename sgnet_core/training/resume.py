@@ -1,4 +1,4 @@
-"""Resuming a run, with the changes of the configuration that are allowed."""
+"""Find the checkpoint of a run and check which configuration keys have changed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FIXED = (
     *("model", "architecture", "weights", "optimizer", "trunk_lr", "guidance_lr"),
     *("freeze_bn", "class_balance", "new_classes"),
 )
-"""Keys that must not change when a run resumes, nor may ``ema`` be turned on or off."""
+"""Keys that must not change when a run resumes. In addition, ``ema`` must not turn on or off."""
 
 
 def find_checkpoint(folder: Path, config: TrainConfig) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the checkpoint in ``folder`` (None for a new run) and the changes of the keys.
+    """Return the checkpoint in ``folder`` (None for a new run) and the changed keys.
 
     The changes are texts such as "lr 0.001 → 0.0001". A new validation set resets the best score.
 
@@ -52,7 +52,7 @@ def find_checkpoint(folder: Path, config: TrainConfig) -> tuple[dict[str, Any] |
 
 
 def _before(path: Path) -> Mapping[str, Any]:
-    """Return the configuration of the last start; empty where it cannot be read."""
+    """Return the configuration of the last start, or {} if it cannot be read."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):

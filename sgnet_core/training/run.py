@@ -1,4 +1,4 @@
-"""Training run: loop, step, validation, and the files of its folder."""
+"""Training run: loop, step, validation, and files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Run:
         labels: classes of the data sets.
         state: weights, optimizer and counters.
         objective: network and loss; ``parallel`` wraps it for several processes.
-        frozen: batch norms that do not learn.
+        frozen: batch norms that keep their statistics and factors.
         world: processes of the run.
         throughput: time and images of the steps since the start.
         interruption: signal that ends the run between two iterations.
@@ -143,7 +143,8 @@ class Run:
         return run
 
     def _prepare_folder(self) -> None:
-        if isinstance(getattr(self.validation, "dataset", self.validation), Rooms):  # once
+        # Render a validation set of rooms only once.
+        if isinstance(getattr(self.validation, "dataset", self.validation), Rooms):
             frames = tqdm(range(len(self.validation)), "validation set", leave=False)
             self.validation = [self.validation[i] for i in frames]
         with atomic_write(self.folder / CONFIG) as file:
@@ -170,7 +171,7 @@ class Run:
 
         Raises:
             Diverged: the loss or the gradient diverged; the batch is saved in the folder.
-            OSError: a file cannot be written or read; what was saved before is complete.
+            OSError: a file cannot be read or written; files written before are complete.
         """
         config, state = self.config, self.state
         bar = tqdm(
@@ -185,7 +186,7 @@ class Run:
             log = None
             if self.world.is_main and (self.validation_due or not self.finished):
                 log = stack.enter_context(contextlib.closing(RunLog(self.folder, state.iteration)))
-            if self.validation_due:  # the validation was interrupted, or iterations was reduced
+            if self.validation_due:  # after an interrupted validation or fewer iterations
                 self.validate(log)
                 self.save()
             batches = stack.enter_context(contextlib.closing(self._batches()))
@@ -240,7 +241,7 @@ class Run:
                 yield parts
 
     def step(self, parts: Sequence[Batch]) -> float:
-        """Do one step of the optimizer on this process's parts of a batch.
+        """Do one optimizer step on the parts of a batch that this process computes.
 
         Returns:
             The loss of the whole batch.
@@ -263,7 +264,7 @@ class Run:
         for index, part in enumerate(parts):
             with self._gathering(index == len(parts) - 1), fastest_algorithms():
                 loss = self.parallel(part.to(self.device), weight)
-                # DistributedDataParallel averages gradients; the pieces of a loss add up.
+                # DistributedDataParallel averages gradients, but the parts of a loss add up.
                 scaler.scale(loss * self.world.size).backward()
             losses.append(loss.detach())
         scaler.unscale_(state.optimizer)
@@ -284,7 +285,7 @@ class Run:
         return total
 
     def _gathering(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Return the context in which gradients are summed over processes in the last part only."""
+        """Return a context that exchanges gradients between processes only after the last part."""
         if last or not isinstance(self.parallel, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.parallel.no_sync()
@@ -292,7 +293,7 @@ class Run:
     def _check(self, loss: float, norm: float, parts: Sequence[Batch]) -> None:
         state = self.state
         if not math.isfinite(norm) and state.scaler.is_enabled() and state.scaler.get_scale() >= 1:
-            norm = 0.0  # float16 overflowed: skip this step, scale the next ones less
+            norm = 0.0  # float16 overflowed: the scaler skips this step and lowers the scale
         bound = self.config.loss_bound
         wrong = divergence(loss, norm, state.loss, state.iteration, bound)
         if wrong is None:
@@ -352,8 +353,8 @@ class Run:
             return None
         if math.isnan(confusion.miou):
             raise ValueError(
-                f"{self.config.validation}: none of its pixels is labeled, so the best model "
-                "cannot be selected; use another validation set"
+                f"{self.config.validation}: no pixel is labeled, so the best model cannot be "
+                "selected; use another validation set"
             )
         scores = scores_of(confusion)
         record = {

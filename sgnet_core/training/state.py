@@ -1,4 +1,4 @@
-"""State of a run: everything that changes during training and is needed to resume."""
+"""State of a run: everything that changes during training and is needed to resume it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sgnet_core.training.checkpoint import CheckpointError
 class State:
     """Weights, optimizer and counters.
 
-    There is no state of random generators: the order of the data, the augmentation and the
-    dropout of an iteration are functions of the seed and its number.
+    Random generators need no state: order of the data, augmentation and dropout of an iteration
+    depend only on the seed and the iteration number.
 
     Attributes:
         average: average of the model's weights over time, only on rank 0; None without averaging.
@@ -62,20 +62,20 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "class_weights": self.class_weights,
-            # a resumed run does not read the initial weights that it comes from
             "info": json.dumps(self.model.info.to_dict()),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Restore what `to_dict` returned.
+        """Restore the result of `to_dict`.
 
         Settings of the optimizer, input height, depth range and hole policy stay as configured.
 
         Raises:
-            CheckpointError: the content belongs to another network, optimizer or other classes.
+            CheckpointError: the content belongs to another network, optimizer or label set.
         """
-        settings = [_without(group, "params") for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         try:
             info = ModelInfo.from_dict(json.loads(content["info"]))
             others = ("the checkpoint", "the training set")
@@ -87,10 +87,10 @@ class State:
             self.optimizer.load_state_dict(content["optimizer"])
             for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
                 group.update(wanted)
-            if content["scaler"]:  # empty where the precision was another one
+            if content["scaler"]:  # empty if the precision was not fp16
                 self.scaler.load_state_dict(content["scaler"])
             self.class_weights.copy_(content["class_weights"])
-            # Weights are made for one normalization, whatever a new network would start with.
+            # The weights need the normalization with which they were trained.
             info = replace(self.model.info, normalization=info.normalization)
             self.model.info = self.final_model.info = info
             for name in _COUNTERS:
@@ -100,10 +100,6 @@ class State:
                 f"the checkpoint is not of this configuration ({error}); train into a new "
                 "--output folder, or with the config.yaml of this one"
             ) from error
-
-
-def _without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != key}
 
 
 _COUNTERS = ("iteration", "loss", "best_miou", "stale", "validated", "seconds")

@@ -35,9 +35,9 @@ def summary(config: TrainConfig, folder: Path) -> str:
 
 
 def data_to_score(config: TrainConfig) -> str | None:
-    """Return the data set to score the finished model on, as `sgnet_core.eval` takes it.
+    """Return the data set on which `sgnet_core.eval` should score the finished model.
 
-    Returns None where only the training data is known.
+    Returns None if only the training set is known.
     """
     if config.validation.startswith("rooms:"):
         return _unseen_rooms(config)

@@ -41,6 +41,6 @@ def test_rooms_on_ray_are_those_of_the_plain_command_and_a_second_run_does_what_
     assert rooms(out, 5, "--ray") == 0
     assert files(out) == {**expected, "rgb/000004.png": b"kept"}
     assert rooms(out, 6, "--ray") == 2
-    assert "rooms.json is of other rooms" in capsys.readouterr().err
+    assert "rooms.json is for other rooms" in capsys.readouterr().err
     assert rooms(plain, 5, "--ray") == 2
     assert "holds frames already" in capsys.readouterr().err

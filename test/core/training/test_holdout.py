@@ -62,7 +62,7 @@ def test_a_small_folder_is_split_too(frames: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "validation", "message"),
     [
-        ("rooms:1", "holdout:0.1", r"rooms:1 has no end.*rooms:OTHER_SEED:N"),
+        ("rooms:1", "holdout:0.1", r"rooms:1 is endless.*rooms:OTHER_SEED:N"),
         ("rooms:1:3", "holdout:0.1", "rooms:1:3 has only 3 frames, too few"),
         ("rooms:1:100", "holdout:2", r"write holdout:SHARE"),
         ("rooms:1:100", "holdout:ten", r"write holdout:SHARE"),
@@ -126,7 +126,7 @@ def test_frames_that_are_trained_on_and_validated_on_are_counted(
 
 
 def test_validation_has_an_end() -> None:
-    with pytest.raises(DatasetError, match=r"rooms:2 has no end: .* as in rooms:2:100"):
+    with pytest.raises(DatasetError, match=r"rooms:2 is endless: .*for example rooms:2:100"):
         open_training_sets("rooms:1", "rooms:2", (32, 48))
 
 

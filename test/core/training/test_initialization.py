@@ -41,12 +41,12 @@ def test_the_shipped_weights_with_other_classes_keep_all_but_the_class_layer(
 ) -> None:
     different, note = changed(TrainConfig(weights="default"), labels, default_model_path())
     assert different == {"head.classify.weight", "head.classify.bias"}
-    assert note == "start from default; drawn at random: head.classify"
+    assert note == "start from default; random weights: head.classify"
 
 
 def test_the_same_classes_keep_everything(tmp_path: Path) -> None:
     different, note = changed(TrainConfig(weights="default"), NYU40, default_model_path())
-    assert different == set() and note.endswith("drawn at random: nothing")
+    assert different == set() and note.endswith("random weights: none")
 
 
 def test_class_layers_are_drawn_anew_where_asked(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_another_architecture_keeps_what_fits(tmp_path: Path) -> None:
     config = TrainConfig(weights=str(path))
     different, note = changed(config, NYU40, path)
     assert different == {f"projectors.{stride}.0.weight" for stride in (4, 8, 16)}
-    assert note.endswith("drawn at random: S-Conv's guidance")
+    assert note.endswith("random weights: S-Conv's guidance")
     assert build_model(config, NYU40)[0].info.normalization == RELEASED
     with pytest.raises(ValueError, match=r"points\.safetensors holds .*ResNet-18.*ResNet-50"):
         build_model(replace(config, model="sgnet_r50"), NYU40)
@@ -95,7 +95,7 @@ def test_a_deep_stem_without_weights_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert "trunk.stem" in note and "architecture.stem=torchvision" in note
     assert torch.equal(model.trunk.layers[1][1].conv1.weight, state["layer2.1.conv1.weight"])  # type: ignore[index]
     _, note = build_model(TrainConfig(model="sgnet_r50", architecture={"stem": "torchvision"}), LAB)
-    assert note.startswith("start from imagenet; drawn at random: S-Conv's guidance, head.0")
+    assert note.startswith("start from imagenet; random weights: S-Conv's guidance, head.0")
     assert "stem" not in note
 
 
@@ -124,12 +124,10 @@ def test_the_model_keeps_what_its_depth_was_trained_as() -> None:
 def test_weights_of_another_depth_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r50.pth"
     torch.save(torchvision.models.resnet50().state_dict(), path)
-    with pytest.raises(
-        ValueError, match=r"r50\.pth holds a ResNet-50, but the model has a ResNet-18"
-    ):
+    with pytest.raises(ValueError, match=r"r50\.pth is a ResNet-50, but the model has a ResNet-18"):
         build_model(TrainConfig(model="sgnet_lite", weights=str(path)), LAB)
     torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="holds no torchvision ResNet; its first entries are a"):
+    with pytest.raises(ValueError, match="is not a torchvision ResNet; its first entries are a"):
         build_model(TrainConfig(model="sgnet_lite", weights=str(path)), LAB)
 
 

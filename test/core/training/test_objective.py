@@ -166,5 +166,5 @@ def test_a_training_set_without_labels_is_refused(balance: float) -> None:
         def __getitem__(self, index: int, /):  # type: ignore[no-untyped-def]
             return type("S", (), {"labels": np.full((4, 4), 255, np.uint8)})
 
-    with pytest.raises(ValueError, match="no pixel of the 3 training frames looked at is labeled"):
+    with pytest.raises(ValueError, match="no pixel of the 3 sampled training frames is labeled"):
         class_weights(Blank(), 3, balance)  # type: ignore[arg-type]

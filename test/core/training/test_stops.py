@@ -41,7 +41,7 @@ def test_a_validation_set_without_labels_is_refused(
     run = Run.start(config, tmp_path / "run", CPU)
     sample = run.validation[0]
     run.validation = [replace(sample, labels=np.full_like(sample.labels, 255))]
-    with pytest.raises(ValueError, match="boxes:val: none of its pixels is labeled"):
+    with pytest.raises(ValueError, match="boxes:val: no pixel is labeled"):
         run.train()
 
 
