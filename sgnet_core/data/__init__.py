@@ -1,1 +1,1 @@
-"""Data: samples, procedural rooms and data sets."""
+"""Data: samples, images, data sets, procedural rooms, augmentation and loading."""

@@ -24,10 +24,13 @@ from sgnet_core.models.labels import NYU40, LabelSet
 
 
 class Layout(Protocol):
-    """A subclass of `FrameFiles` that recognizes its own folders."""
+    """A subclass of `FrameFiles` for one layout of folders."""
 
-    def recognizes(self, path: Path, /) -> bool: ...
-    def __call__(self, path: Path, split: str | None, /) -> FrameFiles: ...
+    def recognizes(self, path: Path, /) -> bool:
+        """Return True for a path in this layout."""
+
+    def __call__(self, path: Path, split: str | None, /) -> FrameFiles:
+        """Open the folder, or one of its splits."""
 
 
 LAYOUTS: tuple[tuple[Layout, str], ...] = (
@@ -44,20 +47,20 @@ LAYOUTS: tuple[tuple[Layout, str], ...] = (
     (Cityscapes, "Cityscapes: leftImg8bit/, gtFine/, disparity/, camera/"),
     (ListFile, "SGNet's lists: train*.txt, test*.txt with lines `image label depth HHA`"),
 )
-"""Layouts in the order in which a folder is tried, and the files each looks for."""
+"""Layouts in the order in which they are tried, with a description of their files."""
 
 
 def open_dataset(name: str, size: tuple[int, int]) -> tuple[Samples, LabelSet]:
     """Open a data set by name; return it with its classes.
 
     Args:
-        name: ``rooms:SEED:N``: N procedural rooms of that seed; ``rooms:SEED``: without end;
-            otherwise a folder in one of `LAYOUTS`, or a list file, with ``:SPLIT`` for one of its
-            splits; without, all its frames.
-        size: (H, W) that rooms are rendered at; frames in files keep their own.
+        name: ``rooms:SEED:N`` for N procedural rooms, ``rooms:SEED`` for endless rooms, or a folder
+            of shards, or a folder or list file in one of `LAYOUTS`, where ``:SPLIT`` chooses one
+            split.
+        size: (H, W) at which rooms are rendered; frames in files keep their size.
 
     Raises:
-        ValueError: there is no such data set, or it is not in order; the message names the file.
+        ValueError: the data set does not exist, or a file is missing or damaged.
     """
     kind, _, rest = name.partition(":")
     if kind == "rooms" and not Path(name).exists():
@@ -79,17 +82,17 @@ def open_folder(path: Path, split: str | None = None) -> FrameFiles:
     """Open a folder or list file in the first of `LAYOUTS` that recognizes it.
 
     Raises:
-        DatasetError: it is in none of them, or not in order.
+        DatasetError: no layout fits, or a file is missing or damaged.
     """
     for layout, _ in LAYOUTS:
         if layout.recognizes(path):
             return layout(path, split)
     if path.suffix == ".mat" or any(path.glob("*.mat")):
         raise DatasetError(
-            f"{path}: MATLAB files are read once, by `python -m sgnet_core.prepare nyuv2`"
+            f"{path}: convert the MATLAB files with `python -m sgnet_core.prepare nyuv2`"
         )
     wanted = "\n".join(f"  {description}" for _, description in LAYOUTS)
-    empty = "is empty" if path.is_dir() and not any(path.iterdir()) else "is no data set"
+    empty = "is empty" if path.is_dir() and not any(path.iterdir()) else "is not a data set"
     raise DatasetError(f"{path} {empty}. Looked for\n{wanted}")
 
 
@@ -100,6 +103,6 @@ def _rooms(name: str, numbers: str, size: tuple[int, int]) -> Rooms:
             raise ValueError
     except ValueError:
         raise DatasetError(
-            f"{name!r} is no set of rooms: use rooms:SEED or rooms:SEED:N, for example rooms:1:200"
+            f"{name!r} is not a set of rooms: use rooms:SEED or rooms:SEED:N, e.g. rooms:1:200"
         ) from None
     return Rooms(seed=seed, length=length[0] if length else ENDLESS, size=size)

@@ -1,7 +1,7 @@
-"""Simulated depth of a structured-light or time-of-flight camera, from a data set's depth.
+"""Simulate depth of a structured-light or time-of-flight camera from the depth of a data set.
 
-Data sets such as NYUDv2 come with in-painted depth in coarse steps; a camera delivers fine steps,
-noise and holes. Training on the simulation lets a network accept both.
+Data sets such as NYUDv2 contain in-painted depth in coarse steps; a camera delivers fine steps,
+noise and holes. A network trained on the simulation works with both.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ if TYPE_CHECKING:  # loading imports the transforms, which import this module
 SENSED_SEED = 0
 
 OBJECT_LOSS = 0.12
-"""Probability that a class of an image returns no depth at all, as glass and black surfaces do."""
+"""Probability that a class in an image loses much of its depth, like glass and black surfaces."""
 
 
 def dithered(
     depth: NDArray[np.float32], step: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Spread depth that is stored in steps evenly over the step, in patches and per pixel.
+    """Add noise to depth that is stored in steps, partly per patch and partly per pixel.
 
     Args:
         depth: (H, W) meters, 0 where missing.
         step: distance of neighboring values, meters.
+        rng: source of randomness.
     """
     height, width = depth.shape
     patches = rng.random((height // 8 + 2, width // 8 + 2), dtype=np.float32)
@@ -45,13 +46,15 @@ def dithered(
 
 
 def sense(sample: Sample, rng: np.random.Generator, step: float = 0.0) -> NDArray[np.float32]:
-    """Return the sample's depth, (H, W) float32 meters, with noise, steps and holes of a sensor.
+    """Return the depth of a sample, (H, W) float32 meters, with noise, steps and holes of a sensor.
 
-    Holes appear beside edges, on slanted surfaces, in patches, out of range, and on whole objects.
+    Holes appear next to edges, on slanted surfaces, in patches, out of range, and on whole objects.
 
     Args:
+        sample: the sample.
+        rng: source of randomness.
         step: distance of neighboring stored values in meters, over which they are dithered first; 0
-            where the stored depth is fine.
+            for depth in fine steps.
     """
     depth = dithered(sample.depth, step, rng) if step else sample.depth
     missing = depth <= 0
@@ -81,11 +84,11 @@ def _facing(depth: NDArray[np.float32], fx: float, fy: float) -> NDArray[np.floa
 
 
 class Sensed:
-    """A data set whose depth has been measured anew, the same way at every reading.
+    """A data set with the depth of `sense`; a frame always gets the same depth.
 
     Args:
         samples: the data set.
-        step: meters between the values in which the set stores depth; 0 where they are fine.
+        step: as in `sense`.
     """
 
     def __init__(self, samples: Samples, step: float = 0.0) -> None:
@@ -93,7 +96,7 @@ class Sensed:
 
     @property
     def names(self) -> Sequence[str] | None:
-        """Names of the frames, where the data set has them."""
+        """Names of the frames, or None if the data set has none."""
         return getattr(self.samples, "names", None)
 
     def __len__(self) -> int:

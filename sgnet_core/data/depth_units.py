@@ -1,4 +1,4 @@
-"""Plausibility of depth: its median, and the unit that the numbers are most likely in."""
+"""Check whether depth is plausible, and guess the unit of its numbers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 NO_MEASUREMENT = 65535
-"""Value in integer depth images that some cameras store for "no measurement", besides 0."""
+"""Value besides 0 that means "no measurement" in integer depth images of some cameras."""
 
 NEAREST_M, FARTHEST_M = 0.01, 100.0
-"""Meters between which the median of a depth image lies, whatever the camera."""
+"""Plausible range in meters for the median of a depth image of any camera."""
 
 KNOWN_SCALES = (0.001, 0.0002, 0.0001, 0.01, 0.00025, 1.0)
-"""Meters per unit in use: millimeters, 1/5 mm, 1/10 mm, centimeters, 1/4 mm, meters."""
+"""Usual meters per unit: millimeters, 1/5 mm, 1/10 mm, centimeters, 1/4 mm, meters."""
 
 _SAMPLES = 4000
 
 
 def median_depth(depth: npt.NDArray[Any]) -> float | None:
-    """Return the median of a depth image's measurements in its own unit; None without any.
+    """Return the median of the measurements of a depth image in its own unit, or None without any.
 
-    Looks at some 4000 pixels of a regular grid, and at all of them if none of these is measured.
+    The median is that of about 4000 pixels on a regular grid, or of all pixels if none of these is
+    a measurement.
 
     Args:
-        depth: (H, W) integers, of which 0 and `NO_MEASUREMENT` are no measurement, or floating
-            point, of which 0, negative, NaN and infinite are none.
+        depth: (H, W) integers, in which 0 and `NO_MEASUREMENT` mean "no measurement", or
+            floating-point numbers, in which 0, negative, NaN and infinite do.
     """
     stride = max(1, int((depth.size / _SAMPLES) ** 0.5))
     for pixels in (depth[::stride, ::stride], depth):
@@ -39,7 +40,7 @@ def median_depth(depth: npt.NDArray[Any]) -> float | None:
 
 
 def likely_scale(median: float) -> float | None:
-    """Return the first of `KNOWN_SCALES` with which a median fits a room; None if none does."""
+    """Return the first of `KNOWN_SCALES` that puts a median at 0.4 to 10 m, or None."""
     return next((scale for scale in KNOWN_SCALES if 0.4 <= median * scale <= 10), None)
 
 
@@ -57,7 +58,10 @@ def unit_hint(median: float, integers: bool) -> str:
     option = f"give predict --depth-scale {scale:g}"
     if integers:
         return f"with depth_scale {scale:g} {would_be}: write it into the camera file, or {option}"
-    return f"floating-point files hold meters; times {scale:g} {would_be}: store that, or {option}"
+    return (
+        f"floating-point numbers are meters; with depth_scale {scale:g} {would_be}: store meters, "
+        f"or {option}"
+    )
 
 
 def depth_doubt(meters: npt.NDArray[np.floating[Any]]) -> str:
@@ -68,7 +72,7 @@ def depth_doubt(meters: npt.NDArray[np.floating[Any]]) -> str:
 def median_doubt(median: float | None) -> str:
     """Return why a depth image with that `median_depth`, in meters, is doubtful; empty if not."""
     if median is None:
-        return "no pixel holds a depth; each is 0, 65535, NaN or infinite"
+        return "no pixel has a depth; each is 0, 65535, NaN or infinite"
     if median < NEAREST_M:
         return f"the median depth is {median:.3g} m: is the unit right?"
     return ""

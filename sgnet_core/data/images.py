@@ -1,4 +1,4 @@
-"""Reading and writing of color, depth and label images; labels drawn over a picture."""
+"""Read and write color, depth and label images; draw labels over an image."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from sgnet_core.models.labels import IGNORE_ID, LabelSet
 PathLike = str | os.PathLike[str]
 
 MAX_PIXELS = 1 << 26
-"""Largest number of pixels of an image that is read (8192x8192); set it higher where needed."""
+"""Maximum number of pixels of an image (8192x8192); it can be set higher."""
 
 MAX_HEADER_BYTES = 10_000
-"""Largest header of an array that is read."""
+"""Maximum header size of an array file."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-"""File formats that are read, by their content; Pillow's names. PGM would come stretched."""
+"""Supported file formats, in Pillow's names. Pillow would rescale the values of PGM files."""
 
 _STRETCHED = {"L;2": 85, "L;4": 17}
-"""Pillow stretches gray of 2 and 4 bits to 8, times this."""
+"""Factors by which Pillow multiplies gray values of 2 and 4 bits."""
 
 
 class ImageFileError(ValueError):
-    """An image file that cannot be read or holds the wrong thing; the message names it."""
+    """An image file that cannot be read or has wrong content; the message names the file."""
 
 
 def read_rgb(path: PathLike) -> npt.NDArray[np.uint8]:
     """Read an 8-bit image file (PNG, JPEG, …) as (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageFileError: missing, unreadable, truncated, or not an 8-bit picture.
+        ImageFileError: the file is missing, unreadable, truncated, or not an 8-bit image.
     """
     image = _open(path)
     if image.mode.startswith(("I", "F")):
@@ -56,25 +56,25 @@ def read_depth(
 ) -> npt.NDArray[np.float32]:
     """Read a depth file as (H, W) float32 meters; pixels without a measurement are 0.
 
-    Integers of `NO_MEASUREMENT` become 0. Floating-point numbers that are no measurement stay as
-    they are, NaN included.
+    Integers equal to `NO_MEASUREMENT` become 0. Floating-point numbers are not changed, so NaN,
+    infinite and negative values remain.
 
     Args:
         path: a 16-bit PNG, or an array in ``.npy`` or ``.npz`` (one array, or one named "depth").
         scale, float_scale: meters per unit of integers and of floating-point numbers.
 
     Raises:
-        ImageFileError: missing, unreadable, truncated, not one depth per pixel, 8-bit, or in
-            another unit, so that its median is beyond `FARTHEST_M`.
+        ImageFileError: the file is missing, unreadable, truncated, 8-bit, or not one number per
+            pixel, or its median is beyond `FARTHEST_M`, so that its unit must be wrong.
     """
     numbers = read_numbers(path)
     integers = numbers.dtype.kind != "f"
     if numbers.itemsize == 1:
         raise ImageFileError(
-            f"{path} holds numbers of 8 bits, a picture of the depth: save meters as "
-            "floating-point numbers, or integers of 16 bits"
+            f"{path} holds 8-bit numbers, which is a picture of the depth: save meters as "
+            "floating-point numbers, or 16-bit integers"
         )
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, no measurement
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite: no measurement
         depth = numbers.astype(np.float32) * np.float32(scale if integers else float_scale)
     median = median_depth(depth)
     if median is not None and median > FARTHEST_M:
@@ -86,15 +86,16 @@ def read_depth(
 
 
 def read_numbers(path: PathLike) -> npt.NDArray[Any]:
-    """Read a depth file as the (H, W) numbers in it; integers of `NO_MEASUREMENT` become 0.
+    """Read a depth file as (H, W) numbers in its own unit; `NO_MEASUREMENT` becomes 0.
 
     Raises:
-        ImageFileError: missing, unreadable, truncated, not one number per pixel, or 8-bit.
+        ImageFileError: the file is missing, unreadable, truncated, not one number per pixel, or an
+            8-bit image.
     """
     if Path(path).suffix.lower() in (".npy", ".npz"):
         numbers = _load_array(path)
         while numbers.ndim > 2 and 1 in (numbers.shape[0], numbers.shape[-1]):
-            # A batch of one, or one channel.
+            # Remove an axis for a batch of one, or for one channel.
             numbers = numbers[0] if numbers.shape[0] == 1 else numbers[..., 0]
     else:
         image = _open(path)
@@ -106,7 +107,8 @@ def read_numbers(path: PathLike) -> npt.NDArray[Any]:
         numbers = np.array(image)
     if numbers.ndim != 2 or numbers.dtype.kind not in "iuf":
         raise ImageFileError(
-            f"{path} holds {numbers.dtype} of shape {numbers.shape}; depth is one number per pixel"
+            f"{path} holds {numbers.dtype} of shape {numbers.shape}; depth must be one number per "
+            "pixel"
         )
     if numbers.dtype.kind == "f":
         return numbers
@@ -114,22 +116,25 @@ def read_numbers(path: PathLike) -> npt.NDArray[Any]:
 
 
 def read_labels(path: PathLike) -> npt.NDArray[np.uint8]:
-    """Read a label image (up to 8 bits, gray or palette) as (H, W) uint8 ids, without palette.
+    """Read a label image (gray or palette indices) as (H, W) uint8 ids.
 
     Raises:
-        ImageFileError: missing, unreadable, truncated, or not one id of 0..255 per pixel.
+        ImageFileError: the file is missing, unreadable, truncated, or not one id of 0..255 per
+            pixel.
     """
     image = _open(path, ids=True)
     labels = np.array(image)
     if image.mode not in ("1", "L", "P") and not (
         image.mode.startswith("I") and labels.min() >= 0 and labels.max() <= 255
     ):
-        raise ImageFileError(f"{path} holds {image.mode} pixels; labels are one id 0..255 each")
+        raise ImageFileError(f"{path} holds {image.mode} pixels; labels must be ids 0..255")
     return labels.astype(np.uint8)
 
 
 def write_png(path: PathLike, image: npt.NDArray[Any]) -> None:
-    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB as a PNG, complete or not at all.
+    """Write (H, W) uint8 or uint16, or (H, W, 3) uint8 RGB, as a PNG.
+
+    An existing file is replaced only by a complete new one.
 
     Raises:
         ValueError: another dtype or shape.
@@ -145,13 +150,13 @@ def write_png(path: PathLike, image: npt.NDArray[Any]) -> None:
 def overlay(
     rgb: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], label_set: LabelSet, alpha: float
 ) -> npt.NDArray[np.uint8]:
-    """Draw labels over a picture: (1 − alpha)·rgb + alpha·color, rounded.
+    """Draw labels over an image: (1 − alpha)·rgb + alpha·color, rounded.
 
     Args:
         rgb: (H, W, 3) uint8.
-        labels: (H, W) ids; ignored pixels keep the picture.
-        label_set: gives the colors.
-        alpha: 0 shows the picture alone, 1 the colors alone; taken in steps of 1/255.
+        labels: (H, W) ids; pixels with `IGNORE_ID` keep the image.
+        label_set: classes with colors.
+        alpha: opacity of the colors, 0..1, rounded to multiples of 1/255.
 
     Returns:
         (H, W, 3) uint8.
@@ -162,7 +167,7 @@ def overlay(
     if not 0 <= alpha <= 1:
         raise ValueError(f"overlay opacity must be in [0, 1], got {alpha}")
     weight = round(alpha * 255)
-    # Integers throughout: at most 255·255 + 127, which fits 16 bits.
+    # Integers of at most 255·255 + 127, which fits 16 bits.
     tint = (label_set.palette.astype(np.uint16) * weight + 127).astype(np.uint16)
     mixed = np.multiply(rgb, 255 - weight, dtype=np.uint16)
     mixed += tint.take(labels, axis=0)
@@ -179,18 +184,18 @@ def open_image(file: PathLike | io.BytesIO, name: object, *, ids: bool = False) 
 
     Args:
         file: path, or the content of a file.
-        name: what errors call the file.
-        ids: whether gray numbers are ids, not shades: those of 2 and 4 bits stay as they are.
+        name: name of the file for errors.
+        ids: keep gray values of 2 and 4 bits, which Pillow would multiply.
 
     Raises:
-        ImageFileError: unreadable, truncated, too large, of none of `FORMATS`, or a JPEG of too
-            many scans.
+        ImageFileError: the file is unreadable, truncated, too large, not in one of `FORMATS`, or a
+            JPEG with too many scans.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.format in ("JPEG", "MPO") and not _has_few_scans(file):
                 raise ImageFileError(
-                    f"{name} is a JPEG of more than {jpeg.MAX_SCANS} scans, which are not decoded "
+                    f"{name} is a JPEG with more than {jpeg.MAX_SCANS} scans, which is not decoded "
                     "(sgnet_core.data.jpeg.MAX_SCANS)"
                 )
             if image.height * image.width > MAX_PIXELS:
@@ -206,12 +211,12 @@ def open_image(file: PathLike | io.BytesIO, name: object, *, ids: bool = False) 
         raise
     except FileNotFoundError as error:
         raise ImageFileError(f"{name} does not exist") from error
-    except Exception as error:  # Pillow's decoders raise all sorts on damaged files
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
         raise ImageFileError(f"{name} cannot be read as an image: {error}") from error
 
 
 def _has_few_scans(file: PathLike | io.BytesIO) -> bool:
-    """Return whether a JPEG file has no more scans than are decoded."""
+    """Return True if a JPEG file has at most `jpeg.MAX_SCANS` scans."""
     if isinstance(file, io.BytesIO):
         return jpeg.count_scans(file.getbuffer()) <= jpeg.MAX_SCANS
     with (
@@ -222,7 +227,7 @@ def _has_few_scans(file: PathLike | io.BytesIO) -> bool:
 
 
 def _open(path: PathLike, *, ids: bool = False) -> Image.Image:
-    """Return the decoded image of a file, which is closed."""
+    """Return the decoded image of a file."""
     try:
         check_regular(path)
         with open(path, "rb") as file:
@@ -232,37 +237,39 @@ def _open(path: PathLike, *, ids: bool = False) -> Image.Image:
     except OSError as error:
         raise ImageFileError(f"{path} cannot be read as an image: {error}") from error
     if what:
-        raise ImageFileError(f"{path} is no image but {what}")
+        raise ImageFileError(f"{path} is not an image but {what}")
     return open_image(path, path, ids=ids)
 
 
 def _load_array(path: PathLike) -> npt.NDArray[Any]:
-    """Return the one array of a .npy or .npz file; pickled objects are refused."""
+    """Return the array of a .npy or .npz file; pickled objects are rejected."""
     try:
         check_regular(path)
         if Path(path).suffix.lower() == ".npy":
             with open(path, "rb") as file:
                 if what := mistaken_for(file.read(64)):
-                    raise ImageFileError(f"{path} is no array but {what}")
+                    raise ImageFileError(f"{path} is not an array but {what}")
                 file.seek(0)
                 return _read_array(path, file)
         with np.load(path, allow_pickle=False) as loaded:
             names = loaded.files
             name = names[0] if len(names) == 1 else "depth"
             if name not in names:
-                raise ImageFileError(f"{path} holds {', '.join(names)}; name one of them depth")
+                raise ImageFileError(
+                    f"{path} holds the arrays {', '.join(names)}: rename one of them to depth"
+                )
             with loaded.zip.open(f"{name}.npy") as member:
                 return _read_array(path, member)
     except FileNotFoundError as error:
         raise ImageFileError(f"{path} does not exist") from error
     except ImageFileError:
         raise
-    except Exception as error:  # zip, header and dtype errors have no common type
+    except Exception as error:  # errors of zip files, headers and types have no common base
         raise ImageFileError(f"{path} cannot be read as an array: {error}") from error
 
 
 def _read_array(path: PathLike, file: IO[bytes]) -> npt.NDArray[Any]:
-    """Return the array in a file, of which only the header and what that announces are read."""
+    """Return the array in a .npy file, after checking the sizes and the type in its header."""
     start = file.read(12)
     size = int.from_bytes(start[8 : 10 if start[6:7] == b"\x01" else 12], "little")
     if size > MAX_HEADER_BYTES:
@@ -274,7 +281,7 @@ def _read_array(path: PathLike, file: IO[bytes]) -> npt.NDArray[Any]:
     if dtype.hasobject:
         raise ImageFileError(f"{path} holds Python objects, which are not loaded: save numbers")
     if dtype.kind not in "biufc":
-        raise ImageFileError(f"{path} holds {dtype}, no numbers")
+        raise ImageFileError(f"{path} holds {dtype} instead of numbers")
     if math.prod(shape) > MAX_PIXELS:
         raise ImageFileError(
             f"{path} holds {math.prod(shape)} numbers; at most {MAX_PIXELS} are read "

@@ -1,4 +1,4 @@
-"""Batches of a data set, in an order that depends on seed and position alone."""
+"""Load batches of a data set in an order that depends only on seed and position."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class Batch:
     """Tensors of B equally sized frames.
 
     Attributes:
-        rgb: (B, 3, H, W) uint8. depth: (B, 1, H, W) float32 meters, 0 = missing.
-        labels: (B, H, W) int64, 255 = ignore. intrinsics: (B, 4) fx, fy, cx, cy.
+        rgb: (B, 3, H, W) uint8.
+        depth: (B, 1, H, W) float32 meters, 0 = missing.
+        labels: (B, H, W) int64, 255 = ignore.
+        intrinsics: (B, 4) float32 fx, fy, cx, cy in pixels.
     """
 
     rgb: Tensor
@@ -43,8 +45,8 @@ class Batch:
     intrinsics: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items()}
-        return Batch(**move)
+        """Copy all tensors to a device."""
+        return Batch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
@@ -54,14 +56,15 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
+        """Copy all tensors to page-locked memory; the DataLoader calls this."""
         return Batch(**{k: v.pin_memory() for k, v in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Reason why a sample or batch cannot be read, in its place.
+    """Stands for a sample or batch that cannot be read, with the reason.
 
-    An exception from another process would have its traceback as the message.
+    PyTorch would turn an exception in a worker process into one whose message is a traceback.
     """
 
     reason: str
@@ -87,7 +90,7 @@ def _collate_readable(samples: Sequence[Sample | Unreadable]) -> Batch | Unreada
 
 
 class Augmented(Dataset[Sample | Unreadable]):
-    """Augmented samples; the same position always gives the same sample."""
+    """Augmented samples by (position, index); a position always gives the same sample."""
 
     def __init__(
         self, samples: Samples, augmentation: Augmentation, size: tuple[int, int], seed: int
@@ -105,9 +108,9 @@ class Augmented(Dataset[Sample | Unreadable]):
 
 
 class ShuffledForever(Sampler[Any]):
-    """Positions ``start``, ``start`` + 1, … of an endless sequence of shuffled epochs.
+    """Positions ``start`` to ``stop`` − 1 of an endless sequence of shuffled epochs, with indices.
 
-    A run that stops after a number of positions and starts again there sees the same frames.
+    A run that stops at a position and resumes there sees the same frames as without the stop.
     """
 
     def __init__(self, length: int, seed: int, start: int, stop: int) -> None:
@@ -129,7 +132,7 @@ class ShuffledForever(Sampler[Any]):
 
 
 class Share(Sampler[Any]):
-    """Part of every batch that one of several processes loads: a block, in order."""
+    """The consecutive part of every batch that one of several processes loads."""
 
     def __init__(self, positions: ShuffledForever, batch: int, rank: int, processes: int) -> None:
         self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
@@ -159,20 +162,25 @@ def training_batches(
     rank: int = 0,
     processes: int = 1,
 ) -> Generator[Batch, None, None]:
-    """Yield the batches ``first`` to ``last`` − 1 of the run, or one process's share of each.
+    """Return a generator of the batches ``first`` to ``last`` − 1 of a run.
+
+    The worker processes end when the generator ends or is closed.
 
     Args:
+        samples: the data set.
+        augmentation: augmentation of the samples.
         size: (H, W) of the crops.
-        batch: frames of a batch, over all processes and parts.
-        parts: what this process gets of a batch comes in that many `Batch`es.
-        rank, processes: which share, of how many.
-
-    Returns:
-        A generator, whose worker processes end with it, close it as you may.
+        batch: frames per batch, over all processes and parts.
+        seed: seed of order and augmentation.
+        first, last: range of the batches.
+        workers: number of worker processes; 0 loads in this process.
+        pin: put the batches into page-locked memory.
+        parts: number of `Batch`es in which this process gets its share of a batch.
+        rank, processes: number of this process, and of all processes that share the batches.
 
     Raises:
-        ValueError: the batch cannot be cut into that many parts; or, when its turn comes, a frame
-            cannot be read: it names the file.
+        ValueError: the batch cannot be divided like this, or, while iterating, a frame cannot be
+            read; the message names the file.
     """
     frames = frames_per_part(batch, parts, processes)
     positions = ShuffledForever(len(samples), seed, first * batch, last * batch)
@@ -193,12 +201,12 @@ def frames_per_part(batch: int, parts: int, processes: int) -> int:
     """Return the number of frames of a batch that a process computes at a time.
 
     Raises:
-        ValueError: the batch cannot be cut into that many parts.
+        ValueError: the batch cannot be divided into equal parts.
     """
     frames, rest = divmod(batch, parts * processes)
     if rest or not frames:
         raise ValueError(
-            f"batch {batch} cannot be cut into {processes} processes x {parts} parts: "
+            f"batch {batch} cannot be divided into {processes} processes x {parts} parts: "
             f"choose a multiple of {parts * processes}"
         )
     return frames
@@ -212,17 +220,17 @@ def _readable(loader: DataLoader[Any]) -> Generator[Batch, None, None]:
                 raise DatasetError(batch.reason)
             yield batch
     finally:
-        # An exception would keep the iterator in its traceback, and Python would wait at its end
-        # for workers that nobody has told to go.
+        # The traceback of an exception would keep the iterator alive, and Python would wait at exit
+        # for workers that nobody has stopped.
         if loader.num_workers:
             cast(Any, iterator)._shutdown_workers()
 
 
 def _prepare_worker(worker: int) -> None:
-    """Keep a worker process to one thread and deaf to signals.
+    """Make a worker process ignore signals and use one thread.
 
-    Signals reach whole process groups; the main process ends its workers. PyTorch itself keeps to
-    one thread in a worker, OpenCV would take one per core in each.
+    Signals reach the whole process group, but the main process should end the workers. PyTorch uses
+    one thread per worker; OpenCV would use one per core.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Mixture of data sets, each with a fixed share of the frames."""
+"""Mix data sets, each with a fixed share of the frames."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sgnet_core.data.loading import ENDLESS, Samples
 from sgnet_core.data.sample import Sample
 
 PERIOD = 1000
-"""Positions after which the pattern of data sets repeats; shares are rounded to this grid."""
+"""Length of the repeated pattern of data sets; shares are rounded to multiples of 1/1000."""
 
 
 class Mixture:
-    """An endless data set that visits others in turn, each as often as its share says.
+    """An endless data set that takes frames from several data sets by their shares.
 
-    Every set is passed through in shuffled epochs of its own. A position always gives the same
-    frame, so a run can stop and resume anywhere.
+    Each set is visited in its own shuffled epochs. A position always gives the same frame, so a run
+    can stop and resume anywhere.
 
     Args:
         sets: the data sets.
-        shares: of the frames, positive; they are brought to a sum of 1.
-        seed: of the order.
+        shares: positive shares of the frames; they are normalized to a sum of 1.
+        seed: seed of the order.
 
     Raises:
         ValueError: a share is not positive or rounds to no frame.
@@ -61,7 +61,7 @@ class Mixture:
 
 
 def _pattern(shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the (PERIOD,) index of the set that each position visits, evenly interleaved."""
+    """Return the (PERIOD,) indices of the sets by position, evenly interleaved."""
     due = np.zeros(len(shares))
     pattern = np.empty(PERIOD, np.int64)
     for step in range(PERIOD):

@@ -34,15 +34,16 @@ def write_ply(
 ) -> int:
     """Write the measured pixels of a frame as a binary little-endian PLY; return their number.
 
-    Every point has x, y, z in meters in the camera's optical frame (REP 103: x right, y down,
-    z forward), red, green, blue and label (uchar). The file is complete or not there at all.
+    Every point has x, y, z in meters in the optical frame of the camera (REP 103: x right, y down,
+    z forward), red, green, blue and label (uchar).
 
     Args:
+        path: file to write; an existing file is replaced only by a complete new one.
         depth: (H, W) meters; pixels without a measurement give no point.
-        intrinsics: of the depth image.
+        intrinsics: camera of the depth image.
         colors: (H, W, 3) uint8 RGB.
         labels: (H, W) uint8 class ids.
-        names: of the classes, for comments in the header.
+        names: names of the classes, for comments in the header.
 
     Raises:
         ValueError: the arrays or the intrinsics differ in size.
@@ -51,7 +52,7 @@ def write_ply(
     size = (intrinsics.height, intrinsics.width)
     if not size == depth.shape == labels.shape == colors.shape[:2]:
         raise ValueError(
-            f"a point cloud needs one size; intrinsics {size}, depth {depth.shape}, "
+            f"sizes of the point cloud differ: intrinsics {size}, depth {depth.shape}, "
             f"colors {colors.shape[:2]}, labels {labels.shape}"
         )
     meters = torch.from_numpy(np.ascontiguousarray(depth, np.float32))[None, None]

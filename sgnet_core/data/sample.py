@@ -12,17 +12,17 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 
 @dataclass(frozen=True)
 class Sample:
-    """A labeled RGB-D frame, depth registered to color, in numpy arrays.
+    """A labeled RGB-D frame in NumPy arrays, with depth registered to color.
 
     Attributes:
         rgb: (H, W, 3) uint8, RGB.
-        depth: (H, W) float32, meters along the optical axis, 0 where the sensor saw nothing.
+        depth: (H, W) float32, meters along the optical axis, 0 where there is no measurement.
         labels: (H, W) uint8 class ids, 255 = ignore.
-        intrinsics: of the image, pixels.
-        depth_exact: (H, W) float32 meters without sensor effects, where it is known.
+        intrinsics: camera of all images.
+        depth_exact: (H, W) float32 meters without sensor effects; None if unknown.
         up: (3,) float32 unit vector against gravity in the camera frame (x right, y down,
-            z forward), where it is known.
-        camera_height: meters above the floor, where it is known.
+            z forward); None if unknown.
+        camera_height: meters above the floor; None if unknown.
     """
 
     rgb: NDArray[np.uint8]

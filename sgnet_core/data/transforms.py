@@ -1,4 +1,4 @@
-"""Training transforms that keep rgb, depth, labels and intrinsics of a `Sample` consistent."""
+"""Training transforms that change color, depth, labels and intrinsics of a `Sample` together."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ PADDING_GRAY = 127
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, flip, color and depth changes; amounts of 0 switch a part off.
+    """Random scale, crop, flip, color and depth changes; 0 switches a part off.
 
     Attributes:
-        scale: (lowest, highest) factor, drawn evenly in the logarithm. At 1 the image just covers
-            the crop; below, the crop is padded.
+        scale: (lowest, highest) factor, drawn from a log-uniform distribution. At 1 the image just
+            covers the crop; below 1 the crop is padded.
         flip: probability of a mirror image.
         color: in [0, 1): relative range of brightness, of the gain of each channel, of contrast
             and of saturation.
         blur: probability of a Gaussian blur with σ up to 1 pixel.
         noise: probability of Gaussian noise with σ up to 12 of 255.
-        depth_dropout: probability that the depth is missing altogether, and, if it is not, that a
-            random rectangle of it is.
-        depth_sensor: probability that depth without known truth is measured anew by a simulated
-            sensor: noise, steps, holes.
-        depth_step: meters between the values that a data set stores depth in, over which the
-            simulated sensor spreads them first: 0.0392 for depth in 8 bits up to 10 m.
+        depth_dropout: probability that all depth is removed; otherwise, probability that a random
+            rectangle of it is removed.
+        depth_sensor: probability that depth gets the noise, steps and holes of a simulated sensor;
+            rendered depth has them already.
+        depth_step: meters between neighboring values of the stored depth, for example 0.0392 for
+            8 bits and 10 m; the simulated sensor dithers them.
 
     Raises:
         ValueError: a value is out of range.
@@ -52,14 +52,14 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            raise ValueError(f"scale is (lowest, highest), both positive; got {self.scale}")
+            raise ValueError(f"scale must be (lowest, highest), both positive; got {self.scale}")
         for name in ("flip", "blur", "noise", "depth_dropout", "depth_sensor"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.color < 1:
             raise ValueError(f"color must be in [0, 1), got {self.color}")
         if not 0 <= self.depth_step < math.inf:
-            raise ValueError(f"depth_step is in meters and not negative, got {self.depth_step}")
+            raise ValueError(f"depth_step must be meters, not negative, got {self.depth_step}")
 
     def __call__(self, sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> Sample:
         """Return a sample of ``size`` (H, W); outside the image depth is 0 and labels are 255."""
@@ -88,7 +88,7 @@ class Augmentation:
         return crop(resize(sample, w, h), left, top, width, height)
 
     def _measured(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return the depth as a sensor measures it; rendered depth has been measured already."""
+        """Return the depth of a simulated sensor, with probability ``depth_sensor``."""
         if sample.depth_exact is not None or rng.random() >= self.depth_sensor:
             return sample.depth
         return sense(sample, rng, self.depth_step)
@@ -106,8 +106,8 @@ class Augmentation:
 def resize(sample: Sample, width: int, height: int) -> Sample:
     """Resample to ``width`` x ``height`` pixels; depth values stay the same.
 
-    Color by area (smaller) or bilinear (larger), depth and labels by the nearest pixel: the mean
-    of a depth and a hole, or of two depths across an edge, is no depth.
+    Color is averaged when it shrinks, and else interpolated bilinearly. Depth and labels take the
+    nearest pixel, because a mean of two depths across an edge is wrong.
     """
     if (height, width) == sample.labels.shape:
         return sample
@@ -131,7 +131,7 @@ def resize(sample: Sample, width: int, height: int) -> Sample:
 
 
 def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample:
-    """Cut out a window; outside the image the color is mid-gray, depth 0, and the label 255."""
+    """Cut out a window; outside the image, color is mid-gray, depth is 0, and labels are 255."""
 
     def window(image: NDArray[Any], fill: int) -> NDArray[Any]:
         h, w = image.shape[:2]
@@ -174,7 +174,9 @@ def recolor(rgb: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> 
     """Change brightness, white balance, contrast and saturation of (H, W, 3) uint8 at random.
 
     Args:
-        amount: each factor is drawn from 1 ± amount.
+        rgb: the image.
+        amount: range of the factors: 1 ± amount.
+        rng: source of randomness.
     """
     brightness, contrast, saturation = 1 + amount * rng.uniform(-1, 1, 3)
     gains = brightness * (1 + amount / 2 * rng.uniform(-1, 1, 3))
@@ -187,6 +189,6 @@ def recolor(rgb: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> 
 
 
 def _window_start(available: int, wanted: int, rng: np.random.Generator) -> int:
-    """Draw the start of a window: inside the image, or with the whole image inside it."""
+    """Draw the start of a window that lies inside the image or contains the whole image."""
     low, high = sorted((0, available - wanted))
     return int(rng.integers(low, high + 1))

@@ -1,1 +1,1 @@
-"""Data sets in files, one layout per module."""
+"""Readers and writers of data sets in files."""

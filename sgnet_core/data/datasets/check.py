@@ -1,4 +1,4 @@
-"""Check of a plain folder, file by file."""
+"""Check every file of a plain folder."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read
 from sgnet_core.models.labels import IGNORE_ID
 
 DEPTH_EDGES = (0, 0.01, 0.1, 0.3, 0.5, 1, 2, 4, 8, 16, 32, 65, 300, 1000, np.inf)
-"""Meters; the bins of the histogram."""
+"""Edges in meters of the bins of the depth histogram."""
 
 NEAREST_MEDIAN = 0.1
-"""Meters: a camera at its closest. A wrong unit is off by 1000."""
+"""Minimum plausible median in meters; a wrong unit is off by a factor of 1000."""
 
 LONE_PEAK_SHARE = 0.002
-"""Share of the measured pixels at one largest depth, far from others, that is reported."""
+"""Share of measured pixels that is reported if they have the largest depth, far from others."""
 
 SATURATED_SHARE = 0.01
-"""Share of the measured pixels at one largest depth, with few others near it, that is reported."""
+"""Share of measured pixels that is reported if they have the largest depth, with few others near
+it."""
 
 _PEAK_PIXELS = 5
 
@@ -47,9 +48,9 @@ class FolderCheck:
     Attributes:
         problems: "FILE: what is wrong", in the order of the frames.
         frames: number of color images.
-        depth_counts: pixels with a measurement in each bin of `DEPTH_EDGES`.
-        id_counts: (256,) pixels with each id in the label files.
-        classes: of the folder, where classes.json can be read.
+        depth_counts: number of measured pixels in each bin of `DEPTH_EDGES`.
+        id_counts: (256,) number of pixels by id in the label files.
+        classes: classes of the folder; None if classes.json cannot be read.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -68,7 +69,7 @@ class FolderCheck:
         if self.classes is not None and self.id_counts.any():
             lines += ["", "classes, share of all pixels", *self._shares(self.classes)]
         count = len(self.problems)
-        verdict = "nothing is wrong" if not count else f"{count} problem{'s' * (count > 1)}"
+        verdict = "no problems" if not count else f"{count} problem{'s' * (count > 1)}"
         return "\n".join([*lines, "", f"{self.frames} frame{'s' * (self.frames != 1)}: {verdict}"])
 
     def _histogram(self) -> list[str]:
@@ -97,7 +98,7 @@ def check_folder(folder: Path) -> FolderCheck:
     """Read every file of a plain folder and collect its problems; raise nothing."""
     check = FolderCheck()
     if not (folder / "rgb").is_dir():
-        check.problems.append(_no_plain_folder(folder))
+        check.problems.append(_why_not_plain(folder))
         return check
     listing = FolderListing.of(folder)
     check.frames = len(listing.rgb)
@@ -117,10 +118,10 @@ def check_folder(folder: Path) -> FolderCheck:
     return check
 
 
-def _no_plain_folder(folder: Path) -> str:
-    """Return why the folder is no plain folder."""
+def _why_not_plain(folder: Path) -> str:
+    """Return why the folder is not a plain folder."""
     if not folder.is_dir():
-        return f"{folder}: there is no such folder"
+        return f"{folder}: does not exist"
     for layout, description in LAYOUTS:
         if layout.recognizes(folder):
             return (
@@ -181,7 +182,7 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
     depth = read_depth(path, scale)
     measured = depth[np.isfinite(depth) & (depth > 0)]
     if not measured.size:
-        check.problems.append(f"{path}: no pixel holds a depth")
+        check.problems.append(f"{path}: no pixel has a depth")
         return depth.shape
     check.depth_counts += np.histogram(measured, DEPTH_EDGES)[0]
     median = float(np.median(measured))
@@ -207,11 +208,11 @@ def _check_depth(check: FolderCheck, path: Path, scale: float) -> tuple[int, ...
 
 
 def _impossible_peak(measured: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Return the largest depth and its share where too many pixels have it to be a surface.
+    """Return the largest depth and its share if it seems to be a special value, else None.
 
-    With a real sensor, a far wall spreads over several values, and depth that is cut off, as in SUN
-    RGB-D at 8 m, has other values just below. A special value is far beyond all others, or has many
-    pixels and almost none in the tenth below it.
+    A far wall spreads over several values, and depth limited to a maximum, as in SUN RGB-D, has
+    other values just below it. A special value is far beyond all others, or has many pixels and
+    almost none within 10 % below it.
     """
     values, counts = np.unique(measured, return_counts=True)
     value, share = float(values[-1]), float(counts[-1] / measured.size)
@@ -235,7 +236,7 @@ def _check_labels(check: FolderCheck, path: Path) -> tuple[int, ...]:
     strange = np.flatnonzero((check.classes.table < 0) & (counts > 0))
     if strange.size:
         listed = ", ".join(f"{i} ({counts[i]} pixels)" for i in strange)
-        check.problems.append(f"{path}: ids that classes.json does not name: {listed}")
+        check.problems.append(f"{path}: ids that are not in classes.json: {listed}")
     return ids.shape
 
 

@@ -1,4 +1,4 @@
-"""Cityscapes (Cordts et al., CVPR 2016): the official archives, unpacked side by side.
+"""Cityscapes (Cordts et al., CVPR 2016): the official archives, unpacked into one folder.
 
 ::
 
@@ -30,22 +30,22 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, IGNORE_ID
 
 SPLITS = ("train", "val")
-"""The labels of the test split are not public."""
+"""Splits with labels; those of the test split are not public."""
 
 MAX_DEPTH = 300.0
-"""Meters; beyond it the disparity is under 1.6 pixels, and mostly noise."""
+"""Meters; larger depths have a disparity below 1.6 pixels, which is mostly noise."""
 
 EVALUATED_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
 """The label ids of the 19 evaluated classes, in the order of `CITYSCAPES19`."""
 
 
 class Cityscapes(FrameFiles):
-    """The frames of the official tree, or those of "train" or "val"."""
+    """The frames of the official folders, or those of "train" or "val"."""
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
         images = folder / "leftImg8bit"
         if not images.is_dir():
-            raise DatasetError(f"{images} does not exist: unpack the archives side by side")
+            raise DatasetError(f"{images} does not exist: unpack all archives into {folder}")
         lists = {name: images / name for name in SPLITS if (images / name).is_dir()}
         frames = []
         for name, where in chosen_splits(lists, split, folder):
@@ -61,7 +61,6 @@ class Cityscapes(FrameFiles):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return (folder / "leftImg8bit").is_dir()
 
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
@@ -82,7 +81,7 @@ def disparity_to_depth(stored: NDArray[np.float32], focal_baseline: float) -> ND
     """
     disparity = (stored - 1) / 256
     depth = np.zeros_like(stored)
-    # Closer than MAX_DEPTH, which leaves out a disparity of 0 and "not measured" too.
+    # This also excludes a disparity of 0 and "not measured".
     near = disparity * MAX_DEPTH > focal_baseline
     depth[near] = focal_baseline / disparity[near]
     return depth

@@ -1,4 +1,4 @@
-"""Plain folder: the layout for your own data, which `sgnet_core.prepare` writes, too.
+"""Plain folder: the layout for own data, which `sgnet_core.prepare` also writes.
 
 ::
 
@@ -60,11 +60,10 @@ class Classes:
 
 
 class PlainFolder(FrameFiles):
-    """The frames of a plain folder, or those of one split, sorted by name or as the split says.
+    """The frames of a plain folder sorted by name, or those of a split in its order.
 
     Raises:
-        DatasetError: something is missing; the message names the first file and the number of
-            others.
+        DatasetError: a file is missing; the message names the first one and the number of others.
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
@@ -96,7 +95,6 @@ class PlainFolder(FrameFiles):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return all((folder / kind).is_dir() for kind in ("rgb", "depth"))
 
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
@@ -106,7 +104,7 @@ class PlainFolder(FrameFiles):
         intrinsics = self._camera(frame).intrinsics
         if (intrinsics.width, intrinsics.height) != (width, height):
             raise DatasetError(
-                f"{frame.camera} is of {intrinsics.width}x{intrinsics.height} images, "
+                f"{frame.camera} is for {intrinsics.width}x{intrinsics.height} images, "
                 f"but {frame.rgb} is {width}x{height}"
             )
         return intrinsics
@@ -118,12 +116,13 @@ class PlainFolder(FrameFiles):
 
 @dataclass(frozen=True)
 class FolderListing:
-    """The files of a plain folder by frame name; nothing is opened.
+    """Paths of the files of a plain folder by frame name.
 
     Attributes:
-        rgb, depth, labels, cameras: name → files; more than one is a mistake.
-        camera: camera.json, if there is one.
-        split_files: sorted.
+        folder: the folder.
+        rgb, depth, labels, cameras: files by frame name; more than one per name is a mistake.
+        camera: camera.json, or None if it does not exist.
+        split_files: the files in splits/, sorted.
     """
 
     folder: Path
@@ -136,6 +135,7 @@ class FolderListing:
 
     @classmethod
     def of(cls, folder: Path) -> FolderListing:
+        """List a folder, which may be incomplete."""
         camera = folder / "camera.json"
         return cls(
             folder,
@@ -148,7 +148,7 @@ class FolderListing:
         )
 
     def problems(self, name: str) -> list[str]:
-        """Return what is missing or duplicated for the frame of that name, in words."""
+        """Return descriptions of the missing or duplicated files of a frame."""
         found = []
         wanted = ((self.rgb, "rgb"), (self.depth, "depth"), (self.labels, "labels"))
         for files, kind in wanted:
@@ -184,23 +184,24 @@ def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def frame_name(line: str) -> str:
-    """Return the name of the frame that a line of a split means: a name, or a color image."""
+    """Return the frame name for a line of a split, which is a name or a path of a color image."""
     path = PurePosixPath(line)
     return composed(path.stem if path.suffix.lower() in RGB_SUFFIXES else path.name)
 
 
 def composed(name: str) -> str:
-    """Return a name with its letters and accents composed, as macOS's file systems do not."""
+    """Return a name with composed accents (NFC); file systems of macOS decompose them."""
     return unicodedata.normalize("NFC", name)
 
 
 def read_camera(path: Path) -> Camera:
-    """Read a camera file: ``{"width", "height", "fx", "fy", "cx", "cy", "depth_scale"}``, pixels.
+    """Read a camera file, a JSON object.
 
-    ``depth_scale`` is meters per unit of integer depth images; without it, millimeters.
+    Its keys are ``width``, ``height``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels, and optionally
+    ``depth_scale``, meters per unit of integer depth images (default: 0.001).
 
     Raises:
-        DatasetError: not JSON, or a value is missing, unknown or out of range; it names the file.
+        DatasetError: the file is not JSON, or a value is missing, unknown or out of range.
     """
     values = read_json(path)
     known = ("width", "height", "fx", "fy", "cx", "cy")
@@ -223,27 +224,26 @@ def read_camera(path: Path) -> Camera:
 
 
 def read_classes(path: Path) -> Classes:
-    """Read a classes file: the name of a built-in set, or an object.
+    """Read a classes file: the name of a built-in label set, or a JSON object.
 
-    ``"nyu40"`` stands for ids 0..39 and 255 = ignore. An object holds ``names`` and, where the
-    defaults do not fit, ``ids`` (0, 1, …), ``colors`` ([r, g, b] each), ``ignore`` (an id or a
-    list of ids; 255 is ignored too unless it is among ``ids``) and ``name``.
+    The object has ``names`` and optionally ``ids`` (default: 0, 1, …), ``colors`` (each [r, g, b]),
+    ``ignore`` (an id or a list of ids; 255 is also ignored unless it is in ``ids``) and ``name``.
 
     Raises:
-        DatasetError: not JSON, or not of that form; it names the file.
+        DatasetError: the file is not JSON or does not have this form.
     """
     values = read_json(path)
     if isinstance(values, str):
         if values not in LABEL_SETS:
             raise DatasetError(
-                f"{path}: no built-in set {values!r}; one of {', '.join(LABEL_SETS)}"
+                f"{path}: unknown label set {values!r}; use one of {', '.join(LABEL_SETS)}"
             )
         return Classes(LABEL_SETS[values], id_table(LABEL_SETS[values].ids))
     known = ("names", "ids", "colors", "ignore", "name")
     if not isinstance(values, dict) or "names" not in values or set(values) - set(known):
         raise DatasetError(
             f"{path} must hold the name of a built-in set ({', '.join(LABEL_SETS)}) "
-            f"or an object with names, and if need be {', '.join(known[1:])}"
+            f"or an object with names, and optionally {', '.join(known[1:])}"
         )
     try:
         return _classes(values, default_name=path.absolute().parent.name)

@@ -41,18 +41,18 @@ def write_folder(
 ) -> int:
     """Write data sets into a plain folder, one split each; return the number of frames.
 
-    Color images that are files already are copied as they are; others become PNG. Depth that a
-    16-bit image cannot hold becomes 0, a missing value.
+    Color images of `FrameFiles` are copied; others become PNG. Depth that does not fit 16 bits
+    becomes 0.
 
     Args:
-        folder: made if need be; it must not hold frames yet.
-        splits: split name → samples, all with the same classes. A single one with the name ""
+        folder: folder without frames, made if necessary.
+        splits: samples by split name, all with the same classes. A single one with the name ""
             writes no split file.
         depth_scale: meters per unit of the depth images.
 
     Raises:
-        DatasetError: the folder holds frames already.
-        OSError: a file cannot be written; it names the file.
+        DatasetError: the folder contains frames.
+        OSError: a file cannot be written.
     """
     require_no_frames(folder)
     first: dict[str, float] | None = None
@@ -66,15 +66,15 @@ def write_folder(
             (folder / "splits").mkdir(exist_ok=True)
             write_text(folder / "splits" / f"{split}.txt", "\n".join(samples.names) + "\n")
     label_set = next(iter(splits.values())).label_set
-    # Last, since it makes the folder one that can be opened: a half-written one cannot.
+    # A folder can be opened only with this file, so it is written last.
     write_json(folder / "classes.json", classes_values(label_set))
     return sum(len(samples.names) for samples in splits.values())
 
 
 def require_no_frames(folder: Path) -> None:
-    """Raise DatasetError where a folder holds frames."""
+    """Raise DatasetError if a folder contains frames."""
     if FolderListing.of(folder).rgb:
-        raise DatasetError(f"{folder} holds frames already: remove it or choose another --out")
+        raise DatasetError(f"{folder} already contains frames: remove it or choose another --out")
 
 
 def write_frame(
@@ -85,21 +85,22 @@ def write_frame(
     first: dict[str, float] | None,
     source: Path | None = None,
 ) -> dict[str, float]:
-    """Write the files of one frame, its labels last.
+    """Write the files of one frame, the labels last.
 
     Args:
-        folder: plain folder, made if need be.
+        folder: plain folder, made if necessary.
         name: name of the frame.
         sample: the frame.
         depth_scale: meters per unit of the depth image.
-        first: camera of the folder's first frame, in camera.json; None for that frame itself.
-        source: color image to copy as it is; None writes a PNG.
+        first: content of camera.json, which is the camera of the first frame; None for the first
+            frame, which writes it.
+        source: color image to copy; None writes a PNG.
 
     Returns:
-        The camera of the folder's first frame.
+        The content of camera.json.
 
     Raises:
-        OSError: a file cannot be written; it names the file.
+        OSError: a file cannot be written.
     """
     for kind in ("rgb", "depth", "labels"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -125,18 +126,18 @@ def _write_rgb(stem: Path, rgb: NDArray[np.uint8], source: Path | None) -> None:
 
 
 def quantized(depth: NDArray[np.float32], scale: float) -> NDArray[np.uint16]:
-    """Return depth in units of ``scale``; what 16 bits cannot hold becomes 0."""
+    """Return depth in units of ``scale``; values that do not fit 16 bits become 0."""
     units = np.rint(depth / scale)
     units[units >= NO_MEASUREMENT] = 0
     return units.astype(np.uint16)
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file, complete or not at all."""
+    """Write a JSON file; an existing one is replaced only by a complete new one."""
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, complete or not at all."""
+    """Write a text file; an existing one is replaced only by a complete new one."""
     with atomic_write(path) as file:
         file.write(text.encode())

@@ -18,13 +18,13 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 MAX_JSON_BYTES = 1 << 24
-"""Largest JSON file that is read."""
+"""Maximum size of a JSON file."""
 
 MAX_LIST_BYTES = 1 << 28
-"""Largest list of frames that is read."""
+"""Maximum size of a list of frames."""
 
 IdTable = NDArray[np.int16]
-"""(256,) class of every id of a label file; -1 marks ids that are not allowed."""
+"""(256,) classes by id in a label file; -1 marks ids that are not allowed."""
 
 
 class DatasetError(ValueError):
@@ -36,8 +36,9 @@ class FramePaths:
     """Paths of the files of one labeled frame.
 
     Attributes:
-        name: unique in its data set, usable as a file name.
-        camera: the file that holds its intrinsics, in layouts where there is one per frame.
+        name: name, unique in its data set and valid as a file name.
+        rgb, depth, labels: image files.
+        camera: file with the intrinsics, in layouts that have one.
     """
 
     name: str
@@ -48,14 +49,18 @@ class FramePaths:
 
 
 class FrameFiles:
-    """A map-style data set of frames in files, read when asked for.
+    """A data set of frames in files, which are read on access.
 
-    A layout overrides `read_depth`, `read_labels` and `read_intrinsics` where its files differ
-    from 16-bit millimeters, ids of the label set, and so on.
+    Layouts override `read_depth` if their depth is not 16-bit millimeters, `read_labels` if their
+    labels are not ids in images, and `read_intrinsics`.
 
     Args:
-        frames: in the order of the data set.
-        label_set: the classes of the labels that `read_labels` returns.
+        frames: the frames in their order.
+        label_set: the classes.
+
+    Attributes:
+        frames, label_set: as given.
+        id_table: class of every id in the label files; by default, ids are classes.
     """
 
     def __init__(self, frames: Sequence[FramePaths], label_set: LabelSet) -> None:
@@ -75,9 +80,9 @@ class FrameFiles:
         """Read one frame.
 
         Raises:
-            IndexError: no such frame.
-            ValueError: a file is missing, damaged, holds the wrong thing, or is not of the same
-                size as the color image; it names the file.
+            IndexError: there is no such frame.
+            ValueError: a file is missing, damaged, has wrong content, or differs in size from the
+                color image.
         """
         frame = self.frames[index]
         rgb = read_rgb(frame.rgb)
@@ -91,7 +96,6 @@ class FrameFiles:
                     f"but {frame.rgb} is {width}x{height}"
                 )
         intrinsics = self.read_intrinsics(frame, width, height)
-        # NaN and negative numbers are what float files hold where the sensor saw nothing.
         depth[~(np.isfinite(depth) & (depth > 0))] = 0
         return Sample(rgb, depth, labels, intrinsics)
 
@@ -104,7 +108,7 @@ class FrameFiles:
         return to_classes(read_labels(frame.labels), self.id_table, frame.labels)
 
     def read_intrinsics(self, frame: FramePaths, width: int, height: int) -> Intrinsics:
-        """Read the intrinsics of the frame's image, which has that size in pixels."""
+        """Read the intrinsics of an image of ``width`` x ``height`` pixels."""
         raise NotImplementedError
 
 
@@ -118,7 +122,7 @@ def id_table(ids: Iterable[int], ignored: Iterable[int] = (IGNORE_ID,)) -> IdTab
 
 
 def from_one(num_classes: int) -> IdTable:
-    """Return the table of files that count classes from 1; 0 and 255 are unlabeled."""
+    """Return the table for label files that count classes from 1; 0 and 255 are unlabeled."""
     return id_table(range(1, num_classes + 1), ignored=(0, IGNORE_ID))
 
 
@@ -126,7 +130,7 @@ def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDA
     """Convert (H, W) ids of a file to (H, W) uint8 classes.
 
     Raises:
-        DatasetError: an id that is neither a class nor ignored; it names ``path`` and the ids.
+        DatasetError: an id is neither a class nor ignored.
     """
     classes = table[ids]
     if (classes < 0).any():
@@ -136,10 +140,10 @@ def to_classes(ids: NDArray[np.integer[Any]], table: IdTable, path: Path) -> NDA
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a list file, without blank ones and comments (#), with / in paths.
+    """Read the lines of a list file without blank lines and comments (#), with / in paths.
 
     Raises:
-        DatasetError: missing, not text, or empty.
+        DatasetError: the file is missing, not text, or empty.
     """
     try:
         text = _decoded(read_limited(path, MAX_LIST_BYTES))
@@ -148,7 +152,7 @@ def read_lines(path: Path) -> list[str]:
         raise DatasetError(f"cannot read the list {path}: {error}") from error
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        raise DatasetError(f"the list {path} is empty: it names one frame per line")
+        raise DatasetError(f"the list {path} is empty; it should name one frame per line")
     return lines
 
 
@@ -156,7 +160,7 @@ def read_words(path: Path) -> list[str]:
     """Read the words of a small text file, such as the numbers of a matrix.
 
     Raises:
-        DatasetError: missing, not text, or larger than `MAX_JSON_BYTES`.
+        DatasetError: the file is missing, not text, or larger than `MAX_JSON_BYTES`.
     """
     try:
         return _decoded(read_limited(path, MAX_JSON_BYTES)).split()
@@ -165,7 +169,7 @@ def read_words(path: Path) -> list[str]:
 
 
 def _decoded(data: bytes) -> str:
-    """Return text in UTF-8 or UTF-16: some editors write that, or begin with a byte-order mark."""
+    """Decode UTF-8 or UTF-16, with or without a byte-order mark."""
     return data.decode(json.detect_encoding(data))
 
 
@@ -174,10 +178,10 @@ def parse_json(data: bytes, name: object) -> Any:
 
     Args:
         data: content of a file.
-        name: what errors call the file.
+        name: name of the file for errors.
 
     Raises:
-        DatasetError: no JSON, nested too deeply, or larger than `MAX_JSON_BYTES`.
+        DatasetError: the content is not JSON, nested too deeply, or too large.
     """
     if len(data) > MAX_JSON_BYTES:
         raise DatasetError(
@@ -195,7 +199,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file, in UTF-8 or UTF-16, with or without a byte-order mark.
 
     Raises:
-        DatasetError: missing, no JSON, nested too deeply, or larger than `MAX_JSON_BYTES`.
+        DatasetError: the file is missing, not JSON, nested too deeply, or too large.
     """
     try:
         data = read_limited(path, MAX_JSON_BYTES)
@@ -207,10 +211,10 @@ def read_json(path: Path) -> Any:
 
 
 def existing(frames: Sequence[FramePaths]) -> Sequence[FramePaths]:
-    """Return the frames unchanged after checking that their files exist.
+    """Return the frames after checking their files.
 
     Raises:
-        DatasetError: a file of theirs does not exist, or two share a name.
+        DatasetError: a file does not exist, or two frames have the same name.
     """
     seen: set[str] = set()
     for frame in frames:
@@ -226,10 +230,10 @@ def existing(frames: Sequence[FramePaths]) -> Sequence[FramePaths]:
 def chosen_splits(
     lists: Mapping[str, Path], split: str | None, folder: Path
 ) -> list[tuple[str, Path]]:
-    """Return the list files to read: that of ``split``, or all of them without one.
+    """Return the (name, list file) of a split, or those of all splits if ``split`` is None.
 
     Raises:
-        DatasetError: there is no such split; it names those there are.
+        DatasetError: there is no such split.
     """
     if split is None:
         return list(lists.items())

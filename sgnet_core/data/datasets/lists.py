@@ -1,4 +1,4 @@
-"""The list-file layouts that other projects prepare: SGNet's release, ESANet, DFormer.
+"""Layouts with list files that other projects use: SGNet's release, ESANet, DFormer.
 
 In all of them, class ids start at 1, and 0 is unlabeled.
 """
@@ -31,7 +31,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import CITYSCAPES19, NYU13, NYU40, SUN37, LabelSet
 
 CITYSCAPES_CAMERA = Intrinsics(2262.52, 2265.302, 1096.98, 513.137, 2048, 1024)
-"""ESANet's copy of Cityscapes leaves the camera files out; this is the camera of most cities."""
+"""Camera of most cities; ESANet's copy of Cityscapes has no camera files."""
 
 _LONGEST_LINE = 1 << 14
 
@@ -52,10 +52,11 @@ class _CountedFromOne(FrameFiles):
 class ListFile(_CountedFromOne):
     """SGNet's release: lines ``image label depth HHA``; depth in millimeters, NYUv2's 40 classes.
 
-    The paths are relative to the list's folder or to one above it, as far up as needed.
+    Paths are relative to the folder of the list or to the nearest parent folder that has the file.
 
     Args:
-        path: a list file, or a folder with ``train*.txt`` and ``test*.txt`` lists.
+        path: a list file, or a folder with lists ``train*.txt`` and ``test*.txt``.
+        split: "train" or "test" for a folder; None takes both.
     """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
@@ -75,14 +76,13 @@ class ListFile(_CountedFromOne):
 
     @classmethod
     def recognizes(cls, path: Path) -> bool:
-        """Return true for a file or folder in this layout."""
         return path.suffix == ".txt" if path.is_file() else bool(_four_column_lists(path))
 
 
 class EsanetNyu(_CountedFromOne):
     """ESANet's NYUv2: ``SPLIT.txt`` of names, ``SPLIT/{rgb,depth,labels_40}/NAME.png``.
 
-    A copy with ``labels_13`` alone has those classes.
+    Without ``labels_40``, ``labels_13`` and its classes are used.
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
@@ -101,7 +101,6 @@ class EsanetNyu(_CountedFromOne):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return any(
             (folder / f"{n}.txt").is_file() and (folder / n / "rgb").is_dir()
             for n in ("train", "test")
@@ -109,7 +108,7 @@ class EsanetNyu(_CountedFromOne):
 
 
 class EsanetSun(_CountedFromOne):
-    """ESANet's SUN RGB-D: ``SPLIT_{rgb,depth,label}.txt`` of paths into the official tree."""
+    """ESANet's SUN RGB-D: ``SPLIT_{rgb,depth,label}.txt`` with paths in the official folders."""
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
         frames = []
@@ -124,14 +123,13 @@ class EsanetSun(_CountedFromOne):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return bool(_listed(folder, "rgb", "label"))
 
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
         return read_rotated_depth(frame.depth)
 
     def read_labels(self, frame: FramePaths) -> NDArray[np.uint8]:
-        ids = read_numbers(frame.labels)  # in a .npy
+        ids = read_numbers(frame.labels)  # a .npy file
         if ids.min() < 0 or ids.max() > 255 or (ids != np.rint(ids)).any():
             raise DatasetError(f"{frame.labels} does not hold ids")
         return to_classes(ids.astype(np.uint8), self.id_table, frame.labels)
@@ -157,7 +155,6 @@ class EsanetCityscapes(_CountedFromOne):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return bool(_listed(folder, "rgb", "depth_raw", "labels_19"))
 
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
@@ -166,17 +163,16 @@ class EsanetCityscapes(_CountedFromOne):
 
 
 class DFormerFolder(_CountedFromOne):
-    """DFormer's data sets: ``{train,test}.txt`` of ``RGB/NAME.jpg``, ``RGB/``,
-    ``Depth/NAME.png``, ``Label/NAME.png`` (``labels/`` in SUN).
+    """DFormer's data sets: RGB/NAME.jpg, Depth/NAME.png, Label/NAME.png (or labels/NAME.png).
 
-    Its depth is an 8-bit picture, stretched over each frame's own range, so the meters are lost;
-    gray 255 is read as `FARTHEST` with a warning. 16-bit depth in this layout is millimeters.
-    It keeps no intrinsics: NYUv2's camera stands in for those of the others too. The classes are
-    those of the folder's ``classes.json``; without it, folders whose names contain "nyu" or "sun"
-    have `NYU40` or `SUN37`, counted from 1.
+    ``train.txt`` and ``test.txt`` list the files in RGB/. Depth of 16 bits is millimeters. Depth of
+    8 bits is scaled to the range of each frame, so its unit is lost; 255 is read as `FARTHEST` with
+    a warning. There are no intrinsics: NYUv2's camera is used. Without a ``classes.json``, folders
+    with "nyu" or "sun" in their name have the classes `NYU40` or `SUN37`, counted from 1.
     """
 
     FARTHEST = 10.0
+    """Meters."""
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
         lists = {p.stem: p for n in ("train", "test") if (p := folder / f"{n}.txt").is_file()}
@@ -195,15 +191,14 @@ class DFormerFolder(_CountedFromOne):
         self.relative_depth = _is_8_bit(self.frames[0].depth)
         if self.relative_depth:
             warnings.warn(
-                f"{folder / 'Depth'} holds 8-bit pictures of depth without a unit; white is read "
-                f"as {self.FARTHEST:g} m; for accurate results, prepare the set from the original "
+                f"{folder / 'Depth'} holds 8-bit depth without a unit; 255 is read as "
+                f"{self.FARTHEST:g} m; for accurate results, prepare the set from the original "
                 "files",
                 stacklevel=2,
             )
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         kinds = (folder / "RGB", folder / "Depth", _dformer_labels(folder))
         return all(kind.is_dir() for kind in kinds) and any(folder.glob("t*.txt"))
 
@@ -225,7 +220,7 @@ def _dformer_classes(folder: Path) -> Classes:
         if word in folder.absolute().name.lower():
             return Classes(label_set, from_one(len(label_set)))
     raise DatasetError(
-        f"{folder} is in DFormer's layout, but its name tells no classes: write {folder}/"
+        f"{folder} is in DFormer's layout, but its classes are unknown: write {folder}/"
         'classes.json, e.g. {"names": ["road", "car"], "ids": [1, 2], "ignore": [0]}, or name the '
         "folder NYUDepthv2 or SUNRGBD"
     )
@@ -240,7 +235,7 @@ def _is_8_bit(path: Path) -> bool:
 
 
 def _four_column_lists(folder: Path) -> dict[str, Path]:
-    """Return "train" and "test" with their list files, whose lines have three or four columns."""
+    """Return the list files of "train" and "test" whose first line has three or four columns."""
     found: dict[str, Path] = {}
     for split in ("train", "test"):
         for path in sorted(folder.glob(f"{split}*.txt")):
@@ -253,17 +248,17 @@ def _four_column_lists(folder: Path) -> dict[str, Path]:
 
 
 def _upwards(list_file: Path, relative: str) -> Path:
-    """Return the file of that name below the list's folder or the nearest folder above it."""
+    """Return the file below the folder of the list or the nearest parent folder that has it."""
     for folder in list_file.absolute().parents:
         if (folder / relative).is_file():
             return folder / relative
     raise DatasetError(
-        f"{list_file} names {relative}, which is not below the list's folder or one of its parents"
+        f"{list_file} names {relative}, which is not in its folder or one of the parent folders"
     )
 
 
 def _listed(folder: Path, *kinds: str) -> dict[str, Path]:
-    """Return the splits with a list ``SPLIT_KIND.txt`` of every kind, and their first lists."""
+    """Return the splits that have lists ``SPLIT_KIND.txt`` of all kinds, with their first list."""
     first = f"_{kinds[0]}.txt"
     splits = [path.name.removesuffix(first) for path in not_hidden(folder.glob(f"*{first}"))]
     return {
@@ -276,7 +271,7 @@ def _listed(folder: Path, *kinds: str) -> dict[str, Path]:
 def _parallel(
     folder: Path, split: str, kinds: tuple[str, str, str], below: str | None = None
 ) -> list[tuple[Path, Path, Path]]:
-    """Return three lists ``SPLIT_KIND.txt`` line by line; ``below`` puts files into BELOW/KIND/."""
+    """Read three lists ``SPLIT_KIND.txt`` line by line; ``below`` puts paths into BELOW/KIND/."""
     files = []
     for kind in kinds:
         root = folder / below / kind if below else folder

@@ -1,4 +1,4 @@
-"""MATLAB files: v5 through SciPy, v7.3 (HDF5) through h5py."""
+"""Read MATLAB files: v5 with SciPy, v7.3 (HDF5) with h5py."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sgnet_core.data.datasets.matlab_checks import MAX_MAT_BYTES, check_mat5
 from sgnet_core.files import check_regular, mistaken_for, read_limited
 
 MAX_CHUNK_BYTES = 1 << 26
-"""Largest chunk of an array of a v7.3 file. MATLAB writes chunks of at most a few MB."""
+"""Maximum chunk size of arrays in v7.3 files; MATLAB's chunks have at most a few MB."""
 
-_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}  # HDF5's numbers of those that are read
-_SLACK_BYTES = 64  # checksum and headers of a chunk
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}  # supported filters by their HDF5 number
+_SLACK_BYTES = 64  # for checksum and headers of a chunk
 
 EXTRA = "pip install 'sgnet_ros[data]'"
 
@@ -29,12 +29,12 @@ EXTRA = "pip install 'sgnet_ros[data]'"
 def read_mat(path: Path) -> dict[str, Any]:
     """Read the variables of a MATLAB file.
 
-    Structs and cells with one element are unwrapped. Of v7.3 files, arrays of numbers are read,
-    with MATLAB's axes.
+    Structs and cells with one element are unwrapped. From v7.3 files, only arrays of numbers are
+    read, in MATLAB's order of axes.
 
     Raises:
-        DatasetError: missing, damaged, no MATLAB file, too large, or SciPy or h5py is not
-            installed.
+        DatasetError: the file is missing, damaged, not a MATLAB file, or too large, or SciPy or
+            h5py is not installed.
     """
     if _kind(path) == "hdf5":
         with open_hdf5(path) as file:
@@ -50,7 +50,7 @@ def read_mat(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = scipy.io.loadmat(
             io.BytesIO(data), squeeze_me=True, struct_as_record=False, chars_as_strings=True
         )
-    except Exception as error:  # SciPy raises a dozen types on damaged files
+    except Exception as error:  # SciPy raises many types for damaged files
         raise DatasetError(f"cannot read the MATLAB file {path}: {error}") from error
     return content
 
@@ -59,7 +59,7 @@ def _kind(path: Path) -> str:
     """Return "hdf5" for a v7.3 file, else "mat".
 
     Raises:
-        DatasetError: the file is missing, or evidently something else.
+        DatasetError: the file is missing, or obviously not a MATLAB file.
     """
     try:
         check_regular(path)
@@ -70,16 +70,17 @@ def _kind(path: Path) -> str:
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
     if what := mistaken_for(start):
-        raise DatasetError(f"{path} is no MATLAB file but {what}")
+        raise DatasetError(f"{path} is not a MATLAB file but {what}")
     hdf5 = b"\x89HDF\r\n\x1a\n"
     return "hdf5" if start.startswith(hdf5) or start[512:].startswith(hdf5) else "mat"
 
 
 def read_array(array: Any) -> NDArray[Any]:
-    """Read an array of a v7.3 file, in its stored order of axes.
+    """Read an array of a v7.3 file, in the stored order of axes.
 
     Raises:
-        ValueError: it has more than `MAX_MAT_BYTES`, or as `checked_part` does.
+        ValueError: the array has more than `MAX_MAT_BYTES`, or one of the errors of `check_storage`
+            and `checked_part`.
     """
     if array.nbytes > MAX_MAT_BYTES:
         raise ValueError(f"{array.name} has {array.nbytes} bytes; at most {MAX_MAT_BYTES} are read")
@@ -91,11 +92,11 @@ def check_storage(array: Any) -> None:
     """Check how an array of a v7.3 file is stored.
 
     Raises:
-        ValueError: it lies in other files, its chunks have more than `MAX_CHUNK_BYTES`, or they
-            are packed in another way than MATLAB's.
+        ValueError: it is stored in other files, its chunks have more than `MAX_CHUNK_BYTES`, or
+            they are compressed in a way that MATLAB does not use.
     """
     if array.is_virtual or array.external:
-        raise ValueError(f"{array.name} lies in other files, which are not read")
+        raise ValueError(f"{array.name} is stored in other files, which are not read")
     if array.chunks is None:
         return
     if (size := _chunk_bytes(array)) > MAX_CHUNK_BYTES:
@@ -106,21 +107,21 @@ def check_storage(array: Any) -> None:
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if len(set(filters)) < len(filters) or not set(filters) <= _FILTERS.keys():
         names = ", ".join(_FILTERS.get(number, f"filter {number}") for number in filters)
-        raise ValueError(f"{array.name} is packed by {names}; MATLAB's gzip is read")
+        raise ValueError(f"{array.name} is compressed by {names}; only MATLAB's gzip is read")
 
 
 def checked_part(
     array: Any, part: tuple[slice, ...], checked: set[tuple[int, ...]]
 ) -> NDArray[Any]:
-    """Read a part of an array of a v7.3 file whose storage is checked.
+    """Read a part of an array of a v7.3 file that has passed `check_storage`.
 
-    The HDF5 library unpacks whatever is stored, and deflate at most to 1032 times the size. So each
-    chunk is unpacked beforehand to the size that it should have.
+    The HDF5 library decompresses chunks without a limit, and gzip can expand data by a factor of
+    1032. So each chunk is first decompressed up to its expected size.
 
     Args:
-        array: of h5py.
-        part: range of the first axes; the others are read whole.
-        checked: first positions of chunks that are sound; gets those of the part.
+        array: h5py data set.
+        part: ranges of the first axes; the other axes are read completely.
+        checked: first positions of checked chunks; those of the part are added.
 
     Raises:
         ValueError: a chunk unpacks to more than its size.
@@ -136,7 +137,7 @@ def checked_part(
 
 
 def _check_chunk(array: Any, start: tuple[int, ...]) -> None:
-    """Raise ValueError where a chunk is stored in more bytes than it has, or unpacks to more."""
+    """Raise ValueError if a chunk is stored in more bytes than its size, or expands to more."""
     size = _chunk_bytes(array)
     stored = array.id.get_chunk_info_by_coord(start).size
     too_much = stored > size + size // 100 + _SLACK_BYTES
@@ -156,20 +157,20 @@ def variable(path: Path, name: str) -> Any:
     """Read one variable of a MATLAB file.
 
     Raises:
-        DatasetError: the file cannot be read or holds no such variable.
+        DatasetError: the file cannot be read or does not have the variable.
     """
     content = read_mat(path)
     if name not in content:
         there = ", ".join(k for k in content if not k.startswith("__"))
-        raise DatasetError(f"{path} holds no {name}, only {there or 'nothing'}")
+        raise DatasetError(f"{path} has no variable {name}, only {there or 'nothing'}")
     return content[name]
 
 
 def whole_numbers(path: Path, values: Any) -> NDArray[np.int64]:
-    """Return values of a MATLAB file as int64, of their shape.
+    """Return values of a MATLAB file as int64.
 
     Raises:
-        DatasetError: they are no whole numbers.
+        DatasetError: they are not whole numbers.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biuf" or not np.array_equal(array, np.rint(array)):
@@ -182,21 +183,21 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     """Open a v7.3 file as ``h5py.File``; its arrays have MATLAB's axes reversed.
 
     Raises:
-        DatasetError: missing, damaged, lacks what the block asks for, holds something else under
-            its name, or h5py is not installed.
+        DatasetError: the file is missing or damaged, h5py is not installed, or the block raises any
+            other error, for example for a missing array.
     """
     try:
         import h5py  # type: ignore[import-untyped]
     except ImportError as error:
         raise DatasetError(f"reading {path} needs h5py: {EXTRA}") from error
     if _kind(path) != "hdf5":
-        raise DatasetError(f"{path} is no MATLAB file of v7.3 (HDF5): is the download complete?")
+        raise DatasetError(f"{path} is not a MATLAB v7.3 file (HDF5): is the download complete?")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except DatasetError:
         raise
-    except Exception as error:  # h5py raises a dozen types on damaged files, in the block too
+    except Exception as error:  # h5py raises many types for damaged files, also in the block
         raise DatasetError(
             f"cannot read the MATLAB file {path}: {error}; is the download complete?"
         ) from error

@@ -1,7 +1,7 @@
-"""Check of a MATLAB v5 file before SciPy loads it, which trusts its sizes and types.
+"""Check a MATLAB v5 file before SciPy loads it, because SciPy trusts its sizes and types.
 
-The format is that of MathWorks' "MAT-File Format", chapter 1: elements of a type, a size and data.
-An array is an element that holds others: flags, dimensions, name, and what its class needs.
+MathWorks' "MAT-File Format", chapter 1, describes the format: elements with a type, a size and
+data. An array is an element of other elements: flags, dimensions, name, and data by its class.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 
 MAX_MAT_BYTES = 1 << 30
-"""Largest MATLAB file, largest sum of its elements once unpacked, and largest array of one."""
+"""Maximum size of a file, of all its decompressed elements together, and of an array."""
 
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15  # types of elements
 _NUMBERS = {*range(1, 8), 9, 12, 13}
@@ -20,26 +20,26 @@ _TEXTS = {1, 2, 3, 4, 16, 17, 18}
 _CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE = 1, 2, 3, 4, 5  # classes of arrays
 _NUMERIC = range(6, 16)
 _COMPLEX = 8  # flag
-_DEEPEST = 50  # arrays in cells and structs
-_SLACK = 1 << 20  # elements that an array may claim beyond the bytes that it has
+_DEEPEST = 50  # maximum nesting of arrays in cells and structs
+_SLACK = 1 << 20  # number of elements that an array may claim in addition to its bytes
 
 Element = tuple[int, memoryview]
 """Type and data."""
 
 
 def check_mat5(content: bytes) -> None:
-    """Check that the elements of a file are whole and that each array is what it claims to be.
+    """Check that all elements of a file are complete and all arrays are consistent.
 
     Args:
-        content: of a MATLAB v5 file.
+        content: content of a MATLAB v5 file.
 
     Raises:
-        ValueError: they are not, arrays are nested too deeply, one is a function or of a class of
-            its own, or compressed ones unpack to more than `MAX_MAT_BYTES`.
+        ValueError: they are not, arrays are nested too deeply, an array is a function or a user
+            class, or compressed elements expand to more than `MAX_MAT_BYTES`.
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or struct.unpack_from(f"{order}H", content, 124) != (0x0100,):
-        raise ValueError("it is of no version that is read: save it in v5 (-v7) or v7.3")
+        raise ValueError("its version is not supported: save it as v5 (-v7) or v7.3")
     budget = MAX_MAT_BYTES
     for kind, body in _elements(memoryview(content)[128:], order):
         if kind == _COMPRESSED:
@@ -55,9 +55,9 @@ def check_mat5(content: bytes) -> None:
 
 
 def _check_array(element: Element, order: str, depth: int) -> None:
-    """Raise ValueError where an element is no sound array."""
+    """Raise ValueError unless an element is a consistent array."""
     kind, body = element
-    _require(kind == _MATRIX, f"an element of type {kind} is no array")
+    _require(kind == _MATRIX, f"an element of type {kind} is not an array")
     _require(depth <= _DEEPEST, f"its arrays are nested more than {_DEEPEST} deep")
     if not body:
         return  # an empty cell
@@ -110,13 +110,13 @@ def _next(parts: Iterator[Element], kinds: set[int]) -> memoryview:
 
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
-    """Yield the elements in some bytes."""
+    """Yield the elements in a sequence of bytes."""
     at = 0
     while at < len(data):
         _require(len(data) - at >= 8, "an element is cut off")
         kind, size = struct.unpack_from(f"{order}II", data, at)
         start = at + 8
-        if kind >> 16:  # a small element: its size beside the type, its data behind them
+        if kind >> 16:  # a small element has size and type in one word, followed by the data
             kind, size, start = kind & 0xFFFF, kind >> 16, at + 4
             _require(size <= 4, f"a small element has {size} bytes")
         _require(start + size <= len(data), f"an element of {size} bytes is cut off")

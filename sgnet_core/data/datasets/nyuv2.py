@@ -1,6 +1,6 @@
 """NYUDv2 (Silberman et al., ECCV 2012): the official MATLAB files.
 
-``nyu_depth_v2_labeled.mat`` holds the frames, ``splits.mat`` the 795/654 split,
+``nyu_depth_v2_labeled.mat`` contains the frames, ``splits.mat`` the split into 795 and 654 frames,
 ``classMapping40.mat`` (Gupta et al., CVPR 2013) and ``class13Mapping.mat`` (Couprie et al., ICLR
 2013) the classes.
 """
@@ -30,13 +30,13 @@ from sgnet_core.models.labels import IGNORE_ID, NYU13, NYU40, LabelSet
 CAMERA = Intrinsics(518.857901, 519.469611, 325.582449 - 1, 253.736166 - 1, 640, 480)
 """Color camera, to which depth is registered.
 
-The numbers are those of the data set's toolbox, where MATLAB counts pixels from 1."""
+The numbers are from the toolbox of the data set, which counts pixels from 1."""
 
 SPLIT_VARIABLES = {"train": "trainNdxs", "test": "testNdxs"}
 
 MAX_UNPACKED_BYTES = 1 << 31
-"""Most that is unpacked of one array for one frame, since a chunk may hold parts of many. The
-whole depth of NYUDv2 has 1.8 GB."""
+"""Maximum bytes that are decompressed of one array to read one frame. A chunk may contain parts of
+many frames; the whole depth of NYUDv2 has 1.8 GB."""
 
 _TYPES = {"images": ("u1",), "labels": ("u1", "u2"), "depth": ("f4", "f8")}
 
@@ -46,13 +46,13 @@ class NyuFile:
 
     Args:
         path: the file, 2.8 GB.
-        numbers: the frames, counted from 1 as the splits count them.
+        numbers: numbers of the frames, counted from 1 as in the splits.
         classes: (895,) class of every label 0..894, from `class_table`.
-        label_set: what those classes are, `NYU40` or `NYU13`.
-        raw_depth: the sensor's depth with its holes instead of the in-filled one.
+        label_set: label set of those classes, `NYU40` or `NYU13`.
+        raw_depth: read the depth of the sensor with its holes instead of the filled depth.
 
     Raises:
-        DatasetError: a variable is missing or of the wrong kind, or a number is outside the file.
+        DatasetError: a variable is missing or of a wrong type or shape, or a frame does not exist.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class NyuFile:
                 _check_frame_size(array)
         if not len(numbers) or numbers.min() < 1 or numbers.max() > count:
             raise DatasetError(
-                f"{path} holds {count} frames; the split names {len(numbers)} of them "
-                f"up to number {max(numbers, default=0)}: is it the split of another file?"
+                f"{path} has {count} frames, but the split names {len(numbers)} frames up to "
+                f"number {max(numbers, default=0)}: is it the split of another file?"
             )
 
     @property
@@ -94,7 +94,7 @@ class NyuFile:
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one frame; MATLAB's arrays come with their axes reversed: (3, W, H), (W, H)."""
+        """Read one frame; in the file, axes are reversed: (3, W, H) and (W, H)."""
         position = int(self.numbers[index]) - 1
         with open_hdf5(self.path) as file:
             part = (slice(position, position + 1),)
@@ -110,12 +110,12 @@ class NyuFile:
         depth[~(np.isfinite(depth) & (depth > 0))] = 0
         labels = np.ascontiguousarray(self.classes[ids])
         height, width = labels.shape
-        # The frames are 640x480; a copy of the set in another size keeps the same optics.
+        # Original frames are 640x480; resizing also supports resized copies of the data set.
         return Sample(rgb, depth, labels, CAMERA.resized(width, height))
 
 
 def _check_frame_size(array: Any) -> None:
-    """Raise ValueError where reading a frame would take too much memory or time."""
+    """Raise ValueError if reading a frame would take too much memory or time."""
     if (pixels := math.prod(array.shape[-2:])) > images.MAX_PIXELS:
         raise ValueError(
             f"{array.name} has frames of {pixels} pixels; at most {images.MAX_PIXELS} are read"
@@ -127,13 +127,14 @@ def _check_frame_size(array: Any) -> None:
     touched = array.chunks[0] * math.prod(-(-side // chunk) * chunk for side, chunk in frame)
     if touched * array.dtype.itemsize > MAX_UNPACKED_BYTES:
         raise ValueError(
-            f"{array.name} has chunks of {array.chunks}: {touched * array.dtype.itemsize} bytes "
-            f"are unpacked for a frame; at most {MAX_UNPACKED_BYTES} are"
+            f"{array.name} has chunks of {array.chunks}: a frame needs "
+            f"{touched * array.dtype.itemsize} decompressed bytes; the limit is "
+            f"{MAX_UNPACKED_BYTES}"
         )
 
 
 def read_split(path: Path, split: str) -> NDArray[np.int64]:
-    """Read the frames of "train" or "test" in ``splits.mat``, counted from 1."""
+    """Read the numbers of the frames of "train" or "test" from ``splits.mat``, counted from 1."""
     return np.ravel(whole_numbers(path, variable(path, SPLIT_VARIABLES[split])))
 
 
@@ -142,10 +143,10 @@ def class_table(mapping40: Path, mapping13: Path | None = None) -> NDArray[np.ui
 
     Args:
         mapping40: ``classMapping40.mat``: 894 labels → 40 classes.
-        mapping13: ``class13Mapping.mat``: 40 → 13 classes, if those are wanted.
+        mapping13: ``class13Mapping.mat``: 40 → 13 classes; None returns 40 classes.
 
     Raises:
-        DatasetError: a file cannot be read or its numbers are out of range; it names the file.
+        DatasetError: a file cannot be read, or its numbers are out of range.
     """
     to_40 = _checked(mapping40, variable(mapping40, "mapClass"), len(NYU40))
     if mapping13 is None:

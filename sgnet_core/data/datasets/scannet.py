@@ -1,4 +1,4 @@
-"""ScanNet (Dai et al., CVPR 2017): frames of its benchmark, as exported into images.
+"""ScanNet (Dai et al., CVPR 2017): frames of its benchmark, exported as images.
 
 ::
 
@@ -39,14 +39,14 @@ INTRINSICS = ("intrinsics_depth.txt", "intrinsic/intrinsic_depth.txt")
 class ScanNet(FrameFiles):
     """Frames of a scene, of all scenes in a folder, or of those that a split lists.
 
-    Color and labels are resized to the size of the depth image, whose camera is the frame's.
+    Color and labels are resized to the size of the depth image, whose camera is used.
 
     Args:
         folder: a scene, or a folder of scenes.
-        split: name of a list of scenes.
+        split: name of a list of scenes; None takes all scenes.
 
     Raises:
-        DatasetError: a file is missing; it names the file.
+        DatasetError: a file is missing.
     """
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
@@ -58,7 +58,6 @@ class ScanNet(FrameFiles):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return folder.is_dir() and any(_is_scene(path) for path in (folder, *folder.iterdir()))
 
     def __getitem__(self, index: int) -> Sample:
@@ -95,7 +94,7 @@ def _scenes(folder: Path, split: str | None) -> list[Path]:
     scenes = [folder / name for name in read_lines(file)]
     for scene in scenes:
         if not _is_scene(scene):
-            raise DatasetError(f"{file} names {scene.name}, but {scene} holds no such frames")
+            raise DatasetError(f"{file} names {scene.name}, but {scene} is not a scene")
     return scenes
 
 

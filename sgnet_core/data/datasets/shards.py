@@ -1,14 +1,14 @@
-"""A data set in a few large files: tar shards in WebDataset's form, with an index.
+"""A data set in a few large files: tar shards in WebDataset's format, with an index.
 
 ::
 
     00000.tar        NAME.rgb.png, NAME.depth.png, NAME.labels.png, NAME.camera.json per frame
-    shards.json      classes, and of each frame its name, its shard and its bytes there
+    shards.json      classes, and for each frame its name, shard and byte range
 
-The members of a frame are neighbors, so a frame is one read of one range, from a disk or from an
-object store. That gives random order without a shuffle buffer: a run resumes at any position, and
-each of several processes reads its own frames only. Other readers of WebDataset's form read the
-shards in their order, without the index.
+The members of a frame are adjacent, so reading a frame is one read of one range, from a disk or an
+object store. Frames can be read in random order without a shuffle buffer: a run resumes at any
+position, and each of several processes reads only its own frames. Other readers of WebDataset's
+format read the shards in order, without the index.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 INDEX = "shards.json"
 MAX_INDEX_BYTES = 1 << 30
-"""Largest index that is read: some ten million frames."""
+"""Maximum size of an index, enough for about ten million frames."""
 
 MAX_FRAME_BYTES = 1 << 30
-"""Largest part of a shard that is read as one frame."""
+"""Maximum size of a frame in a shard."""
 
 PER_SHARD = 500
-"""Frames of a shard: a few hundred MB at 480x640."""
+"""Number of frames per shard, a few hundred MB at 480x640."""
 
 
 class Shards:
@@ -58,7 +58,7 @@ class Shards:
         label_set: the classes.
 
     Raises:
-        DatasetError: there is no index, it is not one, or the driver of the URL is missing.
+        DatasetError: the index is missing or invalid, or the driver for the URL is missing.
     """
 
     def __init__(self, place: str) -> None:
@@ -87,7 +87,7 @@ class Shards:
         """Read a frame.
 
         Raises:
-            DatasetError: its shard is missing or damaged; the message names it.
+            DatasetError: its shard is missing or damaged.
         """
         name, shard, start, end = self._frames[index]
         try:
@@ -100,20 +100,20 @@ class Shards:
             if (labels := sample.labels[sample.labels != IGNORE_ID]).max(initial=0) >= len(
                 self.label_set
             ):
-                raise ValueError(f"label {labels.max()} is no class")
+                raise ValueError(f"label {labels.max()} is not a class")
             return sample
         except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
             raise DatasetError(f"{self.place}/{shard}: frame {name}: {error}") from error
 
 
 def _sample(data: bytes) -> Sample:
-    """Return the frame in the tar members that the bytes are."""
+    """Return the frame whose tar members are given."""
     members: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:  # as it is, never compressed
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:  # "r:" rejects compressed data
         for member in tar:
             file = tar.extractfile(member)
             if file is None or member.issparse() or member.size > len(data):
-                raise ValueError(f"{member.name} is no plain file within the frame")
+                raise ValueError(f"{member.name} is not a plain file within the frame")
             members[member.name.partition(".")[2]] = file.read()
     camera = parse_json(members["camera.json"], "camera.json")
     scale = np.float32(camera.pop("depth_scale"))
@@ -138,21 +138,21 @@ def _image(members: dict[str, bytes], name: str) -> NDArray[Any]:
 def write_shards(
     place: str, samples: NamedSamples, depth_scale: float = MILLIMETERS, per_shard: int = PER_SHARD
 ) -> int:
-    """Write a data set as shards, the index last; return the number of frames.
+    """Write a data set as shards, then the index; return the number of frames.
 
     Args:
-        place: local path or URL of the folder, made if need be; it must not hold an index yet.
+        place: local path or URL of a folder without shards, made if necessary.
         samples: the data set.
         depth_scale: meters per unit of the depth images.
-        per_shard: frames of a shard.
+        per_shard: number of frames per shard.
 
     Raises:
-        DatasetError: the folder holds shards already.
+        DatasetError: the folder contains shards.
         OSError: a file cannot be written.
     """
     system, root = fsspec.core.url_to_fs(place)
     if system.exists(f"{root}/{INDEX}"):
-        raise DatasetError(f"{place} holds shards already: choose another --out")
+        raise DatasetError(f"{place} already contains shards: choose another --out")
     system.makedirs(root, exist_ok=True)
     frames: list[tuple[str, str, int, int]] = []
     names = samples.names

@@ -1,4 +1,4 @@
-"""SUN RGB-D (Song et al., CVPR 2015): the official archives, unpacked side by side.
+"""SUN RGB-D (Song et al., CVPR 2015): the official archives, unpacked into one folder.
 
 ::
 
@@ -7,7 +7,7 @@
     SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat                5285 and 5050 scene folders
     SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat, SUNRGBD2Dseg.mat   37 classes of every frame
 
-Without ``SUNRGBD2Dseg.mat`` the labels are those of ``seg.mat`` whose names are one of the 37.
+Without ``SUNRGBD2Dseg.mat``, labels come from ``seg.mat``; names other than the 37 are ignored.
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ from sgnet_core.models.labels import IGNORE_ID, SUN37
 
 SPLITS = {"train": "alltrain", "test": "alltest"}
 MAX_DEPTH = 8.0
-"""Meters; the data set's toolbox cuts depth off there."""
+"""Meters; the toolbox of the data set limits depth to this."""
 OTHER_NAMES = {"fridge": "refrigerator", "tv": "television"}
-"""Class names that the data set spells differently from `SUN37`."""
+"""Names in ``seg.mat`` that differ from those in `SUN37`."""
 
 
 class SunRgbd(FrameFiles):
-    """The frames of the official tree, or those of "train" or "test".
+    """The frames of the official folders, or those of "train" or "test".
 
     Args:
-        folder: holds ``SUNRGBD`` and ``SUNRGBDtoolbox``.
-        raw_depth: the sensor's depth with its holes instead of the in-filled one.
+        folder: folder with ``SUNRGBD`` and ``SUNRGBDtoolbox``.
+        split: "train" or "test"; None takes both.
+        raw_depth: read the depth of the sensor with its holes instead of the filled depth.
     """
 
     def __init__(self, folder: Path, split: str | None = None, *, raw_depth: bool = False) -> None:
@@ -73,7 +74,6 @@ class SunRgbd(FrameFiles):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return true for a folder in this layout."""
         return (folder / "SUNRGBD").is_dir() and (folder / "SUNRGBDtoolbox").is_dir()
 
     def read_depth(self, frame: FramePaths) -> NDArray[np.float32]:
@@ -97,10 +97,10 @@ class SunRgbd(FrameFiles):
 def read_rotated_depth(path: Path) -> NDArray[np.float32]:
     """Read a depth PNG of the data set as (H, W) float32 meters.
 
-    Its 16 bits are millimeters rotated left by three.
+    The 16-bit values are millimeters, with their bits rotated left by three.
 
     Raises:
-        ImageFileError: missing, damaged, or not 16-bit.
+        ImageFileError: the file is missing, damaged, or not 16-bit.
     """
     stored = read_numbers(path)
     if stored.min() < 0 or stored.max() > 0xFFFF:
@@ -111,9 +111,12 @@ def read_rotated_depth(path: Path) -> NDArray[np.float32]:
 
 
 def read_matrix(path: Path, width: int, height: int) -> Intrinsics:
-    """Read ``intrinsics.txt``: the nine numbers of K, row by row, on one line or three.
+    """Read ``intrinsics.txt``, the nine numbers of K in row-major order.
 
-    The data set's toolbox counts pixels from 1, as MATLAB does; `Intrinsics` counts from 0.
+    The toolbox of the data set counts pixels from 1, `Intrinsics` counts from 0.
+
+    Raises:
+        DatasetError: the file is missing or does not contain nine numbers of a camera.
     """
     try:
         numbers = [float(word) for word in read_words(path)]
@@ -126,15 +129,19 @@ def read_matrix(path: Path, width: int, height: int) -> Intrinsics:
 
 
 def read_named_segments(path: Path) -> NDArray[np.uint8]:
-    """Read ``seg.mat``, whose (H, W) numbers index free names, as `SUN37`; others are ignored."""
+    """Read ``seg.mat``, (H, W) indices into free names, as uint8 classes of `SUN37`.
+
+    Raises:
+        DatasetError: the file is missing, damaged, or not a ``seg.mat``.
+    """
     content = read_mat(path)
     try:
         ids = whole_numbers(path, content["seglabel"])
         names = [str(name) for name in np.atleast_1d(content["names"])]
     except KeyError as error:
-        raise DatasetError(f"{path} holds no {error}: it is not a seg.mat of SUN RGB-D") from error
+        raise DatasetError(f"{path} has no {error}: it is not a seg.mat of SUN RGB-D") from error
     if ids.ndim != 2 or not ids.size or ids.min() < 0 or ids.max() > len(names):
-        raise DatasetError(f"{path}: labels are not 0..{len(names)}, as many as it has names")
+        raise DatasetError(f"{path}: labels are not in 0..{len(names)}, the number of names")
     classes = [IGNORE_ID, *map(_class, names)]
     return np.array(classes, np.uint8)[ids]
 
@@ -146,10 +153,7 @@ def _class(name: str) -> int:
 
 
 def _scene(path: str) -> str:
-    """Return the part below SUNRGBD of a path on the authors' machine, as the .mat files hold.
-
-    Two thirds of them have a slash too many, where one folder was joined to the next.
-    """
+    """Return the part after "SUNRGBD/" of a path in the .mat files, without double slashes."""
     below = str(path).rpartition("SUNRGBD/")[2]
     return "/".join(part for part in below.split("/") if part)
 
@@ -169,12 +173,12 @@ def _only_file(folder: Path, suffixes: Iterable[str]) -> Path:
     found = not_hidden(folder.glob("*"))
     files = [path for path in found if path.suffix.lower() in suffixes]
     if len(files) != 1:
-        raise DatasetError(f"{folder} must hold one image, but it holds {len(files)}")
+        raise DatasetError(f"{folder} must contain one image, but it contains {len(files)}")
     return files[0]
 
 
 def _rows(path: Path) -> dict[str, int]:
-    """Return the row of each frame in SUNRGBD2Dseg.mat, which has SUNRGBDMeta.mat's order."""
+    """Return the row of each frame in SUNRGBD2Dseg.mat, which has the order of SUNRGBDMeta.mat."""
     metas: Any = np.atleast_1d(variable(path, "SUNRGBDMeta"))
     try:
         # …/SCENE/image/FILE.jpg

@@ -238,7 +238,7 @@ def test_what_was_saved_in_place_of_an_image_is_named(
 ) -> None:
     for name in ("a.png", "a.jpg", "a.npy"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ImageFileError, match=rf"{name} is no (image|array) but {words}"):
+        with pytest.raises(ImageFileError, match=rf"{name} is not an (image|array) but {words}"):
             read_depth(tmp_path / name)
 
 

@@ -43,4 +43,4 @@ def test_rooms_on_ray_are_those_of_the_plain_command_and_a_second_run_does_what_
     assert rooms(out, 6, "--ray") == 2
     assert "rooms.json is for other rooms" in capsys.readouterr().err
     assert rooms(plain, 5, "--ray") == 2
-    assert "holds frames already" in capsys.readouterr().err
+    assert "already contains frames" in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_frames_without_a_measurement_are_labelled_and_named(
     out = recording.parent / "out"
     assert predict(model_file, out, recording, *INTRINSICS) == 0
     doubts = [
-        "1: no pixel holds a depth; each is 0, 65535, NaN or infinite",
+        "1: no pixel has a depth; each is 0, 65535, NaN or infinite",
         "2: the median depth is 0.004 m: is the unit right?",
     ]
     assert json.loads((out / "manifest.json").read_text())["doubts"] == doubts
@@ -164,7 +164,7 @@ def test_frames_without_a_measurement_are_labelled_and_named(
     assert all(f"predict: labeled, but {doubt}\n" in error for doubt in doubts)
     pair = {"rgb": "1.rgb.png", "depth": "1.depth.png", "model": str(model_file)}
     assert main(arguments(recording, **pair)) == 0
-    assert "predict: labeled, but no pixel holds a depth" in capsys.readouterr().err
+    assert "predict: labeled, but no pixel has a depth" in capsys.readouterr().err
 
 
 def test_folders_of_other_names_are_found(

@@ -169,7 +169,7 @@ def test_depth_without_a_measurement_is_warned_of(tmp_path: Path, caplog: Any) -
     image = make.image(np.zeros((HEIGHT, WIDTH), np.uint16), "16UC1", 10**9)
     source = BagSource(make.write(tmp_path / "a.mcap", frame_messages(make, 10**9, image)))
     assert source.geometry.median is None
-    assert "the first depth images on /cam/depth/image no pixel holds a depth" in caplog.text
+    assert "the first depth images on /cam/depth/image no pixel has a depth" in caplog.text
 
 
 def test_depth_in_another_unit_than_millimeters_is_warned_of(tmp_path: Path, caplog: Any) -> None:

@@ -42,7 +42,7 @@ def test_a_sound_folder_passes_and_is_described(
 ) -> None:
     assert main(["check", str(folder)]) == 0
     report = capsys.readouterr().out
-    assert "3 frames: nothing is wrong" in report
+    assert "3 frames: no problems" in report
     histogram = {
         line.split("–")[0].strip(): line.split()[3] for line in report.splitlines() if "–" in line
     }
@@ -155,11 +155,11 @@ def overlapping_splits(f: Path) -> None:
         (meters_as_integers, [r"depth/b.png: the median depth is 0.003 m.*depth_scale 1 .*be 3 m"]),
         (eight_bits_in_sixteen, [r"depth/b.png: no value is above 255: is it an 8-bit"]),
         (eight_bits, [r"depth/b.png.*8-bit"]),
-        (no_depth_at_all, [r"depth/b.png: no pixel holds a depth"]),
+        (no_depth_at_all, [r"depth/b.png: no pixel has a depth"]),
         (smaller_depth, [r"depth/b.png: is 15x10, but .*rgb/b.png is 30x20"]),
         (larger_labels, [r"labels/b.png: is 30x21, but .*rgb/b.png is 30x20"]),
         (camera_of_another_size, [r"cameras/b.json: is 640x480, but .*rgb/b.png is 30x20"]),
-        (strange_ids, [r"labels/b.png: .*classes.json does not name: 3 \(7 .*, 90 \(2 pixels\)"]),
+        (strange_ids, [r"labels/b.png: .*not in classes.json: 3 \(7 .*, 90 \(2 pixels\)"]),
         (no_intrinsics, [rf"no intrinsics for {name}: .*camera.json" for name in "abc"]),
         (broken_camera, [r"camera.json: focal lengths"]),
         (broken_classes, [r"classes.json must hold"]),
@@ -211,7 +211,7 @@ def test_several_mistakes_are_all_reported(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("made", "named", "problem"),
     [
-        ([], "nowhere", "there is no such folder"),
+        ([], "nowhere", "does not exist"),
         (["notes/"], "", "has no folder rgb: docs/data.md describes the layout"),
         (
             ["train.txt", "train/rgb/"],

@@ -337,7 +337,7 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
     for expected in (str(tmp_path), "rgb/", "leftImg8bit/", "SUNRGBDtoolbox/", "Label/", "train*"):
         assert expected in str(error.value)
     (tmp_path / "readme").touch()
-    with pytest.raises(DatasetError, match="is no data set"):
+    with pytest.raises(DatasetError, match="is not a data set"):
         open_dataset(str(tmp_path), SIZE)
     (tmp_path / "nyu_depth_v2_labeled.mat").touch()
     with pytest.raises(DatasetError, match="prepare nyuv2"):

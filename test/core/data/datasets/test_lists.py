@@ -179,7 +179,7 @@ def dformer(root: Path, labels: str, classes: int) -> Path:
 def test_dformers_folder(tmp_path: Path, labels: str, classes: int, label_set: LabelSet) -> None:
     name = {NYU40: "NYUDepthv2", SUN37: "SUNRGBD"}[label_set]
     folder = dformer(tmp_path / name, labels, classes)
-    with pytest.warns(UserWarning, match="8-bit pictures of depth"):
+    with pytest.warns(UserWarning, match="8-bit depth without a unit"):
         samples, found = open_dataset(f"{folder}:test", SIZE)
     assert len(samples) == 1 and found is label_set
     _, millimeters, ids = random_frame(4, classes)
@@ -199,7 +199,7 @@ def test_dformers_folder_with_16_bit_depth_is_in_millimeters(tmp_path: Path) -> 
 
 def test_dformers_folder_of_another_set_needs_its_classes(tmp_path: Path) -> None:
     folder = dformer(tmp_path / "MFNet", "Label", 3)
-    with pytest.raises(DatasetError, match=r"tells no classes: write .*MFNet/classes\.json"):
+    with pytest.raises(DatasetError, match=r"classes are unknown: write .*MFNet/classes\.json"):
         open_dataset(str(folder), SIZE)
     classes = {"names": ["car", "person", "bike"], "ids": [1, 2, 3], "ignore": [0]}
     write_json(folder / "classes.json", classes)

@@ -115,9 +115,9 @@ def test_nyuv2_files_that_are_not_in_order_are_named(
     mat = nyu / "nyu_depth_v2_labeled.mat"
     savemat(nyu / "other.mat", {"trainNdxs": np.array([[6]]), "testNdxs": np.array([[1]])})
     message = error_of(capsys, "nyuv2", mat, "--splits", nyu / "other.mat", "--out", out)
-    assert str(mat) in message and "holds 5 frames" in message and "number 6" in message
+    assert str(mat) in message and "has 5 frames" in message and "number 6" in message
     message = error_of(capsys, "nyuv2", mat, "--mapping", nyu / "splits.mat", "--out", out)
-    assert "splits.mat holds no mapClass" in message
+    assert "splits.mat has no variable mapClass" in message
     savemat(nyu / "large.mat", {"mapClass": MAP40[None] + 1})
     message = error_of(capsys, "nyuv2", mat, "--mapping", nyu / "large.mat", "--out", out)
     assert "large.mat: classes must be numbers 1..40" in message
@@ -143,8 +143,8 @@ def test_splits_in_the_format_of_matlab_7_3_are_read(nyu: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\n" * 200 + b"<!DOCTYPE html><html>sign in", "is no MATLAB file but a web page"),
-        (b"PK\x03\x04zip", "is no MATLAB file but a compressed archive: unpack"),
+        (b"\n" * 200 + b"<!DOCTYPE html><html>sign in", "is not a MATLAB file but a web page"),
+        (b"PK\x03\x04zip", "is not a MATLAB file but a compressed archive: unpack"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
     ],
 )

@@ -44,7 +44,7 @@ def test_shards_hold_the_frames_of_the_folder(place: str, frames: Path, tmp_path
     system, root = fsspec.core.url_to_fs(place)
     names = sorted(path.rpartition("/")[2] for path in system.ls(root, detail=False))
     assert names == ["00000.tar", "00001.tar", "00002.tar", "shards.json"]
-    with pytest.raises(DatasetError, match="holds shards already"):
+    with pytest.raises(DatasetError, match="already contains shards"):
         write_shards(place, folder)
     system.rm(root, recursive=True)
 
@@ -115,8 +115,8 @@ def test_a_shard_that_unpacks_or_claims_too_much_is_refused(frames: Path, tmp_pa
     sparse.type = tarfile.GNUTYPE_SPARSE
     for content, words in (
         (gzip.compress(bytes(1 << 20)), "frame 008"),
-        (tar_of({"008.rgb.png": link}), "008.rgb.png is no plain file|linkname"),
-        (tar_of({"008.rgb.png": sparse}), "008.rgb.png is no plain file"),
+        (tar_of({"008.rgb.png": link}), "008.rgb.png is not a plain file|linkname"),
+        (tar_of({"008.rgb.png": sparse}), "008.rgb.png is not a plain file"),
     ):
         shard.write_bytes(content)
         values["frames"] = [["008", "00000.tar", 0, len(content)]]
@@ -139,5 +139,5 @@ def test_a_label_that_is_no_class_is_refused(frames: Path, tmp_path: Path) -> No
     for kind in ("names", "colors"):
         del values["classes"][kind][1:]
     index.write_text(json.dumps(values))
-    with pytest.raises(DatasetError, match=r"00000\.tar: frame 008: label [12] is no class"):
+    with pytest.raises(DatasetError, match=r"00000\.tar: frame 008: label [12] is not a class"):
         Shards(str(tmp_path))[0]

@@ -138,7 +138,7 @@ def test_sun_rgbd_in_disorder_is_named(sun: Path) -> None:
         open_dataset(f"{sun}:train", SIZE)[0][0]
     (scene / "intrinsics.txt").write_text(good)
     (scene / "depth_bfx" / "0000000.png").unlink()
-    with pytest.raises(DatasetError, match=r"img_0063/depth_bfx must hold one image"):
+    with pytest.raises(DatasetError, match=r"img_0063/depth_bfx must contain one image"):
         open_dataset(f"{sun}:train", SIZE)
     with pytest.raises(DatasetError, match="no split 'val'; there is: train, test"):
         open_dataset(f"{sun}:val", SIZE)

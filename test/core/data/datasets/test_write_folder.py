@@ -42,7 +42,7 @@ def test_a_folder_with_frames_is_not_written_over(
     rooms = ["rooms", "--seed", "1", "--count"]
     assert main([*rooms, "1", "--out", str(tmp_path)]) == 2
     message = capsys.readouterr().err
-    assert "holds frames already" in message and str(tmp_path) in message
+    assert "already contains frames" in message and str(tmp_path) in message
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["mine.png"]
     assert main([*rooms, "0", "--out", str(tmp_path / "new")]) == 2
     assert "--count" in capsys.readouterr().err
