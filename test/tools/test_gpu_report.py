@@ -32,11 +32,11 @@ def write_record(path: Path) -> str:
 
 def test_every_part_is_reported_whatever_happens_to_the_others(tmp_path: Path) -> None:
     chosen = [
-        Part("device", ("-c", "print('a GPU')"), 60),
-        Part("tests", ("-c", "print('1 failed'); raise SystemExit(3)"), 60),
-        Part("operator", ("-c", write_record(tmp_path / "operator.json")), 60),
+        Part("device", ("-c", "print('a GPU')"), 600),
+        Part("tests", ("-c", "print('1 failed'); raise SystemExit(3)"), 600),
+        Part("operator", ("-c", write_record(tmp_path / "operator.json")), 600),
         Part(
-            "tiles", ("-c", f"open({os.fspath(tmp_path / 'tiles.json')!r}, 'w').write('[1]')"), 60
+            "tiles", ("-c", f"open({os.fspath(tmp_path / 'tiles.json')!r}, 'w').write('[1]')"), 600
         ),
     ]
     for count, results in enumerate(run_parts(chosen, tmp_path, 5, os.environ), start=1):
@@ -55,9 +55,9 @@ def test_every_part_is_reported_whatever_happens_to_the_others(tmp_path: Path) -
 def test_a_part_that_hangs_is_stopped_with_its_processes(tmp_path: Path) -> None:
     sleep = "import time; time.sleep(1000)"
     hang = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
-    result = run_part(Part("tests", ("-c", hang), 60), tmp_path, 0.5, os.environ)
+    result = run_part(Part("tests", ("-c", hang), 600), tmp_path, 0.5, os.environ)
     assert result.status == "stopped after 0 s"
-    left_out = run_part(Part("tests", ("-c", ""), 60), tmp_path, 0, os.environ)
+    left_out = run_part(Part("tests", ("-c", ""), 600), tmp_path, 0, os.environ)
     assert left_out.status == "left out: no time left"
 
 
@@ -67,7 +67,7 @@ def test_without_the_device_nothing_else_runs(
     monkeypatch.setattr(
         gpu_report,
         "parts",
-        lambda cuda, out: [Part("device", ("-c", "1 / 0"), 60), Part("tests", ("-c", ""), 60)],
+        lambda cuda, out: [Part("device", ("-c", "1 / 0"), 600), Part("tests", ("-c", ""), 600)],
     )
     assert main(["--out", str(tmp_path)]) == 1
     assert "device: failed: exit status 1" in capsys.readouterr().out

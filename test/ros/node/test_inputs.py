@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, Imu
@@ -23,6 +23,7 @@ from sgnet_ros.system.qos import latched
 from waiting import wait_until
 
 SECOND = 10**9
+WaitSet = rclpy_implementation.WaitSet
 
 
 class Listener:
@@ -66,6 +67,15 @@ class Listener:
                 self.executor.spin_once(timeout_sec=0.05)
 
         return wait_until(lambda: self.frames, publish)[0]
+
+    def holds(self, count: int) -> bool:
+        """Return whether messages wait in ``count`` of the node's subscriptions."""
+        found = list(self.node.subscriptions)
+        with WaitSet(len(found), 0, 0, 0, 0, 0, self.context.handle) as waiting:
+            for subscription in found:
+                waiting.add_subscription(subscription.handle)
+            waiting.wait(0)
+            return len(waiting.get_ready_entities("subscription")) >= count
 
     def close(self) -> None:
         self.inputs.close()
@@ -149,7 +159,7 @@ def test_what_comes_together_with_the_images_is_known_to_their_frame(start: Any)
     messages = [stamped(Image(), 2 * SECOND)] * 2 + [calibration] * 2 + [imu]
     for publisher, message in zip(publishers, messages, strict=True):
         publisher.publish(message)
-    time.sleep(0.5)  # they arrive, and nobody spins
+    wait_until(lambda: listener.holds(len(publishers)))  # they arrive, and nobody spins
     listener.spin_until(lambda: listener.frames)
     (frame,) = listener.frames
     assert first.camera_info is None

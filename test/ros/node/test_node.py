@@ -222,27 +222,35 @@ def test_statistics_add_up(before: Any, robot: Any, scene: Any) -> None:
     for counter in ("rgb_received", "depth_received", "pairs", "segmented"):
         assert before.since(stats, counter) == 3
     assert before.drops(stats) == {}
-    assert 0 < robot.stats[0].age_ms < 20_000, "its stamp was the time of its sending"
+    age_ms = (time.time_ns() - now) / 1e6
+    assert 0 < robot.stats[0].age_ms < age_ms, "its stamp was the time of its sending"
 
 
-def test_the_nodes_own_cost_per_vga_pair_is_small(before: Any, robot: Any, make_scene: Any) -> None:
+def test_the_nodes_own_cost_per_vga_pair_is_small(
+    before: Any, robot: Any, make_scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # other processes don't count
     scene = make_scene(480, 640)
     bgr = scene.message(scene.rgb[..., ::-1], "bgr8")  # the encoding that costs a copy
     depth = scene.message(scene.depth, "16UC1")
     copies = []
     for _ in range(25):
         robot.segment(bgr, depth)
-        start = time.perf_counter()
+        start = time.process_time()
         scene.rgb[..., ::-1].copy()
-        copies.append(1000 * (time.perf_counter() - start))
-    # The best of many: other processes only ever add to it.
+        copies.append(1000 * (time.process_time() - start))
+    # The best of many: other threads only ever add to it.
     assert min(stats.overhead_ms for stats in robot.stats) <= 20 * min(copies)
 
 
-def test_enable_pauses_and_resumes(before: Any, robot: Any, scene: Any) -> None:
+def test_enable_pauses_and_resumes(
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any
+) -> None:
+    counts = shared_node._active.processor.counters.counts
     assert robot.call(SetBool, "/sgnet/enable", SetBool.Request(data=False)).success
     robot.send(*scene.messages())
-    robot.spin_for(0.3)
+    robot.spin_until(lambda: "disabled" in counts().drops)
+    robot.drain()
     assert robot.stats == robot.labels == []
     assert robot.call(SetBool, "/sgnet/enable", SetBool.Request(data=True)).success
     _, stats = robot.segment(*scene.messages())

@@ -124,7 +124,7 @@ def test_a_load_that_hangs_holds_up_nobody_but_who_wants_that_model(tmp_path: Pa
 
 def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
     """Three cameras that always have a frame ready: none is served twice while another waits."""
-    turns, served = Turns(), []
+    turns, served = Turns(PATIENCE_S), []
     entered, go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def consumer(name: str) -> Any:
@@ -154,7 +154,7 @@ def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
 
 
 def test_a_turn_that_is_given_up_passes_on() -> None:
-    turns = Turns()
+    turns = Turns(PATIENCE_S)
     assert turns.wait("hanging")
     assert not turns.wait("impatient", lambda: True)
     got: list[bool] = []
@@ -170,7 +170,7 @@ def test_a_turn_that_is_given_up_passes_on() -> None:
 
 
 def test_a_camera_whose_inference_hangs_does_not_hold_up_the_others() -> None:
-    turns, goes_on, served = Turns(), threading.Event(), threading.Event()
+    turns, goes_on, served = Turns(PATIENCE_S), threading.Event(), threading.Event()
     entered = threading.Event()
 
     def hang(item: int) -> None:
@@ -194,7 +194,7 @@ def test_a_camera_whose_inference_hangs_does_not_hold_up_the_others() -> None:
 
 
 def test_a_worker_that_waits_for_its_turn_stops_at_once() -> None:
-    turns = Turns()
+    turns = Turns(PATIENCE_S)
     assert turns.wait("another")
     worker = Worker(lambda item: None, lambda error: None, "waiting", turns=turns)
     worker.offer(1)

@@ -19,7 +19,7 @@ def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]
         "import signal, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "sys.stderr.write('[INFO] up\\n[WARN] careful\\nhalf [WARN] a li'); sys.stderr.flush()\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     child = Child("stubborn_child", [], tmp_path)
