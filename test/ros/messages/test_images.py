@@ -332,12 +332,7 @@ def test_arrays_become_messages_with_unpadded_rows(
     header = Header(frame_id="camera_optical")
     header.stamp.sec, header.stamp.nanosec = 12, 34
     written = image_message(pixels, header)
-    assert (written.height, written.width, written.encoding, written.step) == (
-        3,
-        5,
-        encoding,
-        step,
-    )
+    assert (written.height, written.width, written.encoding, written.step) == (3, 5, encoding, step)
     assert written.is_bigendian == (sys.byteorder == "big")
     assert written.header == header
     assert bytes(written.data) == pixels.tobytes()

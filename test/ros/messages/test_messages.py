@@ -50,9 +50,7 @@ def class_map() -> ClassMap:
 
 def test_a_class_map_reaches_a_node_that_starts_after_it_was_published(executor) -> None:
     latched = QoSProfile(
-        depth=1,
-        reliability=ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
     )
     publisher = add_node(executor, "early").create_publisher(ClassMap, "class_map", latched)
     publisher.publish(class_map())

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from sgnet_msgs.msg import FrameStats
 
+from robots import Scene
 from sgnet_ros.node.lifecycle import SGNetNode
 
 
 @pytest.fixture(scope="module")
-def shared_node(run_node: Any, shared_robot: Any, make_scene: Any) -> SGNetNode:
+def shared_node(run_node: Any, shared_robot: Any) -> SGNetNode:
     """One node for all tests of this module."""
     node = run_node("depth").node
-    shared_robot.send_until(lambda: shared_robot.stats, make_scene().messages())
+    shared_robot.send_until(lambda: shared_robot.stats, Scene().messages())
     return node
 
 

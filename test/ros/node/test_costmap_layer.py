@@ -19,6 +19,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from sgnet_msgs.msg import ClassMap
 
+from robots import Scene
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import IGNORE_ID, LABEL_SETS
 from sgnet_ros.messages.label_messages import label_info
@@ -83,9 +84,9 @@ Received = dict[str, list[Any]]
 
 
 @pytest.fixture(scope="module")
-def received(run_node: Any, shared_robot: Any, make_scene: Any) -> Received:
+def received(run_node: Any, shared_robot: Any) -> Received:
     """A frame as the layer receives it: its subscriptions, its QoS."""
-    running, robot, scene = run_node("depth"), shared_robot, make_scene()
+    running, robot, scene = run_node("depth"), shared_robot, Scene()
     messages = {
         name: robot.listen(kind, f"/sgnet/{name}", SENSOR_DATA)
         for name, kind in (("labels", Image), ("confidence", Image), ("points", PointCloud2))
@@ -121,15 +122,13 @@ def test_the_layer_takes_the_nodes_messages(received: Received) -> None:
     assert len(set(mask.data)) > 1, "a mask of one class shows little"
 
 
-def test_the_layer_leaves_out_what_has_no_depth_and_finds_the_rest(
-    received: Received, make_scene: Any
-) -> None:
+def test_the_layer_leaves_out_what_has_no_depth_and_finds_the_rest(received: Received) -> None:
     """It reads z of every pixel in the mask's order and skips what isn't finite."""
     mask, _, cloud, _ = frame(received)
     offset = next(f.offset for f in cloud.fields if f.name == "z")
     data = np.frombuffer(cloud.data, np.uint8).reshape(-1, cloud.point_step)
     z = data[:, offset : offset + 4].copy().view(np.float32).reshape(mask.height, mask.width)
-    scene = make_scene()
+    scene = Scene()
     np.testing.assert_array_equal(np.isfinite(z), scene.depth > 0)
     np.testing.assert_allclose(z[scene.depth > 0], scene.meters[scene.depth > 0], rtol=1e-6)
 

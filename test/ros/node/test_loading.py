@@ -80,10 +80,7 @@ def test_a_damaged_copy_is_told_and_pytorch_runs_the_model(
 
 
 def test_a_model_in_the_home_folder_is_named_with_a_tilde(
-    models: dict[str, Path],
-    asked: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    models: dict[str, Path], asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # `ros2 run … -p model:=~/x` leaves it to the node
     (tmp_path / "x.safetensors").symlink_to(models["depth"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from robots import Scene
 from sgnet_ros.node.losses import LossWatch
 
 PERIOD = 33_333_333
@@ -51,11 +52,9 @@ def test_what_is_no_loss_is_not_taken_for_one(stamps: list[int]) -> None:
     assert watch(stamps).losses() is None
 
 
-def test_the_node_says_once_which_variable_the_driver_needs(
-    run_node: Any, robot: Any, make_scene: Any
-) -> None:
+def test_the_node_says_once_which_variable_the_driver_needs(run_node: Any, robot: Any) -> None:
     running = run_node("depth")
-    rgb, _ = make_scene(480, 640).messages()
+    rgb, _ = Scene(480, 640).messages()
     robot.spin_until(lambda: robot.rgb.get_subscription_count() > 0)
 
     def warnings() -> list[str]:

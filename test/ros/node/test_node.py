@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap
 from std_srvs.srv import SetBool, Trigger
 
+from robots import Scene, pixels
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.clouds import read_points
 from sgnet_ros.node.lifecycle import SGNetNode
@@ -30,14 +31,10 @@ def wait_for_subscription(robot: Any, node: SGNetNode, *topics: str) -> None:
 
 
 def test_labels_are_the_segmenters_at_the_size_and_with_the_header_of_the_image(
-    before: Any,
-    robot: Any,
-    segmenters: dict[str, Segmenter],
-    make_scene: Any,
-    pixels: Any,
+    before: Any, robot: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     for seed, (height, width) in enumerate([(60, 80), (61, 47), (48, 64), (1, 3), (240, 320)]):
-        scene = make_scene(height, width, seed)
+        scene = Scene(height, width, seed)
         rgb, depth = scene.messages()
         labels, stats = robot.segment(rgb, depth)
         assert labels.header == stats.header == rgb.header
@@ -58,7 +55,7 @@ ENCODINGS = {
 
 
 def test_every_encoding_of_the_same_frame_gives_the_same_labels(
-    before: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    before: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     rgb, depth = scene.messages()
     big = scene.message(scene.depth.astype(">u2"), "16UC1")
@@ -79,12 +76,7 @@ def test_every_encoding_of_the_same_frame_gives_the_same_labels(
 
 
 def test_all_images_of_a_frame_agree_and_colors_are_the_palettes(
-    before: Any,
-    shared_node: SGNetNode,
-    robot: Any,
-    scene: Any,
-    segmenters: dict[str, Segmenter],
-    pixels: Any,
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     topics = ("confidence", "overlay", "color")
     confidences, overlays, colors = (robot.listen(Image, f"/sgnet/{topic}") for topic in topics)
@@ -116,11 +108,7 @@ def test_all_images_of_a_frame_agree_and_colors_are_the_palettes(
 
 
 def test_what_nobody_listens_to_is_not_computed(
-    before: Any,
-    shared_node: SGNetNode,
-    robot: Any,
-    scene: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[bool, bool]] = []
     segment = Segmenter.segment
@@ -171,11 +159,7 @@ def test_inference_that_fails_costs_the_frame_and_nothing_else(
 
 
 def test_under_overload_the_newest_pair_wins_and_the_rest_is_counted(
-    before: Any,
-    shared_node: SGNetNode,
-    robot: Any,
-    scene: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     counters = shared_node._active.processor.counters
@@ -227,10 +211,10 @@ def test_statistics_add_up(before: Any, robot: Any, scene: Any) -> None:
 
 
 def test_the_nodes_own_cost_per_vga_pair_is_small(
-    before: Any, robot: Any, make_scene: Any, monkeypatch: pytest.MonkeyPatch
+    before: Any, robot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "perf_counter", time.process_time)  # other processes don't count
-    scene = make_scene(480, 640)
+    scene = Scene(480, 640)
     bgr = scene.message(scene.rgb[..., ::-1], "bgr8")  # the encoding that costs a copy
     depth = scene.message(scene.depth, "16UC1")
     copies = []
@@ -258,12 +242,7 @@ def test_enable_pauses_and_resumes(
 
 
 def test_pixels_are_unlabeled_as_live_parameters_say(
-    before: Any,
-    shared_node: SGNetNode,
-    robot: Any,
-    scene: Any,
-    segmenters: dict[str, Segmenter],
-    pixels: Any,
+    before: Any, shared_node: SGNetNode, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     topics = ("/sgnet/overlay", "/sgnet/color", "/sgnet/confidence", "/sgnet/points")
     kinds = (Image, Image, Image, PointCloud2)
@@ -305,7 +284,6 @@ def test_reload_takes_a_good_model_and_keeps_the_old_one_for_a_bad_one(
     scene: Any,
     models: dict[str, Path],
     segmenters: dict[str, Segmenter],
-    pixels: Any,
 ) -> None:
     maps = robot.listen(ClassMap, "/sgnet/class_map", LATCHED)
     truncated = models["depth"].with_name("truncated.safetensors")

@@ -13,6 +13,7 @@ import torch
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from robots import Scene, pixels
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
@@ -40,17 +41,17 @@ def depth_info(**fields: Any) -> CameraInfo:
 
 
 @pytest.fixture(scope="module")
-def node(run_node: Any, shared_robot: Any, make_scene: Any) -> Any:
+def node(run_node: Any, shared_robot: Any) -> Any:
     node = run_node("depth", depth_to_rgb=POSE).node
     shared_robot.depth_info = shared_robot.create_publisher(CameraInfo, "depth/camera_info", 10)
-    shared_robot.send_until(lambda: shared_robot.stats, make_scene().messages())
+    shared_robot.send_until(lambda: shared_robot.stats, Scene().messages())
     return node
 
 
 @pytest.fixture
-def depth_image(make_scene: Any) -> tuple[np.ndarray, Image]:
+def depth_image() -> tuple[np.ndarray, Image]:
     """Return a slope in millimeters with holes as the depth camera sees it, and its message."""
-    scene = make_scene(70, 100, seed=4)
+    scene = Scene(70, 100, seed=4)
     message = scene.message(scene.depth, "16UC1")
     message.header.frame_id = DEPTH_FRAME
     return scene.depth, message
@@ -82,7 +83,6 @@ def test_depth_of_another_camera_is_registered(
     scene: Any,
     depth_image: Any,
     segmenters: dict[str, Segmenter],
-    pixels: Any,
     d: list[float],
 ) -> None:
     rgb_info, info = scene.camera_info(), depth_info(d=d)
@@ -100,7 +100,7 @@ def test_depth_of_another_camera_is_registered(
 
 
 def test_another_k_in_the_same_frame_is_registered_too(
-    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     """Without depth_to_rgb, as the pose is known: it is the same frame."""
     info = scene.camera_info()
@@ -116,7 +116,7 @@ def test_another_k_in_the_same_frame_is_registered_too(
 
 
 def test_registered_depth_is_left_alone(
-    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     expected = segmenters["depth"].segment(scene.rgb, scene.depth).labels
     elsewhere = depth_info()  # of the other topic: says nothing about these images
@@ -127,7 +127,7 @@ def test_registered_depth_is_left_alone(
 
 
 def test_a_leading_slash_makes_no_other_frame(
-    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     forget(node._active.inputs.rgb_infos, node._active.inputs.depth_infos)
     rgb, depth = scene.messages()
@@ -172,12 +172,7 @@ def test_without_the_geometry_the_remedy_is_named(
 
 
 def test_tf_static_gives_the_pose(
-    node: Any,
-    robot: Any,
-    scene: Any,
-    depth_image: Any,
-    segmenters: dict[str, Segmenter],
-    pixels: Any,
+    node: Any, robot: Any, scene: Any, depth_image: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     tf2 = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs isn't among the ROS 2 wheels")
     from geometry_msgs.msg import TransformStamped
@@ -203,7 +198,7 @@ def test_tf_static_gives_the_pose(
 
 
 def test_holes_are_filled_as_the_parameter_says(
-    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     scene.depth[10:40, 20:60] = 0
     answers = []
@@ -233,7 +228,6 @@ def test_points_have_the_frames_depth_labels_and_confidence(
     depth_image: Any,
     points: Any,
     segmenters: dict[str, Segmenter],
-    pixels: Any,
 ) -> None:
     rgb_info = scene.camera_info()
     rgb_info.d = [-0.1, 0.02, 0.0, 0.0, 0.0]

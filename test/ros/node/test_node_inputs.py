@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
+from robots import pixels
 from sgnet_core.inference.segmenter import Segmenter
 from waiting import wait_until
 
@@ -47,7 +48,7 @@ def compressed(pixels: np.ndarray, encoding: str, header: bytes = b"") -> Compre
 
 
 def test_compressed_images_give_the_labels_of_the_raw_ones(
-    run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     running = run_node("depth", rgb_transport="compressed", depth_transport="compressedDepth")
     senders = [

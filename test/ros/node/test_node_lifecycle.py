@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
+from robots import pixels
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import intrinsics_of
 from sgnet_ros.node import lifecycle as node_module
@@ -91,7 +92,7 @@ def test_the_node_has_the_outputs_and_the_backend_that_it_is_told(
 
 
 def test_a_model_guided_by_points_waits_for_a_calibrated_camera(
-    run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    run_node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
+from robots import Scene, pixels
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import intrinsics_of
 from sgnet_ros.node import process as node_process
@@ -60,19 +61,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 
 def test_pairs_of_another_process_come_back_as_its_own_label_images(
-    start: Any,
-    robot: Any,
-    make_scene: Any,
-    models: dict[str, Path],
-    segmenters: dict[str, Segmenter],
-    pixels: Any,
+    start: Any, robot: Any, models: dict[str, Path], segmenters: dict[str, Segmenter]
 ) -> None:
     node = start(
         *("--params-file", "config/sgnet.yaml", "-p", f"model:={models['points']}"),
         *("-p", "device:=cpu"),
     )
     segmenter = segmenters["points"]
-    scenes = [make_scene(120, 160, seed) for seed in range(10)]
+    scenes = [Scene(120, 160, seed) for seed in range(10)]
     colors = robot.listen(Image, "/sgnet/color")
 
     def connected() -> bool:
@@ -108,11 +104,9 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
         line.split(":")[0]
         for line in lines
         if line.startswith("inactive") or not any(words in line for words in start_up)
-    ] == [
-        "model tiny_points ready on cpu",
-        "active",
-        "inactive",
-    ], "one line per state change, none per frame"
+    ] == ["model tiny_points ready on cpu", "active", "inactive"], (
+        "one line per state change, none per frame"
+    )
 
 
 HANGING = """
@@ -143,8 +137,7 @@ def hanging_node(
         )
     try:
         robot.send_until(
-            lambda: "hanging" in log.read_text() or process.poll() is not None,
-            scene.messages(),
+            lambda: "hanging" in log.read_text() or process.poll() is not None, scene.messages()
         )
         yield process
     finally:

@@ -127,8 +127,7 @@ def test_diagnostics_tell_once_a_second_how_the_node_fares(
     arrays.clear()
     # After a pause of the machine the node may warn of missing pairs first.
     robot.send_until(
-        lambda: len(arrays) > 2 and status(arrays)[0].level == DiagnosticStatus.OK,
-        scene.messages(),
+        lambda: len(arrays) > 2 and status(arrays)[0].level == DiagnosticStatus.OK, scene.messages()
     )
     found, values = status(arrays)
     assert found.name == "sgnet: segmentation"

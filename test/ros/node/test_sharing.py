@@ -17,6 +17,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image
 
+from robots import Scene, pixels
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.node.worker import Worker
@@ -256,12 +257,7 @@ def test_a_turn_that_does_not_end_holds_the_others_no_longer_than_the_limit() ->
 
 
 def test_two_cameras_of_one_process_answer_each_under_its_name(
-    robot: Any,
-    make_scene: Any,
-    models: dict[str, Path],
-    segmenters: dict[str, Segmenter],
-    pixels: Any,
-    tmp_path: Path,
+    robot: Any, models: dict[str, Path], segmenters: dict[str, Segmenter], tmp_path: Path
 ) -> None:
     names = ("front", "rear")
     log = tmp_path / "log"
@@ -281,7 +277,7 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
             for n in names
         }
         received = {n: robot.listen(Image, f"/robot/{n}/sgnet/labels") for n in names}
-        scenes = {n: make_scene(seed=seed) for seed, n in enumerate(names)}
+        scenes = {n: Scene(seed=seed) for seed, n in enumerate(names)}
 
         def send() -> None:
             assert process.poll() is None, log.read_text()

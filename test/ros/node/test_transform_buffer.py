@@ -10,6 +10,7 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import Imu
 
+from robots import pixels
 from sgnet_ros.node import transform_buffer
 from sgnet_ros.node.imu import ImuHistory
 from sgnet_ros.node.transform_buffer import TransformBuffer
@@ -117,7 +118,7 @@ def test_gravity_is_seen_from_a_camera_that_moves_on_the_robot() -> None:
 
 @needs_tf2
 def test_the_node_listens_to_tf_once_it_needs_it(
-    run_node: Any, robot: Any, scene: Any, pixels: Any, segmenters: Any
+    run_node: Any, robot: Any, scene: Any, segmenters: Any
 ) -> None:
     from tf2_msgs.msg import TFMessage
 
