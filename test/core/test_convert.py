@@ -150,12 +150,13 @@ def test_an_sconvs_bias_is_kept_by_the_norm_behind_it() -> None:
     torch.testing.assert_close(block.bn2(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("small_network")
 def test_prefixes_wrappers_and_doubles_are_accepted(tmp_path: Path) -> None:
-    model, state = example()
+    model = ours()
     wrapped = {
         "epoch": 12,
         "iteration": 3400,
-        "state_dict": {f"module.{k}": v.double() for k, v in state.items()},
+        "state_dict": {f"module.{k}": v.double() for k, v in released(model).items()},
         "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": []},
     }
     torch.save(wrapped, tmp_path / "released.pth.tar")
@@ -175,6 +176,7 @@ def test_prefixes_wrappers_and_doubles_are_accepted(tmp_path: Path) -> None:
     assert norm.std == (1, 1, 1)
 
 
+@pytest.mark.usefixtures("small_network")
 def test_variants_are_recognized_from_their_keys() -> None:
     for config in (
         {"head": "aspp", "num_classes": 40},
@@ -211,6 +213,7 @@ def test_states_that_are_no_released_network_are_refused() -> None:
         convert_state_dict(two)
 
 
+@pytest.mark.usefixtures("small_network")
 def test_three_channels_are_what_the_user_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
