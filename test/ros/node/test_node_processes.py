@@ -169,24 +169,28 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
     assert "Traceback" not in log.read_text()
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Put the handlers of signals back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def test_signals_within_two_seconds_of_the_first_are_one_ctrl_c(
-    monkeypatch: pytest.MonkeyPatch,
+    handlers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The terminal and the launcher each send one."""
     clock, exits = SimpleNamespace(now=0.0), []
     monkeypatch.setattr(node_process, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(os, "_exit", exits.append)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            node_process._interrupt(signal.SIGINT, None)
-        for clock.now in (0.0, 1.0, 2.0, 2.1):
-            assert exits == []
-            signal.raise_signal(signal.SIGTERM)
-        assert exits == [128 + signal.SIGTERM]
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    with pytest.raises(KeyboardInterrupt):
+        node_process._interrupt(signal.SIGINT, None)
+    for clock.now in (0.0, 1.0, 2.0, 2.1):
+        assert exits == []
+        signal.raise_signal(signal.SIGTERM)
+    assert exits == [128 + signal.SIGTERM]
 
 
 def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) -> None:
@@ -197,13 +201,10 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
         *("-r", "depth/image_raw:=/front/aligned_depth/image_raw"),
     )
     without_model = start("-p", "model:=/nowhere/model.safetensors")
-    out_of_range = start("-p", "slop:=3.0")
     without_model.wait_for("not configured: ")
     without_model.process.send_signal(signal.SIGINT)
     assert without_model.process.wait() == 0
     assert "/nowhere/model.safetensors" in without_model.log.read_text()
-    assert out_of_range.process.wait() == 1
-    assert "slop" in out_of_range.log.read_text()
     text = running.wait_for("active:")
     assert "[segmenter]" in text
     assert "/front/color/image_raw, /front/aligned_depth/image_raw" in text
@@ -211,8 +212,15 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
     assert running.process.wait() == 0
-    for each in (running, without_model, out_of_range):
+    for each in (running, without_model):
         assert "Traceback" not in each.log.read_text()
+
+
+def test_a_parameter_out_of_range_is_told_and_ends_the_node(
+    handlers: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert node_process.main(["--ros-args", "-p", "slop:=3.0"]) == 1
+    assert "slop" in capfd.readouterr().err
 
 
 ENTRIES = {
