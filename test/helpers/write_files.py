@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,26 @@ def write_json(path: Path, values: object) -> None:
     """Write JSON and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(values))
+
+
+def change_files(folder: Path, files: Mapping[str, object]) -> None:
+    """Change files of a folder, each named by its path.
+
+    None deletes a file, a number keeps so many of its bytes, an array becomes an image, text is
+    written as it is, and other values as JSON.
+    """
+    for name, content in files.items():
+        path = folder / name
+        if content is None:
+            path.unlink()
+        elif isinstance(content, int):
+            path.write_bytes(path.read_bytes()[:content])
+        elif isinstance(content, np.ndarray):
+            save(path, content)
+        elif isinstance(content, str):
+            path.write_text(content)
+        else:
+            write_json(path, content)
 
 
 def jpeg_of_scans(pixels: np.ndarray, extra: int) -> bytes:

@@ -14,62 +14,38 @@ from sensor_msgs.msg import Image
 from sgnet_ros.node.lifecycle import SGNetNode
 
 
-def truncate(rgb: Image, depth: Image) -> None:
-    rgb.data = rgb.data[:-1]
-
-
-def empty(rgb: Image, depth: Image) -> None:
-    rgb.data = rgb.data[:0]
-
-
-def short_step(rgb: Image, depth: Image) -> None:
-    depth.step = 80
-
-
-def no_pixels(rgb: Image, depth: Image) -> None:
-    rgb.height = rgb.width = 0
-
-
-def unknown_encoding(rgb: Image, depth: Image) -> None:
-    rgb.encoding = "32SC1"
-
-
-def color_as_depth(rgb: Image, depth: Image) -> None:
-    depth.encoding = "rgb8"
-
-
-def other_frame(rgb: Image, depth: Image) -> None:
-    depth.header.frame_id = "camera_depth_frame"
-
-
-def other_size(rgb: Image, depth: Image) -> None:
-    depth.width = 40
+def bad_messages(scene: Any, spoiled: dict[str, Any]) -> tuple[Image, Image]:
+    """Return a frame whose messages have other fields."""
+    rgb, depth = scene.messages()
+    for path, value in spoiled.items():
+        *parts, field = path.split(".")
+        message = {"rgb": rgb, "depth": depth}[parts[0]]
+        setattr(message.header if "header" in parts else message, field, value)
+    return rgb, depth
 
 
 @pytest.mark.parametrize(
-    ("spoil", "cause", "words"),
+    ("spoiled", "cause", "words"),
     [
-        (truncate, "bad_rgb", ["/rgb/image_raw", "data", "truncated"]),
-        (empty, "bad_rgb", ["/rgb/image_raw", "data", "empty"]),
-        (no_pixels, "bad_rgb", ["/rgb/image_raw", "height", "0x0"]),
-        (unknown_encoding, "bad_rgb", ["/rgb/image_raw", "32SC1"]),
-        (short_step, "bad_depth", ["/depth/image_raw", "step"]),
-        (color_as_depth, "bad_depth", ["/depth/image_raw", "rgb8", "remap"]),
+        ({"rgb.data": b"\0" * 100}, "bad_rgb", ["/rgb/image_raw", "data", "truncated"]),
+        ({"rgb.data": b""}, "bad_rgb", ["/rgb/image_raw", "data", "empty"]),
+        ({"rgb.height": 0, "rgb.width": 0}, "bad_rgb", ["/rgb/image_raw", "height", "0x0"]),
+        ({"rgb.encoding": "32SC1"}, "bad_rgb", ["/rgb/image_raw", "32SC1"]),
+        ({"depth.step": 80}, "bad_depth", ["/depth/image_raw", "step"]),
+        ({"depth.encoding": "rgb8"}, "bad_depth", ["/depth/image_raw", "rgb8", "remap"]),
         (
-            other_frame,
+            {"depth.header.frame_id": "camera_depth_frame"},
             "not_registered",
             ["camera_color_optical_frame", "camera_depth_frame", "align_depth.enable:=true"],
         ),
-        (other_size, "not_registered", ["80x60", "40x60", "align_depth.enable:=true"]),
+        ({"depth.width": 40}, "not_registered", ["80x60", "40x60", "align_depth.enable:=true"]),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_dropped_counted_and_explained(
-    before: Any, robot: Any, scene: Any, spoil: Any, cause: str, words: list[str]
+    before: Any, robot: Any, scene: Any, spoiled: dict[str, Any], cause: str, words: list[str]
 ) -> None:
     for _ in range(2):
-        bad = scene.messages()
-        spoil(*bad)
-        robot.send(*bad)
+        robot.send(*bad_messages(scene, spoiled))
         robot.spin_until(lambda: [m for m in robot.log if cause in m.msg])
         robot.spin_for(0.1)
     _, stats = robot.segment(*scene.messages())
@@ -142,9 +118,7 @@ def test_diagnostics_tell_once_a_second_how_the_node_fares(
     assert float(values["inference busy %"]) >= 0
     if Path("/proc/self/status").exists():
         assert float(values["process memory MiB"]) > 50
-    bad = scene.messages()
-    truncate(*bad)
-    robot.send(*bad)
+    robot.send(*bad_messages(scene, {"rgb.data": b"\0" * 100}))
     robot.spin_until(lambda: "/rgb/image_raw: data: truncated" in status(arrays)[0].message)
     found, values = status(arrays)
     assert found.level == DiagnosticStatus.WARN

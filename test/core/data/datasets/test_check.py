@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from sgnet_core.data.datasets.check import check_folder
 from sgnet_core.data.datasets.folder import PlainFolder
 from sgnet_core.prepare import main
-from write_files import save, write_json
+from write_files import change_files, save, write_json
 
 H, W = 20, 30
 CAMERA = {"width": W, "height": H, "fx": 25, "fy": 25, "cx": 14.5, "cy": 9.5, "depth_scale": 0.001}
@@ -51,145 +50,91 @@ def test_a_sound_folder_passes_and_is_described(
     assert "never: robot" in report
 
 
-def millimeters_as_meters(f: Path) -> None:
-    write_json(f / "camera.json", {**CAMERA, "depth_scale": 1})
+def depth(millimeters: int) -> np.ndarray:
+    return np.full((H, W), millimeters, np.uint16)
 
 
-def float_millimeters(f: Path) -> None:
-    (f / "depth" / "b.png").unlink()
-    save(f / "depth" / "b.npy", np.full((H, W), 2500.0, np.float32))
+STRANGE_IDS = np.zeros((H, W), np.uint8)
+STRANGE_IDS[0, :7], STRANGE_IDS[1, :2] = 3, 90
+MISTAKES: dict[str, tuple[dict[str, object], list[str]]] = {
+    "millimeters as meters": (
+        {"camera.json": {**CAMERA, "depth_scale": 1}},
+        [
+            rf"depth/{name}.png: the median depth is 3000 m.*depth_scale 0.001 .* be 3 m"
+            for name in "abc"
+        ],
+    ),
+    "float millimeters": (
+        {"depth/b.png": None, "depth/b.npy": np.full((H, W), 2500.0, np.float32)},
+        [r"depth/b.npy: the median depth is 2500 m.*0.001 it would be 2.5 m"],
+    ),
+    "meters as integers": (
+        {"depth/b.png": depth(3)},
+        [r"depth/b.png: the median depth is 0.003 m.*depth_scale 1 .*be 3 m"],
+    ),
+    "8 bits in 16": (
+        {"depth/b.png": np.linspace(100, 255, H * W).reshape(H, W).astype(np.uint16)},
+        [r"depth/b.png: no value is above 255: is it an 8-bit"],
+    ),
+    "8 bits": ({"depth/b.png": depth(100).astype(np.uint8)}, [r"depth/b.png.*8-bit"]),
+    "no depth": ({"depth/b.png": depth(0)}, [r"depth/b.png: no pixel has a depth"]),
+    "smaller depth": (
+        {"depth/b.png": depth(2000)[: H // 2, : W // 2]},
+        [r"depth/b.png: is 15x10, but .*rgb/b.png is 30x20"],
+    ),
+    "larger labels": (
+        {"labels/b.png": np.zeros((H + 1, W), np.uint8)},
+        [r"labels/b.png: is 30x21, but .*rgb/b.png is 30x20"],
+    ),
+    "camera of another size": (
+        {"cameras/b.json": {**CAMERA, "width": 640, "height": 480}},
+        [r"cameras/b.json: is 640x480, but .*rgb/b.png is 30x20"],
+    ),
+    "strange ids": (
+        {"labels/b.png": STRANGE_IDS},
+        [r"labels/b.png: .*not in classes.json: 3 \(7 .*, 90 \(2 pixels\)"],
+    ),
+    "no intrinsics": (
+        {"camera.json": None},
+        [rf"no intrinsics for {name}: .*camera.json" for name in "abc"],
+    ),
+    "broken camera": ({"camera.json": {**CAMERA, "fx": -1}}, [r"camera.json: focal lengths"]),
+    "broken classes": ({"classes.json": [1]}, [r"classes.json must hold"]),
+    "missing depth": ({"depth/b.png": None}, [r"depth/b\(.png\|.npy\) does not exist"]),
+    "missing labels": ({"labels/b.png": None}, [r"labels/b.png does not exist"]),
+    "truncated": ({"rgb/b.png": 60}, [r"rgb/b.png"]),
+    "orphan": (
+        {"rgb/b.png": None},
+        [
+            r"depth/b.png: there is no color image of that name",
+            r"labels/b.png: there is no color image of that name",
+            r"splits/train.txt: names b, which is not in rgb/",
+        ],
+    ),
+    "depth twice": (
+        {"depth/b.npy": np.full((H, W), 2.0)},
+        [r"depth/b.npy and b.png are the same frame: keep one"],
+    ),
+    "empty split": ({"splits/val.txt": "\n"}, [r"splits/val.txt is empty"]),
+    "split of nothing": (
+        {"splits/val.txt": "c\nd\n"},
+        [r"splits/val.txt: names d, which is not in rgb/"],
+    ),
+    "overlapping splits": (
+        {"splits/val.txt": "b\nc\nc\n"},
+        [r"splits/val.txt: names b, and so does train.txt", r"val.txt: names c 2 times"],
+    ),
+}
 
 
-def meters_as_integers(f: Path) -> None:
-    save(f / "depth" / "b.png", np.full((H, W), 3, np.uint16))
-
-
-def eight_bits_in_sixteen(f: Path) -> None:
-    depth = np.linspace(100, 255, H * W).reshape(H, W).astype(np.uint16)
-    save(f / "depth" / "b.png", depth)
-
-
-def eight_bits(f: Path) -> None:
-    save(f / "depth" / "b.png", np.full((H, W), 100, np.uint8))
-
-
-def no_depth_at_all(f: Path) -> None:
-    save(f / "depth" / "b.png", np.zeros((H, W), np.uint16))
-
-
-def smaller_depth(f: Path) -> None:
-    save(f / "depth" / "b.png", np.full((H // 2, W // 2), 2000, np.uint16))
-
-
-def larger_labels(f: Path) -> None:
-    save(f / "labels" / "b.png", np.zeros((H + 1, W), np.uint8))
-
-
-def camera_of_another_size(f: Path) -> None:
-    write_json(f / "cameras" / "b.json", {**CAMERA, "width": 640, "height": 480})
-
-
-def strange_ids(f: Path) -> None:
-    labels = np.zeros((H, W), np.uint8)
-    labels[0, :7] = 3
-    labels[1, :2] = 90
-    save(f / "labels" / "b.png", labels)
-
-
-def no_intrinsics(f: Path) -> None:
-    (f / "camera.json").rename(f / "cameras.json")
-
-
-def broken_camera(f: Path) -> None:
-    write_json(f / "camera.json", {**CAMERA, "fx": -1})
-
-
-def broken_classes(f: Path) -> None:
-    (f / "classes.json").write_text("[1]")
-
-
-def missing_depth(f: Path) -> None:
-    (f / "depth" / "b.png").unlink()
-
-
-def missing_labels(f: Path) -> None:
-    (f / "labels" / "b.png").unlink()
-
-
-def truncated(f: Path) -> None:
-    path = f / "rgb" / "b.png"
-    path.write_bytes(path.read_bytes()[:60])
-
-
-def orphan(f: Path) -> None:
-    (f / "rgb" / "b.png").unlink()
-
-
-def depth_twice(f: Path) -> None:
-    save(f / "depth" / "b.npy", np.full((H, W), 2.0))
-
-
-def empty_split(f: Path) -> None:
-    (f / "splits" / "val.txt").write_text("\n")
-
-
-def split_of_nothing(f: Path) -> None:
-    (f / "splits" / "val.txt").write_text("c\nd\n")
-
-
-def overlapping_splits(f: Path) -> None:
-    (f / "splits" / "val.txt").write_text("b\nc\nc\n")
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (
-            millimeters_as_meters,
-            [
-                rf"depth/{name}.png: the median depth is 3000 m.*depth_scale 0.001 .* be 3 m"
-                for name in "abc"
-            ],
-        ),
-        (float_millimeters, [r"depth/b.npy: the median depth is 2500 m.*0.001 it would be 2.5 m"]),
-        (meters_as_integers, [r"depth/b.png: the median depth is 0.003 m.*depth_scale 1 .*be 3 m"]),
-        (eight_bits_in_sixteen, [r"depth/b.png: no value is above 255: is it an 8-bit"]),
-        (eight_bits, [r"depth/b.png.*8-bit"]),
-        (no_depth_at_all, [r"depth/b.png: no pixel has a depth"]),
-        (smaller_depth, [r"depth/b.png: is 15x10, but .*rgb/b.png is 30x20"]),
-        (larger_labels, [r"labels/b.png: is 30x21, but .*rgb/b.png is 30x20"]),
-        (camera_of_another_size, [r"cameras/b.json: is 640x480, but .*rgb/b.png is 30x20"]),
-        (strange_ids, [r"labels/b.png: .*not in classes.json: 3 \(7 .*, 90 \(2 pixels\)"]),
-        (no_intrinsics, [rf"no intrinsics for {name}: .*camera.json" for name in "abc"]),
-        (broken_camera, [r"camera.json: focal lengths"]),
-        (broken_classes, [r"classes.json must hold"]),
-        (missing_depth, [r"depth/b\(.png\|.npy\) does not exist"]),
-        (missing_labels, [r"labels/b.png does not exist"]),
-        (truncated, [r"rgb/b.png"]),
-        (
-            orphan,
-            [
-                r"depth/b.png: there is no color image of that name",
-                r"labels/b.png: there is no color image of that name",
-                r"splits/train.txt: names b, which is not in rgb/",
-            ],
-        ),
-        (depth_twice, [r"depth/b.npy and b.png are the same frame: keep one"]),
-        (empty_split, [r"splits/val.txt is empty"]),
-        (split_of_nothing, [r"splits/val.txt: names d, which is not in rgb/"]),
-        (
-            overlapping_splits,
-            [r"splits/val.txt: names b, and so does train.txt", r"val.txt: names c 2 times"],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("files", "expected"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_found_and_nothing_else(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
-    damage: Callable[[Path], None],
+    files: dict[str, object],
     expected: list[str],
 ) -> None:
-    damage(folder)
+    change_files(folder, files)
     problems = check_folder(folder).problems
     assert len(problems) == len(expected), problems
     for problem, pattern in zip(problems, expected, strict=True):
@@ -202,9 +147,8 @@ def test_a_mistake_is_found_and_nothing_else(
 
 
 def test_several_mistakes_are_all_reported(folder: Path) -> None:
-    strange_ids(folder)
-    missing_depth(folder)
-    empty_split(folder)
+    for mistake in ("strange ids", "missing depth", "empty split"):
+        change_files(folder, MISTAKES[mistake][0])
     assert len(check_folder(folder).problems) == 3
 
 

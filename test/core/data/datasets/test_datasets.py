@@ -17,7 +17,7 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import NYU40
 from sgnet_core.models.sgnet import MODELS, SGNetConfig
 from sgnet_core.training.config import load_config
-from write_files import save, write_json
+from write_files import change_files, save, write_json
 
 CONFIGS = Path(__file__).parents[4] / "config" / "train"
 
@@ -142,71 +142,29 @@ def test_a_data_set_travels_to_a_worker_process(tmp_path: Path) -> None:
     assert_frame(pickle.loads(pickle.dumps(samples))[1], 1)
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def damage_rgb(f: Path) -> None:
-    truncate(f / "rgb" / "b.png")
-
-
-def damage_depth(f: Path) -> None:
-    truncate(f / "depth" / "b.png")
-
-
-def damage_labels(f: Path) -> None:
-    truncate(f / "labels" / "b.png")
-
-
-def eight_bit_depth(f: Path) -> None:
-    save(f / "depth" / "b.png", np.zeros((H, W), np.uint8))
-
-
-def three_channel_labels(f: Path) -> None:
-    save(f / "labels" / "b.png", np.zeros((H, W, 3), np.uint8))
-
-
-def other_size(f: Path) -> None:
-    save(f / "depth" / "b.png", np.ones((H, W + 1), np.uint16))
-
-
-def strange_id(f: Path) -> None:
-    save(f / "labels" / "b.png", np.full((H, W), 77, np.uint8))
-
-
-def sixteen_bit_rgb(f: Path) -> None:
-    save(f / "rgb" / "b.png", np.ones((H, W), np.uint16))
-
-
-def pickled_depth(f: Path) -> None:
-    (f / "depth" / "b.png").unlink()
-    np.save(f / "depth" / "b.npy", np.array([{}], dtype=object), allow_pickle=True)
-
-
-def other_camera(f: Path) -> None:
-    write_json(f / "cameras" / "b.json", {**OPTICS, "width": 640})
-
-
 @pytest.mark.parametrize(
-    ("damage", "named", "reason"),
+    ("files", "named", "reason"),
     [
-        (damage_rgb, "rgb/b.png", "truncated|broken|cannot read"),
-        (damage_depth, "depth/b.png", "truncated|broken|cannot read"),
-        (damage_labels, "labels/b.png", "truncated|broken|cannot read"),
-        (eight_bit_depth, "depth/b.png", "8-bit"),
-        (three_channel_labels, "labels/b.png", "RGB"),
-        (other_size, "depth/b.png", "9x6.*8x6"),
-        (strange_id, "labels/b.png", "77"),
-        (sixteen_bit_rgb, "rgb/b.png", "not 8-bit"),
-        (pickled_depth, "depth/b.npy", "holds Python objects"),
-        (other_camera, "cameras/b.json", "640x6.*8x6"),
+        ({"rgb/b.png": 60}, "rgb/b.png", "truncated|broken|cannot read"),
+        ({"depth/b.png": 60}, "depth/b.png", "truncated|broken|cannot read"),
+        ({"labels/b.png": 60}, "labels/b.png", "truncated|broken|cannot read"),
+        ({"depth/b.png": np.zeros((H, W), np.uint8)}, "depth/b.png", "8-bit"),
+        ({"labels/b.png": np.zeros((H, W, 3), np.uint8)}, "labels/b.png", "RGB"),
+        ({"depth/b.png": np.ones((H, W + 1), np.uint16)}, "depth/b.png", "9x6.*8x6"),
+        ({"labels/b.png": np.full((H, W), 77, np.uint8)}, "labels/b.png", "77"),
+        ({"rgb/b.png": np.ones((H, W), np.uint16)}, "rgb/b.png", "not 8-bit"),
+        (
+            {"depth/b.png": None, "depth/b.npy": np.array([{}], object)},
+            *("depth/b.npy", "holds Python objects"),
+        ),
+        ({"cameras/b.json": {**OPTICS, "width": 640}}, "cameras/b.json", "640x6.*8x6"),
     ],
 )
 def test_a_damaged_file_is_named_when_its_frame_is_read(
-    tmp_path: Path, damage, named: str, reason: str
+    tmp_path: Path, files: dict[str, object], named: str, reason: str
 ) -> None:
     folder = plain_folder(tmp_path)
-    damage(folder)
+    change_files(folder, files)
     samples, _ = open_dataset(str(folder), SIZE)
     assert_frame(samples[0], 0)
     with pytest.raises(ValueError, match=reason) as error:
@@ -214,87 +172,33 @@ def test_a_damaged_file_is_named_when_its_frame_is_read(
     assert named in str(error.value)
 
 
-def no_depth(f: Path) -> None:
-    (f / "depth" / "b.png").unlink()
-
-
-def no_labels(f: Path) -> None:
-    (f / "labels" / "b.png").unlink()
-
-
-def no_camera(f: Path) -> None:
-    (f / "camera.json").unlink()
-
-
-def no_classes(f: Path) -> None:
-    (f / "classes.json").unlink()
-
-
-def no_images(f: Path) -> None:
-    for path in (f / "rgb").iterdir():
-        path.unlink()
-
-
-def twice(f: Path) -> None:
-    save(f / "depth" / "b.npy", np.ones((H, W)))
-
-
-def no_json(f: Path) -> None:
-    (f / "classes.json").write_text("{")
-
-
-def unknown_set(f: Path) -> None:
-    write_json(f / "classes.json", "nyu41")
-
-
-def ids_too_few(f: Path) -> None:
-    write_json(f / "classes.json", {"names": ["a", "b"], "ids": [1]})
-
-
-def class_and_ignored(f: Path) -> None:
-    write_json(f / "classes.json", {"names": ["a", "b"], "ids": [0, 1], "ignore": 0})
-
-
-def id_too_large(f: Path) -> None:
-    write_json(f / "classes.json", {"names": ["a", "b"], "ids": [0, 256]})
-
-
-def misspelt_camera(f: Path) -> None:
-    write_json(f / "camera.json", {**OPTICS, "depth_sclae": 0.001})
-
-
-def half_a_camera(f: Path) -> None:
-    write_json(f / "camera.json", {"fx": 1, "fy": 1})
-
-
-def focal_zero(f: Path) -> None:
-    write_json(f / "camera.json", {**OPTICS, "fx": 0})
-
-
 @pytest.mark.parametrize(
-    ("damage", "named", "reason"),
+    ("files", "named", "reason"),
     [
-        (no_depth, "depth/b(.png|.npy)", "does not exist.*prepare check"),
-        (no_labels, "labels/b.png", "does not exist"),
-        (no_camera, "camera.json", "intrinsics.*2 more"),
-        (no_classes, "classes.json", "does not exist"),
-        (no_images, "rgb", "no image"),
-        (twice, "depth/b.npy", "keep one"),
-        (no_json, "classes.json", "cannot read"),
-        (unknown_set, "classes.json", "nyu41.*nyu40"),
-        (ids_too_few, "classes.json", "2 names"),
-        (class_and_ignored, "classes.json", "both a class and ignored"),
-        (id_too_large, "classes.json", "0..255"),
-        (misspelt_camera, "camera.json", "depth_sclae"),
-        (half_a_camera, "camera.json", "lacks width, height, cx, cy"),
-        (focal_zero, "camera.json", "focal"),
+        ({"depth/b.png": None}, "depth/b(.png|.npy)", "does not exist.*prepare check"),
+        ({"labels/b.png": None}, "labels/b.png", "does not exist"),
+        ({"camera.json": None}, "camera.json", "intrinsics.*2 more"),
+        ({"classes.json": None}, "classes.json", "does not exist"),
+        ({f"rgb/{name}.png": None for name in "abc"}, "rgb", "no image"),
+        ({"depth/b.npy": np.ones((H, W))}, "depth/b.npy", "keep one"),
+        ({"classes.json": "{"}, "classes.json", "cannot read"),
+        ({"classes.json": '"nyu41"'}, "classes.json", "nyu41.*nyu40"),
+        ({"classes.json": {"names": ["a", "b"], "ids": [1]}}, "classes.json", "2 names"),
+        (
+            {"classes.json": {"names": ["a", "b"], "ids": [0, 1], "ignore": 0}},
+            *("classes.json", "both a class and ignored"),
+        ),
+        ({"classes.json": {"names": ["a", "b"], "ids": [0, 256]}}, "classes.json", "0..255"),
+        ({"camera.json": {**OPTICS, "depth_sclae": 0.001}}, "camera.json", "depth_sclae"),
+        ({"camera.json": {"fx": 1, "fy": 1}}, "camera.json", "lacks width, height, cx, cy"),
+        ({"camera.json": {**OPTICS, "fx": 0}}, "camera.json", "focal"),
     ],
 )
 def test_what_is_missing_is_named_when_the_folder_is_opened(
-    tmp_path: Path, damage, named: str, reason: str
+    tmp_path: Path, files: dict[str, object], named: str, reason: str
 ) -> None:
     folder = plain_folder(tmp_path)
-    damage(folder)
+    change_files(folder, files)
     with pytest.raises(DatasetError, match=reason) as error:
         open_dataset(str(folder), SIZE)
     assert named in str(error.value)
