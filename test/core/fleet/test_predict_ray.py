@@ -19,7 +19,7 @@ from marked_processes import (
 from sgnet_core.predict import main
 from waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 def command(model_file: Path, out: Path, *arguments: object) -> list[str]:

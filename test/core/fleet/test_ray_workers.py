@@ -15,7 +15,7 @@ from fleet_jobs import Broken, Squares
 from sgnet_core.fleet.jobs import Failure
 from sgnet_core.fleet.ray_workers import LOST, Workers, WorkersError, run_on_ray
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'sgnet_ros[
 
 from sgnet_core.prepare import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from sgnet_core.data.images import write_png
 from sgnet_ros import bag_write
 from waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 FRAMES = 3
 
