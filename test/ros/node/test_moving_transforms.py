@@ -12,6 +12,7 @@ import torch
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, Imu
 
+from robots import Scene, pixels
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import camera_of
@@ -106,9 +107,7 @@ class Head:
 
 
 @pytest.fixture(scope="module")
-def running_head(
-    run_node: Any, shared_robot: Any, make_scene: Any, segmenters: Any
-) -> Iterator[Head]:
+def running_head(run_node: Any, shared_robot: Any, segmenters: Any) -> Iterator[Head]:
     """Yield the head of a robot whose node listens to /tf, after it has said that none came."""
     ups: list[Any] = []
     segment = Segmenter.segment
@@ -118,7 +117,7 @@ def running_head(
             ups.append(up)
         return segment(self, *args, up=up, **kwargs)
 
-    robot, head = shared_robot, Head(shared_robot, make_scene(), ups)
+    robot, head = shared_robot, Head(shared_robot, Scene(), ups)
     head.segmenter = segmenters["hha"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Segmenter, "segment", spy)
@@ -161,7 +160,7 @@ def test_without_tf_gravity_is_estimated_and_the_reason_is_said(
 
 
 def test_poses_from_before_and_after_the_stamp_are_interpolated(
-    head: Head, robot: Any, begin: int, pixels: Any
+    head: Head, robot: Any, begin: int
 ) -> None:
     """The labels are those with gravity at the stamp, and not those with the newest pose."""
     head.move(*(begin + number * STEP for number in range(-3, 6)))
@@ -204,9 +203,7 @@ def test_an_old_pose_serves_for_nothing(head: Head, robot: Any, begin: int) -> N
     assert head.ups == [None]
 
 
-def test_depth_is_registered_with_the_pose_at_its_stamp(
-    head: Head, robot: Any, begin: int, pixels: Any
-) -> None:
+def test_depth_is_registered_with_the_pose_at_its_stamp(head: Head, robot: Any, begin: int) -> None:
     """A depth camera that moves to the right of the color camera by 1 m/s."""
     info = head.scene.camera_info()
     info.header.frame_id = "depth_camera"
