@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 
 def positive(text: str) -> float:
@@ -69,4 +70,20 @@ def add_scales(parser: argparse.ArgumentParser) -> None:
         default=[1.0],
         metavar="S",
         help="factors of the input size whose scores are averaged (default: 1)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser, precisions: Sequence[str]) -> None:
+    """Add ``--device`` and ``--precision``, strings that are "auto" by default.
+
+    Args:
+        parser: parser of the command.
+        precisions: choices, of `sgnet_core.models.precision`, which needs PyTorch.
+    """
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=precisions,
+        help="default: auto (fp16 on a GPU, else fp32)",
     )

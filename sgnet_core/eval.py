@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch.utils.data import Subset
 
-from sgnet_core.arguments import add_scales, image_size, not_negative, whole
+from sgnet_core.arguments import add_device, add_scales, image_size, not_negative, whole
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.data.depth_sensor import Sensed
 from sgnet_core.data.loading import ENDLESS, Samples
@@ -92,13 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add_scales(parser)
     add("--flip", action="store_true", help="also average the scores of the mirror images")
     add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    add(
-        "--precision",
-        default="auto",
-        choices=PRECISIONS,
-        help="default: auto (fp16 on a GPU, else fp32)",
-    )
+    add_device(parser, PRECISIONS)
     add("--backend", default="auto", choices=BACKENDS, help="default: auto (by the model file)")
     add(
         "--input-height",

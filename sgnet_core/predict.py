@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from sgnet_core.arguments import add_scales, count, positive, share
+from sgnet_core.arguments import add_device, add_scales, count, positive, share
 from sgnet_core.data.depth_units import depth_doubt
 from sgnet_core.files import atomic_write
 from sgnet_core.fleet.labeling import (
@@ -146,13 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(HolePolicy),
         help="how to fill pixels without depth before the network (default: as in training)",
     )
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    add(
-        "--precision",
-        default="auto",
-        choices=PRECISIONS,
-        help="default: auto (fp16 on a GPU, else fp32)",
-    )
+    add_device(parser, PRECISIONS)
     add(
         "--ray",
         nargs="?",

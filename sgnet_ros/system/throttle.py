@@ -27,7 +27,3 @@ class Throttle:
             return False
         self._last[key] = now
         return True
-
-    def reset(self) -> None:
-        """Forget what has passed, so that the next event of every key passes."""
-        self._last.clear()

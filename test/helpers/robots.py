@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from sgnet_msgs.msg import FrameStats
 
 from sgnet_ros.node.lifecycle import SGNetNode
+from sgnet_ros.system.throttle import Throttle
 from waiting import PATIENCE_S, wait_until
 
 
@@ -179,6 +181,12 @@ class RunningNode:
         gc.collect()  # The publisher of a lifecycle node's log is destroyed with the object.
         self.context.try_shutdown()
         time.sleep(0.2)  # Until others know, or a call would go to this node and not the next.
+
+
+def say_each_once(node: SGNetNode) -> None:
+    """Let the node log each warning about frames once from here on, however long a test takes."""
+    processor = node._active.processor
+    processor._throttle, processor._rarely = Throttle(math.inf), Throttle(math.inf)
 
 
 class Scene:

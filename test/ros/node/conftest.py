@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sgnet_msgs.msg import FrameStats
 
-from robots import Scene
+from robots import Scene, say_each_once
 from sgnet_ros.node.lifecycle import SGNetNode
 
 
@@ -36,8 +36,8 @@ class Before:
 
 @pytest.fixture
 def before(shared_node: SGNetNode, robot: Any, scene: Any) -> Before:
-    """Return counts of the shared node, whose throttle is reset so that no warning is missing."""
-    shared_node._active.processor._throttle.reset()
+    """Return counts of the shared node, which warns of each thing once in this test."""
+    say_each_once(shared_node)
     before = Before(robot.segment(*scene.messages())[1])
     robot.forget()
     return before

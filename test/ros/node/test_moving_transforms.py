@@ -12,7 +12,7 @@ import torch
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, Imu
 
-from robots import Scene, pixels
+from robots import Scene, pixels, say_each_once
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import camera_of
@@ -65,7 +65,7 @@ class Head:
     def attend(self, node: Any) -> None:
         """Look at what a node receives."""
         self.inputs = node._active.inputs
-        self.processor = node._active.processor
+        self.node = node
 
     def move(self, *stamps: int) -> None:
         """Publish the camera's pose at some stamps, and wait until the node has them."""
@@ -150,7 +150,7 @@ def begin(robot: Any) -> int:
 def test_without_tf_gravity_is_estimated_and_the_reason_is_said(
     running_head: Head, robot: Any, begin: int
 ) -> None:
-    running_head.processor._rarely.reset()
+    say_each_once(running_head.node)
     running_head.ups.clear()
     running_head.send(begin)
     robot.spin_until(lambda: robot.labels)

@@ -13,7 +13,7 @@ import torch
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from robots import Scene, pixels
+from robots import Scene, pixels, say_each_once
 from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
@@ -150,7 +150,7 @@ def test_a_leading_slash_makes_no_other_frame(
 def test_without_the_geometry_the_remedy_is_named(
     node: Any, robot: Any, scene: Any, depth_image: Any, change: str, words: list[str]
 ) -> None:
-    node._active.processor._throttle.reset()
+    say_each_once(node)
     info = depth_info()
     if change == "other frame":
         info.header.frame_id = "ir"
@@ -250,7 +250,7 @@ def test_points_have_the_frames_depth_labels_and_confidence(
 def test_without_calibration_there_are_labels_and_no_points(
     node: Any, robot: Any, scene: Any, points: Any
 ) -> None:
-    node._active.processor._throttle.reset()
+    say_each_once(node)
     forget(node._active.inputs.rgb_infos)
     robot.segment(*scene.messages())
     robot.spin_until(lambda: [m for m in robot.log if "no ~/points: nothing received" in m.msg])

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
+from robots import say_each_once
 from sgnet_ros.node.lifecycle import SGNetNode
 
 
@@ -71,7 +72,7 @@ def test_doubtful_depth_is_named_with_its_topic_median_and_likely_unit(
         (np.zeros_like(millimeters), "32FC1", "every pixel is 0, NaN or infinite"),
     ]
     for depth, encoding, words in cases:
-        shared_node._active.processor._rarely.reset()
+        say_each_once(shared_node)
         robot.forget()
         message = scene.message(depth, encoding)
         robot.send_until(

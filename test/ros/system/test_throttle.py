@@ -24,11 +24,3 @@ def test_a_throttle_lets_one_of_each_kind_pass_per_interval() -> None:
         (False, False),
         (True, True),
     ]
-
-
-def test_after_a_reset_every_key_passes() -> None:
-    throttle = Throttle(5.0, Clock())
-    assert throttle.passes("a")
-    assert not throttle.passes("a")
-    throttle.reset()
-    assert throttle.passes("a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import signal
 import subprocess
 import sys
@@ -61,11 +62,12 @@ def stamp_ns(message: Any) -> int:
 
 
 def test_what_is_shown_is_what_was_published(
-    tmp_path: Path, run_node, robot, scene, segmenters
+    tmp_path: Path, run_node, robot, scene, segmenters, monkeypatch
 ) -> None:
     pytest.importorskip("rerun", reason="comes with the extra `viz`")
     running = run_node("depth")
     file = tmp_path / "new" / "frames.rrd"
+    monkeypatch.setattr(view, "_WARN_EVERY_S", math.inf)
     log = SpiedLog(file)
     assert not file.exists()  # until it is complete
     node = view.View(log, context=robot.context)
