@@ -71,7 +71,8 @@ class Listener:
     def holds(self, count: int) -> bool:
         """Return whether messages wait in ``count`` of the node's subscriptions."""
         found = list(self.node.subscriptions)
-        with WaitSet(len(found), 0, 0, 0, 0, 0, self.context.handle) as waiting:
+        waiting = WaitSet(len(found), 0, 0, 0, 0, 0, self.context.handle)
+        with waiting:
             for subscription in found:
                 waiting.add_subscription(subscription.handle)
             waiting.wait(0)
