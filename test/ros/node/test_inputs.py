@@ -221,7 +221,7 @@ def test_pairs_wait_for_a_pose_in_order_and_not_for_ever(
 
 def test_the_quality_of_service_can_be_overridden(start: Any) -> None:
     override = Parameter("qos_overrides./rgb/image_raw.subscription.reliability", value="reliable")
-    listener = start(override)
+    listener = start(override, use_imu=True)
     listener.listen()
     found = {
         topic: listener.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability
@@ -231,7 +231,8 @@ def test_the_quality_of_service_can_be_overridden(start: Any) -> None:
         "/rgb/image_raw": QoSReliabilityPolicy.RELIABLE,
         "/depth/image_raw": QoSReliabilityPolicy.BEST_EFFORT,
     }
-    assert listener.node.has_parameter("qos_overrides./rgb/camera_info.subscription.depth")
+    for topic in ("/rgb/camera_info", "/depth/camera_info", "/imu"):
+        assert listener.node.has_parameter(f"qos_overrides.{topic}.subscription.depth")
     listener.inputs.close()
     listener.listen()  # again, as after a deactivation
 

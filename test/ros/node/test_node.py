@@ -128,6 +128,18 @@ def test_what_nobody_listens_to_is_not_computed(
     assert before.since(stats, "copies") == 3, "labels twice, confidence once"
 
 
+def test_the_quality_of_service_of_every_output_can_be_overridden(shared_node: Any) -> None:
+    topics = {
+        publisher.topic_name
+        for publisher in shared_node.publishers
+        if publisher.topic_name.startswith("/sgnet/") or publisher.topic_name == "/diagnostics"
+    } - {"/sgnet/transition_event"}  # of rclpy
+    assert topics >= {"/sgnet/labels", "/sgnet/labels/compressed", "/sgnet/stats", "/diagnostics"}
+    for topic in topics:
+        for policy in ("depth", "durability", "history", "reliability"):
+            assert shared_node.has_parameter(f"qos_overrides.{topic}.publisher.{policy}"), topic
+
+
 def test_a_late_subscriber_learns_what_the_ids_mean(
     before: Any, robot: Any, segmenters: dict[str, Segmenter]
 ) -> None:

@@ -18,7 +18,7 @@ from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import camera_of
-from sgnet_ros.messages.clouds import point_cloud
+from sgnet_ros.messages.clouds import point_cloud, read_points
 from sgnet_ros.messages.images import depth_view, rgb_view
 from sgnet_ros.messages.transforms import StaticTransforms, parse_pose
 from sgnet_ros.node.calibration import CameraInfos
@@ -245,6 +245,43 @@ def test_points_have_the_frames_depth_labels_and_confidence(
         assert points[0].header == rgb.header
         assert points[0] == expected
     assert (points[0].width, points[0].height) == (80, 60)
+
+
+def test_obstacles_and_ground_have_the_classes_of_live_parameters(
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+) -> None:
+    topics = ("/sgnet/obstacles", "/sgnet/ground")
+    clouds = [robot.listen(PointCloud2, topic) for topic in topics]
+    robot.spin_until(lambda: all(node.count_subscribers(topic) for topic in topics))
+    announce(robot, node, scene.camera_info(), depth_info())
+    segmenter = segmenters["depth"]
+    labels = segmenter.segment(scene.rgb, scene.depth).labels
+    measured = labels[scene.depth > 0]
+    first, second = np.unique(measured)[:2].tolist()
+    names = segmenter.labels.names
+    floor, overhead = names.index("floor"), names.index("ceiling")
+    others = sorted(set(range(len(names))) - {floor, overhead})
+    for obstacles, ground, expected in (
+        ("", "", (others, [floor])),
+        (names[first], names[second], ([first], [second])),
+        (f"{names[first]}, {names[second]}", "", ([first, second], [floor])),
+        ("", "", (others, [floor])),
+    ):
+        changes = {"obstacle_classes": obstacles, "ground_classes": ground}
+        results = node.set_parameters([Parameter(n, value=v) for n, v in changes.items()])
+        assert all(result.successful for result in results)
+        for received in clouds:
+            received.clear()
+        rgb, depth = scene.messages()
+        robot.segment(rgb, depth)
+        robot.spin_until(lambda: all(clouds))
+        for received, ids in zip(clouds, expected, strict=True):
+            (cloud,) = received
+            assert cloud.header == rgb.header
+            wanted = measured[np.isin(measured, ids)]
+            np.testing.assert_array_equal(read_points(cloud)["label"][0], wanted)
+    robot.stop_listening(*topics)
+    robot.spin_until(lambda: not node._outputs.wants_points)
 
 
 def test_without_calibration_there_are_labels_and_no_points(

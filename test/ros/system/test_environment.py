@@ -81,3 +81,18 @@ def test_a_profile_has_the_segment_that_it_promises(name: str, mib: int) -> None
     (message,) = (e.text for e in profile.iter() if e.tag.endswith("maxMessageSize"))
     assert int(size) == mib * 2**20
     assert 1920 * 1080 * 3 < int(message) <= int(size)
+
+
+@pytest.mark.parametrize("name", ["fastdds", "fastdds_small"])
+def test_a_profile_keeps_udp_beside_shared_memory(name: str) -> None:
+    root = ElementTree.parse(share_file(f"config/{name}.xml")).getroot()
+    namespace = {"dds": root.tag.partition("}")[0].strip("{")}
+    transports = {
+        transport.findtext("dds:type", namespaces=namespace): transport.findtext(
+            "dds:transport_id", namespaces=namespace
+        )
+        for transport in root.iterfind(".//dds:transport_descriptor", namespace)
+    }
+    in_use = [e.text for e in root.iterfind(".//dds:userTransports/dds:transport_id", namespace)]
+    assert set(transports) == {"SHM", "UDPv4"}
+    assert set(in_use) == set(transports.values())
