@@ -73,7 +73,7 @@ def assert_same_colors(before: Sample, after: Sample) -> None:
     assert np.abs(after.rgb[seen].astype(int) - original).max(initial=0) <= 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples(), st.integers(2, 70), st.integers(2, 70))
 def test_resizing_keeps_the_points(sample: Sample, width: int, height: int) -> None:
     result = resize(sample, width, height)
@@ -85,7 +85,7 @@ def test_resizing_keeps_the_points(sample: Sample, width: int, height: int) -> N
     assert result.camera_height == sample.camera_height and result.up is sample.up
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     samples(), st.integers(-45, 45), st.integers(-45, 45), st.integers(1, 50), st.integers(1, 50)
 )
@@ -105,7 +105,7 @@ def test_cropping_keeps_the_points(
     assert_same_colors(sample, result)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(samples())
 def test_flipping_mirrors_the_points(sample: Sample) -> None:
     result = flip(sample)
@@ -118,7 +118,7 @@ def test_flipping_mirrors_the_points(sample: Sample) -> None:
     np.testing.assert_array_equal(back.depth_exact, sample.depth_exact)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     samples(),
     st.integers(4, 50),

@@ -54,7 +54,7 @@ def counted(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sets(st.integers(0, CLASSES - 1), min_size=1))
 def test_scores_are_their_definitions(seed: int, classes: set[int]) -> None:
     truth, predicted = maps(seed, sorted(classes))

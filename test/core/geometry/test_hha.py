@@ -200,7 +200,7 @@ def test_a_few_outliers_below_the_floor_do_not_move_the_ground() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 50), st.floats(0, 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_any_depth_stays_within_0_and_255(seed: int, scale: float, holes: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     depth = torch.rand(2, 1, 19, 23, generator=generator) * scale
@@ -220,7 +220,7 @@ directions = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, -0.2))
 
 
 @given(directions, directions, st.integers(0, 100))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_angle_of_a_plane_is_known_everywhere(
     normal: tuple[float, ...], up: tuple[float, ...], seed: int
 ) -> None:

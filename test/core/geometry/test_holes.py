@@ -26,7 +26,7 @@ def gray(depth: torch.Tensor) -> torch.Tensor:
     st.integers(1, 30),
     st.sampled_from([0.02, 0.2, 0.7, 0.97, 1.0]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_nearest_is_the_nearest(seed: int, height: int, width: int, holes: float) -> None:
     rng = np.random.default_rng(seed)
     # Every measurement is unlike the others, so that a filled value names its source.

@@ -66,7 +66,7 @@ def test_every_pixels_ray_leads_back_to_it(name: str) -> None:
     assert back[1][3, 5].item() == pytest.approx(2.5, abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.tuples(
         st.floats(-0.4, 0.4),
@@ -140,7 +140,7 @@ def test_what_is_no_lens_is_refused(model: str, coefficients: tuple, words: str)
         Lens(model, coefficients)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["plumb_bob", "rational_polynomial", "equidistant"]),
     st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=4),

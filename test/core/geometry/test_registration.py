@@ -115,7 +115,7 @@ def assert_within_a_pixel_and_a_millimeter(got: Array, expected: Array, border: 
         assert near.all() if border == 0 else near.mean() > 0.998
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 10**6),
     st.floats(0.3, 3),

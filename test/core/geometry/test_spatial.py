@@ -186,7 +186,7 @@ def test_the_result_has_the_depths_type(kind: str, dtype: torch.dtype) -> None:
 
 
 @given(cameras(), st.integers(0, 1000))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_projecting_the_points_gives_back_the_pixels(camera: Intrinsics, seed: int) -> None:
     depth = random_depth(camera, seed)
     x, y, z = point_map(depth, camera.parameters())[0].double().numpy()
@@ -199,7 +199,7 @@ def test_projecting_the_points_gives_back_the_pixels(camera: Intrinsics, seed: i
 
 
 @given(cameras(), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_crop_then_points_is_points_then_crop(camera: Intrinsics, data: st.DataObject) -> None:
     left = data.draw(st.integers(0, camera.width - 1))
     top = data.draw(st.integers(0, camera.height - 1))
@@ -214,7 +214,7 @@ def test_crop_then_points_is_points_then_crop(camera: Intrinsics, data: st.DataO
 
 
 @given(cameras())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_flip_mirrors_the_points(camera: Intrinsics) -> None:
     depth = random_depth(camera).double()
     mirrored = point_map(depth.flip(3), camera.flipped().parameters())
@@ -225,7 +225,7 @@ def test_flip_mirrors_the_points(camera: Intrinsics) -> None:
 
 
 @given(cameras())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_resize_keeps_the_points(camera: Intrinsics) -> None:
     """Downwards by 3, a pixel is the middle one of nine; upwards by 2, the mean of its four."""
     depth = random_depth(camera).double()

@@ -55,7 +55,7 @@ def test_a_third_class_wins_where_two_others_cross(best: Best) -> None:
 
 
 @BOTH
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     size=sizes,
     shape=st.tuples(st.integers(1, 12), st.integers(1, 9), st.integers(1, 9)),

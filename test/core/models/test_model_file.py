@@ -288,9 +288,7 @@ def test_a_config_of_another_network_does_not_fit(small: dict[str, Any], tmp_pat
     refused(path, "weights do not fit", "missing: trunk.layers.0.2.conv1.weight", "more")
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_any_damaged_header_loads_or_is_refused_with_its_name(
     small: dict[str, Any], tmp_path: Path, place: float, byte: int

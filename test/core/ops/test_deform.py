@@ -26,7 +26,7 @@ def random_case(
     return x, offset, weight, mask, bias
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31),
     st.integers(1, 3),

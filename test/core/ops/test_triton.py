@@ -115,7 +115,7 @@ def test_half_precision_sums_in_single(dtype: torch.dtype, error: float) -> None
     torch.testing.assert_close(actual.double(), expected, atol=error, rtol=error)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.floats(0, 1e6), st.integers(1, 2)
 )

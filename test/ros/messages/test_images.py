@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -351,7 +351,6 @@ def test_an_array_without_an_encoding_is_refused(pixels: np.ndarray) -> None:
         image_message(pixels, Header())
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     height=st.integers(0, 9),
     width=st.integers(0, 9),

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sgnet_ros.messages.images import ImageError
@@ -47,7 +47,6 @@ def encode(depth: npt.NDArray[np.uint16]) -> bytes:
     return struct.pack("<II", *depth.shape[::-1]) + struct.pack(f"<{len(words)}I", *words)
 
 
-@settings(deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     holes=st.sampled_from([0.0, 0.1, 0.9, 1.0]),

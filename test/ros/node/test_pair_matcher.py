@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clocks import StandingClock
@@ -199,7 +199,6 @@ arrivals = st.lists(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(arrivals=arrivals, slop=st.integers(0, 60), queue_size=st.integers(1, 8))
 def test_whatever_arrives_no_image_is_paired_twice_or_backwards_or_lost(
     arrivals: list[tuple[str, int, int]], slop: int, queue_size: int
@@ -253,7 +252,6 @@ def recordings(draw: st.DrawFn) -> tuple[list[float], list[float], list[tuple[fl
     return sides[0], sides[1], sorted(arrivals)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(recording=recordings())
 def test_the_nearest_in_the_whole_recording_is_the_partner(recording: tuple) -> None:
     rgbs, depths, arrivals = recording
@@ -282,7 +280,6 @@ def test_the_nearest_in_the_whole_recording_is_the_partner(recording: tuple) -> 
     streams.assert_accounted()
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(recording=recordings(), where=st.floats(0, 1))
 def test_a_recording_looped_with_its_streams_out_of_step_recovers(
     recording: tuple, where: float

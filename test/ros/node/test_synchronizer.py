@@ -310,7 +310,7 @@ class Cameras:
             assert len(stream) <= self.matcher.queue_size
 
 
-@settings(deadline=None, max_examples=70)  # no deadline: the machine may be busy
+@settings(max_examples=70)
 @given(stretches=troubled_cameras())
 @pytest.mark.parametrize("name", INPUTS)
 def test_cameras_that_misbehave_cost_no_pair_twice_backwards_held_or_unaccounted(
@@ -338,7 +338,7 @@ def test_cameras_that_misbehave_cost_no_pair_twice_backwards_held_or_unaccounted
     assert len(cameras.matcher.rgb) == len(cameras.matcher.depth) == 0
 
 
-@settings(deadline=None, max_examples=70)
+@settings(max_examples=70)
 @given(stretches=troubled_cameras(), back=st.integers(1, 3_600_000))
 def test_after_a_jump_back_the_second_frame_at_the_latest_is_paired(
     stretches: list[list[Arrival]], back: int

@@ -34,7 +34,7 @@ H, W = 6, 8
 START = 1_700_000_000_000_000_000
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10**6))
 def test_flips_are_counted_on_pixels_whose_depth_stays(seed: int) -> None:
     rng = np.random.default_rng(seed)
