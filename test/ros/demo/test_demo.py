@@ -274,6 +274,7 @@ def test_however_it_is_stopped_no_process_is_left(
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_viewer_that_cannot_start_is_shown_with_its_reason(
     model: Path, folder: Path, tmp_path: Path
 ) -> None:
