@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+class Clock:
+    """A clock in seconds that stands at ``now``."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class StandingClock:
     """A clock in nanoseconds that stands still unless a test moves it.
 

@@ -113,8 +113,7 @@ class Robot(Node):
             (rgb, self.rgb, stamp_ns),
             (depth, self.depth, stamp_ns + skew_ns),
         ):
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(at, 10**9)
-            publisher.publish(message)
+            publisher.publish(stamped(message, at))
         return rgb
 
     def send_until(self, done: Callable[[], Any], messages: tuple[Image, Image], **how: int) -> Any:
@@ -181,6 +180,14 @@ class RunningNode:
         gc.collect()  # The publisher of a lifecycle node's log is destroyed with the object.
         self.context.try_shutdown()
         time.sleep(0.2)  # Until others know, or a call would go to this node and not the next.
+
+
+def stamped(message: Any, stamp_ns: int, frame: str | None = None) -> Any:
+    """Give a message a stamp, and a frame if one is named; return it."""
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    if frame is not None:
+        message.header.frame_id = frame
+    return message
 
 
 def say_each_once(node: SGNetNode) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,14 @@ def change_files(folder: Path, files: Mapping[str, object]) -> None:
             path.write_text(content)
         else:
             write_json(path, content)
+
+
+def png_of(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a PNG of these chunks: kind and data."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
 
 
 def jpeg_of_scans(pixels: np.ndarray, extra: int) -> bytes:

@@ -21,20 +21,13 @@ from sgnet_core.data.datasets.matlab import read_array, read_mat
 from sgnet_core.data.datasets.sunrgbd import read_matrix
 from sgnet_core.data.images import ImageFileError, read_depth, read_labels, read_rgb, write_png
 from sgnet_core.data.jpeg import count_scans
-from write_files import jpeg_of_scans
+from write_files import jpeg_of_scans, png_of
 
 
-def png_of(width: int, height: int, path: Path) -> Path:
+def empty_png(width: int, height: int, path: Path) -> Path:
     """A PNG that announces that size and has no pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    path.write_bytes(png_of([(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]))
     return path
 
 
@@ -47,7 +40,7 @@ def array_of(shape: tuple[int, ...], kind: str = "<f8") -> bytes:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(60000, 60000), (9000, 9000)])
 def test_an_image_that_announces_too_many_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
-    path = png_of(*size, tmp_path / "large.png")
+    path = empty_png(*size, tmp_path / "large.png")
     for read in (read_rgb, read_labels):
         with pytest.raises(
             ImageFileError, match=r"large\.png.*(at most 67108864|limit of \d+) pixels"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from sgnet_core.data.images import (
 )
 from sgnet_core.inference.image_names import IMAGE_SUFFIXES
 from sgnet_core.models.labels import LabelSet
+from write_files import png_of
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
 MM = np.array([[0, 1, 999], [1000, 40_000, 65_535]], np.uint16)
@@ -162,14 +162,6 @@ def interlaced(gray: np.ndarray) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 1)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return png_of(chunks)
-
-
-def png_of(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a PNG of these chunks: kind and data."""
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
 
 
 def test_depth_of_other_kinds_is_read(tmp_path: Path) -> None:

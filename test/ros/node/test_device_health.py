@@ -12,19 +12,13 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from std_srvs.srv import Trigger
 
+from clocks import Clock
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.node import device_health as recovery
 from sgnet_ros.node.device_health import INFERENCE_ERROR, OUT_OF_MEMORY, DeviceHealth, cause_of
 from sgnet_ros.system.throttle import Throttle
 
 DEAD = "CUDA error: device-side assert triggered"
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_device_has_failed_when_nothing_came_of_three_frames_and_a_second() -> None:

@@ -9,18 +9,11 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sgnet_msgs.msg import FrameStats
 
+from clocks import Clock
 from sgnet_ros.node.diagnostics import Diagnostics, FrameCounters
 from sgnet_ros.node.matcher import PairMatcher
 
 MS = 1_000_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_counters_of_several_threads_add_up() -> None:

@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, Imu
 
+from robots import stamped
 from sgnet_ros.node import inputs
 from sgnet_ros.node.frame import Frame
 from sgnet_ros.node.inputs import Inputs
@@ -54,9 +55,7 @@ class Listener:
     def send(self, stamp_ns: int) -> Frame:
         """Publish a pair until its frame is there."""
         self.frames.clear()
-        messages = Image(), Image()
-        for message in messages:
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
+        messages = stamped(Image(), stamp_ns), stamped(Image(), stamp_ns)
         self.spin_until(lambda: self.rgb.get_subscription_count())
         self.spin_until(lambda: self.depth.get_subscription_count())
 
@@ -97,11 +96,6 @@ def start() -> Iterator[Callable[..., Listener]]:
     yield start
     for each in started:
         each.close()
-
-
-def stamped(message: Any, stamp_ns: int) -> Any:
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
-    return message
 
 
 def test_a_calibration_that_was_published_once_before_the_node_is_received(start: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from robots import Scene
+from robots import Scene, stamped
 from sgnet_ros.node.losses import LossWatch
 
 PERIOD = 33_333_333
@@ -65,8 +65,7 @@ def test_the_node_says_once_which_variable_the_driver_needs(run_node: Any, robot
     def send_some() -> bool:
         for _ in range(3):
             stamp = (10_000 + indices.pop(0)) * PERIOD
-            rgb.header.stamp.sec, rgb.header.stamp.nanosec = divmod(stamp, 10**9)
-            robot.rgb.publish(rgb)
+            robot.rgb.publish(stamped(rgb, stamp))
             robot.spin_for(0.02)
         return bool(warnings())
 

@@ -12,7 +12,7 @@ import torch
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, Imu
 
-from robots import Scene, pixels, say_each_once
+from robots import Scene, pixels, say_each_once, stamped
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import camera_of
@@ -34,12 +34,6 @@ def pitch_at(stamp: int) -> float:
 def up_at(stamp: int) -> list[float]:
     """Return the direction against gravity in the optical frame of the camera."""
     return [0.0, -math.cos(pitch_at(stamp)), -math.sin(pitch_at(stamp))]
-
-
-def stamped(message: Any, frame: str, stamp: int) -> Any:
-    message.header.frame_id = frame
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, SECOND)
-    return message
 
 
 def product(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
@@ -70,7 +64,7 @@ class Head:
     def move(self, *stamps: int) -> None:
         """Publish the camera's pose at some stamps, and wait until the node has them."""
         for stamp in stamps:
-            message = stamped(TransformStamped(), "imu_link", stamp)
+            message = stamped(TransformStamped(), stamp, "imu_link")
             message.child_frame_id = self.scene.frame_id
             half = pitch_at(stamp) / 2
             q = message.transform.rotation
@@ -85,7 +79,7 @@ class Head:
 
     def send(self, stamp: int, depth: Any = None) -> None:
         """Publish a frame after the IMU's message of its stamp."""
-        message = stamped(Imu(), "imu_link", stamp)
+        message = stamped(Imu(), stamp, "imu_link")
         message.orientation.w = 1.0
         heard = len(self.inputs.imu)
         self._imu.publish(message)
@@ -214,7 +208,7 @@ def test_depth_is_registered_with_the_pose_at_its_stamp(head: Head, robot: Any, 
     stamp = begin + STEP // 4
     head.move(begin - STEP, begin, begin + STEP)
     for at in (begin, begin + STEP, begin + 4 * STEP):
-        message = stamped(TransformStamped(), head.scene.frame_id, at)
+        message = stamped(TransformStamped(), at, head.scene.frame_id)
         message.child_frame_id = "depth_camera"
         message.transform.translation.x = (at - begin) / SECOND
         message.transform.rotation.w = 1.0

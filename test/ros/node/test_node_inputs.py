@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
-from robots import pixels, say_each_once
+from robots import pixels, say_each_once, stamped
 from sgnet_core.inference.segmenter import Segmenter
 from waiting import wait_until
 
@@ -84,8 +84,7 @@ def test_compressed_images_give_the_labels_of_the_raw_ones(
         def send(pair: Any = pair) -> None:
             stamp_ns = robot.next_stamp()
             for message, sender in zip(pair, senders, strict=True):
-                message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
-                sender.publish(message)
+                sender.publish(stamped(message, stamp_ns))
             robot.spin_for(0.2)
 
         wait_until(done, send)

@@ -17,7 +17,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import Image
 
-from robots import Scene, pixels
+from robots import Scene, pixels, stamped
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.node.worker import Worker
@@ -284,9 +284,7 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
             for name in names:
                 stamp_ns = robot.next_stamp()
                 for message, sender in zip(scenes[name].messages(), senders[name], strict=True):
-                    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
-                    message.header.frame_id = name
-                    sender.publish(message)
+                    sender.publish(stamped(message, stamp_ns, name))
             robot.spin_for(0.2)
 
         wait_until(lambda: all(received.values()), send, log.read_text)

@@ -1,17 +1,11 @@
 from __future__ import annotations
 
+from clocks import Clock
 from sgnet_ros.system.throttle import Throttle
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_throttle_lets_one_of_each_kind_pass_per_interval() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     throttle = Throttle(5.0, clock)
     passed = []
     for clock.now in (0.0, 1.0, 4.9, 5.0, 9.9, 10.0):
