@@ -89,7 +89,7 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         (read_depth, "rgb.png", "is it the color image"),
         (read_depth, "no.npy", "does not exist"),
         (read_depth, "text.npy", "cannot be read"),
-        (read_depth, "two.npz", "holds a, b"),
+        (read_depth, "two.npz", "holds the arrays a, b"),
         (read_depth, "objects.npy", "holds Python objects"),
         (read_depth, "flat.npy", r"shape \(5,\)"),
         (read_labels, "rgb.png", "one id"),

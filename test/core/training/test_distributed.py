@@ -118,8 +118,9 @@ def test_two_processes_train_like_one_on_the_same_global_batch(
     assert json.loads(environment_file.read_text())[0]["processes"] == 2
 
 
+@pytest.mark.usefixtures("small_network")
 def test_a_damaged_frame_ends_the_command_with_its_name(
-    tmp_path: Path, script: Path, tiny: dict[str, Any], frames: Path
+    tmp_path: Path, tiny: dict[str, Any], frames: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Loader and training are processes of their own: neither waits for the other for ever."""
     folder = tmp_path / "damaged"
@@ -128,16 +129,10 @@ def test_a_damaged_frame_ends_the_command_with_its_name(
     image.write_bytes(image.read_bytes()[:100])
     values = {"train": f"{folder}:train", "class_balance": 0, "workers": 1}
     config = config_file(tmp_path, tiny, **values)
-    command = [sys.executable, str(script), str(tmp_path / "losses"), "--config", str(config)]
-    done = subprocess.run(
-        [*command, "--output", str(tmp_path / "run")],
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 4
-    assert f"error: {image} cannot be read as an image" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert train.main(["--config", str(config), "--output", str(tmp_path / "run")]) == 4
+    error = capfd.readouterr().err
+    assert f"error: {image} cannot be read as an image" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.slow

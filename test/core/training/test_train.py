@@ -53,7 +53,7 @@ def deterministic_mode_ends() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("deterministic_mode_ends")
-@pytest.mark.parametrize("killed_at", [1, 3, 5])
+@pytest.mark.parametrize("killed_at", [1, 5])
 def test_a_run_killed_at_any_iteration_ends_with_the_weights_of_an_unbroken_one(
     tmp_path: Path, tiny: dict[str, Any], killed_at: int
 ) -> None:
