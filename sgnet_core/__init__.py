@@ -1,6 +1,6 @@
 """SGNet: real-time RGB-D semantic segmentation guided by geometry.
 
-A name is imported when it is first used: what needs no network starts without PyTorch.
+Names are imported on first use, so that programs that need no network start without PyTorch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "save_model",
 ]
 
-_HOMES = {
+_MODULES = {
     "geometry.intrinsics": ("Intrinsics",),
     "inference.segmenter": ("Prediction", "Segmenter"),
     "models.labels": ("LabelSet",),
@@ -50,7 +50,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
+    for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

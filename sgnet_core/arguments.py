@@ -1,4 +1,4 @@
-"""Types of command-line arguments, and arguments that several commands share."""
+"""Types of command-line arguments, and arguments that several commands have."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def not_negative(text: str) -> float:
     """Parse a finite number that is not negative."""
     value = float(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number from 0, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text}")
     return value
 
 
 def count(text: str) -> int:
     """Parse an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
     return int(text)
 
 
 def whole(text: str) -> int:
     """Parse an integer of at least 0."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text}")
     return int(text)
 
 
 def share(text: str) -> float:
-    """Return a number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
@@ -45,7 +45,7 @@ def share(text: str) -> float:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """Parse WxH, as in 640x480; return (H, W)."""
+    """Parse WxH, for example 640x480; return (H, W)."""
     try:
         width, height = (int(number) for number in text.lower().split("x"))
         if width < 1 or height < 1:
@@ -56,13 +56,13 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def frame_size(text: str) -> tuple[int, int]:
-    """Parse WxH, as in 640x480; return (W, H)."""
+    """Parse WxH, for example 640x480; return (W, H)."""
     height, width = image_size(text)
     return width, height
 
 
 def add_scales(parser: argparse.ArgumentParser) -> None:
-    """Add ``--scales S ...``: factors of the network's input size, a list of floats."""
+    """Add ``--scales S ...``, a list of floats, the factors of the input size."""
     parser.add_argument(
         "--scales",
         type=positive,

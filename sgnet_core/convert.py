@@ -1,8 +1,6 @@
-"""Convert a checkpoint released by the authors of SGNet to a model file of this project.
+"""Convert a checkpoint released by the authors of SGNet to a model file.
 
-    python -m sgnet_core.convert RELEASED.pth OUT.safetensors
-
-`sgnet_core.models.released` describes the checkpoints and the conversion.
+python -m sgnet_core.convert RELEASED.pth OUT.safetensors
 """
 
 from __future__ import annotations
@@ -19,18 +17,18 @@ from sgnet_core.models.released import convert_state_dict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or exit with 2 and one line on stderr if a file is unusable."""
+    """Run the command; return 0, or exit with 2 and one line on stderr for an error."""
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.convert",
         description="Convert a checkpoint released by the authors of SGNet to a model file. The "
-        "checkpoint is opened as data only; its keys tell the variant.",
+        "variant is recognized from the keys; no code in the checkpoint is run.",
     )
     parser.add_argument("released", metavar="RELEASED.pth", help="the released .pth or .pth.tar")
     parser.add_argument("out", metavar="OUT.safetensors", help="the model file to write")
     parser.add_argument(
         "--spatial",
         choices=[kind for kind, channels in SPATIAL_CHANNELS.items() if channels],
-        help="spatial input that the checkpoint was trained with; required if its S-Convs read "
+        help="spatial input with which the checkpoint was trained; required if its S-Convs read "
         "three channels",
     )
     args = parser.parse_args(argv)

@@ -42,16 +42,16 @@ EXAMPLES = """\
 examples:
   the shipped weights, on 200 rooms that are not in the training set:
     python -m sgnet_core.eval --data rooms:2000:200
-  your own model on the validation split of a folder, with figures and report in files:
+  your own model on the validation split of a folder, with scores and report in files:
     python -m sgnet_core.eval --data data/mine:val --model runs/mine/best.safetensors \\
         --json runs/mine/val.json --report runs/mine/val.html
-  like published results: scores averaged over three scales and the mirror images:
+  scores averaged over three scales and the mirror images:
     python -m sgnet_core.eval --data data/nyuv2:test --model sgnet_r101.safetensors \\
         --scales 0.8 1 2 --flip
   on four GPUs, or with --device cpu in four processes:
     torchrun --nproc-per-node 4 -m sgnet_core.eval --data data/nyuv2:test
 
-How the figures are computed: docs/evaluation.md.
+docs/evaluation.md describes how the scores are computed.
 """
 
 
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.eval",
         description="Score a model on labeled frames: pixel accuracy, mean accuracy, IoU of "
-        "every class and by distance, at the labels' own size.",
+        "every class and by distance, at the size of the labels.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -91,24 +91,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", type=Path, metavar="M", help="model file (default: the shipped weights)")
     add_scales(parser)
     add("--flip", action="store_true", help="also average the scores of the mirror images")
-    add("--size", type=image_size, default=(240, 320), metavar="WxH", help="of rooms (320x240)")
+    size = "size of rendered rooms (default: 320x240)"
+    add("--size", type=image_size, default=(240, 320), metavar="WxH", help=size)
     add_device(parser, PRECISIONS)
     add("--backend", default="auto", choices=BACKENDS, help="default: auto (by the model file)")
     add(
         "--input-height",
         type=whole,
         metavar="N",
-        help="rows to which frames are resized; 0: their own size (default: the model file's)",
+        help="rows to which frames are resized; 0 keeps their size (default: as in the model file)",
     )
     add(
         "--depth-sensor",
         type=not_negative,
         metavar="STEP",
-        help="replace depth by that of a simulated sensor: noise, quantization, holes; STEP is "
-        "the quantization step of the stored depth in meters (NYUDv2 in 8 bits: 0.0392; fine "
-        "depth: 0)",
+        help="add noise, quantization and holes of a simulated sensor to the depth; STEP is the "
+        "quantization step of the stored depth in meters (NYUDv2 in 8 bits: 0.0392; fine depth: 0)",
     )
-    add("--json", type=Path, metavar="F", help="also write the figures to this file")
+    add("--json", type=Path, metavar="F", help="also write the scores to this file")
     add("--report", type=Path, metavar="F", help="also write a report to this file (one HTML page)")
     return parser
 
@@ -123,14 +123,16 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
     """
     samples, labels = open_dataset(args.data, args.size)
     if len(samples) == ENDLESS:
-        raise ValueError(f"{args.data} has no end: give a number of frames, as in {args.data}:200")
+        raise ValueError(
+            f"{args.data} is endless: give a number of frames, for example {args.data}:200"
+        )
     if args.depth_sensor is not None:
         samples = Sensed(samples, args.depth_sensor)
     path = args.model or default_model_path()
     own_device = args.device if world.size == 1 else device
     segmenter = Segmenter(path, own_device, args.precision, args.backend, args.input_height)
     check_classes(segmenter.labels, labels)
-    # Check now that the files can be written, not after an hour of work.
+    # Check before the evaluation that the files can be written.
     for output in filter(None, (args.json, args.report)):
         check_writable(output)
     if args.report:
@@ -165,7 +167,7 @@ def _run(args: argparse.Namespace, world: World, device: torch.device) -> None:
 
 
 class _Part(NamedTuple):
-    """Scores of some of the frames; ``ms`` has the segmenter's milliseconds per frame."""
+    """Scores of some of the frames; ``ms`` are the milliseconds of the segmenter per frame."""
 
     scores: Scores
     extremes: Extremes
@@ -173,7 +175,7 @@ class _Part(NamedTuple):
 
 
 def _score(segmenter: Segmenter, samples: Samples, args: argparse.Namespace, world: World) -> _Part:
-    """Return scores, extremes and times of this process's share: every n-th frame."""
+    """Score the frames of this process: one of every ``world.size`` frames."""
     share = range(world.rank, len(samples), world.size)
     part = cast(Samples, Subset(cast(Any, samples), share))
     masks = segmenter_masks(segmenter, part, args.scales, args.flip, progress=world.is_main)
@@ -188,7 +190,7 @@ def _score(segmenter: Segmenter, samples: Samples, args: argparse.Namespace, wor
 
 
 def _merged(parts: Sequence[_Part]) -> _Part:
-    """Return scores, extremes and times of a data set from those of its parts."""
+    """Merge the scores of all parts of a data set."""
     scores = Scores(len(parts[0].scores.total.counts))
     frames: dict[int, ScoredFrame] = {}
     for part, extremes, _ in parts:
@@ -237,7 +239,7 @@ def check_classes(model: LabelSet, data: LabelSet) -> None:
     """Raise ValueError, naming the difference, unless both have the same classes in order."""
     if difference := class_difference(model, data, ("the model", "the data")):
         raise ValueError(
-            f"the model predicts {model.name} ({len(model)} classes), the data is labeled in "
+            f"the model predicts {model.name} ({len(model)} classes), but the data is labeled with "
             f"{data.name} ({len(data)} classes): {difference}"
         )
 

@@ -1,6 +1,6 @@
-"""Write a model as ONNX: ``python -m sgnet_core.export --model M --out F.onnx``.
+"""Export a model as ONNX: ``python -m sgnet_core.export --model M --out F.onnx``.
 
-`sgnet_core.inference.onnx_export` describes the graph's inputs and outputs.
+`sgnet_core.inference.onnx_export` describes the inputs and outputs of the graph.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or exit with 2 and one line on stderr if the export fails."""
     parser = argparse.ArgumentParser(
         prog="python -m sgnet_core.export",
-        description="Write a model as one ONNX file: image and depth in, labels out, any size.",
+        description="Export a model as one ONNX file, which computes labels from images and depth "
+        "of any size.",
     )
-    parser.add_argument("--model", metavar="M", help="default: the shipped weights")
-    parser.add_argument("--out", required=True, metavar="F.onnx", help="the new file")
-    parser.add_argument("--int8", action="store_true", help="convolutions in eight bits")
+    parser.add_argument("--model", metavar="M", help="model file (default: the shipped weights)")
+    parser.add_argument("--out", required=True, metavar="F.onnx", help="the file to write")
+    parser.add_argument("--int8", action="store_true", help="quantize the convolutions to 8 bits")
     parser.add_argument(
         "--calibrate",
         "--calibration",
         default="rooms:1:48",
         metavar="DATASET",
-        help="data set with typical frames for the model, from which INT8 takes the value ranges "
-        "(default: %(default)s)",
+        help="data set with typical frames, from which INT8 takes the ranges of values (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--score",
         metavar="DATASET",
-        help="labeled data set on which the loss of mIoU by INT8 is measured (default: the last "
-        "quarter of the frames of --calibrate)",
+        help="labeled data set on which the mIoU of INT8 is measured (default: the last quarter "
+        "of the frames of --calibrate)",
     )
     args = parser.parse_args(argv)
     try:
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export_int8(model: SGNet, path: str, calibration: str, score: str | None) -> int:
-    """Export in INT8, calibrated with the data set's frames, and print the loss of accuracy."""
+    """Export in INT8, calibrated with frames of a data set, and print the accuracy."""
     from sgnet_core.evaluation.comparison import compare
     from sgnet_core.inference.quantization import quantize, split
 
@@ -71,18 +72,18 @@ def _export_int8(model: SGNet, path: str, calibration: str, score: str | None) -
     if score is not None:
         unseen, labels = open_dataset(score, (240, 320))
         if difference := class_difference(model.info.labels, labels, ("the model", score)):
-            raise ValueError(f"{score} cannot score the model, its classes differ: {difference}")
+            raise ValueError(f"{score} cannot score the model: their classes differ: {difference}")
     with tempfile.TemporaryDirectory() as folder:
         single = os.path.join(folder, "single.onnx")
         export(model, single)
         quantize(single, path, seen)
-        cost = compare(single, path, unseen)
+        found = compare(single, path, unseen)
     size = os.path.getsize(path) / 1e6
     print(f"written: {path} ({size:.1f} MB), calibrated with {len(seen)} frames of {calibration}")
     scored = f"{len(unseen)} frames of {score or calibration}"
-    print(f"on {scored} {cost.same_labels:.2%} of the labels agree with float32")
-    if not np.isnan(cost.miou).any():
-        print(f"mIoU on {scored}: {cost.miou[0]:.4f} in float32, {cost.miou[1]:.4f} in INT8")
+    print(f"on {scored} {found.same_labels:.2%} of the labels agree with float32")
+    if not np.isnan(found.miou).any():
+        print(f"mIoU on {scored}: {found.miou[0]:.4f} in float32, {found.miou[1]:.4f} in INT8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Writing of files that are complete or absent; reading of files in bounded memory."""
+"""Write files atomically, and read files with a limit on their size."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import BinaryIO
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new binary file that replaces ``path`` when the block ends without an error.
 
-    It is written beside its target, flushed to the disk, then renamed. After a full disk, a crash
-    or an exception, ``path`` is unchanged.
+    The file is written next to its target, flushed to the disk, and renamed. If the disk is full,
+    or after a crash or an exception, ``path`` is unchanged.
 
     Raises:
         OSError: the file cannot be written; the error names ``path``.
     """
-    target = Path(path).resolve()  # a link stays a link, its target is replaced
+    target = Path(path).resolve()  # a symbolic link stays, and its target is replaced
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -40,16 +40,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def cache_folder(name: str) -> Path:
-    """Return the folder ``$XDG_CACHE_HOME/sgnet/NAME``, which need not exist."""
+    """Return the folder ``$XDG_CACHE_HOME/sgnet/NAME``, which may not exist."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "sgnet", name)
 
 
 def check_writable(path: Path) -> None:
-    """Make the file's folder if it is missing, and check that `atomic_write` could write the file.
+    """Make the folder of a file if necessary, and check that `atomic_write` can write the file.
 
     Raises:
-        OSError: it could not; the error names ``path`` or its folder.
+        OSError: it cannot; the error names ``path`` or its folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
@@ -62,7 +62,7 @@ def check_regular(path: str | os.PathLike[str]) -> int:
     """Return the size of a regular file in bytes.
 
     Raises:
-        OSError: there is no such file, or it is a folder, a device or a pipe, which may never end.
+        OSError: the file does not exist, or is a folder, a device or a pipe.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -71,18 +71,18 @@ def check_regular(path: str | os.PathLike[str]) -> int:
 
 
 def not_hidden(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths sorted, without hidden ones, such as those that macOS adds (``._NAME``)."""
+    """Return the paths sorted, without hidden files such as ``._NAME`` of macOS."""
     return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def mistaken_for(start: bytes) -> str:
-    """Say what a file is that is neither an image nor a data set, and give the remedy.
+    """Describe a file that is obviously not an image or a data set, with the remedy.
 
     Args:
-        start: the first hundred bytes of the file, or more.
+        start: at least the first hundred bytes of the file.
 
     Returns:
-        For example "a web page: …"; empty if the file is of no known kind.
+        For example "a web page: …"; empty if the kind is not recognized.
     """
     if not start:
         return "empty: download or copy it again"
@@ -101,7 +101,7 @@ def read_limited(path: str | os.PathLike[str], limit: int) -> bytes:
     """Read a regular file of at most ``limit`` bytes.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
+        OSError: the file does not exist or cannot be read.
         ValueError: it is larger.
     """
     if (size := check_regular(path)) > limit:

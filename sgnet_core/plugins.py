@@ -18,7 +18,7 @@ class PluginError(RuntimeError):
 
 
 def plugin_names(group: str) -> list[str]:
-    """Return the names that installed packages register in an entry-point group, sorted."""
+    """Return the sorted names that installed packages register in an entry-point group."""
     return sorted({entry.name for entry in entry_points(group=group)})
 
 

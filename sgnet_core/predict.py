@@ -1,4 +1,4 @@
-"""Labels for RGB-D images on the command line: one pair, many, or a recording.
+"""Label RGB-D images on the command line: one pair, many, or a recording.
 
 python -m sgnet_core.predict recording.bag --out out/predict
 """
@@ -59,9 +59,9 @@ examples:
     python -m sgnet_core.predict --model sgnet_r101.safetensors --scales 0.8 1 2 \\
         --rgb a.png --depth b.png --out out/a --scores out/a/scores.npy
 
-The depth image must be registered to the color image: same size, same viewpoint. With several
-images, the command skips those that it cannot read, and names them; the exit status is then 1, or 2
-if it can read none.
+Depth must be registered to the color image, with the same size and viewpoint. Of several frames,
+the command skips and names those that it cannot read; the exit status is then 1, or 2 if it can
+read none.
 """
 
 
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Label every pixel of RGB-D images. One pair (--rgb, --depth) gives "
         "OUT/labels.png (one byte per pixel: the class id) and OUT/overlay.png (the classes drawn "
         "over the picture); several frames give OUT/labels/NAME.png and OUT/overlay/NAME.png. "
-        "Prints the share of every class.",
+        "It prints the share of every class.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="color images with depth images beside them, folders, globs, or bags (rosbag1, "
+        help="color images with depth images next to them, folders, globs, or bags (rosbag1, "
         "rosbag2, mcap)",
     )
     add("--model", metavar="M", help="model file (default: the shipped weights)")
@@ -112,14 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--depth",
         metavar="F",
-        help="16-bit PNG, or an array of meters in .npy or .npz; 0 and NaN: no measurement; or a "
-        "folder or glob of them, with the color images' names",
+        help="16-bit PNG, or an array of meters in .npy or .npz, in which 0 and NaN mean no "
+        "measurement; or a folder or glob of them, named like the color images",
     )
     add(
         "--depth-scale",
         type=positive,
         metavar="S",
-        help="meters per unit of depth images (default: the camera file's or the bag's, or 0.001 "
+        help="meters per unit of depth images (default: from the camera file or the bag, or 0.001 "
         "for integers and 1 for floating-point numbers)",
     )
     add(
@@ -136,15 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--ply",
         action="store_true",
-        help="also write points.ply or points/NAME.ply: x y z in meters (optical frame), the "
-        "overlay's red green blue, and the label",
+        help="also write points.ply or points/NAME.ply: x y z in meters (optical frame), red green "
+        "blue of the overlay, and the label",
     )
     add("--scores", metavar="F.npy", help="also write the class scores: float32 (C, H, W)")
     add_scales(parser)
     add(
         "--holes",
         choices=get_args(HolePolicy),
-        help="how to fill pixels without depth before the network (default: as in training)",
+        help="policy that fills pixels without depth (default: as in training)",
     )
     add_device(parser, PRECISIONS)
     add(
@@ -160,21 +160,21 @@ def _parser() -> argparse.ArgumentParser:
         type=count,
         default=1,
         metavar="N",
-        help="CPU cores of each of Ray's workers (default: 1)",
+        help="CPU cores of each Ray worker (default: 1)",
     )
     add(
         "--max-failed",
         type=share,
         default=0.0,
         metavar="SHARE",
-        help="with --ray: exit status 0 if up to this share of the recordings failed or lacks "
+        help="with --ray: exit with 0 if at most this share of the recordings failed or lacks "
         "frames (default: 0)",
     )
     return parser
 
 
 def _is_pair(args: argparse.Namespace) -> bool:
-    """Return whether the arguments name one color and one depth image, not folders or globs."""
+    """Return True if the arguments name one color and one depth image, not folders or globs."""
     names = [args.rgb, args.depth]
     return all(
         name and not Path(name).is_dir() and (Path(name).exists() or not glob.has_magic(name))
@@ -183,10 +183,10 @@ def _is_pair(args: argparse.Namespace) -> bool:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Read, label, write and report according to the command's arguments; return the exit status.
+    """Label the frames given by the arguments; return the exit status.
 
     Raises:
-        ValueError: an input cannot be used; the message names it.
+        ValueError: an input cannot be used.
         OSError: a result cannot be written.
     """
     matrix = tuple(args.intrinsics) if args.intrinsics else None
@@ -205,7 +205,7 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def _label_pair(labeler: Labeler, frame: RgbdFrame, out: Path, scores: str | None) -> None:
-    """Label and report one pair; ``scores`` names the file for them."""
+    """Label one pair and print the result; ``scores`` is the path of the file for scores."""
     labeler.require_intrinsics(frame)
     prediction = labeler.label(frame, scores is not None)
     written = labeler.write(out, frame, prediction, None)
@@ -245,7 +245,7 @@ def _label_here(job: LabelingJob, args: argparse.Namespace) -> int:
                     sources[str(path)] = source.path
             recipe = job.recipe(recordings_fingerprint(sources.values()))
             if manifest := finished_before(recipe, destination, ""):
-                print(f"{destination.path(FILE)} says that all is done: remove it to start again")
+                print(f"{destination.path(FILE)}: all frames are labeled; remove it to start again")
                 return _report_here(manifest, destination)
             inputs = open_inputs(list(sources), job.calibration)
         labeler = job.labeler()
@@ -291,10 +291,11 @@ def _label_on_ray(job: LabelingJob, args: argparse.Namespace) -> int:
 
 
 def shares(counts: npt.NDArray[np.int64], label_set: LabelSet) -> str:
-    """Return a table of the classes found: id, name, share of the pixels; the largest first.
+    """Return a table of the classes that occur, sorted by their share of the pixels.
 
     Args:
-        counts: (256,) pixels of every class.
+        counts: (256,) number of pixels by class id.
+        label_set: the classes.
     """
     order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
     return "\n".join(

@@ -1,6 +1,6 @@
 """Write data sets as plain folders, and check such folders: ``python -m sgnet_core.prepare``.
 
-The layout is described in `sgnet_core.data.datasets.folder` and in docs/data.md.
+`sgnet_core.data.datasets.folder` and docs/data.md describe the layout.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sgnet_core.models.labels import NYU13, NYU40, LabelSet
 
 DATA_HELP = "FOLDER, FOLDER:SPLIT or a list file"
 CITYSCAPES_SCALE = 0.005
-"""Meters per unit of the depth images of Cityscapes; millimeters in 16 bits would end at 65 m."""
+"""Meters per unit of depth images for Cityscapes, because 16-bit millimeters end at 65 m."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
     nyu = command("nyuv2", "NYUDv2: nyu_depth_v2_labeled.mat, split 795/654, 40 or 13 classes.")
     nyu.add_argument("source", type=Path, help="the .mat file, or the folder that contains it")
-    nyu.add_argument("--splits", type=Path, help="splits.mat (default: beside the .mat file)")
+    nyu.add_argument("--splits", type=Path, help="splits.mat (default: next to the .mat file)")
     nyu.add_argument(
-        "--mapping", type=Path, help="classMapping40.mat (default: beside the .mat file)"
+        "--mapping", type=Path, help="classMapping40.mat (default: next to the .mat file)"
     )
     nyu.add_argument("--mapping13", type=Path, help="class13Mapping.mat: write 13 classes")
     sun = command("sunrgbd", "SUN RGB-D: SUNRGBD and SUNRGBDtoolbox, split 5285/5050, 37 classes.")
@@ -95,24 +95,24 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--raw-depth",
             action="store_true",
-            help="take the sensor's depth, not the filled-in depth",
+            help="use the depth of the sensor with its holes instead of the filled depth",
         )
     city = command("cityscapes", "Cityscapes: depth from disparity, train and val, 19 classes.")
     city.add_argument(
         "source", type=Path, help="folder that contains leftImg8bit, gtFine, disparity, camera"
     )
     rooms = command("rooms", "Procedural rooms.")
-    rooms.add_argument("--seed", type=int, required=True, help="other seeds share no rooms")
+    rooms.add_argument("--seed", type=int, required=True, help="each seed gives different rooms")
     rooms.add_argument("--count", type=int, required=True, help="number of frames")
-    rooms.add_argument("--size", type=image_size, default=(480, 640), metavar="WxH", help="640x480")
+    size = "size of the frames (default: 640x480)"
+    rooms.add_argument("--size", type=image_size, default=(480, 640), metavar="WxH", help=size)
     rooms.add_argument(
         "--ray",
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
         help="render in parallel with Ray, on all cores of this machine or of the cluster at "
-        "HOST:PORT, whose machines share the folder; a second run renders only the missing "
-        "frames",
+        "HOST:PORT, whose machines must share the folder; a second run renders only missing frames",
     )
     resized = command("resize", "Any data set at another size: small frames are read faster.")
     resized.add_argument("data", metavar="D", help=DATA_HELP)
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     shards.add_argument("data", metavar="D", help=DATA_HELP)
     shards.add_argument("--out", required=True, metavar="DEST", help="folder, or URL: s3://, …")
     check = commands.add_parser(
-        "check", help="Check a folder and report every problem, file by file."
+        "check", help="Check every file of a plain folder and report all problems."
     )
     check.add_argument("folder", type=Path)
     return parser

@@ -1,9 +1,8 @@
 """Train a network: ``python -m sgnet_core.train --config config/train/rooms.yaml --output DIR``.
 
-The same command again resumes the run. The order of the data, the augmentation and the dropout
-depend only on the seed and the iteration, so a resumed run computes the same as an uninterrupted
-one.
-Under ``torchrun`` several processes share each batch.
+The same command resumes an interrupted run. Order of the data, augmentation and dropout depend only
+on the seed and the iteration, so a resumed run computes the same as an uninterrupted one. Under
+``torchrun``, several processes share each batch.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from sgnet_core.training.run import Run
 
 INPUT_ERROR, WRITE_ERROR, DIVERGED = 2, 4, 3
-"""Exit statuses; 128 + N after signal N, as usual."""
+"""Exit statuses. After signal N, the status is 128 + N."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     try:
-        # These import packages of the extra "train".
+        # These modules need packages of the extra "train".
         from sgnet_core.training.config import load_config
         from sgnet_core.training.config_help import keys_help
         from sgnet_core.training.distributed import join_world
@@ -43,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         "it.\nOn several GPUs: torchrun --nproc-per-node N -m sgnet_core.train …",
         epilog="Any configuration key can be set with key=value, e.g. iterations=500 lr=1e-3 "
         f"model=sgnet_r50\naugment.flip=0.5. The keys, with their defaults:\n{keys_help()}\n\n"
-        f"exit status: 0 done, {INPUT_ERROR} wrong input, {DIVERGED} the loss or gradient went "
-        f"wrong,\n{WRITE_ERROR} a file could not be written or read, 128 + N stopped by signal N",
+        f"exit status: 0 done, {INPUT_ERROR} wrong input, {DIVERGED} the loss or gradient diverged,"
+        f"\n{WRITE_ERROR} a file could not be written or read, 128 + N stopped by signal N",
     )
     parser.add_argument("--config", type=Path, help="YAML file, e.g. config/train/rooms.yaml")
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
@@ -58,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR
-    except KeyboardInterrupt:  # before the first step, or for the second time
+    except KeyboardInterrupt:  # before the first step, or a second signal
         print("\ninterrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT
 

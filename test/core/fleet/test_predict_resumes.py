@@ -111,7 +111,7 @@ def test_recordings_and_results_may_lie_in_other_places(
     assert "memory:///robots/walk2/depth/0.png" in found["left_out"][0]
     capsys.readouterr()
     assert predict(model_file, "memory://labels", "memory://robots/walk1") == 0
-    assert "says that all is done" in capsys.readouterr().out
+    assert "all frames are labeled; remove it" in capsys.readouterr().out
 
 
 def test_without_ray_one_line_names_the_extra(
