@@ -120,12 +120,7 @@ def test_presets_set_the_topics_and_single_topics_override_them(camera: str, top
             "/zed/zed_node/depth/depth_registered",
             "/zed/zed_node/rgb/color/rect/camera_info",
         ),
-        (
-            "gazebo",
-            "/rgbd_camera/image",
-            "/rgbd_camera/depth_image",
-            "/rgbd_camera/camera_info",
-        ),
+        ("gazebo", "/rgbd_camera/image", "/rgbd_camera/depth_image", "/rgbd_camera/camera_info"),
         ("isaac_sim", "/rgb", "/depth", "/camera_info"),
     ],
 )

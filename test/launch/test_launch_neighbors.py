@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ pytest.importorskip("launch_ros.actions", reason="launch_ros is not among the RO
 import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,21 +78,24 @@ def test_a_pushed_namespace_holds_the_node_and_its_neighbors_keep_what_they_have
         client = node.create_client(GetState, "/fleet/robot/sgnet/get_state")
         state: Any = None
         names: set[str] = set()
-        end = time.monotonic() + 300
         neighbors = {"neighbor_before", "neighbor_after"}
-        while state != State.PRIMARY_STATE_ACTIVE or not neighbors <= names:
-            assert time.monotonic() < end and process.poll() is None, (state, names)
+
+        def look() -> None:
+            nonlocal state, names
+            assert process.poll() is None, (state, names)
             names = set(node.get_node_names())
             if client.wait_for_service(timeout_sec=1.0):
                 future = client.call_async(GetState.Request())
                 rclpy.spin_until_future_complete(node, future, timeout_sec=60.0)
                 state = future.result() and future.result().current_state.id
+
+        wait_until(lambda: state == State.PRIMARY_STATE_ACTIVE and neighbors <= names, look)
         inputs = ("rgb/image_raw", "depth/image_raw", "rgb/camera_info")
         topics = [f"/fleet/robot/{name}" for name in inputs]
         assert {t: node.count_subscribers(t) for t in topics} == dict.fromkeys(topics, 1)
         assert node.count_publishers("/fleet/robot/sgnet/labels") == 1
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=600)
+        output, _ = process.communicate()
     finally:
         node.destroy_node()
         rclpy.shutdown()

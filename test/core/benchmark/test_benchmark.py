@@ -133,9 +133,7 @@ def test_what_the_operator_suite_compares_computes_the_same() -> None:
     torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
 
 
-def test_what_the_network_suite_compares_computes_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_the_network_suite_compares_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_network, "multiplies_bf16", lambda device: True)
     (group,) = network_groups(torch.device("cpu"), quick=True)
     inputs = group.fresh()

@@ -164,10 +164,7 @@ def test_a_matlab_file_of_v7_3_that_unpacks_to_too_much(tmp_path: Path, side: in
     ("options", "problem"),
     [
         ({"chunks": (1 << 14, 1 << 13)}, "a has chunks of 134217728 bytes; at most 67108864"),
-        (
-            {"chunks": (4, 4), "compression": "lzf"},
-            "a is compressed by filter 32000; only",
-        ),
+        ({"chunks": (4, 4), "compression": "lzf"}, "a is compressed by filter 32000; only"),
         ({"external": "other.bin"}, "a is stored in other files, which are not read"),
     ],
 )

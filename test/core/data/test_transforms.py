@@ -119,13 +119,7 @@ def test_flipping_mirrors_the_points(sample: Sample) -> None:
 
 
 @settings(max_examples=60)
-@given(
-    samples(),
-    st.integers(4, 50),
-    st.integers(4, 50),
-    st.booleans(),
-    st.integers(0, 2**32 - 1),
-)
+@given(samples(), st.integers(4, 50), st.integers(4, 50), st.booleans(), st.integers(0, 2**32 - 1))
 def test_a_whole_augmentation_keeps_the_points(
     sample: Sample, height: int, width: int, mirrored: bool, seed: int
 ) -> None:

@@ -10,12 +10,7 @@ import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'sgnet_ros[fleet]'")
 
-from marked_processes import (
-    Started,
-    marked_processes,
-    started_module,
-    wait_for_process,
-)
+from marked_processes import Started, marked_processes, started_module, wait_for_process
 from sgnet_core.predict import main
 from waiting import wait_until
 

@@ -301,9 +301,7 @@ def test_gradients_are_those_of_the_function() -> None:
     depth = torch.rand(1, 1, 5, 6, generator=generator, dtype=torch.float64) + 2
     depth[0, 0, 2, 3] = 0  # a hole stays a hole under the check's small steps
     function = partial(
-        hha,
-        intrinsics=torch.tensor([[6.0, 15.0, 2.5, 2.0]]),
-        up=torch.tensor([[0.1, -0.9, 0.2]]),
+        hha, intrinsics=torch.tensor([[6.0, 15.0, 2.5, 2.0]]), up=torch.tensor([[0.1, -0.9, 0.2]])
     )
     # 2..3 m, and nothing 0.9 m below the camera: nothing saturates, and the ground stays put.
     assert torch.autograd.gradcheck(function, (depth.requires_grad_(),))

@@ -142,8 +142,7 @@ def test_labels_of_a_resized_frame_have_the_images_size() -> None:
             torch.tensor(NORM.std)
         )
         low = model(
-            image.permute(2, 0, 1)[None],
-            torch.from_numpy(depth[row[:, None], column][None, None]),
+            image.permute(2, 0, 1)[None], torch.from_numpy(depth[row[:, None], column][None, None])
         ).logits
     scores = F.interpolate(low, size=(75, 101), mode="bilinear", align_corners=True)[0]
     first, second = scores.topk(2, dim=0).values

@@ -20,12 +20,7 @@ def million_parameters(name: str) -> float:
 
 @pytest.mark.parametrize(
     ("name", "published"),
-    [
-        ("plain_r101", 56.8),
-        ("sgnet_r50", 39.3),
-        ("sgnet_r101", 58.3),
-        ("sgnet_r101_aspp", 64.7),
-    ],
+    [("plain_r101", 56.8), ("sgnet_r50", 39.3), ("sgnet_r101", 58.3), ("sgnet_r101_aspp", 64.7)],
 )
 def test_parameter_counts_are_the_published_ones(name: str, published: float) -> None:
     assert round(million_parameters(name), 1) == published

@@ -261,11 +261,7 @@ def test_what_a_cpu_cannot_do_is_said_at_the_start(
 @pytest.mark.parametrize(
     ("values", "processes", "message"),
     [
-        (
-            {"batch": 6},
-            4,
-            r"batch 6 cannot be divided into 4 processes x 1 .* multiple of 4",
-        ),
+        ({"batch": 6}, 4, r"batch 6 cannot be divided into 4 processes x 1 .* multiple of 4"),
         ({"batch": 6, "accumulate": 2}, 2, r"2 processes x 2 parts"),
         ({"batch": 4, "accumulate": 2}, 2, r"one pixel, but batch norm needs at least two"),
     ],

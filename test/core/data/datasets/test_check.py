@@ -129,10 +129,7 @@ MISTAKES: dict[str, tuple[dict[str, object], list[str]]] = {
 
 @pytest.mark.parametrize(("files", "expected"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_found_and_nothing_else(
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    files: dict[str, object],
-    expected: list[str],
+    folder: Path, capsys: pytest.CaptureFixture[str], files: dict[str, object], expected: list[str]
 ) -> None:
     change_files(folder, files)
     problems = check_folder(folder).problems
@@ -157,11 +154,7 @@ def test_several_mistakes_are_all_reported(folder: Path) -> None:
     [
         ([], "nowhere", "does not exist"),
         (["notes/"], "", "has no folder rgb: docs/data.md describes the layout"),
-        (
-            ["train.txt", "train/rgb/"],
-            "",
-            "is ESANet's NYUv2; only plain folders are checked",
-        ),
+        (["train.txt", "train/rgb/"], "", "is ESANet's NYUv2; only plain folders are checked"),
         (["leftImg8bit/"], "", "is Cityscapes; only plain folders are checked"),
     ],
 )
