@@ -43,9 +43,3 @@ def keys_help() -> str:
         )
         for key in describe_keys()
     )
-
-
-def keys_table() -> str:
-    """Return the keys as the Markdown table of docs/training.md."""
-    rows = [f"| `{key.name}` | `{key.default}` | {key.meaning} |" for key in describe_keys()]
-    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
