@@ -41,7 +41,7 @@ LOAD = 0.6
 """Share of the time that the device is busy at the rate that the demo picks."""
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
-_START_S, _LOAD_S = 180.0, 900.0  # patience; the first start may export the model
+_START_S, _LOAD_S = 600.0, 900.0  # patience; the first start may export the model
 _CONNECT_S, _FRAME_S = 120.0, (5.0, 15.0, 60.0)
 _LAST_MESSAGES_S = 0.5  # that belong to a frame whose statistics have come
 _MEASUREMENTS = 3

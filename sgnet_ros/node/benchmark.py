@@ -47,7 +47,7 @@ from sgnet_ros.system.qos import best_effort, latched
 
 SIZES = ((320, 240), (640, 480))
 
-_READY_S, _ANSWER_S, _ATTEMPTS = 180.0, 10.0, 12  # patience
+_READY_S, _ANSWER_S, _ATTEMPTS = 600.0, 10.0, 12  # patience
 
 _REFERENCE = "Segmenter, no ROS"
 
