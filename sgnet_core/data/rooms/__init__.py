@@ -1,4 +1,8 @@
-"""Procedural labeled RGB-D frames of furnished rooms."""
+"""Procedural labeled RGB-D frames of furnished rooms.
+
+`layout` composes a scene of primitives, `pose` chooses a camera, `render` casts rays and shades,
+and `sensor` simulates the cameras. Rooms are in meters, with z up.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Small things: cups, bottles, bowls, books, boxes, lamps; and spreading them over surfaces.
+"""Small objects (cups, bottles, bowls, books, boxes, lamps), and their placement on surfaces.
 
-Local frame: the thing stands at (x, y, z) on a horizontal surface.
+An object stands at (x, y, z) of the current frame of the `Builder`, on a horizontal surface with
+``headroom`` meters above it. Sizes are in meters.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from sgnet_core.data.rooms.classes import BOOKS, BOX, LAMP, PICTURE, PILLOW, PRO
 from sgnet_core.data.rooms.scene import Builder
 
 
-def cup(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A mug with a handle, or a glass."""
+def cup(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a mug with a handle, or a glass."""
     p = b.palette
     body = b.material(p.lacquer(p.any()))
     d, h = p.uniform(0.06, 0.1), p.uniform(0.07, 0.12)
@@ -27,11 +28,11 @@ def cup(b: Builder, x: float, y: float, z: float, room: float) -> None:
         b.box(at, (0.03, 0.012, h * 0.6), body, PROP, yaw=a)
 
 
-def bottle(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A bottle with shoulder, neck and label."""
+def bottle(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a bottle with shoulder, neck and sometimes a label."""
     p = b.palette
     body = b.material(p.lacquer(p.vivid() if p.chance(0.5) else p.any()))
-    d, h = p.uniform(0.05, 0.1), min(p.uniform(0.15, 0.32), room)
+    d, h = p.uniform(0.05, 0.1), min(p.uniform(0.15, 0.32), headroom)
     b.cylinder((x, y, z + h * 0.32), d, h * 0.64, body, PROP)
     b.cylinder((x, y, z + h * 0.71), d, h * 0.14, body, PROP, taper=0.4)
     b.cylinder((x, y, z + h * 0.89), d * 0.4, h * 0.22, body, PROP)
@@ -40,8 +41,8 @@ def bottle(b: Builder, x: float, y: float, z: float, room: float) -> None:
         b.cylinder((x, y, z + h * 0.33), d * 1.02, h * 0.3, label, PROP)
 
 
-def bowl(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A bowl or plate, sometimes with fruit."""
+def bowl(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a bowl or plate, sometimes with fruit."""
     p = b.palette
     body = b.material(p.lacquer(p.any()))
     d, h = p.uniform(0.14, 0.3), p.uniform(0.015, 0.1)
@@ -55,32 +56,32 @@ def bowl(b: Builder, x: float, y: float, z: float, room: float) -> None:
             b.ellipsoid(at, (s, s, s), fruit, PROP)
 
 
-def ball(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A ball or a fruit."""
+def ball(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a ball or a fruit."""
     p = b.palette
-    s = p.uniform(0.06, min(0.24, room))
+    s = p.uniform(0.06, min(0.24, headroom))
     skin = p.lacquer(p.vivid()) if p.chance(0.6) else p.printed(6)
     b.ellipsoid((x, y, z + s / 2), (s, s, s), b.material(skin), PROP)
 
 
-def carton(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A printed package or a plain cardboard box."""
+def carton(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a printed package or a plain cardboard box."""
     p = b.palette
-    w, d, h = p.uniform(0.08, 0.3), p.uniform(0.05, 0.2), min(p.uniform(0.06, 0.32), room)
+    w, d, h = p.uniform(0.08, 0.3), p.uniform(0.05, 0.2), min(p.uniform(0.06, 0.32), headroom)
     skin = p.printed() if p.chance(0.7) else p.paint((0.45, 0.28, 0.14))
     b.box((x, y, z + h / 2), (w, d, h), b.material(skin), BOX, yaw=p.uniform(0, math.tau))
 
 
-def book_pile(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """Books and magazines lying on each other."""
+def book_pile(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a pile of books and magazines."""
     p = b.palette
     pages = b.material(p.paint((0.8, 0.77, 0.68)))
     yaw = p.uniform(0, math.tau)
     for _ in range(int(b.rng.integers(1, 6))):
         w, d, t = p.uniform(0.15, 0.3), p.uniform(0.12, 0.22), p.uniform(0.006, 0.045)
-        if t > room:
+        if t > headroom:
             break
-        room -= t
+        headroom -= t
         cover = b.material(p.printed() if p.chance(0.7) else p.paint(p.any()))
         turn = yaw + b.rng.normal(0, 0.15)
         b.box((x, y, z + t / 2), (w, d, t), cover, BOOKS, yaw=turn)
@@ -89,8 +90,8 @@ def book_pile(b: Builder, x: float, y: float, z: float, room: float) -> None:
         z += t
 
 
-def sheet(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """Magazines or open pages spread flat."""
+def sheet(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add flat magazines or open pages."""
     p = b.palette
     for _ in range(int(b.rng.integers(1, 4))):
         skin = b.material(p.printed(12))
@@ -100,8 +101,8 @@ def sheet(b: Builder, x: float, y: float, z: float, room: float) -> None:
         z += t
 
 
-def laptop(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """An open laptop."""
+def laptop(b: Builder, x: float, y: float, z: float) -> None:
+    """Add an open laptop."""
     p = b.palette
     shell, screen = b.material(p.metal()), b.material(p.screen())
     yaw = p.uniform(0, math.tau)
@@ -111,12 +112,12 @@ def laptop(b: Builder, x: float, y: float, z: float, room: float) -> None:
         b.box((0, 0.142, 0.115), (0.3, 0.012, 0.19), screen, PROP, pitch=-0.3)
 
 
-def monitor(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A screen on a foot."""
+def monitor(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a computer monitor, if there is enough headroom."""
     p = b.palette
     shell, screen = b.material(p.lacquer(p.dark())), b.material(p.screen())
     w, h = p.uniform(0.4, 0.65), p.uniform(0.28, 0.38)
-    if h + 0.12 > room:
+    if h + 0.12 > headroom:
         return
     with b.frame(x, y, z, b.rng.normal(0, 0.3)):
         b.cylinder((0, 0, 0.01), 0.2, 0.02, shell, TELEVISION)
@@ -125,15 +126,15 @@ def monitor(b: Builder, x: float, y: float, z: float, room: float) -> None:
         b.box((0, 0.016, 0.12 + h / 2), (w - 0.03, 0.008, h - 0.03), screen, TELEVISION)
 
 
-def table_lamp(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A foot, a rod and a shade."""
+def table_lamp(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a table lamp."""
     p = b.palette
-    h = min(p.uniform(0.3, 0.6), room)
+    h = min(p.uniform(0.3, 0.6), headroom)
     _lamp(b, x, y, z, h, p.uniform(0.18, 0.32), 0.14)
 
 
 def floor_lamp(b: Builder) -> None:
-    """A standing lamp at the frame's origin."""
+    """Add a floor lamp at the origin of the frame."""
     p = b.palette
     h = p.uniform(1.2, 1.8)
     _lamp(b, 0, 0, 0, h, p.uniform(0.25, 0.5), 0.28)
@@ -141,6 +142,7 @@ def floor_lamp(b: Builder) -> None:
 
 
 def _lamp(b: Builder, x: float, y: float, z: float, h: float, wide: float, foot: float) -> None:
+    """Add a lamp ``h`` high with a shade and a foot of these diameters, and at times its light."""
     p = b.palette
     metal = b.material(p.metal() if p.chance(0.6) else p.lacquer(p.any()))
     lit = p.chance(0.6)
@@ -158,7 +160,7 @@ def _lamp(b: Builder, x: float, y: float, z: float, h: float, wide: float, foot:
 
 
 def ceiling_lamp(b: Builder, x: float, y: float) -> None:
-    """A pendant, a dome or a panel; always a light."""
+    """Add a pendant, dome or panel lamp and its light."""
     p = b.palette
     top = b.size[2]
     glow = b.material(p.glow())
@@ -177,18 +179,15 @@ def ceiling_lamp(b: Builder, x: float, y: float) -> None:
     else:
         size = (0.6, p.uniform(0.3, 1.2), 0.04)
         b.box((x, y, top - 0.02), size, glow, LAMP)
-    b.lights.append((*b.world(x, y, 0)[:2], z, *_light_color(b, p.uniform(1.5, 4.0))))
+    level, warm = p.uniform(1.5, 4.0), p.uniform(-0.15, 0.5)
+    color = (level * (1 + 0.15 * warm), level, level * (1 - 0.5 * warm))
+    b.lights.append((*b.world(x, y, 0)[:2], z, *color))
 
 
-def _light_color(b: Builder, level: float) -> tuple[float, float, float]:
-    warm = b.palette.uniform(-0.15, 0.5)
-    return (level * (1 + 0.15 * warm), level, level * (1 - 0.5 * warm))
-
-
-def plant(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A pot with leaves."""
+def plant(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a potted plant."""
     p = b.palette
-    s = min(p.uniform(0.18, 0.5), room)
+    s = min(p.uniform(0.18, 0.5), headroom)
     pot = b.material(p.lacquer(p.any()))
     b.cylinder((x, y, z + s * 0.17), s * 0.35, s * 0.34, pot, PROP, taper=1.3)
     leaf = b.material(p.fabric((0.05, p.uniform(0.1, 0.4), 0.04)))
@@ -200,20 +199,20 @@ def plant(b: Builder, x: float, y: float, z: float, room: float) -> None:
         b.ellipsoid(at, size, leaf, PROP, yaw=a, pitch=p.uniform(-0.9, 0.9))
 
 
-def photo(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """A small standing picture frame."""
+def photo(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a small standing picture frame."""
     p = b.palette
-    w, h = p.uniform(0.1, 0.22), min(p.uniform(0.12, 0.26), room)
+    w, h = p.uniform(0.1, 0.22), min(p.uniform(0.12, 0.26), headroom)
     frame, image = b.material(p.furniture()), b.material(p.painting())
     with b.frame(x, y, z, b.rng.normal(0, 0.5)):
         b.box((0, 0, h / 2), (w, 0.02, h), frame, PICTURE, pitch=0.15)
         b.box((0, 0.006, h / 2), (w * 0.8, 0.02, h * 0.8), image, PICTURE, pitch=0.15)
 
 
-def small_item(b: Builder, x: float, y: float, z: float, room: float) -> None:
-    """Any small thing that fits under `room` meters."""
+def small_item(b: Builder, x: float, y: float, z: float, headroom: float) -> None:
+    """Add a random small object."""
     pick = b.rng.choice(len(_SMALL), p=_SMALL_ODDS)
-    _SMALL[pick](b, x, y, z, room)
+    _SMALL[pick](b, x, y, z, headroom)
 
 
 _SMALL = (cup, bottle, bowl, ball, carton, book_pile, sheet, plant, photo)
@@ -223,7 +222,7 @@ _SMALL_ODDS = (0.19, 0.16, 0.12, 0.06, 0.14, 0.14, 0.07, 0.06, 0.06)
 def books_in_row(
     b: Builder, x0: float, z0: float, width: float, depth: float, height: float
 ) -> None:
-    """Upright books from x0 along x, backs to the room (+y)."""
+    """Add upright books from x0 along x, with their spines toward +y."""
     p = b.palette
     looks = [p.paint(p.any(), 0.2) if p.chance(0.6) else p.printed(14) for _ in range(4)]
     covers = [b.material(look) for look in looks]
@@ -243,15 +242,15 @@ def books_in_row(
 def pillow(
     b: Builder, x: float, y: float, z: float, size: float, material: int, pitch: float
 ) -> None:
-    """A cushion, its lower edge's middle at (x, y, z), leaning by `pitch` from upright."""
+    """Add a pillow whose lower edge is centered at (x, y, z), tilted by ``pitch`` radians."""
     h = size / 2
     at = (x, y + h * math.sin(pitch), z + h * math.cos(pitch))
     b.ellipsoid(at, (size * 1.1, 0.17, size * 1.1), material, PILLOW, pitch=-pitch)
     b.box(at, (size * 0.82, 0.1, size * 0.82), material, PILLOW, pitch=-pitch)
 
 
-def spread(b: Builder) -> None:
-    """Put things on all offered surfaces, apart from each other."""
+def add_clutter(b: Builder) -> None:
+    """Put small objects on all surfaces, at a distance from each other."""
     p = b.palette
     amount = p.uniform(0.3, 2.2)
     for s in b.surfaces:
@@ -269,7 +268,7 @@ def spread(b: Builder) -> None:
                 if big and pick < 0.07:
                     table_lamp(b, x, y, 0, s.clearance)
                 elif big and pick < 0.13:
-                    laptop(b, x, y, 0, s.clearance)
+                    laptop(b, x, y, 0)
                 elif big and pick < 0.17:
                     monitor(b, x, y, 0, s.clearance)
                 else:

@@ -1,4 +1,4 @@
-"""Rooms as a data set."""
+"""Data set of rendered rooms."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import torch
 
 from sgnet_core.data.rooms.layout import compose
 from sgnet_core.data.rooms.pose import random_intrinsics, random_pose
-from sgnet_core.data.rooms.render import Stage
+from sgnet_core.data.rooms.render import Renderer
 from sgnet_core.data.sample import Sample
 
 _MIN_SIDE = 16
 
 
 class Rooms:
-    """A map-style data set of rendered rooms; item i depends on (seed, i) alone.
+    """A data set of rendered rooms; frame i depends only on (seed, i).
 
     Args:
-        seed: 0..2**32-1; other seeds share no rooms.
-        length: number of items.
+        seed: 0..2**32-1; each seed gives different rooms.
+        length: number of frames.
         size: (height, width) of the frames, pixels.
-        device: where to render; the samples are numpy arrays in any case. Between devices they
-            agree up to float rounding.
+        device: device that renders; frames from different devices differ only by rounding.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -46,22 +45,22 @@ class Rooms:
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        """Render item `index`; raises IndexError outside 0..length-1."""
+        """Render a frame; raise IndexError outside 0..length-1."""
         if not 0 <= index < self.length:
             raise IndexError(f"room {index} of {self.length}")
         rng = np.random.default_rng((self.seed, index))
         scene = compose(rng)
         camera = random_intrinsics(rng, *self.size)
         pose = random_pose(scene, rng)
-        return Stage(scene, self.device).render(pose, camera, rng, rng)
+        return Renderer(scene, self.device).render(pose, camera, rng, rng)
 
 
 def check_arguments(seed: int, size: tuple[int, int]) -> None:
     """Raise ValueError for a seed or a (height, width) that cannot be rendered."""
-    if not 0 <= seed < 2**32:  # a larger one would spill into the index's word of the generator
+    if not 0 <= seed < 2**32:  # larger seeds would give the same random streams as others
         raise ValueError(f"the seed of rooms must be in 0..2**32-1, got {seed}")
     if min(size) < _MIN_SIDE:
         height, width = size
         raise ValueError(
-            f"rooms are at least {_MIN_SIDE} pixels wide and high, got {width}x{height}"
+            f"rooms must be at least {_MIN_SIDE} pixels wide and high, got {width}x{height}"
         )

@@ -1,4 +1,4 @@
-"""Furniture of each kind of room, and its placement."""
+"""Furniture for each kind of room, and its placement."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sgnet_core.data.rooms.placement import against_wall, fits, on_floor, wall_f
 from sgnet_core.data.rooms.scene import Builder
 
 
-def stray(b: Builder) -> None:
-    """Something standing on the floor, where there is a free spot."""
+def loose_item(b: Builder) -> None:
+    """Put a box, lamp, basket, plant, ball or bottle on the floor, if there is space."""
     if not (place := on_floor(b, 0.4, 0.4, 0.4)):
         return
     p = b.palette
@@ -40,7 +40,7 @@ def stray(b: Builder) -> None:
             (ball if p.chance(0.5) else bottle)(b, 0, 0, 0, 0.4)
 
 
-# Groups of furniture ---------------------------------------------------------------------------
+# Groups of furniture
 
 
 def _dining_set(b: Builder) -> None:
@@ -59,7 +59,7 @@ def _dining_set(b: Builder) -> None:
 
 
 def _chairs_around(b: Builder, width: float, depth: float, round_top: bool) -> None:
-    """Chairs at a table in the frame's origin, the last obstacle so far."""
+    """Put chairs around the table at the origin, which is the last obstacle."""
     p = b.palette
     style = int(b.rng.choice(5, p=(0.3, 0.2, 0.25, 0.15, 0.1)))
     wood = b.material(p.metal() if style == 3 or p.chance(0.15) else p.furniture())
@@ -82,7 +82,7 @@ def _chairs_around(b: Builder, width: float, depth: float, round_top: bool) -> N
 def _seats(
     b: Builder, width: float, depth: float, round_top: bool
 ) -> list[tuple[float, float, float]]:
-    """Yield the places of chairs at a table: x, y, yaw."""
+    """Return x, y, yaw of the chairs at a table."""
     p = b.palette
     if round_top:
         n = int(b.rng.integers(2, 6))
@@ -101,7 +101,7 @@ def _seats(
 
 
 def _kitchenette(b: Builder) -> None:
-    """One or two runs of kitchen cabinets."""
+    """Put one or two rows of kitchen cabinets along the walls."""
     p = b.palette
     kit = storage.kitchen_style(b)
     height, depth = p.uniform(0.84, 0.95), p.uniform(0.55, 0.65)
@@ -116,14 +116,14 @@ def _kitchenette(b: Builder) -> None:
     wall = int(b.rng.integers(4))
     first = min(wall_length(b, wall) - 0.05, p.uniform(1.6, 4.5))
     run(wall, wall_length(b, wall) - first - 0.02, first, upper)
-    if p.chance(0.65):  # two runs meet in a corner: the second starts where the first ends
+    if p.chance(0.65):  # the second row starts in the corner where the first ends
         after = (wall + 1) % 4
         second = min(wall_length(b, after) - depth - 0.1, p.uniform(1.0, 3.0))
         run(after, depth + 0.035, second, upper and p.chance(0.5))
 
 
 def _sofa_group(b: Builder) -> None:
-    """A sofa at a wall, and mostly a low table before it."""
+    """Put a sofa against a wall, mostly with a coffee table in front of it."""
     p = b.palette
     width, depth = p.uniform(1.4, 2.4), p.uniform(0.8, 1.0)
     if not (place := against_wall(b, width, depth + 0.03, 0.9, 0.6)):
@@ -164,7 +164,7 @@ def _tv_stand(b: Builder) -> None:
 
 
 def _bed_group(b: Builder) -> None:
-    """A bed, its head at a wall, and bedside cabinets."""
+    """Put a bed with its head against a wall, and bedside cabinets."""
     p = b.palette
     width, length = p.uniform(0.9, 1.9), p.uniform(1.9, 2.1)
     if not (place := against_wall(b, width + 0.08, length + 0.12, 1.0, 0.2)):
@@ -219,7 +219,7 @@ def _lamp(b: Builder) -> None:
             floor_lamp(b)
 
 
-# Rooms -----------------------------------------------------------------------------------------
+# Kinds of rooms
 
 
 def _maybe(b: Builder, odds: float, make: Callable[[Builder], None]) -> None:
@@ -284,5 +284,5 @@ _ROOMS = {_kitchen: 0.24, _living: 0.22, _bedroom: 0.18, _office: 0.12, _dining:
 
 
 def kind_of_room(rng: np.random.Generator) -> Callable[[Builder], None]:
-    """Draw a kind of room: a function that puts its furniture."""
+    """Return the function that furnishes a random kind of room."""
     return list(_ROOMS)[int(rng.choice(len(_ROOMS), p=list(_ROOMS.values())))]

@@ -1,6 +1,7 @@
 """Free-standing furniture: tables, chairs, sofas, beds.
 
-Local frame: the origin on the floor under the middle; +y is the front, z up.
+They stand at the origin of the current frame of the `Builder`, with their front toward +y. Sizes
+are in meters.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sgnet_core.data.rooms.scene import SIGNS, Builder
 
 
 def table(b: Builder, width: float, depth: float, height: float, round_top: bool) -> None:
-    """A dining, coffee or writing table."""
+    """Add a dining, coffee or writing table."""
     p = b.palette
     pick = p.uniform(0, 1)
     top_material = (
@@ -47,7 +48,7 @@ def table(b: Builder, width: float, depth: float, height: float, round_top: bool
 
 
 def _table_legs(b: Builder, width: float, depth: float, under: float, leg: int) -> None:
-    """Four legs `under` meters high, and an apron at times."""
+    """Add four legs of height ``under``, and at times an apron."""
     p = b.palette
     s, inset = p.uniform(0.025, 0.1), p.uniform(0.0, 0.08)
     rounded = p.chance(0.25)
@@ -65,7 +66,14 @@ def _table_legs(b: Builder, width: float, depth: float, under: float, leg: int) 
 
 
 def chair(b: Builder, style: int, wood: int, seat: int) -> None:
-    """Dining chairs (0 slats across, 1 bars upright, 2 panel), 3 office chair, 4 stool."""
+    """Add a chair.
+
+    Args:
+        b: the builder.
+        style: 0, 1, 2 are dining chairs with a back of slats, bars or a panel; 3 is an office
+            chair, 4 a stool.
+        wood, seat: materials of the frame and of the seat.
+    """
     if style == 3:
         _office_chair(b, wood, seat)
         return
@@ -103,7 +111,7 @@ def _chair_back(
     wood: int,
     seat: int,
 ) -> None:
-    """Between posts `s` thick at y, from the seat's height `h` up to `back`."""
+    """Add a back between posts of thickness ``s`` at y, from the seat height ``h`` to ``back``."""
     p = b.palette
     if style == 0:
         n = int(b.rng.integers(2, 6))
@@ -143,7 +151,7 @@ def _office_chair(b: Builder, metal: int, seat: int) -> None:
 
 
 def sofa(b: Builder, width: float, depth: float) -> None:
-    """An armchair or sofa with seat and back cushions and loose pillows."""
+    """Add an armchair or sofa with cushions and loose pillows."""
     p = b.palette
     cloth = b.material(p.leather() if p.chance(0.3) else p.fabric())
     arm, back_d = p.uniform(0.1, 0.24), p.uniform(0.14, 0.26)
@@ -172,7 +180,7 @@ def sofa(b: Builder, width: float, depth: float) -> None:
 def _cushions(
     b: Builder, inner: float, depth: float, back_d: float, seat: float, cloth: int
 ) -> None:
-    """A sofa's seat and back cushions, and loose pillows."""
+    """Add seat and back cushions and loose pillows."""
     p = b.palette
     n = max(1, round(inner / 0.68))
     w, d, y = inner / n, depth - back_d, -depth / 2 + back_d
@@ -191,7 +199,7 @@ def _cushions(
 
 
 def bed(b: Builder, width: float, length: float) -> None:
-    """A bed, its head at -y."""
+    """Add a bed with its head at -y."""
     p = b.palette
     frame = b.material(p.furniture())
     sheet = b.material(p.fabric(p.neutral() if p.chance(0.6) else p.pastel()))

@@ -1,18 +1,18 @@
-"""Composes whole rooms."""
+"""Compose whole rooms."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sgnet_core.data.rooms.clutter import ceiling_lamp, spread
-from sgnet_core.data.rooms.furnishing import kind_of_room, stray
+from sgnet_core.data.rooms.clutter import add_clutter, ceiling_lamp
+from sgnet_core.data.rooms.furnishing import kind_of_room, loose_item
 from sgnet_core.data.rooms.materials import Palette
 from sgnet_core.data.rooms.scene import Builder, Scene
 from sgnet_core.data.rooms.walls import decoration, openings, structure
 
 
 def compose(rng: np.random.Generator) -> Scene:
-    """A furnished room."""
+    """Return a random furnished room."""
     furnish = kind_of_room(rng)
     size = (
         float(rng.uniform(2.8, 6.0)),
@@ -25,13 +25,13 @@ def compose(rng: np.random.Generator) -> Scene:
     furnish(b)
     openings(b)
     for _ in range(int(rng.integers(0, 4))):
-        stray(b)
+        loose_item(b)
     decoration(b)
-    spread(b)
+    add_clutter(b)
     for _ in range(int(rng.integers(1, 3))):
         x, y = p.uniform(0.25, 0.75) * size[0], p.uniform(0.25, 0.75) * size[1]
         ceiling_lamp(b, x, y)
-    # Shadow-casting lights first: the brightest ones.
+    # The brightest lights come first, because only the first ones cast shadows.
     b.lights.sort(key=lambda light: -light[4])
     walls = b.material(p.wall())
     accent = b.material(p.wall()) if p.chance(0.3) else walls

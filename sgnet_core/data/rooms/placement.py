@@ -1,4 +1,4 @@
-"""Finding a free place in a room: against a wall, on the floor, hanging on a wall."""
+"""Find free places in a room: against a wall, on the floor, or on a wall."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from contextlib import AbstractContextManager
 from sgnet_core.data.rooms.scene import Builder, Rect
 
 WallPlace = tuple[int, float]
-"""Wall 0..3 and where along it a thing begins, meters."""
+"""Wall 0..3, and position along it where an object begins, in meters."""
 
 
 def wall_length(b: Builder, wall: int) -> float:
-    """Meters."""
+    """Return the length of a wall in meters."""
     return b.size[0] if wall in (0, 2) else b.size[1]
 
 
 def wall_frame(b: Builder, wall: int, along: float) -> AbstractContextManager[None]:
-    """Frame with x along wall 0..3 (y=0, x=W, y=L, x=0) from `along`, y into the room."""
+    """Set a frame with x along wall 0..3 (y=0, x=W, y=L, x=0) from ``along``, y into the room."""
     w, length, _ = b.size
     at = ((along, 0.0), (w, along), (w - along, length), (0.0, length - along))[wall]
     return b.frame(at[0], at[1], 0.0, wall * math.pi / 2)
 
 
 def wall_rect(b: Builder, wall: int, along: float, width: float, depth: float) -> Rect:
-    """The floor under a thing that stands against a wall."""
+    """Return the floor area of an object that stands against a wall."""
     with wall_frame(b, wall, along):
         x0, y0, _ = b.world(0, 0, 0)
         x1, y1, _ = b.world(width, depth, 0)
@@ -33,7 +33,7 @@ def wall_rect(b: Builder, wall: int, along: float, width: float, depth: float) -
 
 
 def overlaps(a: Rect, b: Rect, margin: float = 0.02) -> bool:
-    """Return true where two rectangles come closer than `margin` meters."""
+    """Return True if two rectangles overlap or are closer than ``margin`` meters."""
     return (
         a[0] < b[2] + margin
         and b[0] < a[2] + margin
@@ -43,7 +43,7 @@ def overlaps(a: Rect, b: Rect, margin: float = 0.02) -> bool:
 
 
 def fits(b: Builder, rect: Rect, others: Iterable[Rect], margin: float = 0.02) -> bool:
-    """Return true where a rectangle lies in the room and clear of others."""
+    """Return True if a rectangle lies in the room and does not overlap others."""
     inside = rect[0] > 0 and rect[1] > 0 and rect[2] < b.size[0] and rect[3] < b.size[1]
     return inside and not any(overlaps(rect, other, margin) for other in others)
 
@@ -57,9 +57,9 @@ def against_wall(
     wall: int | None = None,
     along: float | None = None,
 ) -> WallPlace | None:
-    """Reserve floor and wall for a thing with `clearance` before it; None where nothing is free.
+    """Reserve floor and wall for an object with ``clearance`` in front of it; None if impossible.
 
-    `wall` and `along` ask for one place instead of a random one.
+    ``wall`` and ``along`` give a place instead of a random one.
     """
     for _ in range(8):
         w = int(b.rng.integers(4)) if wall is None else wall
@@ -83,7 +83,7 @@ def against_wall(
 def on_floor(
     b: Builder, width: float, depth: float, height: float, yaw: float | None = None
 ) -> tuple[float, float, float, float] | None:
-    """Reserve floor anywhere, turned by `yaw` or at random; returns (x, y, 0, yaw) or None."""
+    """Reserve floor at a random place; return (x, y, 0, yaw), or None if impossible."""
     p = b.palette
     for _ in range(10):
         turn = yaw if yaw is not None else p.uniform(0, math.tau)
@@ -101,7 +101,7 @@ def on_floor(
 
 
 def on_wall(b: Builder, width: float, z0: float, z1: float) -> WallPlace | None:
-    """Reserve a free stretch of wall between two heights, or None."""
+    """Reserve a part of a wall between the heights z0 and z1; None if impossible."""
     for _ in range(8):
         wall = int(b.rng.integers(4))
         free = wall_length(b, wall) - width - 0.1

@@ -1,8 +1,8 @@
-"""Ray casting of a scene's primitives from a pinhole camera, all pixels at once.
+"""Cast the rays of a pinhole camera to the primitives of a scene, for all pixels at once.
 
-Each primitive's unit shape is bounded by the cube [-1, 1]^3. The cube's silhouette in the image
-gives, per image row, the span of pixels whose rays can hit; only those (primitive, pixel) pairs
-are tested, in one batch per kind of primitive, and a depth buffer keeps the nearest.
+The unit shape of each primitive is bounded by the cube [-1, 1]^3. The silhouette of the cube in the
+image gives the pixels of each row whose rays can hit. Only these (primitive, pixel) pairs are
+tested, in one batch per kind of primitive, and a depth buffer keeps the nearest hits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EDGES = torch.tensor(
 
 @dataclass(frozen=True)
 class Solids:
-    """A scene's geometry as float32 tensors on one device; P primitives, then 6 shell faces."""
+    """Geometry of a scene with P primitives, as tensors on one device."""
 
     size: Tensor  # (3,)
     kind: Tensor  # (P,)
@@ -40,7 +40,7 @@ class Solids:
 
     @staticmethod
     def of(scene: Scene, device: torch.device) -> Solids:
-        """Upload a scene."""
+        """Copy a scene to a device."""
 
         def tensor(array: object, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.as_tensor(array, dtype=dtype).to(device)
@@ -59,7 +59,7 @@ class Solids:
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera; `rotation` (3, 3) maps its axes (x right, y down, z forward) to world."""
+    """A pinhole camera; ``rotation`` (3, 3) maps its optical frame to the world."""
 
     rotation: Tensor
     position: Tensor  # (3,)
@@ -67,9 +67,9 @@ class View:
 
 
 def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
-    """Depth (H*W,) along the optical axis and the hit primitive's index (H*W,) int64.
+    """Return depth (H*W,) along the optical axis, and int64 indices (H*W,) of the hit primitives.
 
-    Indices P..P+5 are the shell's faces x=0, x=W, y=0, y=L, floor, ceiling.
+    Indices P..P+5 are the faces of the room: x=0, x=W, y=0, y=L, floor, ceiling.
     """
     depth, index = _cast_shell(solids, view)
     count = len(solids.kind)
@@ -98,8 +98,8 @@ def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
         values = table[rows].t().contiguous().index_select(1, pair)  # (9, N)
         x = (column.float() - view.camera.cx) / view.camera.fx
         direction = torch.addcmul(values[:3], values[3:6], x)
-        taper = solids.taper[prim[rows]].index_select(0, pair) if which == FRUSTUM else x
-        t = intersect(values[6:], direction, taper)
+        taper = (solids.taper[prim[rows]].index_select(0, pair),) if which == FRUSTUM else ()
+        t = intersect(values[6:], direction, *taper)
         pixel = row[rows].index_select(0, pair) * view.camera.width + column
         keep = torch.nonzero(t < depth.index_select(0, pixel))[:, 0]
         hits.append((pixel[keep], t[keep], prim[rows][pair[keep]]))
@@ -112,7 +112,7 @@ def cast(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
 
 
 def rays(view: View, device: torch.device) -> Tensor:
-    """(3, H*W) camera-frame directions with z = 1."""
+    """Return the (3, H*W) directions of all pixels in the camera frame, with z = 1."""
     u = (torch.arange(view.camera.width, device=device) - view.camera.cx) / view.camera.fx
     v = (torch.arange(view.camera.height, device=device) - view.camera.cy) / view.camera.fy
     x = u.repeat(view.camera.height)
@@ -121,7 +121,7 @@ def rays(view: View, device: torch.device) -> Tensor:
 
 
 def _cast_shell(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
-    """Exit point of the room's box, seen from inside."""
+    """Return depth and index of the faces of the room that are seen from inside."""
     direction = view.rotation @ rays(view, solids.size.device)  # (3, N)
     direction = direction + 1e-12
     ahead = direction > 0
@@ -132,7 +132,7 @@ def _cast_shell(solids: Solids, view: View) -> tuple[Tensor, Tensor]:
 
 
 def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixel spans of the cubes' silhouettes: primitive, row, first column, length, each (R,)."""
+    """Return the spans of the silhouettes: primitive, row, first column, length, each (R,)."""
     device = corners.device
     z = corners[..., 2]
     edges = _EDGES.to(device)
@@ -155,8 +155,8 @@ def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]
     prim = torch.repeat_interleave(counts)
     row = torch.arange(len(prim), device=device)
     row = row + (top - (torch.cumsum(counts, 0) - counts))[prim]
-    # Where an edge of the silhouette crosses the row's center line; a near-clipped cube has
-    # edges on the near plane too, so it takes its whole rectangle instead.
+    # A span begins and ends where edges cross the center line of the row. A cube clipped by the
+    # near plane has more edges there, so it takes its whole bounding rectangle.
     whole = crosses.any(1)
     ua, ub, va, vb = u[:, edges[:, 0]], u[:, edges[:, 1]], v[:, edges[:, 0]], v[:, edges[:, 1]]
     slope = (ub - ua) / torch.where((vb - va).abs() < 1e-6, 1.0, vb - va)
@@ -165,7 +165,7 @@ def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]
     inside = (torch.minimum(va, vb) - 0.01 <= line) & (line <= torch.maximum(va, vb) + 0.01)
     at = ua[prim] + (line - va) * slope[prim]
     at = torch.minimum(torch.maximum(at, left[prim, None]), right[prim, None])
-    flat = (vb - va).abs() < 0.02  # a level edge spans its whole length: take both ends
+    flat = (vb - va).abs() < 0.02  # a horizontal edge contributes both ends
     near = torch.where(flat, torch.minimum(ua, ub)[prim], at)
     far = torch.where(flat, torch.maximum(ua, ub)[prim], at)
     begin = torch.where(whole[prim], left[prim], torch.where(inside, near, 1e9).amin(1))
@@ -177,8 +177,8 @@ def _spans(corners: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]
     return prim[keep], row[keep], begin[keep], length[keep]
 
 
-def _box(origin: Tensor, direction: Tensor, taper: Tensor) -> Tensor:
-    """Entry distance into [-1, 1]^3, (N,); far where missed."""
+def _box(origin: Tensor, direction: Tensor) -> Tensor:
+    """Return the (N,) entry distances into [-1, 1]^3; `_FAR` without a hit."""
     inverse = 1.0 / (direction + 1e-12)
     middle, reach = -origin * inverse, inverse.abs()
     near, far = middle - reach, middle + reach
@@ -187,8 +187,8 @@ def _box(origin: Tensor, direction: Tensor, taper: Tensor) -> Tensor:
     return torch.where((enter <= leave) & (enter > NEAR), enter, _FAR)
 
 
-def _ellipsoid(origin: Tensor, direction: Tensor, taper: Tensor) -> Tensor:
-    """Entry distance into the unit sphere, (N,)."""
+def _ellipsoid(origin: Tensor, direction: Tensor) -> Tensor:
+    """Return the (N,) entry distances into the unit sphere; `_FAR` without a hit."""
     a = (direction * direction).sum(0)
     b = (origin * direction).sum(0)
     c = (origin * origin).sum(0) - 1
@@ -198,7 +198,7 @@ def _ellipsoid(origin: Tensor, direction: Tensor, taper: Tensor) -> Tensor:
 
 
 def _frustum(origin: Tensor, direction: Tensor, taper: Tensor) -> Tensor:
-    """Entry distance into the frustum of radius 1 at z=-1 and `taper` at z=1, (N,)."""
+    """Return the (N,) entry distances into frustums of radius 1 at z=-1 and ``taper`` at z=1."""
     (ox, oy, oz), (dx, dy, dz) = origin, direction
     beta = (taper - 1) / 2
     radius = 1 + beta * (oz + 1)

@@ -1,4 +1,4 @@
-"""Frames of a scene: cast, shade, photograph, measure depth."""
+"""Render frames of a scene: ray casting, shading, and simulated cameras."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from sgnet_core.data.rooms.pose import Pose
 from sgnet_core.data.rooms.raycast import Solids, View, cast, rays
 from sgnet_core.data.rooms.scene import Scene
 from sgnet_core.data.rooms.sensor import measure_depth, photograph
-from sgnet_core.data.rooms.shading import ShadowMap, hits_of, material_table, occlusion, radiance
+from sgnet_core.data.rooms.shading import (
+    ShadowMap,
+    material_table,
+    occlusion,
+    radiance,
+    surface_hits,
+)
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 
-_LIGHTS = 4  # the brightest; the others add cost more than light
-_PIECE = 1 << 14  # pixels
+_LIGHTS = 4  # number of lights that are used, the brightest ones
+_PIECE = 1 << 14  # pixels shaded at a time on a CPU, so that they stay in its cache
 
 
-class Stage:
-    """A scene on a device, ready to be photographed any number of times."""
+class Renderer:
+    """Renders any number of frames of a scene on a device."""
 
     def __init__(self, scene: Scene, device: torch.device) -> None:
         self.solids = Solids.of(scene, device)
@@ -34,10 +40,10 @@ class Stage:
     def render(
         self, pose: Pose, camera: Intrinsics, rng: np.random.Generator, noise: np.random.Generator
     ) -> Sample:
-        """A frame.
+        """Render a frame.
 
-        `rng` draws the light's and the sensors' character, `noise` what differs from frame to
-        frame; frames of one sequence get equal `rng` states and different `noise`.
+        ``rng`` draws the light and the properties of the sensors, ``noise`` what differs between
+        frames. Frames of a sequence get ``rng`` in the same state and different ``noise``.
         """
         device = self._labels.device
         view = pose.view(camera, device)
@@ -70,21 +76,27 @@ class Stage:
     def _shade(
         self, view: View, depth: Tensor, index: Tensor, ambient: Tensor, shadows: list[ShadowMap]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Light and emission (3, N), facing and dropout (N,) of all pixels."""
-        open_sky = occlusion(depth, view)
+        """Return light and emission (3, N), facing and dropout (N,) of all pixels."""
+        openness = occlusion(depth, view)
         direction = view.rotation @ rays(view, depth.device)
         parts = []
-        # On a CPU, pieces that stay in its cache.
         size = _PIECE if depth.device.type == "cpu" else len(depth)
         for at in range(0, len(depth), size):
             piece = slice(at, at + size)
-            hits = hits_of(
+            hits = surface_hits(
                 self.solids, view.position, direction[:, piece], depth[piece], index[piece]
             )
             rows = self._materials.index_select(1, index[piece])
-            foot = hits.depth / view.camera.fx / hits.facing.clamp(min=0.15)
+            footprint = hits.depth / view.camera.fx / hits.facing.clamp(min=0.15)
             light, emission = radiance(
-                hits, view.position, foot, rows, self._lights, ambient, open_sky[piece], shadows
+                hits,
+                view.position,
+                footprint,
+                rows,
+                self._lights,
+                ambient,
+                openness[piece],
+                shadows,
             )
             parts.append((light, emission, hits.facing, rows[18]))
         light, emission, facing, dropout = (torch.cat(p, -1) for p in zip(*parts, strict=True))

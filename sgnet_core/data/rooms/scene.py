@@ -1,4 +1,4 @@
-"""A scene as flat arrays of primitives, and the builder that furniture is written with."""
+"""A scene as flat arrays of primitives, and the builder that collects them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Rect = tuple[float, float, float, float]
 """x0, y0, x1, y1 on the floor, meters."""
 
 Point = tuple[float, float, float]
-"""x, y, z, meters; also a full size."""
+"""x, y, z, meters; also used for sizes."""
 
 SIGNS = tuple(itertools.product((-1.0, 1.0), repeat=2))
-"""The four corners of a square, for legs."""
+"""Signs of the four corners of a square, for legs."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Primitives in world coordinates (meters, z up, the room is [0, size]), P of them.
+    """P primitives in world coordinates: meters, z up, the room is [0, size].
 
-    A point x lies in primitive i's unit shape at ``rotation[i].T @ (x - center[i]) / half[i]``;
-    the unit shapes are the cube [-1, 1]^3, the unit sphere, and the frustum whose radius is 1 at
-    z = -1 and ``taper`` at z = 1. The shell's six inner faces have the materials ``shell``, in
-    the order x=0, x=W, y=0, y=L, floor, ceiling.
+    ``rotation[i].T @ (x - center[i]) / half[i]`` maps a point x to the coordinates of the unit
+    shape of primitive i. Unit shapes are the cube [-1, 1]^3, the unit sphere, and the frustum with
+    radius 1 at z = -1 and ``taper`` at z = 1. ``shell`` gives the materials of the six faces of the
+    room: x=0, x=W, y=0, y=L, floor, ceiling.
     """
 
     size: NDArray[np.float64]  # (3,)
@@ -48,17 +48,17 @@ class Scene:
     shell: tuple[int, int, int, int, int, int]
     lights: NDArray[np.float64]  # (L, 6) position, RGB intensity
     obstacles: list[tuple[Rect, float]]  # footprint, height
-    targets: NDArray[np.float64]  # (T, 3) points worth looking at
+    targets: NDArray[np.float64]  # (T, 3) points at which cameras look
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(P + 6,) classes of the primitives, then of the shell's faces."""
+        """(P + 6,) classes of the primitives and of the faces of the room."""
         return np.concatenate([self.label, [WALL] * 4 + [FLOOR, CEILING]])
 
 
 @dataclass
 class Surface:
-    """A horizontal rectangle that takes clutter: center, full size, yaw, free height."""
+    """A horizontal rectangle for small objects: center, size, yaw, free height, relative number."""
 
     x: float
     y: float
@@ -72,7 +72,7 @@ class Surface:
 
 @dataclass
 class Builder:
-    """Collects primitives; positions are in the frame set by `frame`."""
+    """Collects the primitives of a room; positions are in the frame set by `frame`."""
 
     rng: np.random.Generator
     size: Point
@@ -87,13 +87,13 @@ class Builder:
     _frame: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     def material(self, material: Material) -> int:
-        """Register a material; returns its index."""
+        """Add a material; return its index."""
         self.materials.append(material)
         return len(self.materials) - 1
 
     @contextmanager
     def frame(self, x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> Iterator[None]:
-        """Nest a frame: position in the current frame, yaw in radians about z."""
+        """Within the block, use a frame at a position in the current one, turned by yaw radians."""
         saved = self._frame
         wx, wy, wz = self.world(x, y, z)
         self._frame = (wx, wy, wz, saved[3] + yaw)
@@ -103,7 +103,7 @@ class Builder:
             self._frame = saved
 
     def world(self, x: float, y: float, z: float) -> Point:
-        """World coordinates of a point of the current frame."""
+        """Return the world coordinates of a point in the current frame."""
         fx, fy, fz, yaw = self._frame
         c, s = math.cos(yaw), math.sin(yaw)
         return fx + c * x - s * y, fy + s * x + c * y, fz + z
@@ -111,13 +111,13 @@ class Builder:
     def box(
         self, at: Point, size: Point, material: int, label: int, *, yaw: float = 0, pitch: float = 0
     ) -> None:
-        """A box by center and full size; rotation is Rz(yaw) Rx(pitch)."""
+        """Add a box by center and size; its rotation is Rz(yaw) Rx(pitch)."""
         self._add(BOX, at, size, material, label, yaw, pitch)
 
     def ellipsoid(
         self, at: Point, size: Point, material: int, label: int, *, yaw: float = 0, pitch: float = 0
     ) -> None:
-        """An ellipsoid by center and full size."""
+        """Add an ellipsoid by center and size; its rotation is Rz(yaw) Rx(pitch)."""
         self._add(ELLIPSOID, at, size, material, label, yaw, pitch)
 
     def cylinder(
@@ -131,8 +131,8 @@ class Builder:
         taper: float = 1.0,
         pitch: float = 0.0,
     ) -> None:
-        """A cylinder or frustum by center; `taper` is top diameter / bottom diameter."""
-        if taper > 1:  # the unit frustum narrows upwards: turn it over
+        """Add a cylinder or frustum by center; ``taper`` is top diameter / bottom diameter."""
+        if taper > 1:  # the unit frustum narrows upwards, so turn it over
             diameter, taper, pitch = diameter * taper, 1 / taper, pitch + math.pi
         self._add(FRUSTUM, at, (diameter, diameter, height), material, label, 0, pitch, taper)
 
@@ -152,16 +152,16 @@ class Builder:
         self.rows.append((kind, *self.world(*at), *half, *turn, taper, label, material))
 
     def surface(self, at: Point, width: float, depth: float, clearance: float, fill: float) -> None:
-        """Offer a rectangle of the current frame to clutter."""
+        """Add a surface for small objects, centered in the current frame."""
         x, y, z = self.world(*at)
         self.surfaces.append(Surface(x, y, z, width, depth, self._frame[3], clearance, fill))
 
     def target(self, x: float, y: float, z: float) -> None:
-        """Mark a point of the current frame as worth looking at."""
+        """Add a point of the current frame at which cameras look."""
         self.targets.append(self.world(x, y, z))
 
     def scene(self, shell: tuple[int, int, int, int, int, int]) -> Scene:
-        """Freeze into arrays."""
+        """Return the scene."""
         middle = (self.size[0] / 2, self.size[1] / 2, 0.5)
         table = np.array(self.rows, dtype=np.float64).reshape(-1, 12)
         return Scene(
@@ -182,7 +182,7 @@ class Builder:
 
 
 def _rotations(yaw: NDArray[np.float64], pitch: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P, 3, 3) Rz(yaw) Rx(pitch)."""
+    """Return the (P, 3, 3) rotations Rz(yaw) Rx(pitch)."""
     cz, sz, cx, sx = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     rows = [[cz, -sz * cx, sz * sx], [sz, cz * cx, -cz * sx], [np.zeros_like(sx), sx, cx]]
     return np.stack([np.stack(row, -1) for row in rows], -2)

@@ -1,4 +1,4 @@
-"""Simulated sensors: color processing and a Kinect-like depth sensor."""
+"""Simulate a color camera and a structured-light depth camera."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def photograph(
     rng: np.random.Generator,
     noise: np.random.Generator,
 ) -> Tensor:
-    """(H, W, 3) uint8 from linear light and emission (3, H*W): exposure to noise.
+    """Return the (H, W, 3) uint8 image of linear light and emission, (3, H*W) each.
 
-    `rng` draws the camera's character, `noise` what differs from frame to frame.
+    ``rng`` draws the properties of the camera, ``noise`` what differs between frames.
     """
     device = light.device
     mean = light.mean(0).clamp(max=light.mean() * 4).mean()
@@ -27,7 +27,7 @@ def photograph(
     image = (image * balance).view(1, 3, height, width)
     if rng.random() < 0.7:
         image = image * _vignette(height, width, rng, device)
-    shoulder = rng.uniform(0.0, 0.6)  # highlights roll off instead of clipping hard
+    shoulder = rng.uniform(0.0, 0.6)  # compresses highlights instead of clipping them
     image = image * (1 + shoulder) / (1 + shoulder * image)
     image = image.clamp(0, 1) ** rng.uniform(0.42, 0.55)
     image = _soften(image, rng.uniform(0.04, 0.24), noise)
@@ -54,9 +54,9 @@ def _vignette(height: int, width: int, rng: np.random.Generator, device: torch.d
 
 
 def _soften(image: Tensor, side: float, noise: np.random.Generator) -> Tensor:
-    """Optical blur that gives `side` to each neighbor, and motion blur at times."""
+    """Blur with the weight ``side`` for each neighbor; at times, add motion blur."""
     image = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    # Shifted sums: several times faster than a depthwise convolution.
+    # Sums of shifted images are several times faster than a depthwise convolution.
     image = image[:, :, 1:-1] * (1 - 2 * side) + (image[:, :, :-2] + image[:, :, 2:]) * side
     image = image[..., 1:-1] * (1 - 2 * side) + (image[..., :-2] + image[..., 2:]) * side
     if noise.random() < 0.15:
@@ -78,16 +78,16 @@ def measure_depth(
     """Return the (H, W) meters that a structured-light camera reports; 0 = no measurement.
 
     Args:
-        depth: (H, W) exact meters along the axis.
+        depth: (H, W) exact meters along the optical axis.
         facing: (H, W) cosine between the surface normal and the ray.
-        dropout: (H, W) the materials' tendency to return nothing, 0..1.
+        dropout: (H, W) `Material.dropout`, 0..1.
         fx: focal length, pixels.
-        rng: draws the sensor's character.
-        noise: draws what differs from frame to frame.
+        rng: draws the properties of the sensor.
+        noise: draws what differs between frames.
     """
     height, width = depth.shape
     device = depth.device
-    clean = rng.random() < 0.15  # a modern sensor, or a filled-in depth image
+    clean = rng.random() < 0.15  # a modern sensor, or filled depth
     out = depth
     if not clean:
         out = _jitter_edges(out, noise)
@@ -112,7 +112,7 @@ def measure_depth(
         hole |= _shadow_strip(depth, fx * rng.uniform(0.01, 0.06), rng.random() < 0.8)
         if rng.random() < 0.35:
             hole |= _blobs(height, width, noise, device, 9) > rng.uniform(2.3, 3.3)
-        if rng.random() < 0.3:  # registration to color leaves a margin
+        if rng.random() < 0.3:  # registration to the color camera leaves a margin
             margin = int(rng.integers(1, 9))
             hole[:, -margin:] = True
     return torch.where(hole, 0.0, out).clamp(min=0)
@@ -121,15 +121,15 @@ def measure_depth(
 def _blobs(
     height: int, width: int, rng: np.random.Generator, device: torch.device, cell: int
 ) -> Tensor:
-    """(H, W) smooth normal noise with features of about `cell` pixels, deviation near 1."""
+    """Return (H, W) smooth noise with features of ``cell`` pixels and a deviation of about 1."""
     h, w = height // cell + 2, width // cell + 2
     grid = torch.from_numpy(rng.standard_normal((1, 1, h, w), dtype=np.float32)).to(device)
     full = F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
-    return full[0, 0] * 1.4  # interpolation averages neighbors
+    return full[0, 0] * 1.4  # interpolation reduces the deviation
 
 
 def _jitter_edges(depth: Tensor, rng: np.random.Generator) -> Tensor:
-    """Ragged silhouettes: each pixel takes a neighbor's value now and then."""
+    """Make silhouettes ragged: half of the pixels take the value of a neighbor."""
     height, width = depth.shape
     pick = torch.from_numpy(rng.integers(0, 8, (height, width), dtype=np.int8)).to(depth.device)
     out = torch.where(pick == 0, torch.roll(depth, 1, 1), depth)
@@ -142,7 +142,7 @@ def _jitter_edges(depth: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _shadow_strip(depth: Tensor, reach: float, from_left: bool) -> Tensor:
-    """Pixels that the projector cannot light: beside a nearer surface, by the disparity gap."""
+    """Return a mask of pixels next to nearer surfaces, which the projector cannot reach."""
     inverse = 1 / depth.clamp(min=0.2)
     hidden = torch.zeros_like(depth, dtype=torch.bool)
     for k in range(1, 9):

@@ -1,4 +1,4 @@
-"""Shading of hits to linear color: surface frames, lights, shadows, occlusion, gloss."""
+"""Shade surface points: normals, texture coordinates, lights, shadows, occlusion, gloss."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sgnet_core.data.rooms.textures import albedo, noise
 from sgnet_core.geometry.intrinsics import Intrinsics
 
 _SHADOW_SIZE = 144
-_SHADOW_FOCAL = 0.42  # of the map's width: a field of view of 100 degrees
+_SHADOW_FOCAL = 0.42  # in widths of the map, for a field of view of 100 degrees
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Surface points seen by N pixels."""
+    """Surface points that N pixels see."""
 
     depth: Tensor  # (N,) meters along the axis
-    index: Tensor  # (N,) primitive, shell faces after the last
+    index: Tensor  # (N,) primitives and faces of the room, as from `cast`
     point: Tensor  # (3, N) world
     normal: Tensor  # (3, N) world, toward the camera
     facing: Tensor  # (N,) cosine between the normal and the ray to the camera
@@ -33,27 +33,30 @@ class Hits:
 
 
 def unit_length(vectors: Tensor) -> Tensor:
-    """(3, N) vectors scaled to length 1."""
+    """Scale (3, N) vectors to length 1."""
     x, y, z = vectors
     return vectors * torch.rsqrt(x * x + y * y + z * z + 1e-20)
 
 
 def _one_hot(axis: Tensor) -> Tensor:
-    """(3, N) float unit vectors along axis 0..2."""
+    """Return (3, N) unit vectors along axes 0..2."""
     return torch.stack([axis == 0, axis == 1, axis == 2]).float()
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(N,) dot products of (3, N) vectors."""
+    """Return the (N,) dot products of (3, N) vectors."""
     return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])
 
 
-def hits_of(solids: Solids, eye: Tensor, direction: Tensor, depth: Tensor, index: Tensor) -> Hits:
-    """Points, normals and surface coordinates of a cast's result.
+def surface_hits(
+    solids: Solids, eye: Tensor, direction: Tensor, depth: Tensor, index: Tensor
+) -> Hits:
+    """Compute points, normals and texture coordinates from the result of `cast`.
 
     Args:
+        solids: the geometry.
         eye: (3,) world position of the camera.
-        direction: (3, N) world directions of length 1 along the camera's axis.
+        direction: (3, N) world directions of length 1 along the optical axis.
         depth, index: (N,) as from `cast`.
     """
     point = direction * depth + eye[:, None]
@@ -61,7 +64,7 @@ def hits_of(solids: Solids, eye: Tensor, direction: Tensor, depth: Tensor, index
     shell = (index - count).clamp(min=0)
     inner = index >= count
     safe = index.clamp(max=count - 1)
-    # Rows of the (9, N) table are contiguous: far faster than batched 3x3 products.
+    # A (9, N) table with contiguous rows is much faster than batched 3x3 products.
     to_unit = solids.to_unit.reshape(-1, 9).t().contiguous().index_select(1, safe)
     offset = point - solids.center.t().contiguous().index_select(1, safe)
     local = torch.stack([_dot(to_unit[3 * i : 3 * i + 3], offset) for i in range(3)])
@@ -98,7 +101,7 @@ def _surface(
     point: Tensor,
     wall_axis: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Texture coordinates: u runs along the primitive's longest side where the face has it."""
+    """Compute texture coordinates; u runs along the longest side of the face."""
     half = solids.half.t().contiguous().index_select(1, safe)
     metric = torch.where(inner, point, local * half)
     unit = torch.where(inner, point / solids.size[:, None] * 2 - 1, local)
@@ -106,26 +109,26 @@ def _surface(
     axis = torch.where(inner, wall_axis, torch.where((kind == FRUSTUM) & cap, 2, axis))
     first, second = (axis == 0).long(), torch.where(axis == 2, 1, 2)
     swap = (extent.gather(0, second[None]) > extent.gather(0, first[None]))[0]
-    # A picture, a print and a view stand upright, so `unit` keeps the vertical second.
+    # Pictures and views stand upright, so the second coordinate stays the vertical one.
     upright = torch.stack([unit.gather(0, first[None])[0], unit.gather(0, second[None])[0]])
     a, b = metric.gather(0, first[None])[0], metric.gather(0, second[None])[0]
     round_side = ~inner & (kind == FRUSTUM) & ~cap
     around = torch.atan2(local[1], local[0]) * half[0]
     a, b = torch.where(round_side, around, a), torch.where(round_side, metric[2], b)
     swap = swap & ~round_side
-    # Each primitive and face looks at another part of the pattern.
+    # Each primitive and face shows another part of the pattern.
     shift = (safe * 7919 % 1021).float() * 0.37 + axis * 1.7
     shift = torch.where(inner, axis * 5.3, shift)
     return torch.where(swap, b, a) + shift, torch.where(swap, a, b) + shift, upright
 
 
 def material_table(materials: list[Material], device: torch.device) -> Tensor:
-    """(19, M) all materials' rows."""
+    """Return the rows of all materials, (19, M)."""
     return torch.tensor([m.row() for m in materials], device=device).t().contiguous()
 
 
 class ShadowMap:
-    """Surfaces that one light reaches: a depth map seen from the light downwards."""
+    """Shadows of one light, from a depth map seen downwards from the light."""
 
     def __init__(self, solids: Solids, position: Tensor) -> None:
         self._position = position
@@ -136,8 +139,8 @@ class ShadowMap:
         view = View(self._down, position, Intrinsics(focal, focal, middle, middle, size, size))
         self._depth, _ = cast(solids, view)
 
-    def share(self, point: Tensor) -> Tensor:
-        """Share of the light, (N,) in [0, 1], that arrives at world points (3, N)."""
+    def visibility(self, point: Tensor) -> Tensor:
+        """Return the share of the light, (N,) in [0, 1], that reaches world points (3, N)."""
         size, focal, middle = _SHADOW_SIZE, _SHADOW_FOCAL * _SHADOW_SIZE, (_SHADOW_SIZE - 1) / 2
         local = self._down.t() @ (point - self._position[:, None])
         z = local[2].clamp(min=0.05)
@@ -146,7 +149,7 @@ class ShadowMap:
         u0, v0 = u.clamp(0, size - 2), v.clamp(0, size - 2)
         i, j = u0.floor().long(), v0.floor().long()
         fu, fv = u0 - i, v0 - j
-        # The texel's own size bounds the depth error, more at slant.
+        # The tolerance grows with the size of a texel, for slanted surfaces.
         reach = z * 0.985 - 0.02 - z / focal * 1.5
         texel = j * size + i
         a, b, c, d = (
@@ -159,27 +162,28 @@ class ShadowMap:
 def radiance(
     hits: Hits,
     eye: Tensor,
-    foot: Tensor,
+    footprint: Tensor,
     rows: Tensor,
     lights: Tensor,
     ambient: Tensor,
-    open_sky: Tensor,
+    openness: Tensor,
     shadows: list[ShadowMap],
 ) -> tuple[Tensor, Tensor]:
-    """Linear light (3, N) leaving every pixel's surface, and its own emission (3, N).
+    """Return the linear light (3, N) from the surfaces, and their emission (3, N).
 
     Args:
+        hits: the surface points.
         eye: (3,) world position of the camera.
-        foot: (N,) meters of surface that a pixel covers.
+        footprint: (N,) meters of surface that a pixel covers.
         rows: (19, N) material row of each pixel.
         lights: (L, 6) position and RGB intensity.
         ambient: (3,) RGB.
-        open_sky: (N,) from `occlusion`.
-        shadows: of the first lights.
+        openness: (N,) from `occlusion`.
+        shadows: shadow maps of the first lights.
     """
-    color = albedo(rows, rows[0].long(), hits.u, hits.v, hits.unit, foot)
+    color = albedo(rows, rows[0].long(), hits.u, hits.v, hits.unit, footprint)
     up = hits.normal[2]
-    light = ambient[:, None] * (0.8 + 0.2 * up) * open_sky
+    light = ambient[:, None] * (0.8 + 0.2 * up) * openness
     to_eye = unit_length(eye[:, None] - hits.point)
     shine = torch.zeros_like(color)
     for i, lamp in enumerate(lights):
@@ -189,12 +193,12 @@ def radiance(
         cosine = _dot(hits.normal, to_light).clamp(min=0)
         fall = 1.0 / (distance2 + 0.4)
         if i < len(shadows):
-            fall = fall * shadows[i].share(hits.point)
+            fall = fall * shadows[i].visibility(hits.point)
         light = light + lamp[3:, None] * (cosine * fall)
         middle = unit_length(to_light + to_eye)
         peak = _dot(hits.normal, middle).clamp(0, 1) ** rows[16]
         shine = shine + lamp[3:, None] * (peak * fall * (cosine > 0))
-    # A glossy surface mirrors a blurry room: bright above, dark below, broken by noise.
+    # A glossy surface reflects a blurred room that is bright above and dark below, with noise.
     mirror = 2 * hits.facing * hits.normal - to_eye
     room = (0.45 + 0.4 * mirror[2]) * (
         0.4 + 1.2 * noise(mirror[0] * 1.3 + 4, mirror[1] * 1.3 + mirror[2])
@@ -205,7 +209,7 @@ def radiance(
 
 
 def occlusion(depth: Tensor, view: View) -> Tensor:
-    """Ambient occlusion (N,) in (0, 1]: pixels lying deeper than their surroundings darken."""
+    """Return ambient occlusion, (N,) in (0, 1], lower for pixels behind their surroundings."""
     z = depth.view(1, 1, view.camera.height, view.camera.width)
     out = torch.ones_like(z)
     for share, strength in ((0.02, 0.5), (0.07, 0.45)):
@@ -213,7 +217,7 @@ def occlusion(depth: Tensor, view: View) -> Tensor:
         small = F.avg_pool2d(z, k, k, ceil_mode=True, count_include_pad=False)
         small = F.avg_pool2d(small, 3, 1, 1, count_include_pad=False)
         mean = F.interpolate(small, size=z.shape[2:], mode="bilinear", align_corners=False)
-        # Only nearby surroundings occlude: a far-away foreground is no neighbor.
+        # Surfaces much nearer to the camera do not occlude.
         gap = (z - mean).clamp(min=0)
         out = out * (1 - strength * (gap / 0.12).clamp(max=1) * (1 - gap / 0.9).clamp(min=0))
     return out.view(-1)

@@ -1,7 +1,7 @@
 """Furniture that stands against a wall: cabinets, kitchens, shelves, doors, windows, pictures.
 
-Local frame of every function: x along the wall from 0 to the width, y from the wall into the
-room, z up.
+In the current frame of the `Builder`, x runs along the wall from 0 to the width, y from the wall
+into the room, and z up. Sizes are in meters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sgnet_core.data.rooms.scene import Builder
 
 @dataclass(frozen=True)
 class Fronts:
-    """One style of doors and drawers: materials, and the look of panels and handles."""
+    """Style of doors and drawers: materials, panels and handles."""
 
     face: int
     handle: int
@@ -36,7 +36,7 @@ class Fronts:
 
 @dataclass(frozen=True)
 class Kitchen:
-    """Materials and sizes in meters that all runs of one kitchen share."""
+    """Materials and sizes that all rows of a kitchen share."""
 
     fronts: Fronts
     body: int
@@ -48,7 +48,7 @@ class Kitchen:
 
 
 def front_style(b: Builder, face: int) -> Fronts:
-    """Draw a style for doors made of material `face`."""
+    """Draw a random style for doors of the material ``face``."""
     p = b.palette
     handle = b.material(p.metal() if p.chance(0.65) else p.lacquer(p.dark()))
     grip = ("knob", "bar", "flat", "none")[int(b.rng.choice(4, p=(0.25, 0.3, 0.3, 0.15)))]
@@ -56,7 +56,7 @@ def front_style(b: Builder, face: int) -> Fronts:
 
 
 def kitchen_style(b: Builder) -> Kitchen:
-    """Draw a kitchen's materials."""
+    """Draw random materials and sizes of a kitchen."""
     p = b.palette
     pick = p.uniform(0, 1)
     color = p.neutral() if pick < 0.45 else p.vivid() if pick < 0.65 else p.any()
@@ -81,7 +81,7 @@ def fronts(
     y: float,
     drawers: bool,
 ) -> None:
-    """Doors or drawers with handles on the plane at y, facing into the room."""
+    """Add doors or drawers with handles in the plane at y."""
     p = b.palette
     gap = 0.004
     if drawers:
@@ -109,7 +109,7 @@ def fronts(
 
 
 def cabinet(b: Builder, width: float, depth: float, height: float) -> None:
-    """A wardrobe, sideboard, dresser or filing cabinet."""
+    """Add a wardrobe, sideboard, dresser or filing cabinet."""
     p = b.palette
     body = b.material(p.furniture())
     style = front_style(b, body if p.chance(0.75) else b.material(p.furniture()))
@@ -140,7 +140,7 @@ def cabinet(b: Builder, width: float, depth: float, height: float) -> None:
 def kitchen_run(
     b: Builder, kit: Kitchen, width: float, depth: float, height: float, upper: bool, splash: float
 ) -> None:
-    """Base cabinets with a counter, a backsplash (height above the counter) and wall cabinets."""
+    """Add cabinets, a counter, a backsplash ``splash`` high, and wall cabinets if ``upper``."""
     p = b.palette
     toe, top = kit.toe, kit.top
     b.box((width / 2, depth / 2 - 0.04, toe / 2), (width, depth - 0.08, toe), kit.plinth, CABINET)
@@ -172,7 +172,7 @@ def kitchen_run(
 
 
 def bookshelf(b: Builder, width: float, depth: float, height: float) -> None:
-    """Open shelves with books and things on them."""
+    """Add open shelves with books and small objects."""
     p = b.palette
     wood = b.material(p.furniture())
     t = p.uniform(0.015, 0.035)
@@ -200,7 +200,7 @@ def bookshelf(b: Builder, width: float, depth: float, height: float) -> None:
 
 
 def door(b: Builder, width: float, height: float) -> None:
-    """A closed door with its frame and handle."""
+    """Add a closed door with frame and handle."""
     p = b.palette
     pick = p.paint(p.neutral(), 0.2) if p.chance(0.5) else None
     leaf = b.material(pick or (p.wood() if p.chance(0.7) else p.lacquer(p.any())))
@@ -236,7 +236,7 @@ def door(b: Builder, width: float, height: float) -> None:
 
 
 def window(b: Builder, width: float, height: float, sill: float) -> None:
-    """A window with its frame, panes, and blinds at times."""
+    """Add a window with frame and panes, and at times blinds."""
     p = b.palette
     frame = b.material(p.paint(p.neutral(0.7), 0.2) if p.chance(0.7) else p.wood())
     glass = b.material(p.outside())
@@ -266,7 +266,7 @@ def window(b: Builder, width: float, height: float, sill: float) -> None:
 
 
 def picture(b: Builder, width: float, height: float, z: float) -> None:
-    """A framed picture or a poster."""
+    """Add a framed picture or a poster, centered at x = 0 and height z."""
     p = b.palette
     canvas = b.material(p.painting() if p.chance(0.7) else p.printed(4.0))
     out = p.uniform(0.012, 0.035)
@@ -282,7 +282,7 @@ def picture(b: Builder, width: float, height: float, z: float) -> None:
 
 
 def television(b: Builder, width: float, z: float, stand: bool) -> None:
-    """A flat television centered at x = 0, its foot (or its middle on a wall) at z."""
+    """Add a television centered at x = 0, with its stand, or on a wall its middle, at height z."""
     p = b.palette
     height = width * 0.58
     shell = b.material(p.lacquer(p.dark()))

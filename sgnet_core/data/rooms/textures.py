@@ -1,4 +1,8 @@
-"""Albedo of every pixel from its material's pattern and its place on the surface."""
+"""Albedo of every pixel from the pattern of its material and its position on the surface.
+
+The functions of the patterns take positions x, y (N,) in cycles, three colors a, b, c (3, N), the
+parameters p (3, N) of the material, the contrast ``fade`` (N,), and face coordinates (2, N).
+"""
 
 from __future__ import annotations
 
@@ -22,16 +26,16 @@ from sgnet_core.data.rooms.materials import (
 )
 
 _NOISE_SIZE = 512
-_PERIOD = 16.0  # noise-map period, in pattern cycles
+_PERIOD = 16.0  # period of the noise map, in cycles
 
 
 @lru_cache(maxsize=4)
 def _noise_map(device: torch.device) -> Tensor:
-    """(512 * 512,) tileable fractal noise in [0, 1], uniform histogram; the same everywhere."""
+    """Return (512 * 512,) tileable fractal noise, uniform in [0, 1] and equal on all devices."""
     rng = np.random.default_rng(20200404)
     f = np.fft.fftfreq(_NOISE_SIZE) * _NOISE_SIZE
     radius = np.hypot(f[:, None], f[None, :])
-    # Flat up to one cycle, then falling: octaves above the cycle fade as 1/f.
+    # The spectrum is flat up to one cycle and falls above it.
     spectrum = 1.0 / np.maximum(radius, _PERIOD) ** 1.3
     spectrum[radius < 3] = 0
     white = np.fft.fft2(rng.standard_normal((_NOISE_SIZE, _NOISE_SIZE)))
@@ -42,7 +46,7 @@ def _noise_map(device: torch.device) -> Tensor:
 
 
 def noise(x: Tensor, y: Tensor) -> Tensor:
-    """Fractal noise in [0, 1] at cycles (x, y), bilinear."""
+    """Return fractal noise in [0, 1] at positions (x, y) in cycles, interpolated bilinearly."""
     table = _noise_map(x.device)
     scale = _NOISE_SIZE / _PERIOD
     x, y = x * scale, y * scale
@@ -59,7 +63,7 @@ def noise(x: Tensor, y: Tensor) -> Tensor:
 
 
 def cell_hash(x: Tensor, y: Tensor, salt: int = 0) -> Tensor:
-    """A number in [0, 1) per integer cell, by integer mixing: the same on any device."""
+    """Return a number in [0, 1) per integer cell, from a hash that is equal on all devices."""
     h = (x.long() * 374761393 + y.long() * 668265263 + salt * 974634777) & 0x7FFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0x7FFFFFFF
     h = h ^ (h >> 16)
@@ -67,16 +71,16 @@ def cell_hash(x: Tensor, y: Tensor, salt: int = 0) -> Tensor:
 
 
 def albedo(
-    table: Tensor, pattern: Tensor, u: Tensor, v: Tensor, unit: Tensor, foot: Tensor
+    table: Tensor, pattern: Tensor, u: Tensor, v: Tensor, unit: Tensor, footprint: Tensor
 ) -> Tensor:
-    """Linear RGB (3, N).
+    """Return linear RGB albedo, (3, N).
 
     Args:
         table: (17, N) material rows of the pixels, `Material.row` without the last two.
         pattern: (N,) int64 pattern of each pixel.
         u, v: (N,) meters along and across the surface.
         unit: (2, N) face coordinates in [-1, 1].
-        foot: (N,) meters that one pixel covers: patterns finer than that fade to their mean.
+        footprint: (N,) meters that a pixel covers; finer patterns fade to their mean.
     """
     out = torch.empty_like(table[1:4])
     for which, draw in _DRAW.items():
@@ -85,7 +89,7 @@ def albedo(
             continue
         row, face = table.index_select(1, at), unit.index_select(1, at)
         fu, fv = row[10], row[11]
-        cycles = foot.index_select(0, at) * torch.maximum(fu, fv)
+        cycles = footprint.index_select(0, at) * torch.maximum(fu, fv)
         fade = (1.6 - 2.2 * cycles).clamp(0, 1)
         x, y = u.index_select(0, at) * fu, v.index_select(0, at) * fv
         out[:, at] = draw(x, y, (row[1:4], row[4:7], row[7:10]), row[12:15], fade, face)
@@ -96,7 +100,7 @@ Colors = tuple[Tensor, Tensor, Tensor]
 
 
 def _noise(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """A toward b by noise of strength p0, sharpened by p1."""
+    """Mix a and b by noise of strength p0, sharpened by p1."""
     n = noise(x, y) - 0.5
     sharp = torch.where(p[1] > 0, n / p[1].clamp(min=0.05), n).clamp(-0.5, 0.5)
     return torch.lerp(
@@ -105,7 +109,7 @@ def _noise(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: 
 
 
 def _wood(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Streaks and rings along x; planks p1 cycles wide are tinted one by one by up to p2."""
+    """Draw streaks and rings along x, in planks of width p1 with tints of up to p2."""
     a, b, c = colors
     plank = torch.where(p[1] > 0, (y / p[1].clamp(min=1e-3)).floor(), 0.0)
     joint = torch.where(p[1] > 0, (y / p[1].clamp(min=1e-3)) - plank, 0.5)
@@ -124,14 +128,14 @@ def _wood(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: T
 
 
 def _stripes(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Bars across x with duty p0."""
+    """Draw stripes across x, a share p0 of them in a."""
     phase = x - x.floor()
     on = torch.lerp(1 - p[0], (phase > p[0]).float(), fade)
     return torch.lerp(colors[0], colors[1], on * 0.9) * (0.9 + 0.2 * noise(x, y))
 
 
 def _tiles(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Cells of a, mixed toward c by a hash times p1; grout b of half-width p0; p2 shifts rows."""
+    """Draw tiles of a, tinted to c by up to p1, with grout b of half-width p0; p2 shifts rows."""
     a, b, c = colors
     row = y.floor()
     x = x + 0.5 * p[2] * (row - 2 * (row * 0.5).floor())
@@ -143,21 +147,21 @@ def _tiles(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: 
 
 
 def _speckle(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Grains of b and c in a."""
+    """Draw grains of b and c in a."""
     n, m = noise(x, y), noise(y * 1.7 + 3.1, x * 1.7 + 8.2)
     color = torch.lerp(colors[0], colors[1], ((n - 0.6) * 8).clamp(0, 1) * fade)
     return torch.lerp(color, colors[2], ((m - 0.72) * 8).clamp(0, 1) * fade)
 
 
 def _marble(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Thin veins b in a where the noise crosses its middle."""
+    """Draw thin veins of b in a."""
     n = noise(x * 0.5, y * 0.5)
     vein = (1 - (n - 0.5).abs() / p[0]).clamp(0, 1) * noise(x * 0.7 + 5, y * 0.7)
     return torch.lerp(colors[0], colors[1], vein * fade) * (0.85 + 0.3 * noise(x + 2, y + 7))
 
 
 def _print(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Blocks of b and c on a, and lines of text in some of the blocks."""
+    """Draw blocks of b and c on a, and lines of text in some blocks."""
     a, b, c = colors
     big, small = cell_hash((x * 0.6).floor(), (y * 0.4).floor()), cell_hash(x.floor(), y.floor(), 5)
     color = torch.where(big < p[0] * 0.6, b, a)
@@ -171,7 +175,7 @@ def _print(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: 
 def _painting(
     x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor
 ) -> Tensor:
-    """Soft shapes in three colors over a vertical gradient, in a white mat at times."""
+    """Draw soft shapes over a vertical gradient, at times in a white mat."""
     a, b, c = colors
     horizon = (0.5 + 0.5 * unit[1] * (p[0] * 2 - 1)).clamp(0, 1)
     color = torch.lerp(a, b, horizon)
@@ -183,7 +187,7 @@ def _painting(
 
 
 def _outside(x: Tensor, y: Tensor, colors: Colors, p: Tensor, fade: Tensor, unit: Tensor) -> Tensor:
-    """Sky a over ground b with a rough horizon at height p0; p1 blends everything to white."""
+    """Draw sky a over ground b with a rough horizon at height p0; p1 blends to white."""
     edge = unit[1] - p[0] + (noise(x, y) - 0.5) * 0.8
     color = torch.lerp(colors[1] * (0.4 + noise(x * 3, y * 3)), colors[0], (edge * 6).clamp(0, 1))
     return torch.lerp(color, torch.ones_like(color), p[1] * 0.8)

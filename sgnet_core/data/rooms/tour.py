@@ -1,4 +1,4 @@
-"""A camera's walk through rooms: an endless stream of frames."""
+"""Endless stream of frames of a camera that walks through rooms."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sgnet_core.data.rooms.dataset import check_arguments
 from sgnet_core.data.rooms.layout import compose
-from sgnet_core.data.rooms.pose import Outlook, Pose, pose_at, random_intrinsics, random_pose
-from sgnet_core.data.rooms.render import Stage
+from sgnet_core.data.rooms.pose import Pose, PoseChecker, pose_at, random_intrinsics, random_pose
+from sgnet_core.data.rooms.render import Renderer
 from sgnet_core.data.rooms.scene import Scene
 from sgnet_core.data.sample import Sample
 
@@ -26,20 +26,20 @@ _CAMERA, _ROOM, _CHARACTER, _NOISE = range(1, 5)
 class RoomTour:
     """An endless iterable of frames of a camera that walks through one room after the other.
 
-    The camera moves at up to 0.35 m/s and turns at up to 25 degrees/s, looking at furniture, with
-    the slight bobbing of a hand. All frames have the same intrinsics; the frames of a room have
-    the same geometry, lighting and sensor character; sensor noise is new in each. Iterating again
-    starts the same tour again.
+    The camera moves at up to 0.35 m/s and turns at up to 25 degrees/s, looks at furniture, and
+    sways slightly, as if held by hand. All frames have the same intrinsics. The frames of a room
+    have the same geometry, light and sensor properties, but different sensor noise. Every iteration
+    yields the same frames.
 
     Args:
-        seed: 0..2**32-1; the tour's frames depend on the arguments alone.
+        seed: 0..2**32-1.
         size: (height, width) of the frames, pixels.
-        rate_hz: frames per second of the camera's time.
-        seconds_per_room: camera's time in each room.
-        device: where to render; the samples are numpy arrays in any case.
+        rate_hz: frames per second.
+        seconds_per_room: time in each room, seconds.
+        device: device that renders.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -69,46 +69,46 @@ class RoomTour:
         while True:
             rng = self._rng(_ROOM, room)
             scene = compose(rng)
-            stage = Stage(scene, self.device)
-            path = Path(scene, self.seconds_per_room, rng)
+            renderer = Renderer(scene, self.device)
+            path = CameraPath(scene, self.seconds_per_room, rng)
             for frame in range(frames):
                 character = self._rng(_CHARACTER, room)
                 noise = self._rng(_NOISE, room * frames + frame)
                 pose = path(frame / self.rate_hz)
-                yield stage.render(pose, camera, character, noise)
+                yield renderer.render(pose, camera, character, noise)
             room += 1
 
     def _rng(self, purpose: int, number: int) -> np.random.Generator:
-        # The last word keeps these streams apart from those of `Rooms`, which end earlier.
+        # `Rooms` seeds with two numbers; four numbers give different streams.
         return np.random.default_rng((self.seed, 0, number, purpose))
 
 
-class Path:
-    """A smooth walk in free space that looks at furniture: seconds -> `Pose`.
+class CameraPath:
+    """A smooth walk in free space that looks at furniture; a call maps seconds to a `Pose`.
 
-    A uniform cubic B-spline over random knots: it stays in their hull and moves from knot to knot
-    no farther than they are apart, which bounds its speed.
+    It is a uniform cubic B-spline over random knots. It stays in their convex hull, and the
+    distance of the knots limits its speed.
     """
 
     def __init__(self, scene: Scene, seconds: float, rng: np.random.Generator) -> None:
         self._phase = rng.uniform(0, math.tau, 3)
-        outlook = Outlook(scene)
+        checker = PoseChecker(scene)
         start = _knot_of(random_pose(scene, rng))
         count = int(seconds / _KNOT_SECONDS) + 4
         for _ in range(6):
-            self._knots = _walk(scene, outlook, start, count, rng)
+            self._knots = _walk(scene, checker, start, count, rng)
             free = all(
-                outlook.is_free(self._spline(t)[:3], _MARGIN * 0.75)
+                checker.is_free(self._spline(t)[:3], _MARGIN * 0.75)
                 for t in np.linspace(0, seconds, 8 * count)
             )
-            # Not everything that stands in the way is an obstacle: chairs at desks, for example.
-            if free and all(outlook.interest(self(t)) >= 0 for t in np.arange(0, seconds, 1.0)):
+            # Some furniture is not among the obstacles, for example chairs at desks.
+            if free and all(checker.interest(self(t)) >= 0 for t in np.arange(0, seconds, 1.0)):
                 return
-        self._knots[:, :3] = start[:3]  # hemmed in: look around from the spot
+        self._knots[:, :3] = start[:3]  # no free path: stay at the start and look around
 
     def __call__(self, seconds: float) -> Pose:
         x, y, z, yaw, pitch = self._spline(seconds)
-        step = math.tau * 0.8 * seconds  # two bobs to each sway, as of a walking person
+        step = math.tau * 0.8 * seconds  # two bobs per sway, as when walking
         a, b, c = self._phase
         sway, bob, tilt = math.sin(step / 2 + a), math.sin(step + b), math.sin(step / 3 + c)
         x, y = x - 0.008 * sway * math.sin(yaw), y + 0.008 * sway * math.cos(yaw)
@@ -116,7 +116,7 @@ class Path:
         return pose_at(position, yaw + 0.006 * tilt, pitch + 0.006 * bob, 0.015 * sway)
 
     def _spline(self, seconds: float) -> NDArray[np.float64]:
-        """(5,) x, y, z, yaw, pitch."""
+        """Return (5,) x, y, z, yaw, pitch."""
         at, t = divmod(seconds / _KNOT_SECONDS, 1.0)
         weights = np.array(
             [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
@@ -131,9 +131,13 @@ def _knot_of(pose: Pose) -> NDArray[np.float64]:
 
 
 def _walk(
-    scene: Scene, outlook: Outlook, start: NDArray[np.float64], count: int, rng: np.random.Generator
+    scene: Scene,
+    checker: PoseChecker,
+    start: NDArray[np.float64],
+    count: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """(count, 5) knots x, y, z, yaw, pitch; each is the best of a few next steps."""
+    """Return (count, 5) knots x, y, z, yaw, pitch, each the best of a few random steps."""
     knots = [start]
     heading = rng.uniform(0, math.tau)
     while len(knots) < count:
@@ -145,13 +149,13 @@ def _walk(
             position = np.array(
                 [last[0] + reach * math.cos(way), last[1] + reach * math.sin(way), height]
             )
-            blocked = not outlook.is_free(position, _MARGIN)
+            blocked = not checker.is_free(position, _MARGIN)
             if blocked:
                 heading = rng.uniform(0, math.tau)
                 position = last[:3]
             knot = np.array([*position, *_gaze(scene, position, last, rng)])
-            # Standing still is for where nothing better is to be seen.
-            score = outlook.interest(pose_at(knot[:3], knot[3], knot[4], 0.0)) - 0.2 * blocked
+            # Prefer moving to standing still.
+            score = checker.interest(pose_at(knot[:3], knot[3], knot[4], 0.0)) - 0.2 * blocked
             if score > best_score:
                 best, best_score = knot, score
         knots.append(best)
@@ -161,7 +165,7 @@ def _walk(
 def _gaze(
     scene: Scene, position: NDArray[np.float64], last: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Yaw and pitch toward a thing worth looking at, as far as the turn from `last` allows."""
+    """Return yaw and pitch toward a target, limited to the largest turn from ``last``."""
     gap = scene.targets[rng.integers(len(scene.targets))] - position
     yaw = math.atan2(gap[1], gap[0]) - last[3]
     yaw = (yaw + math.pi) % math.tau - math.pi

@@ -1,4 +1,4 @@
-"""Parts of a room's walls: pillars, skirting boards, doors, windows, pictures."""
+"""Pillars, skirting boards, doors, windows and pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgnet_core.data.rooms.scene import Builder
 
 
 def structure(b: Builder) -> None:
-    """A partition or pillar at times, skirting boards."""
+    """Add skirting boards, and at times a pillar or partition."""
     p = b.palette
     if p.chance(0.3):
         _pillar(b)
@@ -30,7 +30,7 @@ def structure(b: Builder) -> None:
 
 
 def _pillar(b: Builder) -> None:
-    """A block in a corner, or a partition from a wall's end."""
+    """Add a block in a corner, or a partition at the end of a wall."""
     p = b.palette
     w, length, top = b.size
     material = b.material(p.wall())
@@ -42,7 +42,7 @@ def _pillar(b: Builder) -> None:
     b.box((x, y, top / 2), (sx, sy, top), material, WALL)
     block = (x - sx / 2, y - sy / 2, x + sx / 2, y + sy / 2)
     b.obstacles.append((block, top))
-    # Whatever hangs on the covered stretch of wall would be inside the block.
+    # Reserve the covered parts of the walls, so that nothing hangs inside the block.
     for wall in range(4):
         n, wide = wall_length(b, wall), sx if wall in (0, 2) else sy
         if overlaps(wall_rect(b, wall, 0.0, 0.05, 0.05), block, 0.0):
@@ -52,7 +52,7 @@ def _pillar(b: Builder) -> None:
 
 
 def openings(b: Builder) -> None:
-    """Doors and windows."""
+    """Add doors and windows, and the light of the windows."""
     p = b.palette
     for _ in range(int(b.rng.choice([1, 2], p=[0.6, 0.4]))):
         width, height = p.uniform(0.7, 0.95), p.uniform(1.95, 2.12)
@@ -71,7 +71,7 @@ def openings(b: Builder) -> None:
 
 
 def decoration(b: Builder) -> None:
-    """Pictures, and a television at times."""
+    """Add pictures, and at times a television."""
     p = b.palette
     for _ in range(int(b.rng.integers(1, 6))):
         width, height = p.uniform(0.2, 1.1), p.uniform(0.2, 0.9)

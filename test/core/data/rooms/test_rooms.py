@@ -20,11 +20,11 @@ from sgnet_core.data.rooms import CLASSES, Rooms, RoomTour
 from sgnet_core.data.rooms.classes import CABINET, CEILING, FLOOR, WALL
 from sgnet_core.data.rooms.layout import compose
 from sgnet_core.data.rooms.materials import Palette
-from sgnet_core.data.rooms.pose import Outlook, Pose, pose_at, random_intrinsics, random_pose
+from sgnet_core.data.rooms.pose import Pose, PoseChecker, pose_at, random_intrinsics, random_pose
 from sgnet_core.data.rooms.raycast import Solids, cast
-from sgnet_core.data.rooms.render import Stage
+from sgnet_core.data.rooms.render import Renderer
 from sgnet_core.data.rooms.scene import BOX, ELLIPSOID, Builder, Scene
-from sgnet_core.data.rooms.tour import Path
+from sgnet_core.data.rooms.tour import CameraPath
 from sgnet_core.data.sample import Sample
 from sgnet_core.geometry.intrinsics import Intrinsics
 
@@ -217,7 +217,7 @@ def test_a_known_box_projects_to_its_pixels() -> None:
     camera = Intrinsics(fx=61.0, fy=53.0, cx=30.3, cy=26.6, width=64, height=48)
     pose = pose_at(np.array([2.8, 0.5, 1.2]), math.pi / 2, 0.0, 0.0)  # looks along +y
     rng = np.random.default_rng(1)
-    sample = Stage(scene, CPU).render(pose, camera, rng, rng)
+    sample = Renderer(scene, CPU).render(pose, camera, rng, rng)
     assert sample.intrinsics == camera
     # The front face: y = 2.7, so 2.2 m ahead; x 2.5..3.5, z 0.7..1.5; +x is to the right.
     z = 2.2
@@ -304,8 +304,8 @@ def test_a_tour_moves_smoothly_through_free_space(index: int) -> None:
     rng = np.random.default_rng((21, index))
     scene = compose(rng)
     start = random_pose(scene, np.random.default_rng((22, index)))
-    path = Path(scene, 8.0, np.random.default_rng((22, index)))
-    outlook, dt = Outlook(scene), 0.05
+    path = CameraPath(scene, 8.0, np.random.default_rng((22, index)))
+    outlook, dt = PoseChecker(scene), 0.05
     poses = [path(i * dt) for i in range(161)]
     moves = [np.linalg.norm(a.position - b.position) for a, b in itertools.pairwise(poses)]
     turns = [
