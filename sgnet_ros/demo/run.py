@@ -239,7 +239,7 @@ class Demo:
                 nonlocal next_look
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + 0.5
-                    self._rss_mb += [rss for rss in [self._node.rss_mb()] if rss]
+                    self._rss_mb += [rss for rss in [self._node.rss_mib()] if rss]
                     self._show(bar)
                 return not self._camera.running
 

@@ -10,7 +10,7 @@ import numpy as np
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.geometry.lens import Camera, Lens
 
-if TYPE_CHECKING:  # reading takes any object with the message's fields, and no ROS
+if TYPE_CHECKING:  # reading accepts any object with the message's fields, and needs no ROS
     from sensor_msgs.msg import CameraInfo
 
 
@@ -25,12 +25,12 @@ def is_rectified(image_topic: str) -> bool:
 def camera_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Camera:
     """Return the camera of a ``width`` x ``height`` image that came with ``info``.
 
-    The camera of a rectified image is P without distortion; all others are as they came from the
-    sensor: K, seen through the lens.
+    A rectified image has the matrix P and no distortion; any other image has K and the distortion
+    model (REP 104).
 
     Raises:
-        ValueError: as `intrinsics_of`, or the distortion model isn't known; the text names the
-            remedy.
+        ValueError: the distortion model is unknown, or for the reasons of `intrinsics_of`; the
+            message names the remedy.
     """
     if rectified:
         return Camera(intrinsics_of(info, width, height, rectified=True))
@@ -41,19 +41,19 @@ def camera_of(info: CameraInfo, width: int, height: int, rectified: bool = False
 def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = False) -> Intrinsics:
     """Return the pinhole camera of a ``width`` x ``height`` image that came with ``info``.
 
-    K, or P of a rectified image, is of the full sensor; where the image is smaller, it is the
+    K, or P for a rectified image, describes the full sensor (REP 104). A smaller image shows the
     region of interest, binned.
 
     Raises:
-        ValueError: the camera is uncalibrated (K[0] is 0, and P[0] of a rectified image), K is
-            no pinhole camera, or ``info`` is of an image of another size; the text names the
-            remedy.
+        ValueError: the camera is uncalibrated (K[0] is 0, and for a rectified image P[0], too), K
+            is not the matrix of a pinhole camera, or ``info`` describes an image of another size;
+            the message names the remedy.
     """
     k = _field(info, "k")
     p = np.reshape(_field(info, "p"), (3, 4))
     by_p = rectified and bool(p[0, 0])
     if k[0] == 0 and not by_p:
-        reason = ", and P counts for rectified images only" if p[0, 0] else ""
+        reason = ", and P applies to rectified images only" if p[0, 0] else ""
         raise ValueError(
             f"uncalibrated, K[0] is 0{reason}: calibrate the camera or load its calibration"
         )
@@ -66,14 +66,14 @@ def intrinsics_of(info: CameraInfo, width: int, height: int, rectified: bool = F
     binned = (window[0] // max(info.binning_x, 1), window[1] // max(info.binning_y, 1))
     if binned != (width, height):
         raise ValueError(
-            f"of a {full[0]}x{full[1]} image, but the image is {width}x{height}: remap "
+            f"describes a {full[0]}x{full[1]} image, but the image is {width}x{height}: remap "
             "rgb/camera_info to the camera_info published beside this image topic"
         )
     return camera.cropped(roi.x_offset, roi.y_offset, *window).resized(width, height)
 
 
 def is_calibrated(info: CameraInfo) -> bool:
-    """Return whether K or P holds a focal length; drivers without a calibration leave both 0."""
+    """Return whether K or P has a focal length; drivers without a calibration leave both 0."""
     return bool(_field(info, "k")[0] or _field(info, "p")[0])
 
 

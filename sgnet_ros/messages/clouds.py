@@ -30,7 +30,7 @@ _FIELDS = [
         ("x", 0, PointField.FLOAT32),
         ("y", 4, PointField.FLOAT32),
         ("z", 8, PointField.FLOAT32),
-        ("rgb", 12, PointField.FLOAT32),  # the bits of 0x00RRGGBB, as PCL and RViz take them
+        ("rgb", 12, PointField.FLOAT32),  # the bits of 0x00RRGGBB, as PCL and RViz expect
         ("label", 16, PointField.UINT32),  # as PCL's PointXYZRGBL
         ("confidence", 20, PointField.UINT8),  # 0..255
     )
@@ -82,7 +82,7 @@ def point_cloud(
         row_step=_POINT.itemsize * width,
         is_dense=False,
     )
-    # appending is one memcpy; assigning makes rclpy check byte by byte
+    # Appending is one memcpy; assigning makes rclpy check each byte.
     message.data.frombytes(points.view(np.uint8).reshape(-1).data)
     return message
 
@@ -114,7 +114,7 @@ def read_points(message: PointCloud2) -> npt.NDArray[np.void]:
     """Return a (H, W) view of a cloud that `point_cloud` made, with its fields by name.
 
     Raises:
-        ValueError: another layout, or too little data.
+        ValueError: the cloud has another layout, or too little data.
     """
     names = [field.name for field in message.fields]
     height, width, step = message.height, message.width, message.row_step

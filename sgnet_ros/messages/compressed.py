@@ -15,8 +15,8 @@ from sgnet_ros.messages.images import ImageArray, ImageError, ImageView, demosai
 from sgnet_ros.messages.rvl import decode_rvl
 
 _CONFIG_HEADER = struct.Struct("<iff")
-"""Header of compressed_depth_image_transport before the PNG: the kind of quantization (always 0, of
-the inverse depth) and its two parameters."""
+"""Header of compressed_depth_image_transport before the image: the kind of quantization (always 0,
+for inverse depth) and its parameters A and B."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -24,16 +24,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 def compressed_rgb_view(message: Any) -> ImageView:
     """Return a JPEG or PNG color image as (H, W, 3) uint8 RGB, 0..255; gray repeats its channel.
 
-    Of a Bayer mosaic, image_transport compresses the mosaic, which comes as gray.
+    Bayer mosaics, which image_transport compresses as gray images, are demosaiced.
 
     Raises:
-        ImageError: damaged, cut off, of another format, or not of 8 bits.
+        ImageError: the image is damaged, truncated, of another format, or not of 8 bits.
     """
     image = _decoded(message, 0)
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P", "CMYK"):
-        raise ImageError(
-            "data", f"{message.format}: pixels of kind {image.mode}, not colors of 8 bits"
-        )
+        raise ImageError("data", f"{message.format}: pixels of mode {image.mode}, not 8-bit color")
     encoding = message.format.partition(";")[0].strip()
     if image.mode == "L" and encoding.startswith("bayer_"):
         return ImageView(demosaiced(np.array(image), encoding), 1)
@@ -43,21 +41,21 @@ def compressed_rgb_view(message: Any) -> ImageView:
 def compressed_depth_view(message: Any) -> ImageView:
     """Return a compressed depth image as (H, W): uint16 millimeters, or float32 meters with NaN.
 
-    Of 32FC1 the 16-bit numbers i are quantized inverse depth: meters = A / (i − B), 0 = invalid.
-    PNGs of 16 bits without compressedDepth's header are taken as they are.
+    The 16-bit numbers i of a 32FC1 image are quantized inverse depth: meters = A / (i − B), 0 is
+    invalid. A 16-bit PNG without the header of compressedDepth is taken as it is.
 
     Raises:
-        ImageError: damaged, cut off, or not of 16 bits.
+        ImageError: the image is damaged, truncated, or not of 16 bits.
     """
     encoding, _, codec = message.format.partition(";")
     encoding = encoding.strip()
     if encoding not in ("16UC1", "mono16", "32FC1"):
         raise ImageError(
-            "format", f"'{message.format}' is no depth; expected 16UC1 or 32FC1, compressedDepth"
+            "format", f"'{message.format}' is not a depth format; expected 16UC1 or 32FC1"
         )
     has_header = bytes(memoryview(message.data)[: len(_PNG)]) != _PNG
     if encoding == "32FC1" and "compressedDepth" in codec and not has_header:
-        raise ImageError("data", f"{message.format}: a PNG without the header that tells its unit")
+        raise ImageError("data", f"{message.format}: a PNG without the header that gives its unit")
     if "rvl" in codec:
         numbers = decode_rvl(memoryview(message.data)[_CONFIG_HEADER.size :])
     else:
@@ -71,12 +69,12 @@ def compressed_depth_view(message: Any) -> ImageView:
 def _png16(message: Any, skip: int) -> ImageArray:
     image = _decoded(message, skip)
     if not image.mode.startswith("I"):
-        raise ImageError("data", f"{message.format}: a PNG of kind {image.mode}, not of 16 bits")
+        raise ImageError("data", f"{message.format}: a PNG of mode {image.mode}, not of 16 bits")
     return np.array(image, np.uint16)
 
 
 def compressed_message(array: ImageArray, header: Any, codec: str) -> Any:
-    """Return an image as a sensor_msgs/CompressedImage, as image_transport's compressed plugin.
+    """Return an image as the sensor_msgs/CompressedImage of image_transport's compressed plugin.
 
     Args:
         array: (H, W, 3) uint8 RGB or (H, W) uint8.
@@ -102,7 +100,7 @@ def _dequantized(numbers: ImageArray, a: float, b: float) -> ImageArray:
 
 
 def _decoded(message: Any, skip: int) -> Image.Image:
-    """Return the picture behind ``skip`` bytes, read to its end."""
+    """Decode the picture that follows the first ``skip`` bytes."""
     data = memoryview(message.data)[skip:]
     scans = 0
     try:
@@ -112,10 +110,10 @@ def _decoded(message: Any, skip: int) -> Image.Image:
         if image.width * image.height <= images.MAX_PIXELS and scans <= jpeg.MAX_SCANS:
             image.load()
             return image
-    except Exception as error:  # damaged bytes raise all sorts in Pillow
+    except Exception as error:  # Pillow raises various errors for damaged data
         size = len(message.data)
         raise ImageError(
-            "data", f"{size} bytes that can't be decoded as {message.format}: {error}"
+            "data", f"{size} bytes that cannot be decoded as {message.format}: {error}"
         ) from error
     if scans > jpeg.MAX_SCANS:
         raise ImageError("data", f"a JPEG of more than {jpeg.MAX_SCANS} scans is not decoded")

@@ -1,4 +1,4 @@
-"""Definitions of installed messages, as recordings carry them."""
+"""Definitions of installed messages, which recordings contain."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """sensor_msgs/Image as NumPy arrays, and back.
 
-A message is read where it lies: the arrays are views of its buffer, row padding included. A copy is
-made only where the layout leaves no choice, and is counted.
+Arrays are views of the message's buffer, including row padding. A copy is made only if the layout
+requires it, and is counted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:  # reading takes any object with the message's fields, and no ROS
+if TYPE_CHECKING:  # reading accepts any object with the message's fields, and needs no ROS
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
 ImageArray = npt.NDArray[Any]
 
-# Bytes a pixel has, and which of them are red, green and blue. "8UC3" names no order; OpenCV's, as
+# Bytes per pixel, and which of them are red, green and blue. "8UC3" names no order; OpenCV's, as
 # in RViz, is blue first, and cv_bridge's "passthrough" writes OpenCV images under that name.
 _COLOR_LAYOUTS = {
     "rgb8": (3, (0, 1, 2)),
@@ -33,8 +33,8 @@ _COLOR_LAYOUTS = {
     "mono8": (1, (0, 0, 0)),
     "8UC1": (1, (0, 0, 0)),
 }
-# Encodings that OpenCV converts: bytes a pixel has, rows per row of the picture, its conversion.
-# ROS names a mosaic by its first four pixels, OpenCV by the second row's second and third.
+# Encodings that OpenCV converts: bytes per pixel, buffer rows per image row, conversion code. ROS
+# names a mosaic by its first four pixels, OpenCV by the second and third pixel of the second row.
 _CONVERSIONS = {
     "bayer_rggb8": (1, 1, cv2.COLOR_BayerBG2RGB),
     "bayer_bggr8": (1, 1, cv2.COLOR_BayerRG2RGB),
@@ -59,7 +59,7 @@ _OUTPUT_ENCODINGS = {("u1", 2): "mono8", ("u1", 3): "rgb8", ("u2", 2): "16UC1", 
 
 
 class ImageError(ValueError):
-    """A sensor_msgs/Image that cannot be read; its text begins with the field at fault."""
+    """An image message that cannot be read; the text begins with the name of the invalid field."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -67,7 +67,7 @@ class ImageError(ValueError):
 
 
 class ImageView(NamedTuple):
-    """Pixels of an image, and the number of copies made of them (0 to 2)."""
+    """Pixels of an image, and the number of copies that were made (0 to 2)."""
 
     array: ImageArray
     copies: int
@@ -76,10 +76,10 @@ class ImageView(NamedTuple):
 def rgb_view(message: Image) -> ImageView:
     """Return a color image as (H, W, 3) uint8 RGB, 0..255.
 
-    rgb8, rgba8, mono8 and 8UC1 are views (rows may be padded, gray has stride 0 over channels);
-    bgr8, bgra8 and 8UC3 (blue first) cost one copy, and so do Bayer mosaics of 8 bits and YUV
-    (yuv422, uyvy, yuv422_yuy2, yuyv, nv12, nv21); other encodings, those of 16 bits for instance,
-    go through cv_bridge where it is installed, and cost two.
+    rgb8, rgba8, mono8 and 8UC1 become views (rows may be padded, gray has stride 0 over channels).
+    bgr8, bgra8, 8UC3 (blue first), 8-bit Bayer mosaics and YUV (yuv422, uyvy, yuv422_yuy2, yuyv,
+    nv12, nv21) cost one copy. Other encodings, such as those of 16 bits, are converted by cv_bridge
+    if it is installed, and cost two.
 
     Raises:
         ImageError: unknown encoding, empty image, step too small, or too little data.
@@ -108,7 +108,7 @@ def depth_view(message: Image) -> ImageView:
     """Return a depth image as (H, W): uint16 millimeters (16UC1, mono16) or float32 meters (32FC1).
 
     Invalid pixels stay as they are: 0, NaN and ±Inf (REP 117, REP 118). Big-endian or unaligned
-    pixels cost one copy, all others are a view.
+    pixels cost one copy; all others become a view.
 
     Raises:
         ImageError: not a depth encoding, empty image, step too small, or too little data.
@@ -117,8 +117,8 @@ def depth_view(message: Image) -> ImageView:
     if code is None:
         raise ImageError(
             "encoding",
-            f"'{message.encoding}' is no depth; expected 16UC1 or mono16 (millimeters) or "
-            "32FC1 (meters): remap depth/image_raw to the driver's depth topic",
+            f"'{message.encoding}' is not a depth encoding; expected 16UC1 or mono16 (millimeters) "
+            "or 32FC1 (meters): remap depth/image_raw to the driver's depth topic",
         )
     order = ">" if message.is_bigendian else "<"
     pixels = _pixels(message, np.dtype(order + code), 1)[:, :, 0]
@@ -130,7 +130,7 @@ def depth_view(message: Image) -> ImageView:
 
 
 def image_message(array: ImageArray, header: Header) -> Image:
-    """Return an array as a message with unpadded rows and the header as it is.
+    """Return an array as a message with unpadded rows and an unchanged header.
 
     Args:
         array: (H, W, 3) uint8 RGB → rgb8, (H, W) uint8 → mono8, (H, W) uint16 → 16UC1 or
@@ -138,7 +138,7 @@ def image_message(array: ImageArray, header: Header) -> Image:
         header: header of the image that this one was computed from.
 
     Raises:
-        ValueError: another shape or dtype.
+        ValueError: the array has another shape or dtype.
     """
     encoding = _OUTPUT_ENCODINGS.get((array.dtype.str[1:], array.ndim))
     if encoding is None or (array.ndim == 3 and array.shape[2] != 3):
@@ -170,7 +170,7 @@ def _pixels(
     row = width * channels * dtype.itemsize
     if step < row:
         raise ImageError(
-            "step", f"{step} bytes a row, but {width} pixels of {message.encoding} take {row}"
+            "step", f"{step} bytes per row, but {width} pixels of {message.encoding} take {row}"
         )
     size = len(message.data)
     if size < step * height:
@@ -191,7 +191,8 @@ def _through_opencv(message: Image) -> ImageView:
         if shared and getattr(message, name) % 2
     ]
     if odd:
-        raise ImageError(odd[0], f"{getattr(message, odd[0])} is odd; {message.encoding} has pairs")
+        size = getattr(message, odd[0])
+        raise ImageError(odd[0], f"{size} is odd, but {message.encoding} stores pairs of pixels")
     pixels = _pixels(message, np.dtype(np.uint8), channels, rows_per_row)
     try:
         return ImageView(cv2.cvtColor(pixels, conversion), 1)
@@ -212,10 +213,10 @@ def demosaiced(mosaic: ImageArray, encoding: str) -> ImageArray:
 
 @functools.cache
 def _cv_bridge() -> Any:
-    """Return a CvBridge, or None where cv_bridge cannot be imported."""
+    """Return a CvBridge, or None if cv_bridge cannot be imported."""
     try:
         return importlib.import_module("cv_bridge").CvBridge()
-    except Exception:  # broken installs (cv_bridge of ROS 1 from a registry) raise all sorts
+    except Exception:  # broken installations, such as cv_bridge of ROS 1, raise various errors
         return None
 
 
@@ -232,7 +233,7 @@ def _through_cv_bridge(message: Image) -> ImageView:
         name, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
         dtype = np.dtype(name).newbyteorder(">" if message.is_bigendian else "<")
         pixels = _pixels(message, dtype, channels)
-        # cv_bridge shears padded rows, and with NumPy 2 cannot swap bytes.
+        # cv_bridge misreads padded rows, and with NumPy 2 it cannot swap bytes.
         dense = SimpleNamespace(
             height=message.height,
             width=message.width,
@@ -244,7 +245,7 @@ def _through_cv_bridge(message: Image) -> ImageView:
         return ImageView(bridge.imgmsg_to_cv2(dense, "rgb8"), 2)
     except ImageError:
         raise
-    except Exception as error:  # CvBridgeError, cv2.error and NumPy's own, by version
+    except Exception as error:  # CvBridgeError, cv2.error or NumPy's, depending on the version
         raise ImageError(
             "encoding", f"cv_bridge cannot turn '{message.encoding}' into rgb8: {error}"
         ) from error

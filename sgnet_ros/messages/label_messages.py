@@ -1,6 +1,6 @@
 """Label sets as messages: sgnet_msgs/ClassMap and vision_msgs/LabelInfo.
 
-`class_map`, which reads them, needs no ROS.
+The module `sgnet_ros.messages.class_map` reads a ClassMap without ROS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sgnet_core.models.labels import IGNORE_ID
 
 
 def class_map(info: ModelInfo, stamp: object) -> ClassMap:
-    """Return a model's label set as a message; colors in 0..1."""
+    """Return a model's label set as a message; its colors are in 0..1."""
     labels = info.labels
     message = ClassMap(
         model=info.name,
@@ -33,8 +33,8 @@ def class_map(info: ModelInfo, stamp: object) -> ClassMap:
 def label_info(info: ModelInfo, stamp: object) -> Any:
     """Return a model's label set as vision_msgs/LabelInfo, which must be installed.
 
-    It does not hold the unlabeled id: by that message's convention this is the highest id of the
-    image's type.
+    The id of unlabeled pixels is not in it: by that message's convention, it is the highest id of
+    the image's type.
     """
     vision = vision_msgs()
     message = vision.LabelInfo(
@@ -48,7 +48,7 @@ def label_info(info: ModelInfo, stamp: object) -> Any:
 
 
 def vision_msgs() -> Any:
-    """Return the module of vision_msgs' messages, or None where it is not installed."""
+    """Return the module ``vision_msgs.msg``, or None if it is not installed."""
     try:
         return importlib.import_module("vision_msgs.msg")
     except ImportError:

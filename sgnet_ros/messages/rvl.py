@@ -11,23 +11,23 @@ from sgnet_core.data import images
 from sgnet_ros.messages.images import ImageError
 
 _SIZE = struct.Struct("<II")  # columns, rows
-_BYTES_PER_PIXEL = 4  # at most: six nibbles of a difference of 17 bits, and one of a run's number
+_BYTES_PER_PIXEL = 4  # at most: six nibbles of a 17-bit difference, and one of a run's length
 
 
 def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
     """Decode columns and rows (32 bits each) and RVL data into (H, W) uint16, 0 = no measurement.
 
-    The data are numbers in variable length, in nibbles of three bits and one that says whether
-    another follows, packed into little-endian 32-bit words from the highest nibble on. They are,
-    by turns, a number of zeros, a number of measurements, and the difference of each measurement
-    from the one before, its sign in the lowest bit.
+    The data repeat this sequence: the number of pixels without a measurement, the number of pixels
+    with one, and the difference of each measurement from the one before, with the sign in the
+    lowest bit. Each number consists of nibbles, three bits of the number and one bit that is set if
+    another nibble follows. The nibbles fill little-endian 32-bit words from the highest on.
 
     Raises:
-        ImageError: the data are cut off, do not fit the size, or the image has more than
-            `sgnet_core.data.images.MAX_PIXELS`.
+        ImageError: the data are truncated or do not fit the size, or the image has more than
+            `sgnet_core.data.images.MAX_PIXELS` pixels.
     """
     if len(data) < _SIZE.size:
-        raise ImageError("data", f"{len(data)} bytes are no RVL image")
+        raise ImageError("data", f"{len(data)} bytes are too few for an RVL image")
     width, height = _SIZE.unpack_from(data)
     pixels = width * height
     if not 0 < pixels <= images.MAX_PIXELS:
@@ -36,8 +36,8 @@ def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
         )
     numbers = _numbers(data[_SIZE.size :][: _BYTES_PER_PIXEL * pixels + 64])
     values = numbers.tolist()
-    runs: list[int] = []  # pixels without and with a measurement, by turns
-    starts: list[int] = []  # of the runs among the numbers
+    runs: list[int] = []  # pixels without and with a measurement, alternating
+    starts: list[int] = []  # indices of the runs' lengths in the numbers
     filled = at = 0
     while filled < pixels:
         if at + 1 >= len(values):
@@ -57,7 +57,7 @@ def decode_rvl(data: bytes | memoryview) -> npt.NDArray[np.uint16]:
 
 
 def _numbers(data: bytes | memoryview) -> npt.NDArray[np.int64]:
-    """Return the numbers of variable length; an incomplete last one is left out."""
+    """Decode the numbers of variable length; leave out an incomplete last one."""
     words = np.frombuffer(data[: len(data) // 4 * 4], "<u4")
     shifts = np.arange(28, -1, -4, dtype=np.uint32)
     nibbles = ((words[:, None] >> shifts) & 15).ravel().astype(np.int64)
@@ -68,5 +68,5 @@ def _numbers(data: bytes | memoryview) -> npt.NDArray[np.int64]:
     starts = np.concatenate(([0], ends[:-1] + 1))
     place = np.arange(nibbles.size) - np.repeat(starts, ends - starts + 1)
     if place.max() > 10:
-        raise ImageError("data", "no RVL data: a number has more than 32 bits")
+        raise ImageError("data", "not RVL data: a number has more than 32 bits")
     return np.add.reduceat((nibbles & 7) << (3 * place), starts)

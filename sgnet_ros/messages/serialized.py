@@ -1,4 +1,4 @@
-"""Serialized messages, read and changed in part without deserializing them."""
+"""Headers of serialized messages, read and changed without deserializing the message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 def parse_header(data: bytes | memoryview) -> tuple[int, str]:
     """Return the stamp in nanoseconds and the frame of a serialized message.
 
-    Reading the header alone takes no time, while deserializing an image copies its pixels.
+    Deserializing an image would copy its pixels.
 
     Args:
         data: CDR bytes of a message that begins with a std_msgs/Header.
@@ -19,10 +19,10 @@ def parse_header(data: bytes | memoryview) -> tuple[int, str]:
 
 
 def restamped(data: bytes | memoryview, stamp_ns: int) -> bytes:
-    """Return a serialized message, which begins with a std_msgs/Header, under another stamp.
+    """Return a serialized message with another stamp.
 
     Args:
-        data: CDR bytes.
+        data: CDR bytes of a message that begins with a std_msgs/Header.
         stamp_ns: nanoseconds.
     """
     order = "<" if data[1] & 1 else ">"

@@ -18,7 +18,7 @@ class StaticTransforms:
         self._parents: dict[str, tuple[str, Pose]] = {}  # child → parent and pose in it
 
     def add(self, transforms: Iterable[Any]) -> None:
-        """Take geometry_msgs/TransformStamped messages; a child leaves its older parent."""
+        """Add geometry_msgs/TransformStamped messages; a new parent replaces the old one."""
         parents = dict(self._parents)
         for stamped in transforms:
             parent, child = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
@@ -30,7 +30,7 @@ class StaticTransforms:
     def between(self, source: str, target: str, stamp: int = 0) -> Pose | None:
         """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None.
 
-        The stamp makes no difference to what does not move.
+        ``stamp`` has no effect, because these frames do not move.
         """
         parents = self._parents
         up, down = _ancestors(parents, source.lstrip("/")), _ancestors(parents, target.lstrip("/"))
@@ -74,10 +74,10 @@ def pose_matrix(translation: Iterable[float], quaternion: Iterable[float]) -> Po
 
 
 def parse_pose(text: str) -> Pose | None:
-    """Return (4, 4) float64 of "x y z qx qy qz qw"; None of an empty text.
+    """Parse "x y z qx qy qz qw" into (4, 4) float64; return None for an empty text.
 
     Raises:
-        ValueError: not seven finite numbers, or the last four are no unit quaternion.
+        ValueError: these are not seven finite numbers, or the last four are not a unit quaternion.
     """
     if not text.strip():
         return None
@@ -94,9 +94,9 @@ def parse_pose(text: str) -> Pose | None:
 
 
 def pose_text(pose: Pose) -> str:
-    """Return the text that `parse_pose` turns into this pose, (4, 4)."""
+    """Return the text from which `parse_pose` makes this pose, (4, 4)."""
     (a, b, c), (d, e, f), (g, h, i) = pose[:3, :3]
-    # The quaternion is the eigenvector of the largest eigenvalue, for every angle alike.
+    # The quaternion is the eigenvector of the largest eigenvalue; this is stable at every angle.
     products = np.array(
         [
             [a - e - i, b + d, c + g, h - f],

@@ -1,4 +1,4 @@
-"""Entry point ``sgnet``: run the node, which Ctrl-C can end from the start."""
+"""Entry point ``sgnet``: run the node."""
 
 from __future__ import annotations
 

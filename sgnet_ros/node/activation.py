@@ -32,14 +32,14 @@ class Activation:
         outputs: publishers of the node.
         settings: returns the current values of its parameters.
         model: returns the current model; None while there is none.
-        enabled: returns whether frames are taken.
+        enabled: returns whether the node segments frames (``~/enable``).
         on_outcome: called in the worker's thread with the model that ran on a frame and the cause
             for which the frame was dropped, None if it was published.
         turns: for nodes that share a model.
 
     Attributes:
-        inputs: for topics and counters.
-        processor: for its counters.
+        inputs: subscriptions of the node.
+        processor: segments the frames and counts them.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Activation:
         self._outputs = outputs
         self._settings = settings
         self._enabled = enabled
-        self._audience_s = time.perf_counter()  # when somebody listened last
+        self._subscribed_s = time.perf_counter()  # when an output had a subscriber last
         self._abandoned = False
         self._cadence = Cadence()
         self.inputs = Inputs(node, settings, self._on_frame, self._on_error)
@@ -83,20 +83,20 @@ class Activation:
             on_outcome,
         )
         self._worker: Worker[Frame] = Worker(
-            self.processor.process, self._on_error, "segmentation", self._patience_s, turns
+            self.processor.process, self._on_error, "segmentation", self._wait_s, turns
         )
 
-    def stop(self, patience_s: float) -> bool:
+    def stop(self, timeout_s: float) -> bool:
         """Unsubscribe and wait for the current frame.
 
         Args:
-            patience_s: longest wait.
+            timeout_s: longest wait.
 
         Returns:
             False if inference does not return in time: its thread and its result are abandoned.
         """
         self.inputs.close()
-        if self._worker.stop(patience_s):
+        if self._worker.stop(timeout_s):
             self.processor.counters.drop("deactivated")
         self._abandoned = self._worker.consuming
         if self._abandoned:
@@ -117,14 +117,14 @@ class Activation:
 
     def _is_idle(self, now_s: float) -> bool:
         """Return whether no output has had a subscriber for a while."""
-        if self._settings().always_run or self._outputs.has_audience:
-            self._audience_s = now_s
-        return now_s - self._audience_s > _IDLE_AFTER_S
+        if self._settings().always_run or self._outputs.has_subscribers:
+            self._subscribed_s = now_s
+        return now_s - self._subscribed_s > _IDLE_AFTER_S
 
-    def _patience_s(self, frame: Frame) -> float:
-        return self._cadence.patience_s(frame.complete_s, time.perf_counter())
+    def _wait_s(self, frame: Frame) -> float:
+        return self._cadence.wait_s(frame.complete_s, time.perf_counter())
 
     def _on_error(self, error: Exception) -> None:
-        """Count a frame whose processing raised an unexpected exception, log it, and go on."""
+        """Count and log a frame whose processing raised an unexpected exception."""
         if self._node.context.ok() and not self._abandoned:  # silent while shutting down
             self.processor.drop("internal_error", repr(error))

@@ -206,7 +206,7 @@ class Robot:
 
     def node_mb(self) -> float:
         """Return the resident memory of the node in MB."""
-        resident = self._node.rss_mb()
+        resident = self._node.rss_mib()
         return math.nan if resident is None else resident * 2**20 / 1e6
 
     def _log(self) -> str:

@@ -24,7 +24,7 @@ class CameraInfos:
         self._uncalibrated: CameraInfo | None = None
 
     def receive(self, message: CameraInfo) -> None:
-        """Take a message."""
+        """Store a message."""
         if is_calibrated(message):
             self._calibrated.append(message)
         else:
@@ -38,9 +38,9 @@ class CameraInfos:
     def at(self, stamp: int) -> CameraInfo | None:
         """Return the calibration that was valid at a stamp in nanoseconds.
 
-        This is the latest message that is not newer than the stamp. If all are newer (published
-        once, after the images, or before time jumped back), it is the one received last. None
-        before the first message.
+        This is the latest message that is not newer than the stamp. If all messages are newer
+        (published once, after the images, or before time jumped back), it is the one received last.
+        None before the first message.
         """
         valid = [m for m in self._calibrated if stamp_ns(m.header) <= stamp]
         if not valid:

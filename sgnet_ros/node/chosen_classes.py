@@ -29,13 +29,13 @@ def obstacle_ids(labels: LabelSet, names: str | list[str] | None, ground: list[i
 
 
 def kept_ids(labels: LabelSet, names: str | list[str] | None) -> list[int] | None:
-    """Return the class ids to keep in the labels; None, which means all, without names."""
+    """Return the class ids to keep in the labels; without names None, which keeps all."""
     wanted = listed_names(names)
     return ids_of(labels, wanted) if wanted else None
 
 
 def unknown_names(labels: LabelSet, *lists: str | list[str] | None) -> list[str]:
-    """Return the names that are no classes, without duplicates."""
+    """Return the names that are not classes of the label set, without duplicates."""
     names = [name for each in lists for name in listed_names(each) if name not in labels.names]
     return list(dict.fromkeys(names))
 

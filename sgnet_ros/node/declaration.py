@@ -24,7 +24,7 @@ _MODEL_FILES = (".safetensors", ".onnx")
 
 
 def descriptor(name: str) -> ParameterDescriptor:
-    """Return the descriptor of a parameter."""
+    """Return the descriptor of a parameter of `PARAMETERS`."""
     parameter, default = PARAMETERS[name], DEFAULTS[name]
     made = ParameterDescriptor(
         description=f"{parameter.description} {CHANGES[parameter.changes]}",

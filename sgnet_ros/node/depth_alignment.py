@@ -30,8 +30,8 @@ class DepthAligner:
     """Register depth to color on the model's device if frame, size or K differ.
 
     Args:
-        topics: names for error messages.
-        transforms: received on ``/tf_static`` and ``/tf``.
+        topics: names of the input topics, for error messages.
+        transforms: poses between frames, from ``/tf_static`` and ``/tf``.
         depth_to_rgb: returns the pose of the parameter; None takes the pose from TF.
         rectified: returns whether the images of a topic are rectified.
     """
@@ -63,8 +63,8 @@ class DepthAligner:
             frame: the messages and their calibrations.
             size: (H, W) of the color image.
             depth: (h, w) uint16 millimeters or float32 meters.
-            rgb_camera: gives the color camera; called only if needed, may raise `FrameDropped`.
-            segmenter: its device registers depth.
+            rgb_camera: returns the color camera, or raises `FrameDropped`; called only if needed.
+            segmenter: model on whose device depth is registered.
 
         Returns:
             (H, W): ``depth`` itself if it is registered, else float32 meters on the device.

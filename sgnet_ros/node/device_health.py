@@ -1,4 +1,4 @@
-"""Detection of a device that has failed."""
+"""Detection of a GPU or CPU that has failed, from the results of inference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAILURES = frozenset((OUT_OF_MEMORY, INFERENCE_ERROR))
 
 def cause_of(error: Exception) -> str:
     """Return the cause under which to count a frame whose inference raised ``error``."""
-    import torch  # here, since what watches a node from outside needs no PyTorch
+    import torch  # here, because processes that only observe a node do not load PyTorch
 
     return OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else INFERENCE_ERROR
 
@@ -24,7 +24,7 @@ def free_cached_memory() -> None:
     """Release cached memory: of PyTorch on the GPU, and of glibc's heap."""
     import torch
 
-    with suppress(RuntimeError):  # after some errors every CUDA call fails
+    with suppress(RuntimeError):  # after some errors, every CUDA call fails
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
     with suppress(OSError, AttributeError):  # other C libraries lack it

@@ -36,11 +36,11 @@ NO_PAIR = "no RGB-D pair"
 NOT_CONFIGURED = "not configured: "
 """Start of the log line of a node that could not load its model."""
 _IDLE = "idle: nobody subscribes to an output; the first subscriber resumes inference"
-_BACK = {
-    "camera": "a camera is there",
-    "pairs": "pairs come again",
-    "labels": "labels come again",
-    "idle": "inference is resumed: an output has a subscriber",
+_RESUMED = {
+    "camera": "found a camera",
+    "pairs": "RGB-D pairs arrive again",
+    "labels": "label images are published again",
+    "idle": "inference resumed: an output has a subscriber",
 }
 _LEVELS = {
     "camera": DiagnosticStatus.WARN,
@@ -48,8 +48,8 @@ _LEVELS = {
     "labels": DiagnosticStatus.ERROR,
     "idle": DiagnosticStatus.OK,
 }
-_HARMLESS = {"overload", "disabled", "idle"}
-"""Causes for which frames are dropped on purpose."""
+_INTENDED = {"overload", "disabled", "idle"}
+"""Causes for which the node drops frames on purpose."""
 
 _PublishersOf = Callable[[str, str], str]
 """Function: topic and expected type → description of the topic's publishers."""
@@ -66,7 +66,7 @@ class Counts:
         busy_s: total seconds of inference.
         times_ms: milliseconds of the latest 300 label images, by name (`TIMES`).
         last_error: message of the last drop that had a message.
-        doubts: current warnings about the input.
+        warnings: current warnings about the input.
     """
 
     segmented: int
@@ -75,7 +75,7 @@ class Counts:
     busy_s: float
     times_ms: Mapping[str, tuple[float, ...]]
     last_error: str
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class FrameCounters:
@@ -89,18 +89,18 @@ class FrameCounters:
         self._busy_s = 0.0
         self._times: deque[tuple[float, ...]] = deque(maxlen=300)
         self._last_error = ""
-        self._doubts: dict[str, str] = {}
+        self._warnings: dict[str, str] = {}
 
     def drop(self, cause: str, error: str = "") -> None:
-        """Count a pair that does not become a label image; ``error`` describes the remedy."""
+        """Count a pair that does not become a label image; ``error`` gives problem and remedy."""
         with self._lock:
             self._drops[cause] += 1
             self._last_error = error or self._last_error
 
-    def doubt(self, key: str, text: str) -> None:
-        """Set the warning about one input; an empty text removes it."""
+    def set_warning(self, subject: str, text: str) -> None:
+        """Set the warning about a subject; an empty text removes it."""
         with self._lock:
-            self._doubts[key] = text
+            self._warnings[subject] = text
 
     def done(self, stats: FrameStats, copies: int) -> None:
         """Count a published label image, its durations, and the image copies made for it."""
@@ -122,7 +122,7 @@ class FrameCounters:
                 self._busy_s,
                 dict(zip(TIMES, columns, strict=True)),
                 self._last_error,
-                tuple(text for text in self._doubts.values() if text),
+                tuple(text for text in self._warnings.values() if text),
             )
 
 
@@ -130,9 +130,9 @@ class Diagnostics:
     """Publish ``/diagnostics``; call `tick` once a second.
 
     Attributes:
-        state: of the node, in a word or two.
-        model: name of the model that is loaded.
-        hardware_id: the device of the model.
+        state: lifecycle state of the node.
+        model: name of the loaded model.
+        hardware_id: device of the model.
         degraded: why the node runs with a limitation; empty if it has none.
         failure: why the node could not be configured; empty if it could.
     """
@@ -148,7 +148,7 @@ class Diagnostics:
         self._publisher = node.create_publisher(
             DiagnosticArray, "/diagnostics", 10, qos_overriding_options=overridable()
         )
-        self._run: _Watch | None = None
+        self._run: _Run | None = None
 
     def watch(
         self,
@@ -159,12 +159,12 @@ class Diagnostics:
         """Start reporting on an activation.
 
         Args:
-            match_counts: returns the counters of its synchronizer.
-            counters: counters of its frames.
+            match_counts: returns the counters of the synchronizer.
+            counters: counters of the frames.
             topics: resolved names of the RGB and the depth topic, each with its message type
                 (``sensor_msgs/msg/Image``).
         """
-        self._run = _Watch(match_counts, counters, topics, self._clock())
+        self._run = _Run(match_counts, counters, topics, self._clock())
 
     def unwatch(self) -> None:
         """Stop reporting on the activation."""
@@ -173,8 +173,8 @@ class Diagnostics:
     def tick(self) -> None:
         """Publish the status.
 
-        Logs when images or label images stop and when they resume. Warns at most every 5 s of
-        images without a partner.
+        Log when images or label images stop and when they resume. Warn about images without a
+        partner, at most every 5 s.
         """
         status = DiagnosticStatus(
             name=f"{self._node.get_fully_qualified_name()[1:]}: segmentation",
@@ -200,12 +200,12 @@ class Diagnostics:
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
-    def _log(self, run: _Watch) -> None:
+    def _log(self, run: _Run) -> None:
         logger = self._node.get_logger()
-        if run.news and run.silence in ("pairs", "labels"):
-            logger.warning(run.news)
-        elif run.news:
-            logger.info(run.news)
+        if run.change and run.missing in ("pairs", "labels"):
+            logger.warning(run.change)
+        elif run.change:
+            logger.info(run.change)
         if warning := run.unmatched_warning(self._clock(), self._publishers_of):
             logger.warning(warning)
 
@@ -226,13 +226,13 @@ class Diagnostics:
         return f"{number} {' and '.join(sorted(kinds))}{types}"
 
 
-class _Watch:
+class _Run:
     """State of the report on one activation.
 
     Attributes:
-        silence: what is missing: "camera", "pairs", "labels", "idle" (no labels, because nobody
-            subscribes), or nothing.
-        news: text to log if the last report changed `silence`, else empty.
+        missing: what the node lacks: "camera", "pairs", "labels", or "idle" (no labels, because
+            nobody subscribes); empty if nothing.
+        change: text to log if the last report changed `missing`, else empty.
     """
 
     def __init__(
@@ -242,24 +242,28 @@ class _Watch:
         topics: Sequence[tuple[str, str]],
         now: float,
     ) -> None:
-        self.silence = ""
-        self.news = ""
+        self.missing = ""
+        self.change = ""
         self._match_counts = match_counts
         self._counters = counters
         self._topics = topics
         self._reported = (now, self._totals(), counters.counts())
-        self._warned = (now, self._totals())
+        self._warned = (now, self._images())
         self._paired_at = now
-        self._answered_at = now
+        self._labeled_at = now
         self._idle = False
 
     def _totals(self) -> npt.NDArray[np.int64]:
-        """Return RGB and depth images, pairs, label images, lost RGB and depth images so far."""
+        """Return the numbers of RGB images, depth images, pairs and label images so far."""
         matched = self._match_counts()
         segmented = self._counters.counts().segmented
-        lost = (matched.rgb.lost, matched.depth.lost)
-        received = (matched.rgb.received, matched.depth.received)
-        return np.array([*received, matched.pairs, segmented, *lost])
+        return np.array([matched.rgb.received, matched.depth.received, matched.pairs, segmented])
+
+    def _images(self) -> npt.NDArray[np.int64]:
+        """Return (2, 2): received and lost images so far, of RGB and depth."""
+        matched = self._match_counts()
+        streams = (matched.rgb, matched.depth)
+        return np.array([[s.received for s in streams], [s.lost for s in streams]])
 
     def report(
         self, now: float, publishers_of: _PublishersOf
@@ -270,42 +274,44 @@ class _Watch:
         self._reported = (now, totals, counts)
         seconds = max(now - then, 1e-3)
         rates = (totals - totals_then) / seconds
+        *_, pairs_hz, labels_hz = rates
         new_drops = {c for c, n in counts.drops.items() if n > counts_then.drops.get(c, 0)}
-        worse = new_drops - _HARMLESS
-        self._idle = "idle" in new_drops or (self._idle and not rates[2])
-        silence, why = self._silence(now, rates, bool(new_drops - {"overload"}), publishers_of)
-        level, message = DiagnosticStatus.OK, f"{rates[3]:.1f} label images/s"
-        if worse & FAILURES:
+        faults = new_drops - _INTENDED
+        self._idle = "idle" in new_drops or (self._idle and not pairs_hz)
+        missing, why = self._missing(now, rates, bool(new_drops - {"overload"}), publishers_of)
+        level, message = DiagnosticStatus.OK, f"{labels_hz:.1f} label images/s"
+        if faults & FAILURES:
             level, message = DiagnosticStatus.ERROR, f"inference fails: {counts.last_error}"
-        elif worse:
+        elif faults:
             level, message = DiagnosticStatus.WARN, f"frames dropped: {counts.last_error}"
-        elif silence:
-            level, message = _LEVELS[silence], why
-        elif counts.doubts:
-            level, message = DiagnosticStatus.WARN, "; ".join(counts.doubts)
-        self.news = ""
-        if silence != self.silence:
-            self.news = why or _BACK[self.silence]
-            self.silence = silence
+        elif missing:
+            level, message = _LEVELS[missing], why
+        elif counts.warnings:
+            level, message = DiagnosticStatus.WARN, "; ".join(counts.warnings)
+        self.change = ""
+        if missing != self.missing:
+            self.change = why or _RESUMED[self.missing]
+            self.missing = missing
         values = self._values(counts, totals, rates)
         values["inference busy %"] = f"{100 * (counts.busy_s - counts_then.busy_s) / seconds:.0f}"
         return level, message, values
 
-    def _silence(
+    def _missing(
         self,
         now: float,
         rates: npt.NDArray[np.float64],
         dropped: bool,
         publishers_of: _PublishersOf,
     ) -> tuple[str, str]:
-        """Return what is missing, as in `silence`, and why."""
-        if rates[2]:
+        """Return what the node lacks, as in `missing`, and why."""
+        *_, pairs_hz, labels_hz = rates
+        if pairs_hz:
             self._paired_at = now
-        if rates[3] or dropped or not rates[2]:
-            self._answered_at = now
-        if now - self._answered_at >= _HANGS_AFTER_S:
+        if labels_hz or dropped or not pairs_hz:
+            self._labeled_at = now
+        if now - self._labeled_at >= _HANGS_AFTER_S:
             return "labels", (
-                f"no label image for {now - self._answered_at:.0f} s though pairs arrive: "
+                f"no label image for {now - self._labeled_at:.0f} s although pairs arrive: "
                 "inference takes longer than that, or hangs"
             )
         if now - self._paired_at < _SILENT_AFTER_S:
@@ -314,7 +320,7 @@ class _Watch:
         publishers = [publishers_of(topic, kind) for topic, kind in self._topics]
         if not self._match_counts().pairs and set(publishers) == {_NO_PUBLISHER}:
             return "camera", f"waiting for a camera: nobody publishes {' and '.join(names)}"
-        if self.silence == "camera":  # a new publisher gets the same time for its first images
+        if self.missing == "camera":  # a new publisher gets the same time for its first images
             self._paired_at = now
             return "", ""
         silent = [
@@ -322,7 +328,9 @@ class _Watch:
             for topic, found, rate in zip(names, publishers, rates, strict=False)
             if not rate
         ]
-        why = f"nothing received on {' and '.join(silent)}" if silent else "none within the slop"
+        why = (
+            f"nothing received on {' and '.join(silent)}" if silent else "no stamps within the slop"
+        )
         return "pairs", f"{NO_PAIR} for {now - self._paired_at:.0f} s: {why}"
 
     def _values(
@@ -352,13 +360,13 @@ class _Watch:
         return values
 
     def unmatched_warning(self, now: float, publishers_of: _PublishersOf) -> str | None:
-        """Return a warning with the figures if images were dropped for lack of a partner."""
-        then, totals_then = self._warned
-        totals = self._totals()
-        received, lost = (totals - totals_then)[[0, 1]], (totals - totals_then)[[4, 5]]
+        """Return a warning with figures if many images found no partner since the last one."""
+        then, images_then = self._warned
         if now - then < _WARNING_INTERVAL_S:
             return None
-        self._warned = (now, totals)
+        images = self._images()
+        self._warned = (now, images)
+        received, lost = images - images_then
         if lost.sum() <= _TOLERATED_LOSS * received.sum():
             return None
         inputs = [

@@ -20,8 +20,8 @@ class Frame:
 
     Attributes:
         pair: RGB and depth message.
-        camera_info: calibration of the RGB camera; None where none was received.
-        depth_info: calibration of the depth camera; None where none was received.
+        camera_info: calibration of the RGB camera; None if none was received.
+        depth_info: calibration of the depth camera; None if none was received.
         gravity: direction of gravity from the IMU; None if the node does not use an IMU.
         matching_ms: milliseconds of matching since the previous frame.
         complete_s: time at which the pair was complete, by `time.perf_counter`.
@@ -50,11 +50,11 @@ class FrameDropped(Exception):
 
     Args:
         cause: name under which it is counted.
-        remedy: the problem, with the topic, and the remedy.
+        message: the problem, with the topic, and the remedy.
     """
 
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(remedy)
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
         self.cause = cause
 
 
@@ -62,7 +62,7 @@ def read_images(pair: Pair[Any], topics: InputTopics) -> tuple[ImageArray, Image
     """Return (H, W, 3) RGB, (h, w) depth as `depth_view` gives it, and the number of copies made.
 
     Raises:
-        FrameDropped: one of them cannot be read.
+        FrameDropped: one of the images cannot be read.
     """
     rgb = _read(pair.rgb, rgb_view, compressed_rgb_view, "bad_rgb", topics.rgb)
     depth = _read(pair.depth, depth_view, compressed_depth_view, "bad_depth", topics.depth)

@@ -34,8 +34,8 @@ class ImuHistory:
     """Keep the latest orientations and find the direction at a stamp, in the camera's frame.
 
     Args:
-        transforms: give the rotation between IMU and camera if the parameter is empty.
-        imu_to_rgb: returns the pose of the parameter, or None.
+        transforms: give the rotation between IMU and camera if ``imu_to_rgb`` returns None.
+        imu_to_rgb: returns the pose that the parameter gives, or None.
     """
 
     def __init__(self, transforms: StaticTransforms, imu_to_rgb: Callable[[], Pose | None]) -> None:
@@ -77,7 +77,7 @@ class ImuHistory:
                 f"the nearest is {distance / 1e9:.3g} s away: check that both have the same clock",
             )
         q = nearest.orientation
-        world = pose_matrix((0, 0, 0), (q.x, q.y, q.z, q.w))[:3, :3]  # takes IMU axes to the world
+        world = pose_matrix((0, 0, 0), (q.x, q.y, q.z, q.w))[:3, :3]  # IMU axes to the world
         if nearest.orientation_covariance[0] == -1 or not np.isfinite(world).all():
             return Gravity(
                 None,

@@ -39,7 +39,7 @@ except ImportError:
 TRANSIENT_LOCAL = QoSDurabilityPolicy.TRANSIENT_LOCAL
 
 _SETTLE_PERIOD_S = 0.1
-_LOOK_PERIOD_S = 0.5
+_CHECK_PERIOD_S = 0.5
 _HOLD_S = 0.1
 """Longest wait of a pair for the pose at its stamp; /tf often comes later than the images."""
 
@@ -56,10 +56,10 @@ class Inputs:
         on_error: called with the exception that ``on_frame`` raised.
 
     Attributes:
-        synchronizer: for its counters and its slop.
+        synchronizer: pairs the images.
         rgb_infos, depth_infos: received calibrations.
-        imu: received orientations; None if the node does not use them.
-        transforms: transforms received.
+        imu: received orientations; None if the node does not use an IMU.
+        transforms: received transforms.
         topics: resolved names of the inputs.
     """
 
@@ -152,9 +152,9 @@ class Inputs:
         self._timers = [
             node.create_timer(_SETTLE_PERIOD_S, self.synchronizer.settle, clock=steady),
             node.create_timer(_SETTLE_PERIOD_S, self._pass_on, clock=steady),
-            node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_latched_infos, clock=steady),
-            node.create_timer(_LOOK_PERIOD_S, self._warn_of_losses, clock=steady),
-            node.create_timer(_LOOK_PERIOD_S, self._subscribe_to_moving, clock=steady),
+            node.create_timer(_CHECK_PERIOD_S, self._subscribe_to_latched_infos, clock=steady),
+            node.create_timer(_CHECK_PERIOD_S, self._warn_about_losses, clock=steady),
+            node.create_timer(_CHECK_PERIOD_S, self._subscribe_to_moving, clock=steady),
         ]
 
     @property
@@ -213,7 +213,7 @@ class Inputs:
         self._losses[1].receive(message)
         self.synchronizer.add_depth(message)
 
-    def _warn_of_losses(self) -> None:
+    def _warn_about_losses(self) -> None:
         """Warn once per topic how many images are lost, and how to configure the driver."""
         for topic, watch in zip((self.topics.rgb, self.topics.depth), self._losses, strict=True):
             if topic not in self._warned and (losses := watch.losses()):

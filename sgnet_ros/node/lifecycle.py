@@ -27,7 +27,7 @@ from sgnet_ros.node.publishers import Publishers
 from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.system.throttle import Throttle
 
-_PATIENCE_S = 10.0
+_STOP_TIMEOUT_S = 10.0
 """Longest wait for the current frame when a node is stopped; inference takes far less."""
 _BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -40,8 +40,8 @@ class SGNetNode(LifecycleNode):
     while the node is active.
 
     Args:
-        models: loaded models, for nodes that share one.
-        turns: order in which such nodes use the model.
+        models: loaded models, for nodes that share them.
+        turns: give these nodes the model in turn.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class SGNetNode(LifecycleNode):
         self._outputs: Publishers | None = None
         self._active: Activation | None = None
         self._bond: Bond | None = None
-        self._in_use = self.parameters.settings  # by the model that is loaded
+        self._in_use = self.parameters.settings  # of the loaded model
         self._loader: threading.Thread | None = None
         self._health = DeviceHealth()
         self._throttle = Throttle(interval_s=60.0)
         self._enabled = True
-        self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # goes on while simulated time stands
         self._diagnostics = Diagnostics(self)
-        self.create_timer(1.0, self._diagnostics.tick, clock=self._wall)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs while simulated time stands still
+        self.create_timer(1.0, self._diagnostics.tick, clock=steady)
         self.create_service(SetBool, "~/enable", self._on_enable)
         # a separate group, so that other callbacks run while the model is loaded
         group = MutuallyExclusiveCallbackGroup()
@@ -136,14 +136,14 @@ class SGNetNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Stop worker and loader before the node is destroyed, in bounded time."""
-        self.stop(_PATIENCE_S)
+        self.stop(_STOP_TIMEOUT_S)
         self._release()
         super().destroy_node()
 
-    def stop(self, patience_s: float) -> None:
-        """Deactivate and wait until a load of a model ends, together at most ``patience_s``."""
-        end = time.monotonic() + patience_s
-        self._deactivate(patience_s)
+    def stop(self, timeout_s: float) -> None:
+        """Deactivate, and wait for the loading of a model, for at most ``timeout_s`` altogether."""
+        end = time.monotonic() + timeout_s
+        self._deactivate(timeout_s)
         if self._loader is not None:  # a daemon thread, which does not keep the process alive
             self._loader.join(max(0.0, end - time.monotonic()))
 
@@ -200,11 +200,11 @@ class SGNetNode(LifecycleNode):
         return "" if self._active is None else self._active.processor.counters.counts().last_error
 
     def _load(self, settings: Settings) -> Segmenter:
-        say = self.get_logger().info
+        log = self.get_logger().info
         if self._models is None:
-            return load_segmenter(settings, say)
+            return load_segmenter(settings, log)
         names = (settings.model, settings.device, settings.precision, settings.backend)
-        return self._models.get(*names, lambda: load_segmenter(settings, say))
+        return self._models.get(*names, lambda: load_segmenter(settings, log))
 
     def _use(self, segmenter: Segmenter, publishers: Publishers, settings: Settings) -> None:
         """Replace the model by a loaded one; the worker uses it from its next frame on."""
@@ -222,7 +222,7 @@ class SGNetNode(LifecycleNode):
         )
         free_cached_memory()  # of loading, and of the model before
 
-    def _deactivate(self, patience_s: float | None = None) -> bool:
+    def _deactivate(self, timeout_s: float = _STOP_TIMEOUT_S) -> bool:
         """Deactivate; return False if inference of the current frame does not return."""
         if self._bond is not None:
             self._bond.close()
@@ -230,7 +230,7 @@ class SGNetNode(LifecycleNode):
         active = self._active
         if active is None:
             return True
-        came_back = active.stop(_PATIENCE_S if patience_s is None else patience_s)
+        returned = active.stop(timeout_s)
         self._active = None
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"
@@ -241,14 +241,14 @@ class SGNetNode(LifecycleNode):
             f"inactive: {counts.segmented} of {pairs} RGB-D pairs segmented"
             + (f", dropped: {drops}" if drops else "")
         )
-        if not came_back:
+        if not returned:
             if self._models is not None and self._segmenter is not None:
                 self._models.forget(self._segmenter)
             self.get_logger().error(
                 f"inference on {self._diagnostics.hardware_id} does not return: its thread and the "
                 "model are abandoned; configure the node again, or restart it"
             )
-        return came_back
+        return returned
 
     def _release(self) -> None:
         self._deactivate()
@@ -296,7 +296,7 @@ class SGNetNode(LifecycleNode):
 
 
 def _collect_garbage() -> None:
-    """Free reference cycles, including those that `sgnet_ros.node.process` has frozen."""
+    """Free reference cycles, including those of objects that `sgnet_ros.node.process` froze."""
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from sgnet_core.inference.device import pick_device
@@ -15,26 +14,26 @@ from sgnet_ros.node.parameters import Settings
 _WARM_UP_SIZE = (480, 640)
 
 
-def load_segmenter(settings: Settings, say: Callable[[str], None]) -> Segmenter:
+def load_segmenter(settings: Settings, log: Callable[[str], None]) -> Segmenter:
     """Load and warm up the model.
 
-    On the CPU, ``backend: auto`` runs it in ONNX Runtime if that is installed.
+    On the CPU, ``backend: auto`` runs it in ONNX Runtime if ONNX Runtime is installed.
 
     Args:
         settings: model, device, precision and backend.
-        say: called with lines for the log.
+        log: called with lines for the log.
 
     Raises:
         ModelFileError: the model file cannot be used.
-        ValueError: this machine cannot run it in this way.
+        ValueError: this machine cannot run the model with these settings.
     """
-    model = os.path.expanduser(settings.model) or default_model_path()
+    model = settings.model or default_model_path()
     segmenter = None
-    if _leaves_onnx(settings) and (copy := cached_export(model, say)):
+    if _may_run_onnx(settings) and (copy := cached_export(model, log)):
         try:
             segmenter = Segmenter(copy, "cpu")
         except ModelFileError as error:
-            say(
+            log(
                 "running the model with PyTorch, because its exported copy is damaged; remove the "
                 f"copy: {error}"
             )
@@ -51,7 +50,7 @@ def suggestion(segmenter: Segmenter, settings: Settings) -> str:
     return "; precision:=bf16 would be faster on this CPU" if offered else ""
 
 
-def _leaves_onnx(settings: Settings) -> bool:
+def _may_run_onnx(settings: Settings) -> bool:
     """Return whether the parameters allow the node to run a PyTorch model in ONNX Runtime."""
     return (
         settings.backend == "auto"

@@ -23,7 +23,7 @@ _SCATTERED = 8  # changes between gaps and no gaps; a camera that changes its ra
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses in a window of stamps.
+    """Lost images in a window of stamps.
 
     Attributes:
         sent: images that the camera took in the window.
@@ -37,7 +37,7 @@ class Losses:
 
 
 class LossWatch:
-    """Find losses in the stamps of one topic: a steady rate with scattered gaps."""
+    """Find lost images of one topic: scattered gaps in stamps that come at a steady rate."""
 
     def __init__(self) -> None:
         self._last: int | None = None
@@ -83,7 +83,7 @@ class LossWatch:
 
 
 def warning(topic: str, losses: Losses) -> str:
-    """Return a warning about losses on a topic, with the remedy."""
+    """Return a warning about the lost images of a topic, with the remedy."""
     text = (
         f"{topic}: {losses.sent - losses.received} of {losses.sent} images did not arrive (camera "
         f"{losses.rate_hz:.1f} Hz, by the stamps). "

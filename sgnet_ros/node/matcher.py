@@ -115,12 +115,12 @@ class Stream(Generic[Item]):
         return self._recent[-1] if self._recent else None
 
     def add(self, entry: _Waiting[Item]) -> None:
-        """Queue an item, unless its stamp isn't above the last pair's or is in the queue."""
+        """Queue an item, unless its stamp is in the queue or not above the last pair's."""
         if self.newest is None or entry.stamp > self.newest:
             self._recent.append(entry.stamp)
         stamps = [w.stamp for w in self._queue]
         if entry.stamp in stamps or (self.emitted is not None and entry.stamp <= self.emitted):
-            self._lose("not_newer", 1)
+            self.unmatched["not_newer"] += 1
         else:
             self._queue.insert(bisect_left(stamps, entry.stamp), entry)
 
@@ -135,9 +135,8 @@ class Stream(Generic[Item]):
     def earliest_next(self) -> int | None:
         """Return the stamp before which no further item is expected.
 
-        It is 3/4 of the shortest recent interval after the newest stamp.
-
-        None before four items have arrived, because the rate is not known yet.
+        It is 3/4 of the shortest recent interval after the newest stamp. None before four items
+        have arrived, because the rate is not known yet.
         """
         if len(self._recent) < 4:
             return None
@@ -154,7 +153,7 @@ class Stream(Generic[Item]):
         """Remove the waiting items for which ``unwanted`` holds, counted under ``cause``."""
         kept = [w for w in self._queue if not unwanted(w)]
         if len(kept) < len(self._queue):
-            self._lose(cause, len(self._queue) - len(kept))
+            self.unmatched[cause] += len(self._queue) - len(kept)
             self._queue = kept
 
     def forget(self, after: int, cause: str) -> None:
@@ -162,9 +161,6 @@ class Stream(Generic[Item]):
         self.discard(lambda w: w.stamp > after, cause)
         if self.newest is not None and self.newest > after:
             self._recent.clear()
-
-    def _lose(self, cause: str, count: int) -> None:
-        self.unmatched[cause] += count
 
 
 class PairMatcher(Generic[Item]):
@@ -228,9 +224,9 @@ class PairMatcher(Generic[Item]):
         own.add(_Waiting(stamp, self._clock(), item))
         pairs = self.settle()
         if len(own) > self.queue_size and (candidate := self._first_candidate()):
-            pairs.append(self._emit(*candidate))  # rather an early decision than none
-        self._drop_hopeless(own, other)
-        self._drop_hopeless(other, own)
+            pairs.append(self._emit(*candidate))  # an early pair is better than a lost image
+        self._drop_unmatchable(own, other)
+        self._drop_unmatchable(other, own)
         if len(own) > self.queue_size:
             oldest = next(iter(own))
             own.discard(lambda w: w is oldest, "queue_full")
@@ -269,13 +265,13 @@ class PairMatcher(Generic[Item]):
         self.pairs += 1
         return Pair(rgb.item, depth.item, rgb.stamp, depth.stamp)
 
-    def _drop_hopeless(self, stream: Stream[Item], other: Stream[Item]) -> None:
+    def _drop_unmatchable(self, stream: Stream[Item], other: Stream[Item]) -> None:
         """Drop items that lie more than the slop before everything the other stream can deliver."""
         newest = other.newest
         if newest is None:
             return
 
-        def hopeless(waiting: _Waiting[Item]) -> bool:
+        def unmatchable(waiting: _Waiting[Item]) -> bool:
             if newest <= waiting.stamp + self.slop_ns:
                 return False
             nearest = other.nearest(waiting.stamp)
@@ -284,7 +280,7 @@ class PairMatcher(Generic[Item]):
             stream.nearest_ns = other.distance(waiting.stamp)
             return True
 
-        stream.discard(hopeless, "no_partner")
+        stream.discard(unmatchable, "no_partner")
 
     def _jump_back(self, own: Stream[Item], other: Stream[Item], stamp: int) -> None:
         """Forget this stream's items, and those of the other after the middle of the jump.

@@ -9,6 +9,7 @@ the distribution's Python, where PyTorch may be missing.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -253,7 +254,8 @@ DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in PARAMETE
 
 
 def typed(name: str, value: Any) -> Any:
-    """Return a value in the parameter's type: integers become floats for floating-point parameters.
+    """Return a value as `Settings` holds it: integers become floats where floats are expected, and
+    ``~`` in the path of the model becomes the home folder.
 
     Raises:
         ValueError: it cannot be used; the text begins with the parameter's name.
@@ -271,6 +273,8 @@ def typed(name: str, value: Any) -> Any:
         if parameter.choices and value not in parameter.choices:
             raise ValueError(f"is one of {parameter.values}, not '{value}'")
         parameter.check(value)
+        if name == "model":
+            value = os.path.expanduser(value)
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
     return value

@@ -25,16 +25,18 @@ from sgnet_ros.node.sharing import Models, Turns
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.names import camera_names
 
-_STOP_S = 10.0
+_STOP_TIMEOUT_S = 10.0
 """Longest wait for the current frames of all cameras when the process ends."""
-_INSIST_S = 2.0
-"""Seconds after the first signal in which further ones are ignored: Ctrl-C reaches both launcher
-and node, and the launcher sends another signal.
+_REPEATED_SIGNAL_S = 2.0
+"""Time after the first signal in which further ones are ignored: Ctrl-C reaches both launcher and
+node, and the launcher sends the node another signal.
 """
+_JOIN_TIMEOUT_S = 2.0
+"""Longest wait for the current callbacks of all cameras when the process ends."""
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit status."""
+    """Run the node until SIGINT or SIGTERM; return the exit status."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
@@ -52,12 +54,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """End the node at the first signal; a later one during its clean-up ends it at once."""
     first = time.monotonic()
 
-    def insist(number: int, frame: FrameType | None) -> None:
-        if time.monotonic() - first > _INSIST_S:
+    def exit_at_once(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - first > _REPEATED_SIGNAL_S:
             os._exit(128 + number)
 
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, insist)
+        signal.signal(each, exit_at_once)
     raise KeyboardInterrupt
 
 
@@ -78,7 +80,7 @@ def _run() -> int:
         _spin(nodes)
         return 0
     finally:
-        end = time.monotonic() + _STOP_S  # for all cameras together
+        end = time.monotonic() + _STOP_TIMEOUT_S  # for all cameras together
         for node in nodes:
             node.stop(max(0.0, end - time.monotonic()))
         for node in nodes:
@@ -100,7 +102,7 @@ def _spin(nodes: list[SGNetNode]) -> None:
         executors[0].spin()
         return
     threads = [
-        threading.Thread(target=_serve, args=pair, daemon=True)
+        threading.Thread(target=_start_and_spin, args=pair, daemon=True)
         for pair in zip(nodes, executors, strict=True)
     ]
     for thread in threads:
@@ -111,12 +113,12 @@ def _spin(nodes: list[SGNetNode]) -> None:
     finally:
         for executor in executors:
             executor.shutdown(timeout_sec=0.0)
-        end = time.monotonic() + _INSIST_S
+        end = time.monotonic() + _JOIN_TIMEOUT_S
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
 
 
-def _serve(node: SGNetNode, executor: SingleThreadedExecutor) -> None:
+def _start_and_spin(node: SGNetNode, executor: SingleThreadedExecutor) -> None:
     with suppress(ExternalShutdownException):
         _start(node)
         executor.spin()
@@ -125,8 +127,8 @@ def _serve(node: SGNetNode, executor: SingleThreadedExecutor) -> None:
 def _start(node: SGNetNode) -> None:
     """Configure and activate a node, unless a lifecycle manager does.
 
-    A node whose model cannot be loaded stays unconfigured, says so on /diagnostics, and can be
-    configured later.
+    A node whose model cannot be loaded stays unconfigured, reports the reason on /diagnostics, and
+    can be configured later.
     """
     if node.parameters.settings.autostart and (
         node.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -138,10 +140,7 @@ def _start(node: SGNetNode) -> None:
 
 
 def _cameras() -> list[str]:
-    """Return the absolute namespaces of the parameter ``cameras``.
-
-    The namespaces are needed before the nodes are created.
-    """
+    """Read the absolute namespaces of the parameter ``cameras``, before the nodes are created."""
     node = rclpy.create_node("sgnet", enable_rosout=False, start_parameter_services=False)
     try:
         names = camera_names(node.declare_parameter("cameras", "", descriptor("cameras")).value)

@@ -48,7 +48,7 @@ class FrameProcessor:
     Args:
         node: for its clock and its log.
         publishers: publish the outputs.
-        topics: named in messages to the user.
+        topics: names of the input topics, for error messages.
         aligner: registers depth to color.
         rectified: returns whether the images of a topic are rectified.
         settings: returns the current values of the parameters.
@@ -85,7 +85,7 @@ class FrameProcessor:
         self._on_outcome = on_outcome
         self._lens: tuple[Any, ...] = ()
         self._throttle = Throttle(interval_s=5.0)
-        self._rarely = Throttle(interval_s=60.0)
+        self._warning_throttle = Throttle(interval_s=60.0)
         self._stats_ms = 0.0
 
     def process(self, frame: Frame) -> None:
@@ -148,7 +148,7 @@ class FrameProcessor:
             postprocess_ms=stages["postprocess"],
             inference_ms=(segmented - converted) * 1e3,
             publish_ms=(published - segmented) * 1e3,
-            # The duration of publishing the statistics is known afterwards: it counts next time.
+            # The time to publish these statistics is known only afterwards: add the previous one.
             overhead_ms=frame.matching_ms
             + (converted - taken + published - segmented) * 1e3
             + self._stats_ms,
@@ -158,12 +158,12 @@ class FrameProcessor:
         self._stats_ms = (time.perf_counter() - published) * 1e3
 
     def _check_depth(self, depth: ImageArray) -> None:
-        """Warn of depth in a wrong unit, or without a measurement."""
+        """Warn about depth in a wrong unit or without a measurement."""
         problem = depth_problem(depth)
-        self._doubt("depth", f"{self._topics.depth}: {problem}" if problem else "")
+        self._warn("depth", f"{self._topics.depth}: {problem}" if problem else "")
 
     def _check_names(self, labels: LabelSet) -> None:
-        """Warn of names in parameters that are no classes of this model."""
+        """Warn about names in parameters that are not classes of this model."""
         now = self._settings()
         lists = (now.keep_classes, now.obstacle_classes, now.ground_classes)
         unknown = ", ".join(unknown_names(labels, *lists))
@@ -171,26 +171,26 @@ class FrameProcessor:
             f"keep_classes, obstacle_classes or ground_classes name {unknown}, which this model "
             f"does not have; its classes are on {self._publishers.class_map.topic_name}"
         )
-        self._doubt("classes", text if unknown else "")
+        self._warn("classes", text if unknown else "")
 
     def _age_ms(self, stamp: int) -> float:
         """Return the age of a stamp in milliseconds; NaN while simulated time has no clock."""
         now = self._node.get_clock().now().nanoseconds
         missing = now == 0  # the value before the first message on /clock
         text = "use_sim_time is set, but nothing is received on /clock: age_ms is not known"
-        self._doubt("clock", text if missing else "")
+        self._warn("clock", text if missing else "")
         return math.nan if missing else (now - stamp) / 1e6
 
-    def _doubt(self, subject: str, text: str) -> None:
-        """Warn about a subject in the log and on /diagnostics; empty text ends the warning."""
-        self.counters.doubt(subject, text)
+    def _warn(self, subject: str, text: str) -> None:
+        """Set the warning about a subject in the log and on /diagnostics; an empty text ends it."""
+        self.counters.set_warning(subject, text)
         # Texts that differ only in numbers are one warning.
-        if text and self._rarely.passes(re.sub(r"[\d.]+", "", text)):
+        if text and self._warning_throttle.passes(re.sub(r"[\d.]+", "", text)):
             self._node.get_logger().warning(text)
 
     def _up(self, gravity: Gravity) -> tuple[float, float, float] | None:
         """Return the direction against gravity, or None and warn that it is estimated."""
-        if gravity.up is None and self._rarely.passes(gravity.problem.split(":")[0]):
+        if gravity.up is None and self._warning_throttle.passes(gravity.problem.split(":")[0]):
             self._node.get_logger().warning(
                 f"direction of gravity is estimated from depth: {gravity.problem}"
             )
@@ -202,7 +202,8 @@ class FrameProcessor:
         """Return ``read(info)``, the color camera's calibration in another form.
 
         Raises:
-            FrameDropped: there is none, or it cannot be used; the message names its ``user``.
+            FrameDropped: there is no calibration, or it cannot be used; the message names ``user``,
+                which needs it.
         """
         topic = self._topics.camera_info
         if info is None:
@@ -237,14 +238,16 @@ class FrameProcessor:
         """Warn if the network's 3D coordinates or HHA are wrong because the image is distorted."""
         try:
             bend_px = self._camera(info, size, "this model").bend_px()
-        except FrameDropped:  # a lens of an unknown model
+        except FrameDropped:  # the distortion model is unknown
             bend_px = math.inf
+        moves = f"moves pixels by up to {bend_px:.0f}"
+        effect = moves if math.isfinite(bend_px) else "distorts the image"
         if bend_px > _BEND_PX and self._throttle.passes("lens"):
             self._node.get_logger().warning(
-                f"{self._topics.camera_info}: the lens ({info.distortion_model}) moves pixels by "
-                f"up to {bend_px:.0f}, but this model assumes a pinhole camera: remap it to "
-                "rectified topics (image_proc's image_rect) for exact 3D input; registration and "
-                "~/points use the lens model"
+                f"{self._topics.camera_info}: the lens ({info.distortion_model}) {effect}, but "
+                "this model assumes a pinhole camera: remap the node's inputs to rectified topics "
+                "(image_proc's image_rect) for exact 3D input; registration and ~/points use the "
+                "lens model"
             )
 
     def _publish_points(
@@ -256,12 +259,12 @@ class FrameProcessor:
         prediction: Prediction,
         labels: LabelSet,
     ) -> None:
-        """Publish the clouds, or log what is missing; the labels are published already."""
+        """Publish the clouds, or log what is missing."""
         try:
             camera = self._camera(info, rgb.shape[:2], "~/points")
         except FrameDropped as missing:
             if self._throttle.passes("points"):
-                self._node.get_logger().error(f"no ~/points: {missing}")
+                self._node.get_logger().error(f"no point clouds: {missing}")
             return
         if prediction.confidence is None:  # the subscriber came during inference
             return
@@ -317,7 +320,7 @@ class FrameProcessor:
 
 @contextmanager
 def _dropped_on_failure(segmenter: Segmenter) -> Iterator[None]:
-    """Convert any error of the model's device to a `FrameDropped` with the device's name."""
+    """Convert any error to a `FrameDropped` that names the model and its device."""
     try:
         yield
     except FrameDropped:

@@ -1,4 +1,4 @@
-"""Outputs of the node: labels for every frame, the others while they have subscribers."""
+"""Outputs of the node: labels for every frame, other outputs while they have subscribers."""
 
 from __future__ import annotations
 
@@ -83,24 +83,24 @@ class Publishers:
         self.stats = node.create_publisher(FrameStats, "~/stats", reliable(_DEPTH), **options)
 
     @property
-    def has_audience(self) -> bool:
+    def has_subscribers(self) -> bool:
         """True while somebody subscribes to a topic that has one message per frame."""
-        return any(map(_has_listeners, self._per_frame()))
+        return any(map(_has_subscribers, self._per_frame()))
 
     @property
     def wants_confidence(self) -> bool:
         """True while somebody subscribes to ~/confidence, or to a cloud, which contains it too."""
-        return _has_listeners(self.confidence) or self.wants_points
+        return _has_subscribers(self.confidence) or self.wants_points
 
     @property
     def wants_points(self) -> bool:
         """True while somebody subscribes to ~/points, ~/obstacles or ~/ground."""
-        return any(map(_has_listeners, (self.points, self.obstacles, self.ground)))
+        return any(map(_has_subscribers, (self.points, self.obstacles, self.ground)))
 
     @property
     def wants_overlay(self) -> bool:
         """True while somebody subscribes to ~/overlay or ~/overlay/compressed."""
-        return _has_listeners(self.overlay) or _has_listeners(self.overlay_jpeg)
+        return _has_subscribers(self.overlay) or _has_subscribers(self.overlay_jpeg)
 
     def publish_frame(
         self,
@@ -123,7 +123,7 @@ class Publishers:
         Returns:
             Number of image copies made.
         """
-        color = labels.colorize(prediction.labels) if _has_listeners(self.color) else None
+        color = labels.colorize(prediction.labels) if _has_subscribers(self.color) else None
         # The prediction lacks an output that got its first subscriber during inference.
         others = (
             (self.confidence, prediction.confidence),
@@ -132,17 +132,17 @@ class Publishers:
         )
         images: list[tuple[Publisher | None, ImageArray | None]] = [
             (self.labels, prediction.labels),
-            *(each for each in others if _has_listeners(each[0])),
+            *(each for each in others if _has_subscribers(each[0])),
         ]
         copies = 0
         for publisher, image in images:
             if publisher is not None and image is not None:
                 publisher.publish(image_message(image, header))
                 copies += 1
-        if self.labels_png is not None and _has_listeners(self.labels_png):
+        if self.labels_png is not None and _has_subscribers(self.labels_png):
             self.labels_png.publish(compressed_message(prediction.labels, header, "png"))
         overlay, jpeg = prediction.overlay, self.overlay_jpeg
-        if jpeg is not None and overlay is not None and _has_listeners(jpeg):
+        if jpeg is not None and overlay is not None and _has_subscribers(jpeg):
             jpeg.publish(compressed_message(overlay, header, "jpeg"))
         if camera_info is not None:
             stamped = copy.copy(camera_info)
@@ -158,11 +158,11 @@ class Publishers:
             obstacles: class ids of ``~/obstacles``.
             ground: class ids of ``~/ground``.
         """
-        if self.points is not None and _has_listeners(self.points):
+        if self.points is not None and _has_subscribers(self.points):
             self.points.publish(cloud)
-        if self.obstacles is not None and _has_listeners(self.obstacles):
+        if self.obstacles is not None and _has_subscribers(self.obstacles):
             self.obstacles.publish(selected_points(cloud, obstacles))
-        if self.ground is not None and _has_listeners(self.ground):
+        if self.ground is not None and _has_subscribers(self.ground):
             self.ground.publish(selected_points(cloud, ground))
 
     def publish_class_map(self, info: ModelInfo) -> None:
@@ -185,5 +185,5 @@ class Publishers:
         )
 
 
-def _has_listeners(publisher: Publisher | None) -> bool:
+def _has_subscribers(publisher: Publisher | None) -> bool:
     return publisher is not None and publisher.get_subscription_count() > 0

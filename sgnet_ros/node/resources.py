@@ -11,7 +11,7 @@ _MIB = 1 << 20
 
 
 def resources(device: str) -> dict[str, str]:
-    """Return names and values for ``/diagnostics``, without unknown ones.
+    """Return names and values for ``/diagnostics``; unknown values are left out.
 
     Args:
         device: ``cpu``, ``cuda:0``, …, or empty. GPU utilization needs ``nvidia-ml-py``.
@@ -22,9 +22,9 @@ def resources(device: str) -> dict[str, str]:
         values["process memory MiB"] = f"{resident:.0f}"
     if not device.startswith("cuda"):
         return values
-    import torch  # here, since what watches a node from outside needs no PyTorch
+    import torch  # here, because processes that only observe a node do not load PyTorch
 
-    # A failed GPU raises errors, and not every machine has the utilization.
+    # A failed GPU raises errors.
     with suppress(RuntimeError, AssertionError):
         free, total = torch.cuda.mem_get_info(device)
         values["GPU memory MiB in use"] = f"{(total - free) / _MIB:.0f} of {total / _MIB:.0f}"

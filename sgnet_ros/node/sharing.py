@@ -36,7 +36,7 @@ class Models:
 
         Args:
             model, device, precision, backend: the node's parameters.
-            load: loads such a model; its exceptions are passed on.
+            load: loads the model; its exceptions are passed on.
         """
         key = (*_identity(model or str(default_model_path())), device, precision, backend)
         with self._lock:
@@ -83,14 +83,14 @@ class Turns:
         self._began_s = 0.0  # of the turn of the first in the queue
 
     def wait(self, who: object, canceled: Callable[[], bool] = lambda: False) -> bool:
-        """Queue up and wait for the turn, which ends with `leave`.
+        """Join the queue and wait for the turn, which ends with `leave`.
 
         Args:
             who: identifies the thread.
             canceled: returns whether to stop waiting; asked when the queue changes or at `wake`.
 
         Returns:
-            False if it was canceled: then there is no turn, and the thread has left the queue.
+            False if ``canceled`` returned True: the thread has left the queue without a turn.
         """
         with self._changed:
             self._queue.append(who)
@@ -108,7 +108,7 @@ class Turns:
         return True
 
     def leave(self, who: object) -> None:
-        """End the turn of ``who``, or remove it from the queue if it is in there."""
+        """End the turn of ``who``, or remove it from the queue if it still waits."""
         with self._changed:
             if who in self._queue:
                 self._remove(who)

@@ -24,16 +24,16 @@ def _raise(error: Exception) -> None:
 class PairSynchronizer:
     """Pair the messages of two inputs by their stamps.
 
-    It can replace ``message_filters.ApproximateTimeSynchronizer`` with two inputs: same
-    constructor, same ``registerCallback``. It differs where upstream's loses frames of a camera:
+    It can replace ``message_filters.ApproximateTimeSynchronizer`` with two inputs: constructor and
+    ``registerCallback`` are the same. It differs where that one loses frames of a camera:
 
     - The nearest partner within the slop is taken, not the first acceptable one.
     - Each message is used once, and the stamps of successive pairs increase strictly.
-    - Slop 0 pairs equal stamps; upstream's comparison excludes them.
-    - Matching restarts when a stamp jumps back (a looped bag, a restarted simulation); upstream's
-      emits nothing while it holds stamps from before the jump.
-    - Callbacks run without a lock, and the synchronizer stays usable after a callback raises;
-      upstream's stays locked.
+    - Slop 0 pairs equal stamps; message_filters' comparison excludes them.
+    - Matching restarts when a stamp jumps back (a looped bag, a restarted simulation);
+      message_filters emits nothing while it holds stamps from before the jump.
+    - Callbacks run without a lock, and the synchronizer stays usable after a callback raises; that
+      of message_filters stays locked.
 
     A pair is held back for at most 0.1 s while a better partner may still arrive: call `settle`
     from a timer; otherwise the pair waits for the next message.
@@ -47,7 +47,7 @@ class PairSynchronizer:
         clock: monotonic nanoseconds.
 
     Raises:
-        ValueError: another number of inputs, or ``allow_headerless``.
+        ValueError: the number of inputs is neither 0 nor 2, or ``allow_headerless`` is True.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PairSynchronizer:
     def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:
         """Call ``cb(rgb, depth, *args)`` for every pair; return the number of the connection.
 
-        It runs in the thread that delivers the messages, so it should store them and return.
+        ``cb`` runs in the thread that delivers the messages, so it should store them and return.
         """
         connection = len(self._callbacks)
         self._callbacks[connection] = (cb, args)

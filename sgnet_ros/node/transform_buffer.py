@@ -20,7 +20,7 @@ except ImportError:
 
 _JUMP_NS = 1_000_000_000  # transforms that arrive in another order than sent are less apart
 _FRESH_NS = 500_000_000
-"""Largest time from the newest pose to a later stamp."""
+"""Largest age of the newest pose at a later stamp."""
 
 
 class TransformBuffer(StaticTransforms):
@@ -68,8 +68,8 @@ class TransformBuffer(StaticTransforms):
     def between(self, source: str, target: str, stamp: int = 0) -> Pose | None:
         """Return (4, 4) float64 that takes points of ``source`` to ``target``, meters, or None.
 
-        Moving poses are interpolated at ``stamp`` (nanoseconds). If no pose that new has arrived
-        yet (see `is_behind`), the newest one is used, if it is at most 0.5 s old.
+        Moving poses are interpolated at ``stamp`` (nanoseconds). If the newest pose is older (see
+        `is_behind`), by at most 0.5 s, it is used as it is.
         """
         pose = super().between(source, target)
         if pose is not None or self._buffer is None:

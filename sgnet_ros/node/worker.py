@@ -1,4 +1,4 @@
-"""One thread behind a slot for one item: the newest item wins."""
+"""A thread with a slot for one item, in which a newer item replaces an older one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Worker(Generic[Item]):
         consume: called with one item at a time.
         on_error: called, in the same thread, with the exception that ``consume`` raised.
         name: name of the thread.
-        patience_s: returns the seconds to wait for a newer item; called once, before an item is
+        wait_s: returns the seconds to wait for a newer item; called once, before an item is
             consumed.
-        turns: turns of workers that share a resource.
+        turns: for workers that share a resource.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Worker(Generic[Item]):
         consume: Callable[[Item], None],
         on_error: Callable[[Exception], None],
         name: str = "worker",
-        patience_s: Callable[[Item], float] = lambda item: 0.0,
+        wait_s: Callable[[Item], float] = lambda item: 0.0,
         turns: Turns | None = None,
     ) -> None:
         self._consume = consume
         self._on_error = on_error
-        self._patience_s = patience_s
+        self._wait_s = wait_s
         self._turns = turns
         self._slot: list[Item] = []  # empty or one item
         self._stopping = False
@@ -71,8 +71,8 @@ class Worker(Generic[Item]):
         """End the thread when the running call returns; may be called again.
 
         Args:
-            timeout_s: how long to wait for that call; None for as long as it takes. The thread of a
-                call that takes longer is left behind, `consuming`, and ends with it.
+            timeout_s: longest wait for that call; None waits as long as it takes. If the call takes
+                longer, `consuming` stays True, and the thread ends with the call.
 
         Returns:
             True if an item was waiting and is now lost.
@@ -116,7 +116,7 @@ class Worker(Generic[Item]):
                 waiting = self._slot[0]
                 self._changed.wait_for(
                     lambda: self._stopping or self._slot[0] is not waiting,
-                    self._patience_s(waiting),
+                    self._wait_s(waiting),
                 )
             return not self._stopping
 

@@ -150,7 +150,7 @@ class Soak:
 
     def _sample(self, frames: int, fault: str) -> None:
         node = self._node
-        rss, threads, descriptors = node.rss_mb(), node.threads(), node.descriptors()
+        rss, threads, descriptors = node.rss_mib(), node.threads(), node.descriptors()
         if rss is None or threads is None or descriptors is None:
             return  # no /proc here
         warm = frames >= _WARM_UP * self._args.frames and len(self._faults) == len(FAULTS)

@@ -1,6 +1,6 @@
 """Topics and conventions of camera drivers and simulators, from public documentation and use.
 
-It imports nothing that launch files lack.
+Launch files import this module, so it needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class Camera(NamedTuple):
 
     Attributes:
         rgb, depth, camera_info, depth_info: topics with the driver's default names.
-        frame: frame of the color images, for RViz; None where the user chooses it.
+        frame: frame of the color images, for RViz; None if the user chooses it.
         driver: package that publishes them, and what to set there.
         encoding: encoding and unit of depth.
         source: page on which the topics and the depth are documented.

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 DDS_PROFILE = "SGNET_DDS_PROFILE"
-"""Variable that is "none" where the processes of this package use Fast DDS as it is."""
+"""Variable that the user sets to "none" to run this package without its Fast DDS profile."""
 
 _FAST_DDS_2 = "FASTRTPS_DEFAULT_PROFILES_FILE"  # Humble, Jazzy
-_FAST_DDS_3 = "FASTDDS_DEFAULT_PROFILES_FILE"  # Kilted and later, which warn of the other one
-_ROOMY_MIB = 256  # holds the segments of seven processes at 34 MiB each
+_FAST_DDS_3 = "FASTDDS_DEFAULT_PROFILES_FILE"  # Kilted and later, which warn about the other one
+_LARGE_MIB = 256  # enough for the segments of seven processes, 34 MiB each
 
 
 def share_file(name: str) -> Path:
@@ -22,7 +22,7 @@ def share_file(name: str) -> Path:
     ``share/sgnet_ros`` of the package's prefix.
 
     Raises:
-        FileNotFoundError: neither is there; the message names both paths.
+        FileNotFoundError: neither exists; the message names the paths.
     """
     package = Path(__file__).resolve().parents[1]
     candidates = [package.parent / name]
@@ -44,13 +44,12 @@ def share_file(name: str) -> Path:
 def prepare_environment(dds_profile: bool = True) -> None:
     """Let this process and its children find the installed interfaces and use shared memory.
 
-    Prepends the interpreter's prefix to ``AMENT_PREFIX_PATH`` where packages are installed into it
-    (the ROS 2 wheels need that, a sourced distribution has it set), and names the Fast DDS profile
-    for images of this package unless the user has named one or set ``SGNET_DDS_PROFILE=none``. Call
-    it before ``rclpy.init``.
+    Prepend the interpreter's prefix to ``AMENT_PREFIX_PATH`` if ROS packages are installed there,
+    as the ROS 2 wheels are. Set this package's Fast DDS profile for images, unless the user has set
+    another one or ``SGNET_DDS_PROFILE=none``. Call this before ``rclpy.init``.
 
     Args:
-        dds_profile: False leaves the choice of a profile alone.
+        dds_profile: False sets no profile.
     """
     prefixes = [path for path in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if path]
     if sys.prefix not in prefixes and Path(sys.prefix, "share", "ament_index").is_dir():
@@ -64,16 +63,16 @@ def prepare_environment(dds_profile: bool = True) -> None:
 
 
 def profile_variable() -> tuple[str, str]:
-    """Return the variable in which Fast DDS looks for a profile, and this package's profile."""
+    """Return the environment variable of Fast DDS's profile, and the path of this package's."""
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     newer = any(Path(prefix, "share", "fastdds").is_dir() for prefix in prefixes if prefix)
-    small = _shared_memory_mib() < _ROOMY_MIB
+    small = _shared_memory_mib() < _LARGE_MIB
     path = share_file("config/fastdds_small.xml" if small else "config/fastdds.xml")
     return _FAST_DDS_3 if newer else _FAST_DDS_2, str(path)
 
 
 def _shared_memory_mib() -> float:
-    """Return the size of /dev/shm in MiB; infinite where there is none to be filled."""
+    """Return the size of /dev/shm in MiB; infinity if there is no /dev/shm."""
     try:
         found = os.statvfs("/dev/shm")
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits until what is going on is complete."""
+"""SIGINT and SIGTERM as exceptions that a block of code can defer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 
 class Interrupts:
-    """Raises KeyboardInterrupt on SIGINT and SIGTERM, but not within `deferred`.
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM, but not within `deferred`.
 
-    A context manager that restores the handlers that were there. Initialize rclpy with
-    ``SignalHandlerOptions.NO``: its own handlers end the context in the middle of a publication.
+    A context manager, which restores the previous handlers. Initialize rclpy with
+    ``SignalHandlerOptions.NO``, because its handlers end the context in the middle of a
+    publication.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Run a block to its end; raise KeyboardInterrupt after it if it was asked for within."""
+        """Run a block to its end; if a signal arrived meanwhile, raise KeyboardInterrupt then."""
         self._deferring = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""Parts that the launch files share: commands of this package as processes, and RViz."""
+"""Actions that the launch files share: commands of this package as processes, and RViz."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 
 from sgnet_ros.system.environment import prepare_environment, share_file
 
-# as in config/sgnet.rviz
+# Topics in config/sgnet.rviz.
 _RVIZ_OUTPUTS = ("labels", "overlay", "color", "points", "camera_info")
 _RVIZ_CAMERA = "/camera/camera/color/image_raw"
 
@@ -35,27 +35,27 @@ def optional_arguments(descriptions: Mapping[str, str]) -> list[DeclareLaunchArg
 
 
 def options(context: LaunchContext, names: Sequence[str]) -> list[str]:
-    """Return the arguments that are given as options of a command: ``--min-miou 0.5``."""
+    """Return the arguments that have a value as options of a command: ``--min-miou 0.5``."""
     given = {name: value(context, name) for name in names}
     pairs = [(f"--{name.replace('_', '-')}", text) for name, text in given.items() if text]
     return [word for pair in pairs for word in pair]
 
 
 def command(module: str, arguments: Sequence[str]) -> ExecuteProcess:
-    """Return ``python -m module`` as a process whose end ends the launch, with its status."""
+    """Return ``python -m module`` as a process; when it ends, the launch ends with its status."""
     prepare_environment()
 
     def on_exit(event: Event, context: LaunchContext) -> LaunchDescriptionEntity | None:
         assert isinstance(event, ProcessExited)
         if event.returncode and not context.is_shutdown:
-            # what the launch ends with is 1 after an exception, and 0 otherwise
+            # Only an exception makes `ros2 launch` exit with a status other than 0.
             raise RuntimeError(f"{module} ended with status {event.returncode}")
         return Shutdown(reason=f"{module} has ended")
 
     return ExecuteProcess(
         cmd=[sys.executable, "-m", module, *arguments],
         name=module.rpartition(".")[2],
-        # its own choice of a domain would hide it from everything else that is launched
+        # The command would choose a domain of its own, where the other nodes cannot reach it.
         additional_env={"ROS_DOMAIN_ID": os.environ.get("ROS_DOMAIN_ID", "0")},
         output="screen",
         on_exit=on_exit,
@@ -69,8 +69,8 @@ def rviz(
 
     Args:
         node_name: name of the segmentation node, with its namespace.
-        rgb_topic: topic of the camera.
-        frame: frame of the camera; None takes the one in the file.
+        rgb_topic: topic of the color images.
+        frame: fixed frame of RViz; None takes the one in the file.
     """
     topics = {f"/sgnet/{name}": f"{node_name}/{name}" for name in _RVIZ_OUTPUTS}
     topics[_RVIZ_CAMERA] = rgb_topic

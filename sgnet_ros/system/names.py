@@ -1,6 +1,6 @@
-"""Names that launch files and node agree on.
+"""Names that launch files and node share.
 
-It imports nothing: `ros2 launch` runs in the distribution's Python, which need not have PyTorch.
+Launch files import this module in the distribution's Python, where PyTorch may be missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 OUTPUTS = ("labels", "confidence", "overlay", "color", "points", "obstacles", "ground")
-"""Topics with one message per frame, of which a node offers those that it is told."""
+"""Topics with one message per frame; the parameter ``outputs`` selects among them."""
 
 _NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
@@ -21,12 +21,12 @@ def listed(text: str) -> list[str]:
 
 
 def listed_names(value: str | Sequence[str] | None) -> list[str]:
-    """Return the names in a list, or in a text such as "chair, floor mat" with commas between.
+    """Return the names in a list, or in a text with commas such as "chair, floor mat".
 
-    ROS parameters give an empty list as None.
+    ROS passes an empty list as None.
 
     Raises:
-        ValueError: the value is something else.
+        ValueError: the value has another type.
     """
     words = value.strip().strip("[]").split(",") if isinstance(value, str) else value or ()
     if not (isinstance(words, Sequence) and all(isinstance(word, str) for word in words)):
@@ -37,10 +37,10 @@ def listed_names(value: str | Sequence[str] | None) -> list[str]:
 def camera_names(value: str | Sequence[str] | None) -> list[str]:
     """Return the namespaces in a text such as "front rear" or "[front, rear]", or in a list.
 
-    ROS parameters give an empty list as None.
+    ROS passes an empty list as None.
 
     Raises:
-        ValueError: one is no ROS name, or comes twice, or the value is something else.
+        ValueError: a namespace is not a ROS name or occurs twice, or the value has another type.
     """
     words = listed(value) if isinstance(value, str) else value or ()
     if not (isinstance(words, Sequence) and all(isinstance(word, str) for word in words)):
@@ -48,7 +48,7 @@ def camera_names(value: str | Sequence[str] | None) -> list[str]:
     names = [name.strip("/") for name in words if name.strip("/")]
     for name in names:
         if not _NAMESPACE.fullmatch(name):
-            raise ValueError(f"'{name}' is no namespace: letters, digits and _ between slashes")
+            raise ValueError(f"'{name}' is not a namespace: letters, digits and _ between slashes")
         if names.count(name) > 1:
             raise ValueError(f"camera '{name}' is named twice")
     return names

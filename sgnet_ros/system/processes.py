@@ -1,4 +1,4 @@
-"""Child processes that never outlive the one that started them."""
+"""Child processes that end with the process that started them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_MARKS = ("[WARN]", "[ERROR]", "[FATAL]", "[WARNING]", "Error:")
+_WARNING_MARKS = ("[WARN]", "[ERROR]", "[FATAL]", "[WARNING]", "Error:")
 
 
 class Child:
-    """A Python module run as a process, in a session of its own.
+    """A Python module that runs as a process, in a session of its own.
 
-    Ctrl-C in the terminal reaches this process alone, which stops its children in order; if it dies
-    without a chance to, the kernel kills them (Linux). Start children before threads, and from the
-    main thread: the kernel looks at the thread that started them.
+    Ctrl-C in the terminal reaches only the parent, which stops its children in order. If the parent
+    dies first, the kernel kills them (Linux). Start children from the main thread, before other
+    threads: the kernel kills a child when the thread that started it ends.
 
     Args:
         module: run as ``python -m module``.
-        arguments: of its command line.
-        folder: gets its log, named after the module's last part: standard error, and standard
-            output unless that is a pipe.
-        pipes: makes standard input and output pipes, of text.
+        arguments: command-line arguments.
+        folder: folder of the log, which is named after the last part of the module's name and
+            contains standard error, and standard output unless it is a pipe.
+        pipes: make standard input and output text pipes.
 
     Attributes:
-        module: as given.
+        module: name of the module.
         log: path of the log.
         process: the running process.
     """
@@ -46,7 +46,7 @@ class Child:
         def die_with_parent() -> None:
             if prctl is not None:
                 prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the line above
+            if os.getppid() != parent:  # the parent died before the call above
                 os._exit(1)
 
         with self.log.open("wb") as file:
@@ -62,28 +62,28 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """True until it ends."""
+        """True until the process ends."""
         return self.process.poll() is None
 
-    def stop(self, patience_s: float = 5.0) -> None:
-        """Ask the process to end, wait, and kill it if it does not."""
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Ask the process to end, and kill it if it does not within ``timeout_s``."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         for ask in (self.process.terminate, self.process.kill):
             if self.running:
                 ask()
                 try:
-                    self.process.wait(patience_s)
+                    self.process.wait(timeout_s)
                 except subprocess.TimeoutExpired:
                     continue
 
     def tail(self, lines: int = 15) -> str:
-        """Return the last lines of its log."""
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def new_warnings(self) -> list[str]:
-        """Return warnings and errors in the log since the last call, of this or of `new_lines`."""
-        return [line for line in self.new_lines() if any(mark in line for mark in _MARKS)]
+        """Return warnings and errors in the log since the last call of this or of `new_lines`."""
+        return [line for line in self.new_lines() if any(mark in line for mark in _WARNING_MARKS)]
 
     def new_lines(self) -> list[str]:
         """Return the lines of the log since the last call."""
@@ -95,16 +95,16 @@ class Child:
             self._seen += sum(len(line.encode(errors="replace")) for line in lines)
         return [line.rstrip() for line in lines]
 
-    def rss_mb(self) -> float | None:
-        """Return resident memory in MiB; None once it has ended, or where there is no /proc."""
+    def rss_mib(self) -> float | None:
+        """Return the resident memory in MiB; None if the process has ended or without /proc."""
         return resident_mib(self.process.pid)
 
     def threads(self) -> int | None:
-        """Return the number of its threads; None once it has ended, or where there is no /proc."""
+        """Return the number of threads; None if the process has ended or without /proc."""
         return self._count("task")
 
     def descriptors(self) -> int | None:
-        """Return the number of its open files and sockets; None as above."""
+        """Return the number of open files and sockets; None as in `threads`."""
         return self._count("fd")
 
     def _count(self, folder: str) -> int | None:
@@ -115,7 +115,7 @@ class Child:
 
 
 def resident_mib(pid: int) -> float | None:
-    """Return the resident memory of a process in MiB; None if it or /proc is not there."""
+    """Return the resident memory of a process in MiB; None if it has ended or without /proc."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):

@@ -1,4 +1,4 @@
-"""Quality of service of the topics that this package publishes or listens to."""
+"""Quality of service of the topics that this package publishes or subscribes to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def latched(depth: int = 1) -> QoSProfile:
-    """Return reliable, transient local: late subscribers get the last ``depth`` messages."""
+    """Return a reliable, transient-local profile: late subscribers get the last messages."""
     return QoSProfile(
         depth=depth,
         reliability=QoSReliabilityPolicy.RELIABLE,
@@ -21,12 +21,12 @@ def latched(depth: int = 1) -> QoSProfile:
 
 
 def best_effort(depth: int = 10) -> QoSProfile:
-    """Return best effort, volatile: as a subscription it matches every publisher."""
+    """Return a best-effort, volatile profile: a subscription matches every publisher."""
     return QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
 def reliable(depth: int) -> QoSProfile:
-    """Return reliable, volatile: as a publisher it suits reliable and best-effort subscribers."""
+    """Return a reliable, volatile profile: a publisher matches every volatile subscriber."""
     return QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.RELIABLE)
 
 

@@ -1,4 +1,4 @@
-"""Spinning an executor for a while or until a condition holds."""
+"""Spin an executor for a while or until a condition holds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from rclpy.executors import Executor
 
 _CHECK_S = 0.05
-_RESPONSE_S = 0.1  # until an interrupt is seen: rclpy's waiting does not end with it
+_RESPONSE_S = 0.1  # longest wait at a time, because a signal does not end rclpy's waiting
 _WATCH_S = 0.5
 
 
 def spin_for(executor: Executor, seconds: float) -> None:
-    """Take messages for a while, but at least one that is there already."""
+    """Process messages for a while, and at least one that has arrived already."""
     end = time.monotonic() + seconds
     executor.spin_once(timeout_sec=0)
     while (left := end - time.monotonic()) > 0:
@@ -23,21 +23,21 @@ def spin_for(executor: Executor, seconds: float) -> None:
 def spin_until(
     executor: Executor,
     condition: Callable[[], object],
-    patience_s: float,
+    timeout_s: float,
     watch: Callable[[], None] | None = None,
 ) -> bool:
-    """Take messages until a condition holds.
+    """Process messages until a condition holds.
 
     Args:
-        executor: of the nodes.
+        executor: executor of the nodes.
         condition: checked after each message, and every 50 ms.
-        patience_s: seconds after which to give up; may be infinite.
-        watch: called every half second; ends the waiting by an exception.
+        timeout_s: longest wait; may be infinite.
+        watch: called every half second; an exception of it ends the waiting.
 
     Returns:
-        False if it was given up.
+        False if the condition did not hold in time.
     """
-    deadline, next_watch = time.monotonic() + patience_s, 0.0
+    deadline, next_watch = time.monotonic() + timeout_s, 0.0
     while not condition():
         executor.spin_once(timeout_sec=_CHECK_S)
         now = time.monotonic()

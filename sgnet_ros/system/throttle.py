@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Throttle:
-    """Let one event per key and interval pass.
+    """Let at most one event per key and interval pass.
 
     Args:
         interval_s: seconds between two events of the same key.
@@ -21,7 +21,7 @@ class Throttle:
         self._last: dict[str, float] = {}
 
     def passes(self, key: str = "") -> bool:
-        """Return whether ``key`` has not passed within the last interval; if so, it passes now."""
+        """Return True, and record it, unless ``key`` passed within the last interval."""
         now = self._clock()
         if now - self._last.get(key, -math.inf) < self._interval_s:
             return False

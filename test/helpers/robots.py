@@ -193,7 +193,7 @@ def stamped(message: Any, stamp_ns: int, frame: str | None = None) -> Any:
 def say_each_once(node: SGNetNode) -> None:
     """Let the node log each warning about frames once from here on, however long a test takes."""
     processor = node._active.processor
-    processor._throttle, processor._rarely = Throttle(math.inf), Throttle(math.inf)
+    processor._throttle, processor._warning_throttle = Throttle(math.inf), Throttle(math.inf)
 
 
 class Scene:

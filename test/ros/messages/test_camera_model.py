@@ -54,7 +54,7 @@ def test_p_alone_is_the_camera_of_a_rectified_image_and_of_no_other() -> None:
     message = CameraInfo(width=640, height=480, p=P)
     expected = Intrinsics(480, 490, 310.5, 230.5, 640, 480)
     assert intrinsics_of(message, 640, 480, rectified=True) == expected
-    with pytest.raises(ValueError, match=r"K\[0\] is 0, and P counts for rectified images only"):
+    with pytest.raises(ValueError, match=r"K\[0\] is 0, and P applies to rectified images only"):
         intrinsics_of(message, 640, 480)
 
 

@@ -69,7 +69,7 @@ def test_gray_and_transparent_images_become_three_channels() -> None:
 
 
 def test_16_bit_gray_is_no_color_image() -> None:
-    with pytest.raises(ImageError, match=r"^data: .*not colors of 8 bits"):
+    with pytest.raises(ImageError, match=r"^data: .*not 8-bit color"):
         compressed_rgb_view(message(encoded(np.full((4, 4), 700, np.uint16)), "mono16; png"))
 
 
@@ -128,12 +128,12 @@ def test_rvl_is_decoded() -> None:
 @pytest.mark.parametrize(
     ("data", "encoding", "words"),
     [
-        (encoded(picture()), "rgb8; png compressed bgr8", "^format: .*is no depth"),
+        (encoded(picture()), "rgb8; png compressed bgr8", "^format: .*is not a depth format"),
         (HEADER + encoded(picture()), "16UC1; compressedDepth png", "^data: .*RGB, not of 16"),
         (HEADER, "16UC1; compressedDepth png", "^data: 12 bytes"),
         (b"", "16UC1; compressedDepth png", "^data: 0 bytes"),
         (encoded(DEPTH), "32FC1; compressedDepth png", "^data: .*without the header"),
-        (HEADER[:5] + encoded(DEPTH), "16UC1; compressedDepth png", "^data: .*can't be decoded"),
+        (HEADER[:5] + encoded(DEPTH), "16UC1; compressedDepth png", "^data: .*cannot be decoded"),
     ],
 )
 def test_what_is_no_depth_is_refused(data: bytes, encoding: str, words: str) -> None:

@@ -158,7 +158,7 @@ def test_one_missing_byte_is_a_truncated_image() -> None:
 
 
 def test_a_color_image_on_the_depth_topic_is_named() -> None:
-    with pytest.raises(ImageError, match=r"'rgb8' is no depth.*remap depth/image_raw"):
+    with pytest.raises(ImageError, match=r"'rgb8' is not a depth encoding.*remap depth/image_raw"):
         depth_view(message(rgb_pixels(), "rgb8"))
 
 
@@ -223,7 +223,7 @@ def test_yuv_gives_the_colors(encoding: str, padding: int) -> None:
         ("nv12", {"width": 3}, "width: 3 is odd"),
         ("uyvy", {"width": 3}, "width: 3 is odd"),
         ("nv21", {"height": 6}, "data: truncated"),
-        ("yuyv", {"step": 7}, "step: 7 bytes a row"),
+        ("yuyv", {"step": 7}, "step: 7 bytes per row"),
     ],
 )
 def test_broken_yuv_is_refused(encoding: str, change: dict, words: str) -> None:
@@ -270,7 +270,7 @@ def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -
         rgb_view(message(np.zeros((5, 7), np.int32), "32SC1"))
     short = message(deep, "rgb16")
     short.step = 41
-    with pytest.raises(ImageError, match=r"^step: 41 bytes a row"):
+    with pytest.raises(ImageError, match=r"^step: 41 bytes per row"):
         rgb_view(short)
 
 

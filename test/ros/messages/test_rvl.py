@@ -62,7 +62,7 @@ def test_every_image_is_read_back_exactly(shape: tuple[int, int], holes: float, 
 def test_hostile_data_are_refused() -> None:
     whole = encode(np.arange(1, 401, dtype=np.uint16).reshape(20, 20))
     for data, words in (
-        (b"", "0 bytes are no RVL image"),
+        (b"", "0 bytes are too few for an RVL image"),
         (struct.pack("<II", 1 << 31, 1 << 31), "at most 67108864 pixels"),
         (struct.pack("<II", 0, 5), "RVL image of 0x5"),
         (whole[:40], "do not fit an image of 20x20"),

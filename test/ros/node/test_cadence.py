@@ -16,7 +16,7 @@ def ticking(period_s: float, count: int = 6) -> tuple[Cadence, float]:
 
 
 @pytest.mark.parametrize(
-    ("passed_s", "patience_s"),
+    ("passed_s", "wait_s"),
     [
         (0.0, 0.0),
         (0.05, 0.0),
@@ -28,10 +28,10 @@ def ticking(period_s: float, count: int = 6) -> tuple[Cadence, float]:
     ],
 )
 def test_only_what_is_due_within_a_quarter_of_the_period_is_waited_for(
-    passed_s: float, patience_s: float
+    passed_s: float, wait_s: float
 ) -> None:
     cadence, last_s = ticking(0.1)
-    assert cadence.patience_s(last_s, last_s + passed_s) == pytest.approx(patience_s)
+    assert cadence.wait_s(last_s, last_s + passed_s) == pytest.approx(wait_s)
 
 
 @pytest.mark.parametrize("events", [0, 1])
@@ -39,17 +39,17 @@ def test_without_a_rhythm_there_is_no_patience(events: int) -> None:
     cadence = Cadence()
     for _ in range(events):
         cadence.tick(5.0)
-    assert cadence.patience_s(5.0, 5.0) == cadence.patience_s(5.0, 5.1) == 0
+    assert cadence.wait_s(5.0, 5.0) == cadence.wait_s(5.0, 5.1) == 0
 
 
 @given(st.floats(0.001, 10), st.floats(0, 30))
 def test_patience_never_exceeds_three_eighths_of_the_period(period: float, passed: float) -> None:
     cadence, last_s = ticking(period)
-    assert 0 <= cadence.patience_s(last_s, last_s + passed) <= 0.376 * period
+    assert 0 <= cadence.wait_s(last_s, last_s + passed) <= 0.376 * period
 
 
 def test_a_pause_of_the_camera_is_forgotten() -> None:
     cadence, last_s = ticking(0.1)
     resumed_s = last_s + 60
     cadence.tick(resumed_s)
-    assert cadence.patience_s(resumed_s, resumed_s + 0.09) == pytest.approx(0.0225)
+    assert cadence.wait_s(resumed_s, resumed_s + 0.09) == pytest.approx(0.0225)

@@ -184,7 +184,7 @@ def test_what_stays_away_is_logged_once_and_once_more_when_it_comes_back(watched
     for _ in range(3):
         watched.pairs(1)
         watched.tick()
-    assert lines[1:] == ["pairs come again"]
+    assert lines[1:] == ["RGB-D pairs arrive again"]
 
 
 def test_a_camera_that_has_not_been_started_is_waited_for_calmly(watched: Watched) -> None:
@@ -200,13 +200,13 @@ def test_a_camera_that_has_not_been_started_is_waited_for_calmly(watched: Watche
     node.publishers = 1
     watched.tick()
     watched.tick(2.0)
-    assert lines[1:] == ["a camera is there"]
+    assert lines[1:] == ["found a camera"]
     watched.tick(1.0)
     (late,) = lines[2:]
     assert late.startswith("WARN no RGB-D pair for 3 s: nothing received on /rgb (1 publisher rel")
     watched.pairs(3)
     watched.tick()
-    assert lines[3:] == ["pairs come again"]
+    assert lines[3:] == ["RGB-D pairs arrive again"]
     node.publishers = 0  # it was there before: now its going is a fault
     for _ in range(4):
         watched.tick()
@@ -230,7 +230,9 @@ def test_compressed_images_are_expected_where_they_are_subscribed_to(watched: Wa
 def test_a_node_without_subscribers_is_idle_and_that_is_no_fault(watched: Watched) -> None:
     lines: list[str] = []
     watched.diagnostics._node = _Node(lines.append)
-    watched.counters.doubt("depth", "/depth: the median is 1850 m")  # of the last frame segmented
+    watched.counters.set_warning(
+        "depth", "/depth: the median is 1850 m"
+    )  # of the last frame segmented
     idle = "idle: nobody subscribes to an output; the first subscriber resumes inference"
     for index in range(15):
         if index % 3 == 0:  # a camera slower than the report
@@ -240,11 +242,11 @@ def test_a_node_without_subscribers_is_idle_and_that_is_no_fault(watched: Watche
         assert (level, message) == (DiagnosticStatus.OK, idle)
     assert values["dropped: idle"] == "5"
     assert lines == [idle]
-    watched.counters.doubt("depth", "")
+    watched.counters.set_warning("depth", "")
     watched.pairs(1)
     watched.counters.done(FrameStats(), copies=1)
     assert watched.tick()[:2] == (DiagnosticStatus.OK, "1.0 label images/s")
-    assert lines[1:] == ["inference is resumed: an output has a subscriber"]
+    assert lines[1:] == ["inference resumed: an output has a subscriber"]
 
 
 def test_a_camera_that_stops_is_named_while_the_node_is_idle_too(watched: Watched) -> None:
@@ -270,12 +272,12 @@ def test_inference_that_hangs_is_an_error(watched: Watched) -> None:
     watched.pairs(30)
     level, message, _ = watched.tick()
     assert level == DiagnosticStatus.ERROR
-    assert message.startswith("no label image for 10 s though pairs arrive")
+    assert message.startswith("no label image for 10 s although pairs arrive")
     assert lines == [message]
     watched.pairs(30)
     watched.counters.done(FrameStats(), copies=1)
     assert watched.tick()[0] == DiagnosticStatus.OK
-    assert lines[1:] == ["labels come again"]
+    assert lines[1:] == ["label images are published again"]
 
 
 @pytest.mark.parametrize("cause", ["disabled", "bad_rgb", "inference_error"])
@@ -298,11 +300,11 @@ def test_a_degraded_node_warns_for_as_long_as_it_is(watched: Watched) -> None:
     assert watched.tick()[0] == DiagnosticStatus.ERROR
 
 
-def test_a_doubt_about_the_input_warns_until_it_is_gone(watched: Watched) -> None:
-    watched.counters.doubt("depth", "/depth: the median is 1850 m")
+def test_a_warning_about_the_input_stays_until_it_is_removed(watched: Watched) -> None:
+    watched.counters.set_warning("depth", "/depth: the median is 1850 m")
     watched.pairs(1)
     assert watched.tick()[:2] == (DiagnosticStatus.WARN, "/depth: the median is 1850 m")
-    watched.counters.doubt("depth", "")
+    watched.counters.set_warning("depth", "")
     watched.pairs(1)
     assert watched.tick()[0] == DiagnosticStatus.OK
 

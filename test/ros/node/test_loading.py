@@ -77,14 +77,3 @@ def test_a_damaged_copy_is_told_and_pytorch_runs_the_model(
     segmenter = loading.load_segmenter(settings, said.append)
     assert segmenter.backend == "torch"
     assert len(said) == 1 and str(damaged) in said[0]
-
-
-def test_a_model_in_the_home_folder_is_named_with_a_tilde(
-    models: dict[str, Path], asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))  # `ros2 run … -p model:=~/x` leaves it to the node
-    (tmp_path / "x.safetensors").symlink_to(models["depth"])
-    segmenter = loading.load_segmenter(Settings(model="~/x.safetensors", device="cpu"), print)
-    assert asked == [str(tmp_path / "x.safetensors")]
-    expected = Segmenter(models["depth"], "cpu").model.state_dict()
-    assert all(torch.equal(expected[k], v) for k, v in segmenter.model.state_dict().items())

@@ -290,7 +290,7 @@ def test_without_calibration_there_are_labels_and_no_points(
     say_each_once(node)
     forget(node._active.inputs.rgb_infos)
     robot.segment(*scene.messages())
-    robot.spin_until(lambda: [m for m in robot.log if "no ~/points: nothing received" in m.msg])
+    robot.spin_until(lambda: [m for m in robot.log if "no point clouds: nothing received" in m.msg])
     assert points == []
 
 

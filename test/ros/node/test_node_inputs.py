@@ -18,22 +18,24 @@ from sgnet_core.inference.segmenter import Segmenter
 from waiting import wait_until
 
 
-def test_a_lens_is_mentioned_once_where_the_network_sees_pinholes(
+def test_a_model_that_assumes_a_pinhole_warns_once_about_each_lens(
     run_node: Any, robot: Any, scene: Any
 ) -> None:
     running = run_node("points")
-    info = scene.camera_info()
-    info.d = [-0.2, 0.03, 0.0, 0.0, 0.0]
     robot.spin_until(lambda: all(p.get_subscription_count() for p in (robot.info, robot.rgb)))
-    robot.info.publish(info)
-    robot.spin_until(lambda: running.node._active.inputs.rgb_infos.newest)
-    for _ in range(3):
-        robot.segment(*scene.messages())
-        say_each_once(running.node)
-    robot.spin_for(0.2)
-    (report,) = [m for m in robot.log if "lens (plumb_bob) moves pixels" in m.msg]
-    assert "image_rect" in report.msg
-    assert report.level == 30
+    infos = running.node._active.inputs.rgb_infos
+    for lens, effect in (("plumb_bob", "moves pixels by up to "), ("fov", "distorts the image, ")):
+        info = scene.camera_info()
+        info.distortion_model, info.d = lens, [-0.2, 0.03, 0.0, 0.0, 0.0]
+        robot.info.publish(info)
+        robot.spin_until(lambda: infos.newest and infos.newest.distortion_model == lens)  # noqa: B023
+        for _ in range(3):
+            robot.segment(*scene.messages())
+            say_each_once(running.node)
+        robot.spin_for(0.2)
+        (report,) = [m for m in robot.log if f"lens ({lens}) {effect}" in m.msg]
+        assert "image_rect" in report.msg
+        assert report.level == 30
     running.stop()
 
 
@@ -71,12 +73,12 @@ def test_compressed_images_give_the_labels_of_the_raw_ones(
         (
             (bad[0], good[1]),
             lambda: "bad_rgb" in outcomes().drops,
-            "/rgb/image_raw/compressed: data: 60 bytes that can't be decoded",
+            "/rgb/image_raw/compressed: data: 60 bytes that cannot be decoded",
         ),
         (
             (good[0], bad[1]),
             lambda: "bad_depth" in outcomes().drops,
-            "/depth/image_raw/compressedDepth: data: 60 bytes that can't be decoded",
+            "/depth/image_raw/compressedDepth: data: 60 bytes that cannot be decoded",
         ),
         (good, lambda: [m for m in robot.labels if m.header == good[0].header], ""),
     ):

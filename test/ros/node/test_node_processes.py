@@ -99,7 +99,7 @@ def test_pairs_of_another_process_come_back_as_its_own_label_images(
     assert "Traceback" not in text
     lines = [line.split("]: ", 1)[1] for line in text.splitlines()]
     # Until the camera is found, which may take a while.
-    start_up = ("no_camera_info", "no RGB-D pair", "pairs come again", "a camera")
+    start_up = ("no_camera_info", "no RGB-D pair", "RGB-D pairs arrive again", "a camera")
     assert [
         line.split(":")[0]
         for line in lines

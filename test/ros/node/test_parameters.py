@@ -142,6 +142,22 @@ def test_a_running_node_takes_models_from_the_folder_of_its_own_and_no_other_fil
     node.destroy_node()
 
 
+def test_a_tilde_in_the_path_of_the_model_is_the_home_folder(
+    context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # `-p model:=~/x` leaves it to the node
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).touch()
+    start = Parameter("model", value="~/a.onnx")
+    node = rclpy.create_node("parameters", context=context, parameter_overrides=[start])
+    parameters = Parameters(node, lambda _: None)
+    assert parameters.settings.model == str(tmp_path / "a.onnx")
+    (result,) = node.set_parameters([Parameter("model", value="~/b.onnx")])
+    assert result.successful, result.reason
+    assert parameters.settings.model == str(tmp_path / "b.onnx")
+    node.destroy_node()
+
+
 def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> None:
     heard: list[Settings] = []
     Parameters(node, heard.append)

@@ -88,14 +88,14 @@ def test_labels_go_out_whether_somebody_listens_or_not(node: Any) -> None:
 def test_a_subscriber_to_any_topic_with_a_message_per_frame_is_an_audience(
     node: Any, name: str
 ) -> None:
-    assert not recording(node).has_audience
-    assert recording(node, **{name: 1}).has_audience
+    assert not recording(node).has_subscribers
+    assert recording(node, **{name: 1}).has_subscribers
 
 
 def test_subscribers_to_the_classes_are_no_audience(node: Any) -> None:
     publishers = recording(node)
     publishers.class_map = publishers.label_info = Recorder(1, [])
-    assert not publishers.has_audience
+    assert not publishers.has_subscribers
 
 
 def test_color_has_the_exact_palette_and_black_where_there_is_no_label(node: Any) -> None:

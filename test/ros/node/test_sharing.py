@@ -230,7 +230,7 @@ def test_camera_names_are_read(text: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("front 2nd", "'2nd' is no namespace"), ("a b a", "'a' is named twice")]
+    ("text", "words"), [("front 2nd", "'2nd' is not a namespace"), ("a b a", "'a' is named twice")]
 )
 def test_what_names_no_camera_is_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):

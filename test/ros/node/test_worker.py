@@ -117,12 +117,12 @@ def test_an_item_waits_as_long_as_is_asked_for_a_newer_one(gate: Gate) -> None:
     asked: list[int] = []
     waiting = threading.Event()
 
-    def patience_s(item: int) -> float:
+    def wait_s(item: int) -> float:
         asked.append(item)
         waiting.set()
         return PATIENCE_S if item == 1 else 0
 
-    worker = Worker(gate.consume, gate.errors.append, "test", patience_s)
+    worker = Worker(gate.consume, gate.errors.append, "test", wait_s)
     worker.offer(1)
     assert waiting.wait(PATIENCE_S)
     assert not gate.taken
@@ -145,11 +145,11 @@ def test_patience_ends(gate: Gate) -> None:
 def test_an_item_that_waits_for_a_newer_one_does_not_delay_stopping(gate: Gate) -> None:
     waiting = threading.Event()
 
-    def patience_s(item: int) -> float:
+    def wait_s(item: int) -> float:
         waiting.set()
         return PATIENCE_S
 
-    worker = Worker(gate.consume, gate.errors.append, "test", patience_s)
+    worker = Worker(gate.consume, gate.errors.append, "test", wait_s)
     worker.offer(1)
     assert waiting.wait(PATIENCE_S)
     assert worker.stop()

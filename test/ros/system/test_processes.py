@@ -35,8 +35,8 @@ def test_a_child_that_will_not_end_is_killed(stubborn: Child) -> None:
         file.write("ne\n[ERROR] more\n")
     assert stubborn.new_warnings() == ["half [WARN] a line", "[ERROR] more"]
     assert stubborn.tail(2) == "half [WARN] a line\n[ERROR] more"
-    rss = stubborn.rss_mb()
+    rss = stubborn.rss_mib()
     assert rss is not None and 2 < rss < 500
-    stubborn.stop(patience_s=0.5)
+    stubborn.stop(timeout_s=0.5)
     assert (stubborn.running, stubborn.process.returncode) == (False, -signal.SIGKILL)
-    assert stubborn.rss_mb() is None
+    assert stubborn.rss_mib() is None
