@@ -18,6 +18,7 @@ from sgnet_core.geometry.lens import Camera
 from sgnet_core.geometry.registration import DepthRegistration
 from sgnet_ros.messages.camera_model import camera_of, intrinsics_of, is_rectified, same_pinhole
 from sgnet_ros.messages.compressed import compressed_depth_view, compressed_rgb_view
+from sgnet_ros.messages.headers import frame_of
 from sgnet_ros.messages.images import ImageError, depth_view, rgb_view
 from sgnet_ros.messages.transforms import Pose, StaticTransforms, matrix_of
 from sgnet_ros.recordings.bag_topics import BagTopics
@@ -31,24 +32,21 @@ PinholeValues = tuple[float, float, float, float]
 """fx, fy, cx, cy in pixels."""
 
 _ALIGN_HINT = "the driver's registered depth (realsense2_camera: align_depth.enable:=true)"
-_INFOS_LOOKED_AT = 300
-_LOOKED_AT = 10  # images of a topic, where the first ones cannot be read or hold nothing
+_FIRST_INFOS = 300  # CameraInfo messages among which a usable one is searched
+_FIRST_IMAGES = 10  # of a topic, in case the first ones cannot be read or hold no measurement
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """Calibration given by the user, which goes before the recorded one.
+    """Calibration given by the user, which takes precedence over the recorded one.
 
     Attributes:
-        intrinsics: of the color image.
+        intrinsics: intrinsics of the color image.
         depth_scale: meters per unit of the depth images, whether integers or floats.
     """
 
     intrinsics: PinholeValues | None = None
     depth_scale: float | None = None
-
-
-NOTHING_GIVEN = Overrides()
 
 
 @dataclass(frozen=True)
@@ -57,17 +55,18 @@ class BagGeometry:
 
     Attributes:
         size: width and height of the color images: CameraInfo's, or the first image's.
-        rgb: intrinsics of the color image, the first that are usable; None where the recording has
-            none and needs none.
-        depth: intrinsics of the depth image; None where depth is registered to color.
-        registration: of depth to color, where it is needed.
-        depth_to_rgb: (4, 4) from depth's optical frame to color's, where it is needed.
+        rgb: first usable intrinsics of the color image; None if the recording has none and needs
+            none.
+        depth: intrinsics of the depth image; None if depth is registered to color.
+        registration: registration of depth to color; None if depth is registered.
+        depth_to_rgb: (4, 4) from the optical frame of depth to that of color; None if depth is
+            registered.
         depth_scale: meters per unit of an integer depth image.
         float_scale: meters per unit of a floating-point depth image.
-        info_topic: CameraInfo of the color image; None where it is missing or not to be used.
-        rectified: whether the color image is.
-        median: median depth in meters of the first depth image that holds a measurement; None
-            where the first images hold none.
+        info_topic: CameraInfo topic of the color image; None if it is missing or not to be used.
+        rectified: True if the color image is rectified.
+        median: median depth in meters of the first depth image that holds a measurement; None if
+            the first images hold none.
     """
 
     size: Size
@@ -82,12 +81,14 @@ class BagGeometry:
     median: float | None
 
     @classmethod
-    def of(cls, bag: Bag, topics: BagTopics, given: Overrides = NOTHING_GIVEN) -> BagGeometry:
+    def of(cls, bag: Bag, topics: BagTopics, given: Overrides | None = None) -> BagGeometry:
         """Read calibration and transforms.
 
         Raises:
-            BagError: depth needs registration and can't have it, or is not in meters.
+            BagError: depth needs a registration that the recording does not allow, or is not in
+                meters.
         """
+        given = given or Overrides()
         depth_scale = given.depth_scale or _recorded_scale(bag, topics.depth)
         float_scale = given.depth_scale or 1.0
         median = _median_depth(bag, topics.depth, depth_scale, float_scale)
@@ -119,10 +120,10 @@ class BagGeometry:
         )
 
     def camera(self, info: Any) -> Intrinsics | None:
-        """Return the color image's intrinsics while a CameraInfo holds.
+        """Return the intrinsics of a color image that came with a CameraInfo.
 
-        They are the first usable ones where that is None or unusable, and always where depth is
-        registered, for which the first ones are used.
+        These are the first usable ones of the recording if ``info`` is None or unusable, or if
+        depth is registered here, which uses the first ones, too.
         """
         if info is not None and self.info_topic is not None and self.registration is None:
             with suppress(ValueError):
@@ -133,16 +134,16 @@ class BagGeometry:
         """Return a color message as (H, W, 3) uint8 RGB.
 
         Raises:
-            ImageError: it can't be read, or isn't of the camera's size.
+            ImageError: the message cannot be read, or is not of the camera's size.
         """
         return _checked(decoded(message, "color"), self.size)
 
     def labels(self, message: Any) -> npt.NDArray[np.uint8]:
-        """Return a label message as (H, W) uint8 ids; raises as `color` does."""
+        """Return a label message as (H, W) uint8 ids; raise as `color` does."""
         return self.color(message)[:, :, 0]
 
     def recorded_depth(self, message: Any) -> npt.NDArray[Any]:
-        """Return a depth message as (h, w) of its own camera and units; raises as `color` does."""
+        """Return a depth message as (h, w) in recorded units; raise as `color` does."""
         size = (self.depth.width, self.depth.height) if self.depth else self.size
         return _checked(decoded(message, "depth"), size)
 
@@ -158,18 +159,19 @@ class BagGeometry:
         return in_millimeters(meters)
 
     def recorded_meters(self, message: Any) -> npt.NDArray[np.float64]:
-        """Return a depth message as (h, w) meters of its own camera; raises as `color` does."""
+        """Return a depth message as (h, w) meters of the depth camera; raise as `color` does."""
         return in_meters(self.recorded_depth(message), self.depth_scale, self.float_scale)
 
 
 def in_meters(
     depth: npt.NDArray[Any], integer_scale: float, float_scale: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Return depth in meters, 0 where there is no measurement: 0, 65535, NaN or infinite.
+    """Return depth in meters, with 0 for pixels without a measurement.
 
     Args:
-        depth: (H, W) uint16 or floating point.
-        integer_scale, float_scale: meters per unit of either.
+        depth: (H, W) uint16 or floating point; 0, 65535, NaN and ±Inf mean no measurement.
+        integer_scale: meters per unit of uint16.
+        float_scale: meters per unit of floating point.
     """
     if depth.dtype.kind == "f":
         return np.nan_to_num(depth.astype(np.float64), posinf=0, neginf=0) * float_scale
@@ -182,7 +184,7 @@ def decoded(message: Any, kind: str) -> npt.NDArray[Any]:
     They are (H, W, 3) uint8 RGB for the kind ``color``, (H, W) for ``depth``.
 
     Raises:
-        ImageError: they can't be read.
+        ImageError: the message cannot be read.
     """
     if hasattr(message, "encoding"):
         return rgb_view(message).array if kind == "color" else depth_view(message).array
@@ -191,10 +193,10 @@ def decoded(message: Any, kind: str) -> npt.NDArray[Any]:
 
 
 def _checked(image: npt.NDArray[Any], size: Size) -> npt.NDArray[Any]:
-    """Return the image, if it is of its camera's size."""
+    """Return the image, or raise ImageError if it is not of its camera's size."""
     if image.shape[1::-1] != size:
         raise ImageError(
-            "width", f"it is {image.shape[1]}x{image.shape[0]}, its camera {size[0]}x{size[1]}"
+            "width", f"{image.shape[1]}x{image.shape[0]}, but its camera is {size[0]}x{size[1]}"
         )
     return image
 
@@ -203,11 +205,11 @@ def _size(bag: Bag, topic: str, kind: str) -> Size:
     """Return the most frequent size of the first images on a topic.
 
     Raises:
-        BagError: none of them can be read.
+        BagError: none of the first images can be read.
     """
     problem: ImageError | None = None
     sizes: list[Size] = []
-    for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
+    for _, _, message in islice(bag.messages([topic]), _FIRST_IMAGES):
         try:
             height, width = decoded(message, kind).shape[:2]
             sizes.append((width, height))
@@ -219,22 +221,22 @@ def _size(bag: Bag, topic: str, kind: str) -> Size:
 
 
 def _recorded_scale(bag: Bag, depth_topic: str) -> float:
-    """Return meters per unit of integer depth: librealsense's record of it, or millimeters."""
-    units = beside(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
+    """Return meters per unit of integer depth, as librealsense records it, or 0.001."""
+    units = sibling_topic(bag, depth_topic, "std_msgs/msg/Float32", "/option/Depth Units/value")
     scale = float(bag.first(units).data) if units else 0.001
     if 0 < scale < np.inf:
         return scale
-    logger.warning("%s: %s is %g, no unit; millimeters are assumed", bag.path, units, scale)
+    logger.warning("%s: %s is %g; assuming millimeters", bag.path, units, scale)
     return 0.001
 
 
 def _median_depth(bag: Bag, topic: str, integer_scale: float, float_scale: float) -> float | None:
-    """Return the median in meters of the first depth image that measures; None without any.
+    """Return the median in meters of the first depth image that holds a measurement, or None.
 
     Raises:
-        BagError: it is that of numbers in another unit.
+        BagError: the median is so large that the images must be in another unit.
     """
-    for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
+    for _, _, message in islice(bag.messages([topic]), _FIRST_IMAGES):
         with suppress(ImageError):
             image = decoded(message, "depth")
             median = median_depth(image)
@@ -249,7 +251,7 @@ def _median_depth(bag: Bag, topic: str, integer_scale: float, float_scale: float
                 unit = "likely in millimeters" if likely == 0.001 else "in another unit"
                 raise BagError(
                     f"{bag.path}: the images on {topic} have a median of {median * scale:.0f} m, "
-                    f"which is no depth of a camera; the numbers are {unit}: {remedy}"
+                    f"too far for a depth camera; the numbers are {unit}: {remedy}"
                     "have the driver publish meters in 32FC1 or millimeters in 16UC1 (REP 118)"
                 )
             return median * scale
@@ -257,29 +259,29 @@ def _median_depth(bag: Bag, topic: str, integer_scale: float, float_scale: float
 
 
 def info_topic(bag: Bag, image_topic: str) -> str | None:
-    """Return the CameraInfo topic of an image topic; None where it has none."""
+    """Return the CameraInfo topic of an image topic; None if it has none."""
     kind = "sensor_msgs/msg/CameraInfo"
-    return beside(bag, image_topic, kind, "/camera_info", "/info/camera_info")
+    return sibling_topic(bag, image_topic, kind, "/camera_info", "/info/camera_info")
 
 
 def _camera(bag: Bag, image_topic: str, size: Size) -> Camera | None:
-    """Return the camera of an image topic's first usable CameraInfo; None where it has none."""
+    """Return the camera of an image topic's first usable CameraInfo; None if it has none."""
     topic = info_topic(bag, image_topic)
     rectified = is_rectified(image_topic)
-    for _, _, info in islice(bag.messages([topic]), _INFOS_LOOKED_AT) if topic else ():
+    for _, _, info in islice(bag.messages([topic]), _FIRST_INFOS) if topic else ():
         try:
             pinhole = intrinsics_of(info, *size, rectified)
         except ValueError:
             continue  # some drivers publish zeros until they have read their calibration
         try:
             return camera_of(info, *size, rectified)
-        except ValueError:  # a lens that isn't known: its pinhole is better than nothing
+        except ValueError:  # an unknown distortion model: the pinhole camera is close
             return Camera(pinhole)
     return None
 
 
 def _is_registered(bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camera | None) -> bool:
-    """Return whether depth is seen by the color camera."""
+    """Return whether depth is registered to the color camera."""
     if "aligned" in topics.depth or "registered" in topics.depth:
         return True
     rgb_frame, depth_frame = image_frames(bag, topics)
@@ -289,15 +291,15 @@ def _is_registered(bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camer
 
 
 def image_frames(bag: Bag, topics: BagTopics) -> tuple[str, str]:
-    """Return the frames of color and depth, by their first images."""
-    rgb, depth = (bag.first(t).header.frame_id.lstrip("/") for t in (topics.rgb, topics.depth))
+    """Return the frame ids of the first color image and the first depth image."""
+    rgb, depth = (frame_of(bag.first(topic).header) for topic in (topics.rgb, topics.depth))
     return rgb, depth
 
 
 def _calibrated(
     bag: Bag, topics: BagTopics, rgb: Camera | None, depth: Camera | None
 ) -> tuple[Camera, Camera]:
-    """Return the cameras of depth and color; raise BagError where one has no CameraInfo."""
+    """Return the cameras of depth and color; raise BagError if one has no CameraInfo."""
     for camera, topic in ((rgb, topics.rgb), (depth, topics.depth)):
         if camera is None:
             raise BagError(
@@ -308,8 +310,11 @@ def _calibrated(
     return depth, rgb
 
 
-def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | None:
-    """Return the topic ``base + suffix`` of this type whose base is the longest of the image's."""
+def sibling_topic(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | None:
+    """Return the topic of a message type that belongs to an image topic; None without one.
+
+    Its name is a base and a suffix; the base is the longest with which the image topic begins.
+    """
     bases = {
         topic: topic.removesuffix(suffix)
         for topic in bag.of_type(msgtype)
@@ -320,17 +325,16 @@ def beside(bag: Bag, image_topic: str, msgtype: str, *suffixes: str) -> str | No
 
 
 def _depth_to_rgb(bag: Bag, topics: BagTopics) -> Pose:
-    """Return (4, 4) from depth's optical frame to color's.
+    """Return (4, 4) from the optical frame of depth to that of color.
 
     Raises:
-        BagError: the recording does not have it.
+        BagError: the recording has no transform between them.
     """
-    recorded = [
-        beside(bag, t, "geometry_msgs/msg/Transform", "/tf/0") for t in (topics.rgb, topics.depth)
-    ]
+    kind = "geometry_msgs/msg/Transform"
+    recorded = [sibling_topic(bag, t, kind, "/tf/0") for t in (topics.rgb, topics.depth)]
     if recorded[0] and recorded[1]:
-        # librealsense's recorder writes, for each stream, the transform from the device's
-        # reference frame to that stream's.
+        # librealsense records, for each stream, the transform from the device's reference frame
+        # to the frame of the stream.
         rgb, depth = (matrix_of(bag.first(t)) for t in recorded if t)
         return np.asarray(rgb @ np.linalg.inv(depth))
     transforms = StaticTransforms()
@@ -340,14 +344,14 @@ def _depth_to_rgb(bag: Bag, topics: BagTopics) -> Pose:
     if pose is None:
         raise BagError(
             f"{bag.path}: depth (frame {depth_frame!r}) is not registered to color (frame "
-            f"{rgb_frame!r}) and /tf_static doesn't connect them; record /tf_static, or "
+            f"{rgb_frame!r}) and /tf_static does not connect them; record /tf_static, or "
             + _ALIGN_HINT
         )
     return pose
 
 
 def static_transforms(bag: Bag) -> list[Any]:
-    """Return the transforms of ``/tf_static`` in their order."""
+    """Return the transforms of ``/tf_static`` in the order of their messages."""
     topics = [t for t in bag.of_type("tf2_msgs/msg/TFMessage") if t.endswith("tf_static")]
     messages = bag.messages(topics) if topics else ()
     return [stamped for _, _, message in messages for stamped in message.transforms]

@@ -1,4 +1,4 @@
-"""RGB-D frames out of a bag."""
+"""RGB-D frames from a bag."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sgnet_core.data.depth_units import median_doubt
 from sgnet_core.models.labels import LabelSet
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.images import ImageError
-from sgnet_ros.recordings.bag_geometry import BagGeometry, Overrides, PinholeValues, beside
+from sgnet_ros.recordings.bag_geometry import BagGeometry, Overrides, PinholeValues, sibling_topic
 from sgnet_ros.recordings.bag_topics import find_topics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
@@ -20,35 +20,35 @@ from sgnet_ros.recordings.matching import Match, matched
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 3  # frames that are left out
+_NAMED = 3  # frames left out that are logged one by one
 
 
 class BagSource(Source):
     """Frames of a recording in the order of their color images.
 
-    Each color image goes with the depth nearest to it in time (by header stamp, `MAX_SKEW_S` at
-    most) and with the labels of the same stamp. Depth of another camera than color's is registered
-    with the recorded intrinsics and transforms. Frames with an image that can't be read or is of
-    another size are left out and counted.
+    A frame consists of a color image, the depth image nearest in time (by header stamp, at most
+    `matching.MAX_SKEW_S` apart), and the labels of the same stamp. Depth of another camera is
+    registered with the recorded intrinsics and transforms. Frames with an image that cannot be read
+    or is of another size are left out and counted.
 
     Args:
         path: the bag.
-        rgb_topic, depth_topic: needed where the bag holds several.
-        labels_topic: ground truth, where the bag holds several label images.
+        rgb_topic, depth_topic: topics of the images; needed if the bag holds several.
+        labels_topic: topic of the ground truth; needed if the bag holds several label topics.
         intrinsics: fx, fy, cx, cy of the color image in pixels, instead of the recorded ones.
         depth_scale: meters per unit of the depth images, instead of the recorded one.
 
     Attributes:
-        path: of the bag.
-        topics: the names that were found or given.
-        geometry: the cameras.
-        complete: as of `Bag`.
-        classes: that the labels are in, where the bag says it in a ClassMap beside them.
+        path: path of the bag.
+        topics: topics that were found or given.
+        geometry: cameras of the bag.
+        complete: as in `Bag`.
+        classes: classes of the labels; None if the bag has no ClassMap for them.
         left_out: number of frames that the last iteration left out.
 
     Raises:
-        BagError: the bag can't be read, a topic is missing or ambiguous, or depth isn't registered
-            and the bag lacks a calibration or the transform between the cameras.
+        BagError: the bag cannot be read, a topic is missing or ambiguous, or depth is not
+            registered and the bag lacks a calibration or the transform between the cameras.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class BagSource(Source):
             logger.warning("%s: %d frames were left out", self.name, self.left_out)
 
     def attempts(self) -> Iterator[CameraFrame | BagError]:
-        """Yield each frame, or why it can't be read; raises as iteration does."""
+        """Yield each frame, or the reason why it cannot be read; raise as `__iter__` does."""
         self.left_out = 0
         with Bag(self.path) as bag:
             for match in matched(bag, self.topics, self.geometry.info_topic):
@@ -123,8 +123,8 @@ class BagSource(Source):
 
 
 def _classes(bag: Bag, labels_topic: str | None) -> LabelSet | None:
-    """Return what a ClassMap beside the labels says of them."""
+    """Return the classes in the ClassMap that belongs to the labels; None if there is none."""
     if labels_topic is None:
         return None
-    topic = beside(bag, labels_topic, "sgnet_msgs/msg/ClassMap", "/class_map")
+    topic = sibling_topic(bag, labels_topic, "sgnet_msgs/msg/ClassMap", "/class_map")
     return None if topic is None else label_set_of(bag.first(topic))

@@ -1,4 +1,4 @@
-"""Image topics of a bag: which are color, depth and labels, by their encodings and names."""
+"""Image topics of a bag: color, depth and labels, told apart by encoding and name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["color", "gray", "depth", "labels", "infrared", "output", "other"
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
-_LOOKED_AT = 10  # messages of a topic, where the first ones are empty
+_FIRST_IMAGES = 10  # of a topic, in case the first ones are empty
 # Drivers publish infrared, amplitude and confidence images in the encodings of depth and gray.
 _NOT_A_SCENE = re.compile(
     r"(^|[/_])(ir\d?|nir|infra\w*|amplitude|intensity|reflec\w*|confidence|disparity)([/_]|$)"
@@ -25,7 +25,7 @@ _REGISTERED = ("aligned", "registered", "to_rgb", "to_color")
 
 
 class BagTopics(NamedTuple):
-    """Names of the topics that make a frame; ``labels`` is ground truth, if there is any."""
+    """Names of the topics of a frame; ``labels`` is the ground truth, or None."""
 
     rgb: str
     depth: str
@@ -37,15 +37,16 @@ def find_topics(
 ) -> BagTopics:
     """Find color, depth and label images by encoding and name.
 
-    Gray images count as color where the bag holds no other.
+    Gray images count as color if the bag holds no color images.
 
     Args:
         bag: the recording.
-        rgb, depth, labels: taken as they are where the caller knows them.
+        rgb, depth, labels: topics that the caller chooses.
 
     Raises:
-        BagError: nothing fits, or several do; the message lists the candidates. Labels are left
-            out in both cases, for they aren't always wanted: see `label_topics`.
+        BagError: no topic or several topics fit; the message lists the candidates. Without a single
+            topic that fits, labels are None instead, because they are not always needed: see
+            `label_topics`.
     """
     kinds = _kinds(bag)
     for topic in (rgb, depth, labels):
@@ -63,14 +64,14 @@ def find_topics(
 
 
 def label_topics(bag: Bag) -> list[str]:
-    """Return topics that may hold ground truth: label images, but not a node's own."""
+    """Return topics that may hold ground truth: label images of no segmentation node."""
     return [topic for topic, kind in _kinds(bag).items() if kind == "labels"]
 
 
 def _kinds(bag: Bag) -> dict[str, Kind]:
     """Return the kind of the images on each topic."""
     kinds = {t: _kind(bag, t) for t in bag.of_type(IMAGE, COMPRESSED)}
-    # A driver offers each image raw and compressed under one base name: the raw one is exact.
+    # Drivers publish an image raw and compressed under one base name; the raw one is exact.
     raw = {t for t in kinds if bag.topics[t] == IMAGE}
     return {t: k for t, k in kinds.items() if t in raw or t.rpartition("/")[0] not in raw}
 
@@ -89,15 +90,15 @@ def _kind(bag: Bag, topic: str) -> Kind:
 
 
 def _is_node_output(bag: Bag, topic: str) -> bool:
-    """Return whether a segmentation node published the images: its FrameStats lie beside them."""
+    """Return whether a segmentation node published the images, with FrameStats beside them."""
     base = topic.removesuffix("/compressed")
     return str(PurePosixPath(base).with_name("stats")) in bag.topics
 
 
 def _encoding(bag: Bag, topic: str) -> tuple[str, str]:
-    """Return encoding and codec (``jpeg``, ``any`` where it isn't named) of the first image."""
+    """Return encoding and codec (``jpeg``, or ``any`` if it is not named) of the first image."""
     message: Any = None
-    for _, _, message in islice(bag.messages([topic]), _LOOKED_AT):
+    for _, _, message in islice(bag.messages([topic]), _FIRST_IMAGES):
         if len(message.data):
             break
     if message is None:
@@ -131,6 +132,6 @@ def _only(
 
 
 def _listed(bag: Bag, kinds: dict[str, Kind]) -> str:
-    """Return the topics with the kind of their images; of those that are not read, the encoding."""
+    """List the topics with the kind of their images, or the encoding if it is not supported."""
     named = (f"encoding {_encoding(bag, t)[0]!r}" if k == "other" else k for t, k in kinds.items())
     return ", ".join(f"{t} ({what})" for t, what in zip(kinds, named, strict=True)) or "no topic"

@@ -1,4 +1,4 @@
-"""Recordings written: rosbag2 folders of serialized messages, mcap or sqlite3."""
+"""Writer of recordings: rosbag2 folders of serialized messages, mcap or sqlite3."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 
 class BagWriter:
-    """Writer of serialized messages into a rosbag2 folder with one storage file.
+    """Write serialized messages into a rosbag2 folder with one storage file.
 
-    The folder appears at ``path``, in place of one that was there, when the writer is closed.
+    `close` moves the folder to ``path`` and replaces an existing one.
 
     Args:
-        path: the bag's folder.
-        definitions: text of each message type that isn't part of ROS's own, by name
+        path: folder of the bag.
+        definitions: text of each message type that is not a standard one of ROS, by name
             (``sgnet_msgs/msg/ClassMap``).
         storage: ``mcap`` (zstd-compressed) or ``sqlite3``.
     """
@@ -46,7 +46,7 @@ class BagWriter:
         self._unfinished = path.with_name(f".{path.name}.partial")
         if self._unfinished.exists():  # of a run that was killed
             shutil.rmtree(self._unfinished)
-        # The mcap file is named after its folder, so that has its final name from the start.
+        # The mcap file is named after its folder, which therefore has its final name already.
         folder = self._unfinished / path.name
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
         if storage == "mcap":
@@ -55,7 +55,7 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
 
     def add_topic(self, topic: str, msgtype: str, *, latched: bool = False) -> None:
-        """Announce a topic; players offer ``latched`` ones reliable and transient local."""
+        """Add a topic; players publish ``latched`` ones as reliable and transient local."""
         self._connections[topic] = self._writer.add_connection(
             topic,
             msgtype,
@@ -64,11 +64,11 @@ class BagWriter:
         )
 
     def write(self, topic: str, data: bytes, time_ns: int) -> None:
-        """Append one message: its CDR bytes as DDS carries them, and when it was received."""
+        """Append one message: its CDR bytes, and its recording time in nanoseconds."""
         self._writer.write(self._connections[topic], time_ns, data)
 
     def close(self) -> None:
-        """Finish the file and put the folder in its place."""
+        """Finish the file and move the folder to its path."""
         self._writer.close()
         if self.path.exists():
             shutil.rmtree(self.path)

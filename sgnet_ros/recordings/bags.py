@@ -40,18 +40,18 @@ _READ_TYPES = {
 }
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
-_warned: set[Path] = set()  # damaged bags, each of which is warned of once
+_warned: set[Path] = set()  # damaged bags for which a warning was logged
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a file or folder is meant as a bag, by the names of its files."""
+    """Return whether a file or folder is a bag, by the names of its files."""
     if path.is_dir():
         return (path / "metadata.yaml").is_file() or any(map(_is_bag_file, path.iterdir()))
     return _is_bag_file(path)
 
 
 def _is_bag_file(path: Path) -> bool:
-    hidden = path.name.startswith(".")  # macOS puts ._NAME beside NAME on other file systems
+    hidden = path.name.startswith(".")  # macOS writes ._NAME beside NAME on other file systems
     return not hidden and path.name.lower().endswith((*BAG_SUFFIXES, *_UNREADABLE_SUFFIXES))
 
 
@@ -60,7 +60,7 @@ def _storage_files(folder: Path) -> list[Path]:
 
 
 def _packed_files(folder: Path) -> list[Path]:
-    """Return compressed storage files of a folder which do not also lie there unpacked."""
+    """Return the compressed storage files of a folder that are not also there uncompressed."""
     packed = (p for p in folder.iterdir() if p.name.endswith((".mcap.zstd", ".db3.zstd")))
     return sorted(p for p in packed if _is_bag_file(p) and not p.with_suffix("").exists())
 
@@ -72,11 +72,11 @@ class Bag(AbstractContextManager["Bag"]):
         path: a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file of one.
 
     Attributes:
-        path: as given.
-        topics: message type (``sensor_msgs/msg/Image``, for rosbag1 too) of each topic.
+        path: path of the bag.
+        topics: message type (``sensor_msgs/msg/Image``, for rosbag1, too) of each topic.
         counts: number of messages of each topic.
-        complete: False where an mcap file is torn or damaged, or metadata.yaml is. What can be
-            read is read, and a warning says how much.
+        complete: False if an mcap file is truncated or damaged, or metadata.yaml is damaged. All
+            messages that can be read are read, and a warning gives their number.
 
     Raises:
         BagError: the file does not exist or cannot be read as a bag; the message names the command
@@ -98,7 +98,7 @@ class Bag(AbstractContextManager["Bag"]):
             if isinstance(error, BagError):
                 raise BagError(text) from error
             raise BagError(
-                f"{path} can't be read as a bag ({text}); if the recording was interrupted, "
+                f"{path} cannot be read as a bag ({text}); if the recording was interrupted, "
                 f"{_REPAIR.get(path.suffix, _REPAIR[''])} may repair it"
             ) from error
         self.topics: dict[str, str] = {}
@@ -116,7 +116,7 @@ class Bag(AbstractContextManager["Bag"]):
             )
 
     def _opened(self) -> AnyReader:
-        """Open the bag; its storage files one by one where metadata.yaml is missing or wrong."""
+        """Open the bag, or its storage files one by one if metadata.yaml is missing or wrong."""
         path = self.path
         if not path.is_dir():
             return self._reader_of([path])
@@ -133,7 +133,7 @@ class Bag(AbstractContextManager["Bag"]):
             except Exception as error:
                 if not _storage_files(path):
                     raise
-                logger.warning("%s/metadata.yaml is of no use: %s", path, error)
+                logger.warning("%s/metadata.yaml cannot be used: %s", path, error)
                 self.complete = False
         return self._reader_of(_storage_files(path))
 
@@ -141,7 +141,7 @@ class Bag(AbstractContextManager["Bag"]):
         """Return a compressed storage file unpacked in a temporary folder.
 
         Raises:
-            BagError: it unpacks to too much.
+            BagError: the unpacked file would be too large.
         """
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="sgnet_bag_")
@@ -150,15 +150,15 @@ class Bag(AbstractContextManager["Bag"]):
             unpack_file(file, target)
         except UnpackingError as error:
             raise BagError(
-                f"{file} is refused, since {error}: if you trust it, unpack it with `zstd -d "
+                f"{file} is refused, because {error}: if you trust it, unpack it with `zstd -d "
                 f"{file}`"
             ) from error
         return target
 
     def _reader_of(self, paths: Sequence[Path]) -> AnyReader:
-        """Open files, or one folder; `complete` becomes False where a part is damaged."""
-        # Bags of older recorders hold no message definitions; those of the standard messages have
-        # not changed since.
+        """Open files, or one folder; set `complete` to False if a part is damaged."""
+        # Older recorders write no message definitions; those of the standard messages have not
+        # changed since.
         reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
         if reader.is2:
             reader.readers = [Reader2(path) for path in paths]
@@ -180,7 +180,7 @@ class Bag(AbstractContextManager["Bag"]):
         return reader
 
     def _check_definitions(self, reader: AnyReader) -> None:
-        """Raise BagError where the bag defines a message that is read without one of its fields."""
+        """Raise BagError if the bag's definition of a message lacks a field that is read."""
         standard = get_typestore(Stores.ROS2_JAZZY if reader.is2 else Stores.ROS1_NOETIC).fielddefs
         recorded = reader.typestore.fielddefs
         for name in _READ_TYPES & recorded.keys():
@@ -203,8 +203,8 @@ class Bag(AbstractContextManager["Bag"]):
     def messages(self, topics: Sequence[str]) -> Iterator[tuple[str, int, Any]]:
         """Yield the messages of these topics by recording time: (topic, time in ns, message).
 
-        Array fields are read-only NumPy arrays. Where the file is damaged further in, what comes
-        before is read, a warning is logged, and that is the end.
+        Array fields are read-only NumPy arrays. If the file is damaged after some messages, the
+        iteration ends there with a warning.
 
         Raises:
             BagError: not even the first message can be read.
@@ -233,14 +233,14 @@ class Bag(AbstractContextManager["Bag"]):
         """Return the first message of a topic.
 
         Raises:
-            BagError: it has none, or it can't be read.
+            BagError: the topic has no message, or it cannot be read.
         """
         for _, _, message in self.messages([topic]):
             return message
         raise BagError(f"{self.path} holds no message on {topic}")
 
     def serialized(self, message: Any) -> memoryview:
-        """Return a message of this bag as ROS 2 sends it (CDR), whichever ROS recorded it."""
+        """Return a message of this bag in ROS 2's serialization (CDR), even from a ROS 1 bag."""
         kind, store = message.__msgtype__, self._reader.typestore
         if self._reader.is2:
             return store.serialize_cdr(message, kind)
@@ -256,7 +256,7 @@ class Bag(AbstractContextManager["Bag"]):
             self._scratch.cleanup()
 
     def _without_scratch(self, text: str) -> str:
-        """Return a message that names the bag's folder instead of the one for unpacked files."""
+        """Replace the temporary folder of unpacked files by the bag's folder in a text."""
         return text.replace(self._scratch.name, str(self.path)) if self._scratch else text
 
     def __exit__(
@@ -274,7 +274,7 @@ def _ros2_types() -> Typestore:
 
 
 def _require_readable(path: Path) -> None:
-    """Raise BagError for what is not there, or known to be readable after one command only."""
+    """Raise BagError for a bag that does not exist, or that a known command has to repair first."""
     if not path.exists():
         raise BagError(f"{path} does not exist; name a .bag, .mcap or .db3 file or a bag folder")
     whole_folder = path.is_dir() and (path / "metadata.yaml").is_file()
@@ -289,29 +289,29 @@ def _require_readable(path: Path) -> None:
         name = str(file)
         if name.lower().endswith((".zstd", ".zst")):
             raise BagError(
-                f"{name} is a compressed file, and without a metadata.yaml that says so it is no "
-                f"bag: unpack it with `zstd -d {name} -o {name.rpartition('.')[0]}`"
+                f"{name} is a compressed file without a metadata.yaml that describes it: unpack it "
+                f"with `zstd -d {name} -o {name.rpartition('.')[0]}`"
             )
         if name.endswith(".active"):
             raise BagError(
-                f"{name} was not closed by its recorder: `rosbag reindex {name}`, then take "
-                ".active off its name"
+                f"{name} was not closed by its recorder: run `rosbag reindex {name}`, then "
+                "remove .active from its name"
             )
         if file.suffix not in BAG_SUFFIXES:
             lower = file.with_suffix(file.suffix.lower())
-            raise BagError(f"{name}: a bag's name ends in lower case: `mv {name} {lower}`")
+            raise BagError(f"{name}: the suffix of a bag is in lower case: `mv {name} {lower}`")
         if file.stat().st_size == 0:
-            raise BagError(f"{name} is empty: it has 0 bytes")
+            raise BagError(f"{name} is empty")
         if file.suffix == ".db3":
             _require_finished(file)
 
 
 def _require_finished(file: Path) -> None:
-    """Raise BagError for an sqlite3 file that SQLite would open though a part of it is missing."""
+    """Raise BagError for an incomplete sqlite3 file, which SQLite would open without an error."""
     for journal in (Path(f"{file}-wal"), Path(f"{file}-journal")):
         if journal.is_file() and journal.stat().st_size:
             raise BagError(
-                f"{file} was not closed by its recorder, {journal.name} holds a part of it: "
+                f"{file} was not closed by its recorder, and {journal.name} contains a part of it: "
                 f"`sqlite3 {file} 'PRAGMA journal_mode=DELETE'` joins them"
             )
     with file.open("rb") as opened:
@@ -320,5 +320,5 @@ def _require_finished(file: Path) -> None:
     size, expected = file.stat().st_size, pages * (65536 if page == 1 else page)
     if header.startswith(_SQLITE_MAGIC) and size < expected:
         raise BagError(
-            f"{file} is cut off: it has {size} of {expected} bytes; {_REPAIR['.db3']} may repair it"
+            f"{file} is truncated, {size} of {expected} bytes; {_REPAIR['.db3']} may repair it"
         )

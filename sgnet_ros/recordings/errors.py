@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class SourceError(ValueError):
-    """A source that can't be played; the message names the file and what to do."""
+    """A source that cannot be played; the message names the file and the remedy."""
 
 
 class BagError(ValueError):
-    """A bag that can't be read or doesn't hold what is asked for; the message names the file."""
+    """A bag that cannot be read or lacks a message; the text names the file and the remedy."""

@@ -18,14 +18,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """One RGB-D frame as a camera gives it, depth registered to color.
+    """One RGB-D frame of a camera, with depth registered to color.
 
     Attributes:
         rgb: (H, W, 3) uint8 RGB.
-        depth: (H, W) uint16 millimeters, 0 = no return.
-        labels: (H, W) uint8 ground truth, 255 = unlabeled; None where there is none.
-        intrinsics: of the color image; None where they are not known.
-        stamp_ns: when it was taken, in ns; None where that isn't known.
+        depth: (H, W) uint16 millimeters, 0 = no measurement.
+        labels: (H, W) uint8 ground truth, 255 = unlabeled; None if there is none.
+        intrinsics: intrinsics of the color image; None if unknown.
+        stamp_ns: time of exposure in nanoseconds; None if unknown.
     """
 
     rgb: npt.NDArray[np.uint8]
@@ -35,7 +35,7 @@ class CameraFrame:
     stamp_ns: int | None = None
 
     def resized(self, size: Size) -> CameraFrame:
-        """Return the frame at another size: color averaged, the others by nearest pixel."""
+        """Return the frame at another size; depth and labels take the nearest pixel."""
         width, height = size
         rows = _nearest(self.rgb.shape[0], height)
         columns = _nearest(self.rgb.shape[1], width)
@@ -53,11 +53,11 @@ class Source:
     """Frames in their order; iterating starts from the first one each time.
 
     Attributes:
-        name: what the user called it.
-        label_set: name of the label set that the ground truth is in; None where that is unknown
-            or there is no ground truth.
-        rate_hz: rate of the recording; None where the source has none of its own.
-        count: how many frames there are, at most; None where they never end by themselves.
+        name: name for messages to the user.
+        label_set: name of the label set of the ground truth; None if it is unknown or there is no
+            ground truth.
+        rate_hz: rate of the recording; None if the source has none.
+        count: largest number of frames; None if the source is endless.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ def in_millimeters(meters: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint
 
 
 def stamp_of(name: str) -> int | None:
-    """Return the stamp in ns that a frame is named after; None for other names.
+    """Return the stamp in nanoseconds that a frame is named after; None for other names.
 
     Names are whole nanoseconds of at least 16 digits (``1700000000123456789``, as `bag_export`
     writes them), or seconds with decimals (``1305031102.175304``, as in the TUM data sets).
@@ -95,10 +95,10 @@ def stamp_of(name: str) -> int | None:
 
 
 def name_of(stamp_ns: int) -> str:
-    """Return the name of a frame of this stamp; sorted by name, frames are sorted by time."""
+    """Return the name of a frame with this stamp; the order of names is the order of stamps."""
     return f"{stamp_ns:019d}"
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
-    """Return the index of the old pixel under the center of each new one."""
+    """Return, for each new pixel, the index of the old pixel under its center."""
     return ((np.arange(new) + 0.5) * old / new).astype(np.intp)

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgnet_ros.messages.headers import stamp_ns as header_stamp_ns
 from sgnet_ros.recordings.bag_topics import BagTopics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
 
 MAX_SKEW_S = 0.2
-"""A color image has no depth when the nearest one in time is further away than this."""
+"""Largest difference between the stamps of a color image and its depth image."""
 
-_MAX_WAITING = 60  # images; bounds the memory when one of the topics pauses
-
+_MAX_WAITING = 60  # images, so that memory is bounded while one of the topics pauses
 
 _Stamped = tuple[int, Any]
 
@@ -26,9 +26,9 @@ class NoPairsError(BagError):
 
 
 class Match(NamedTuple):
-    """Messages of one frame: color, the depth nearest to it in time, labels of its stamp.
+    """Messages of one frame: color, the depth nearest in time, and the labels of the same stamp.
 
-    ``info`` is the CameraInfo of color's stamp, or else the last one before.
+    ``info`` is the CameraInfo with the color image's stamp, or the last one before it.
     """
 
     stamp_ns: int
@@ -39,9 +39,8 @@ class Match(NamedTuple):
 
 
 def stamp_ns(message: Any, time: int) -> int:
-    """Return a message's stamp in ns; the time of its recording where its header has none."""
-    stamp = message.header.stamp
-    return int(stamp.sec * 10**9 + stamp.nanosec or time)
+    """Return a message's stamp in ns, or its recording time ``time`` if its header has none."""
+    return header_stamp_ns(message.header) or time
 
 
 def matched(
@@ -51,19 +50,19 @@ def matched(
     others: Sequence[str] = (),
     on_other: Callable[[str, int, Any], None] = lambda topic, time_ns, message: None,
 ) -> Iterator[Match]:
-    """Yield the frames by color stamp.
+    """Yield the frames in the order of their color stamps.
 
     Args:
         bag: the recording.
-        topics: of the images.
-        info_topic: has color's CameraInfo; None where there is none.
-        others: topics whose messages are handed to ``on_other`` as they are read. Those of the time
-            of a frame come before it, since it is decided by later depth.
-        on_other: called with topic, time of recording in ns, and message.
+        topics: topics of the images.
+        info_topic: CameraInfo topic of the color images; None if there is none.
+        others: further topics. Their messages from before a frame are delivered before the frame is
+            yielded, because a frame is complete only when later depth has been read.
+        on_other: called with topic, recording time in ns, and message of these topics.
 
     Raises:
-        NoPairsError: there is not one, once the whole bag is read; the message says how many
-            images there are and how far apart they are.
+        NoPairsError: after the whole bag, if there was no frame; the message gives the numbers of
+            images and the time between them.
     """
     matcher = _Matcher(topics.labels is not None)
     clock = _Clock()
@@ -76,9 +75,8 @@ def matched(
             continue
         stamp = clock.stamp_ns(topic, message, time)
         first.setdefault(topic, stamp)
-        if (
-            stamp < matcher.newest.get(topic, stamp) - 10**9
-        ):  # looped: the recording's clock starts again
+        # A jump back: the recording is a loop, whose clock starts again.
+        if stamp < matcher.newest.get(topic, stamp) - 10**9:
             for match in matcher.pop(final=True):
                 pairs += 1
                 yield match
@@ -111,11 +109,11 @@ def _no_pairs(bag: Bag, topics: BagTopics, first: dict[str, int], nearest_ns: in
             f": the nearest are {nearest_ns / 1e9:.3f} s apart, and the first depth image is "
             f"{abs(lag_s):.3f} s {'after' if lag_s > 0 else 'before'} the first color image"
         )
-    return f"{text}. Stamp both by one clock, or choose another topic (--rgb-topic, --depth-topic)"
+    return f"{text}. Use one clock for both, or choose another topic (--rgb-topic, --depth-topic)"
 
 
 class _Clock:
-    """Time of each message: its stamp, or that of its recording while the clock stands still."""
+    """Give each message a time: its stamp, or its recording time while stamps do not advance."""
 
     def __init__(self) -> None:
         self._last: dict[str, _Stamped] = {}  # by topic
@@ -130,24 +128,24 @@ class _Clock:
 
 
 class _Matcher:
-    """Messages that wait for those of their neighbors in time that are yet to be read.
+    """Messages that wait for later messages with which they could form a frame.
 
-    They are kept by stamp: within `MAX_SKEW_S` they may overtake each other. A color image that
-    was recorded twice counts once.
+    They are sorted by stamp, because messages less than `MAX_SKEW_S` apart may be recorded in
+    another order. A color image that was recorded twice counts once.
     """
 
-    def __init__(self, labelled: bool) -> None:
+    def __init__(self, labeled: bool) -> None:
         self.newest: dict[str, int] = {}  # stamp by topic
         self.colors: list[_Stamped] = []
         self.nearest_ns: int | None = None  # between a color image without a partner and depth
         self._depths: list[_Stamped] = []
         self._labels: dict[int, Any] = {}
         self._infos: list[_Stamped] = []
-        self._labelled = labelled
-        self._last: _Stamped | None = None  # color image that was taken last
+        self._labeled = labeled
+        self._last: _Stamped | None = None  # last color image added
 
     def add(self, topic: str, stamp: int, message: Any, topics: BagTopics) -> None:
-        """Take a message."""
+        """Add a message of one of the topics."""
         self.newest[topic] = max(stamp, self.newest.get(topic, stamp))
         if topic == topics.rgb:
             last, self._last = self._last, (stamp, message)
@@ -163,16 +161,16 @@ class _Matcher:
             del self._infos[: -2 * _MAX_WAITING]
 
     def pop(self, final: bool) -> Iterator[Match]:
-        """Yield frames that are decided; ``final`` decides all of them with what is there."""
+        """Yield the frames that later messages cannot change; with ``final``, yield all frames."""
         skew_ns = int(MAX_SKEW_S * 1e9)
         while self.colors and self._depths:
             stamp, color = self.colors[0]
             decided = self._depths[-1][0] >= stamp + skew_ns
-            decided &= not self._labelled or max(self._labels, default=-1) >= stamp
+            decided &= not self._labeled or max(self._labels, default=-1) >= stamp
             if not (decided or final):
                 return
             self.colors.pop(0)
-            # Depth before this frame's time cannot be that of a later frame either.
+            # Depth from before this frame cannot belong to a later frame either.
             del self._depths[: min(_before(self._depths, stamp - skew_ns), len(self._depths) - 1)]
             near = min(self._depths, key=lambda depth: (abs(depth[0] - stamp), -depth[0]))
             skew = abs(near[0] - stamp)

@@ -1,4 +1,4 @@
-"""MCAP files, whole, torn or without an index, read with the `mcap` package in bounded memory."""
+"""MCAP files, also truncated ones, read with the `mcap` package in bounded memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FORMATS = {
 class _Contents:
     """Channels of a file, the number of messages of each, and the time they span in ns.
 
-    ``chunks`` is empty where the file has no index of them.
+    ``chunks`` is empty if the file has no index of its chunks.
     """
 
     schemas: dict[int, Schema] = field(default_factory=dict)
@@ -52,13 +52,13 @@ class _Contents:
 class McapStorage:
     """One .mcap file, with the interface that `rosbags.rosbag2.Reader` expects of a storage.
 
-    A file without its end, as a crash or a full disk leaves it, is read up to its last complete
-    record; one without an index is read in its own order.
+    A file that a crash or a full disk truncated is read up to its last complete record. A file
+    without an index is read from its beginning to its end.
 
     Attributes:
         connections: channels with ROS messages.
-        metadata: number of messages and the time they span.
-        complete: False where the file ends before its footer or is damaged.
+        metadata: number of messages and the time that they span.
+        complete: False if the file ends before its footer or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class McapStorage:
         self._chunks: list[ChunkIndex] = []
 
     def open(self) -> None:
-        """Read the summary, or all records where there is none.
+        """Read the summary, or all records if there is no summary.
 
         Raises:
             BagError: the file is not MCAP, its messages are not those of ROS, or a chunk is larger
@@ -77,7 +77,7 @@ class McapStorage:
         """
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise BagError(f"{self.path} is no MCAP file: it begins with other bytes")
+                raise BagError(f"{self.path} is not an MCAP file: it begins with other bytes")
         found = self._summary() or self._scanned()
         self.complete, self._chunks = found.complete, found.chunks
         encodings = {channel.message_encoding for channel in found.channels.values()}
@@ -112,7 +112,7 @@ class McapStorage:
     ) -> Generator[tuple[Connection, int, bytes], None, None]:
         """Yield (connection, time in ns, bytes) of some channels by time.
 
-        Without an index of the chunks, messages are sorted within each chunk only.
+        Without an index, messages are sorted only within each chunk.
 
         Raises:
             BagError: a chunk is larger than `unpacking.MAX_RECORD_BYTES`.
@@ -128,13 +128,13 @@ class McapStorage:
                 yield wanted[message.channel_id], message.log_time, message.data
 
     def _summary(self) -> _Contents | None:
-        """Return what the file's summary says; None where it has none that is complete."""
+        """Read the file's summary; return None if it is missing or incomplete."""
         try:
             with self.path.open("rb") as file:
                 summary = SeekingReader(
                     file, record_size_limit=unpacking.MAX_RECORD_BYTES
                 ).get_summary()
-        except Exception:  # the library raises whatever damaged bytes lead to
+        except Exception:  # the library raises various errors for damaged data
             return None
         if summary is None or summary.statistics is None:
             return None
@@ -169,7 +169,7 @@ class McapStorage:
                 found.complete |= isinstance(record, Footer)
         except BagError:
             raise
-        except Exception:  # as above; what comes before is there
+        except Exception:  # as above; the records before it are read
             found.complete = False
         return found
 
@@ -186,7 +186,7 @@ class McapStorage:
                 raise
 
     def _records(self) -> Iterator[McapRecord]:
-        """Yield all records, those inside a chunk in the order of their time."""
+        """Yield all records; messages inside a chunk come in the order of their time."""
         with self.path.open("rb") as file:
             reader = StreamReader(
                 file, emit_chunks=True, record_size_limit=unpacking.MAX_RECORD_BYTES
@@ -201,7 +201,7 @@ class McapStorage:
                     yield record
 
     def _indexed(self, wanted: Collection[int]) -> Iterator[Message]:
-        """Yield the messages by time from those chunks that hold a wanted channel."""
+        """Yield the messages of the chunks that contain a wanted channel, by time."""
         waiting: list[tuple[int, int, int, Message]] = []  # chunks may overlap in time
         size, limit = 0, 2 * unpacking.MAX_RECORD_BYTES  # of these messages, in bytes
         with self.path.open("rb") as file:
@@ -230,7 +230,7 @@ class McapStorage:
                 if size > limit:
                     raise BagError(
                         f"{self.path}: chunks that overlap in time hold more than {limit} bytes: "
-                        "`mcap sort` puts its messages in order"
+                        "run `mcap sort` on it"
                     )
             while waiting:
                 yield heapq.heappop(waiting)[-1]
@@ -239,8 +239,8 @@ class McapStorage:
         """Return a chunk's records.
 
         Raises:
-            BagError: it is larger than `unpacking.MAX_RECORD_BYTES`.
-            ValueError: it is damaged.
+            BagError: the chunk is larger than `unpacking.MAX_RECORD_BYTES`.
+            ValueError: the chunk is damaged.
         """
         size, limit = chunk.uncompressed_size, unpacking.MAX_RECORD_BYTES
         if size > limit:
@@ -252,7 +252,7 @@ class McapStorage:
             try:
                 data = unpack(chunk.data, chunk.compression, size)
             except UnpackingError as error:
-                raise BagError(f"{self.path} is damaged: of a chunk, {error}") from error
+                raise BagError(f"{self.path} is damaged: in a chunk, {error}") from error
             chunk = replace(chunk, compression="", data=data)
         if len(chunk.data) != size:
             raise ValueError(f"a chunk has {len(chunk.data)} of {size} bytes")

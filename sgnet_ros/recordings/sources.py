@@ -27,14 +27,14 @@ from sgnet_ros.recordings.bags import is_bag
 from sgnet_ros.recordings.errors import SourceError
 from sgnet_ros.recordings.frames import CameraFrame, Size, Source, in_millimeters, stamp_of
 
-_SECONDS_PER_ROOM = 4.0  # so that a short look shows several
+_SECONDS_PER_ROOM = 4.0  # so that a short run shows several rooms
 
 
 class RoomsSource(Source):
     """A camera that moves through procedural rooms, with exact labels; endless.
 
     Args:
-        size: of the frames.
+        size: size of the frames.
         rate_hz: frames per second of the movement.
         seed: the same seed gives the same tour.
     """
@@ -55,8 +55,8 @@ class RoomsSource(Source):
 class _Layout:
     """Names of a frame's images in a folder.
 
-    ``pattern`` finds the color images; ``depth`` and ``labels`` turn a match into the path of the
-    other images, ``labels`` being None where the layout has none.
+    ``pattern`` matches the color images; ``depth`` and ``labels`` return the path of the other
+    image for such a match. ``labels`` is None if the layout has no labels.
     """
 
     pattern: str
@@ -89,8 +89,8 @@ LAYOUTS_HELP = (
 class FolderSource(Source):
     """A folder of images in one of three layouts (`LAYOUTS_HELP`), played by name.
 
-    ``K.txt`` holds the 3x3 matrix of the color camera; depth is then in millimeters.
-    ``camera.json`` holds an object with ``K`` (3x3), ``depth_scale`` (meters per unit, 0.001 if
+    ``K.txt`` contains the 3x3 matrix of the color camera; depth is then in millimeters.
+    ``camera.json`` contains an object with ``K`` (3x3), ``depth_scale`` (meters per unit, 0.001 if
     absent) and ``label_set`` (name of the label set of the label images, if known).
 
     Raises:
@@ -115,7 +115,7 @@ class FolderSource(Source):
         super().__init__(str(folder), len(found), label_set if has_labels else None)
 
     def __iter__(self) -> Iterator[CameraFrame]:
-        """Raise SourceError for a file that is missing or damaged."""
+        """Yield the frames; raise SourceError for a missing or damaged file."""
         return (self._read(match) for match in self._matches)
 
     def _read(self, match: re.Match[str]) -> CameraFrame:
@@ -127,7 +127,7 @@ class FolderSource(Source):
             depth = read_depth(self._folder / paths["depth"], self._depth_scale)
             labels = read_labels(self._folder / paths["labels"]) if self._labels else None
         except ImageFileError as error:
-            raise SourceError(f"{error}; restore it, or take the frame's files away") from error
+            raise SourceError(f"{error}; restore it, or remove the frame's files") from error
         for kind, image in (("depth", depth), ("labels", labels)):
             if image is not None and image.shape != rgb.shape[:2]:
                 raise SourceError(
@@ -137,8 +137,8 @@ class FolderSource(Source):
         classes = LABEL_SETS.get(self.label_set or "")
         if labels is not None and classes and not np.isin(labels, [*classes.ids, IGNORE_ID]).all():
             raise SourceError(
-                f"{self._folder / paths['labels']} holds ids that are not of {classes.name}, which "
-                f"{self._layout.calibration} names as label_set: correct one of them"
+                f"{self._folder / paths['labels']} has ids that are not in the label set "
+                f"{classes.name}, which {self._layout.calibration} names: correct one of them"
             )
         intrinsics = Intrinsics.from_matrix(self._matrix, rgb.shape[1], rgb.shape[0])
         return CameraFrame(rgb, in_millimeters(depth), labels, intrinsics)
@@ -148,8 +148,8 @@ class PlainSource(Source):
     """A plain folder (`sgnet_core.data.datasets.folder`), with or without labels, by name.
 
     Attributes:
-        names: of the frames.
-        classes: that the labels are in; None without classes.json.
+        names: names of the frames.
+        classes: classes of the labels; None without classes.json.
 
     Raises:
         SourceError: a frame is incomplete, or a camera or classes file is wrong.
@@ -159,7 +159,7 @@ class PlainSource(Source):
         self._listing = listing = FolderListing.of(folder)
         self.names = sorted(listing.rgb)
         problems = [p for name in self.names for p in listing.problems(name)]
-        # Labels are not needed to be shown.
+        # A camera plays frames without labels, too.
         problems = [p for p in problems if not p.startswith(f"{folder / 'labels'}")]
         if problems or not self.names:
             raise SourceError(problems[0] if problems else f"{folder / 'rgb'} holds no image")
@@ -177,17 +177,17 @@ class PlainSource(Source):
 
     @classmethod
     def recognizes(cls, folder: Path) -> bool:
-        """Return whether the folder has rgb/ and depth/, and cameras in the plain folder's form."""
+        """Return whether the folder has rgb/, depth/ and camera files of a plain folder."""
         files = [folder / "camera.json", *(folder / "cameras").glob("*.json")]
         if not all((folder / kind).is_dir() for kind in ("rgb", "depth")):
             return False
         try:
             return any("fx" in read_json(path) for path in files[:2] if path.is_file())
-        except (DatasetError, TypeError):  # no JSON, or a number
+        except (DatasetError, TypeError):  # not JSON, or not an object
             return False
 
     def __iter__(self) -> Iterator[CameraFrame]:
-        """Raise SourceError for a file that is damaged or doesn't fit the others."""
+        """Yield the frames; raise SourceError for a file that is damaged or does not fit."""
         return map(self._read, self.names)
 
     def _camera_file(self, name: str) -> Path:
@@ -207,13 +207,13 @@ class PlainSource(Source):
                 if self._classes:
                     labels = to_classes(labels, self._classes.table, paths[0])
         except (ImageFileError, DatasetError) as error:
-            raise SourceError(f"{error}; restore it, or take the frame's files away") from error
+            raise SourceError(f"{error}; restore it, or remove the frame's files") from error
         size = (camera.intrinsics.height, camera.intrinsics.width)
         for kind, image in (("rgb", rgb), ("depth", depth), ("labels", labels)):
             if image is not None and image.shape[:2] != size:
                 raise SourceError(
                     f"{listing.folder / kind / name} is {image.shape[1]}x{image.shape[0]}, "
-                    f"{self._camera_file(name)} says {size[1]}x{size[0]}"
+                    f"but {self._camera_file(name)} is for {size[1]}x{size[0]}"
                 )
         return CameraFrame(rgb, in_millimeters(depth), labels, camera.intrinsics, stamp_of(name))
 
@@ -222,7 +222,7 @@ def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str |
     """Return K (3, 3), meters per depth unit, and the name of the label set if it is given."""
     try:
         if not path.is_file():
-            raise SourceError(f"{path} is missing; it holds the 3x3 camera matrix")
+            raise SourceError(f"{path} is missing; it contains the 3x3 camera matrix")
         if path.suffix == ".json":
             data = read_json(path)
             matrix, scale = data["K"], float(data.get("depth_scale", 0.001))
@@ -232,16 +232,16 @@ def _read_calibration(path: Path) -> tuple[npt.NDArray[np.float64], float, str |
         if not 0 < scale < float("inf"):
             raise ValueError(f"depth_scale must be positive, got {scale}")
         matrix = np.asarray(matrix, np.float64).reshape(3, 3)
-        Intrinsics.from_matrix(matrix, 1, 1)  # refuses focal lengths that are none
+        Intrinsics.from_matrix(matrix, 1, 1)  # refuses focal lengths of 0
     except SourceError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SourceError(f"{path} holds no 3x3 camera matrix K ({error})") from error
+        raise SourceError(f"{path} does not contain a 3x3 camera matrix K ({error})") from error
     return matrix, scale, label_set
 
 
 class _Resized(Source):
-    """A source whose frames are brought to a fixed size."""
+    """A source whose frames are resized to a fixed size."""
 
     def __init__(self, source: Source, size: Size) -> None:
         super().__init__(source.name, source.count, source.label_set, source.rate_hz)
@@ -261,12 +261,13 @@ def open_source(
 
     Args:
         spec: ``rooms``, a folder of images (`PlainSource`, `FolderSource`), or a bag (`BagSource`).
-        size: brings frames to this size; None keeps that of a recording (rooms: 640x480).
-        rate_hz: at which the frames will be shown; rooms move accordingly.
-        topics: color and depth topic of a bag, where it holds several.
+        size: size of the frames; None keeps that of a recording (rooms: 640x480).
+        rate_hz: rate at which the frames will be shown; rooms move accordingly.
+        topics: color and depth topic of a bag; needed if it holds several.
 
     Raises:
-        SourceError: there is no such thing, or it can't be played.
+        SourceError: the source does not exist or cannot be played.
+        BagError: the bag cannot be read.
     """
     if spec == "rooms":
         return RoomsSource(size or (640, 480), rate_hz)

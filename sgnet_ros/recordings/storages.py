@@ -1,4 +1,4 @@
-"""Readers of rosbag1 and rosbag2 storages whose decompression is bounded."""
+"""Readers of rosbag1 and rosbag2 storages with bounded decompression."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sgnet_ros.recordings.unpacking import UnpackingError, unpack
 MAX_METADATA_BYTES = 1 << 20
 """Largest metadata.yaml that is read."""
 
-# References, escaped letters, and modes that are not evidently those without compressed files.
+# References, escaped letters, and every compression_mode other than none and message.
 _SUSPICIOUS = re.compile(
     rb"""&|\\[xuU]|compression_mode['"]?\s*:(?![ \t]*(""|''|['"]?(none|message)['"]?)[ \t\r]*$)""",
     re.IGNORECASE | re.MULTILINE,
@@ -37,7 +37,7 @@ _TEXTS = {
 
 
 class SqliteStorage(Sqlite3Reader):
-    """One .db3 file, whatever its name: the library puts the name into a URI as it is."""
+    """One .db3 file; its name is escaped, because the library puts it into a URI as it is."""
 
     def __init__(self, path: Path) -> None:
         name = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
@@ -45,37 +45,37 @@ class SqliteStorage(Sqlite3Reader):
 
 
 class Folder(DirectoryReader):
-    """A rosbag2 folder, whose messages may be compressed one by one."""
+    """A rosbag2 folder; its messages may be compressed one by one."""
 
     STORAGE_PLUGINS = {"mcap": McapStorage, "sqlite3": SqliteStorage}  # noqa: RUF012
 
     def open(self) -> None:
-        if self._compression_mode() == "file":  # `Bag` has unpacked those that are named so
-            raise ValueError("it says compression_mode FILE, but its files are not named .zstd")
+        if self._compression_mode() == "file":  # `Bag` has unpacked the files with the right name
+            raise ValueError("compression_mode is FILE, but the storage files do not end in .zstd")
         super().open()
         self._packed = self.metadata.compression_mode == "message"
         self.metadata = self.metadata._replace(compression_mode=None)  # messages() unpacks
 
     def _compression_mode(self) -> str:
-        """Return what metadata.yaml says; an empty text where it cannot be told.
+        """Return the compression_mode in metadata.yaml; empty if it is unknown.
 
         Raises:
-            ValueError: the file is too large, or holds a list where the library prints a text: a
-                few lines of YAML's references may make it endless.
+            ValueError: the file is too large, or has a list where a text is expected, which a few
+                lines of YAML references could make endless.
         """
         text = read_limited(str(self.path / "metadata.yaml"), MAX_METADATA_BYTES)
         if not _SUSPICIOUS.search(text):
-            return ""  # parsing takes a second per 50 kB
+            return ""  # do not parse it, which takes a second per 50 kB
         try:
             info = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
             topics = [topic["topic_metadata"] for topic in info["topics_with_message_count"]]
             mode = info.get("compression_mode", "")
         except (LookupError, AttributeError, TypeError, YAMLError):
-            return ""  # opening tells what is wrong
+            return ""  # opening the bag reports the error
         for values in (info, *topics):
             for key in set(values) & _TEXTS:
                 if not isinstance(values[key], str | int | None):
-                    raise ValueError(f"its {key} is no text")
+                    raise ValueError(f"{key} is not a text")
         return str(mode).lower()
 
     def messages(
@@ -102,7 +102,7 @@ class Reader2(RosbagsReader2):
 
 
 class Reader1(RosbagsReader1):
-    """A rosbag1 file, whose chunks are unpacked to the size that they declare at most."""
+    """A rosbag1 file; no chunk is unpacked to more than its declared size."""
 
     def read_chunk(self) -> Chunk:
         assert self.bio
@@ -127,9 +127,9 @@ def _unpacked(path: Path, what: str, data: bytes, compression: str, limit: int) 
     """Decompress a part of a bag.
 
     Raises:
-        BagError: it is larger than the limit.
+        BagError: the unpacked part is larger than the limit.
     """
     try:
         return unpack(data, compression, limit)
     except UnpackingError as error:
-        raise BagError(f"{path}: a {what} is refused, since {error}") from error
+        raise BagError(f"{path}: a {what} is refused, because {error}") from error

@@ -10,10 +10,10 @@ import lz4.frame
 import zstandard
 
 MAX_RECORD_BYTES = 1 << 30
-"""Largest chunk or message of a recording once unpacked. Recorders write chunks of about 1 MB."""
+"""Largest unpacked chunk or message of a recording. Recorders write chunks of about 1 MB."""
 
 MAX_FILE_RATIO = 100
-"""A file of a bag may unpack to this many times its size, and to `MAX_RECORD_BYTES` anyway."""
+"""A file of a bag may unpack to this many times its size, or to `MAX_RECORD_BYTES`."""
 
 _PIECE = 1 << 20
 
@@ -26,13 +26,13 @@ def unpack(data: bytes, compression: str, limit: int) -> bytes:
     """Return decompressed data.
 
     Args:
-        data: one frame; what follows it is ignored.
+        data: one frame of the compression; bytes after it are ignored.
         compression: ``zstd``, ``lz4`` or ``bz2``.
-        limit: largest number of bytes once decompressed.
+        limit: largest number of decompressed bytes.
 
     Raises:
-        UnpackingError: they are more.
-        ValueError: the compression is not known.
+        UnpackingError: the decompressed data exceed the limit.
+        ValueError: the compression is unknown.
         Exception: the data are damaged; the type is the decompressor's.
     """
     if compression == "zstd":
@@ -47,7 +47,7 @@ def unpack(data: bytes, compression: str, limit: int) -> bytes:
         unpacked = stream.decompress(data, max_length=limit)
         more = b"" if stream.eof or stream.needs_input else stream.decompress(b"", max_length=1)
     else:
-        raise ValueError(f"compression {compression!r} is not known")
+        raise ValueError(f"compression {compression!r} is unknown")
     if more:
         raise UnpackingError(f"it unpacks to more than {limit} bytes")
     return unpacked
@@ -74,8 +74,8 @@ def unpack_file(packed: Path, target: Path) -> None:
     """Decompress a zstd file.
 
     Raises:
-        UnpackingError: it unpacks to more than `MAX_FILE_RATIO` allows, or than there is space for.
-        Exception: it is damaged; the type is the decompressor's.
+        UnpackingError: the file unpacks to more than `MAX_FILE_RATIO` allows or the disk can hold.
+        Exception: the file is damaged; the type is the decompressor's.
     """
     ratio_limit = max(MAX_RECORD_BYTES, MAX_FILE_RATIO * packed.stat().st_size)
     free = shutil.disk_usage(target.parent).free

@@ -84,12 +84,12 @@ def test_a_file_that_unpacks_to_too_much_is_refused(
     file.write_bytes(zstandard.compress(bytes(64 * LIMIT)))
     with pytest.raises(
         BagError,
-        match=rf"{file} is refused, since it unpacks to more than {LIMIT} bytes, 100 times its "
+        match=rf"{file} is refused, because it unpacks to more than {LIMIT} bytes, 100 times its "
         rf"size: if you trust it, unpack it with `zstd -d {file}`",
     ):
         Bag(folder)
     file.rename(file.with_suffix(""))  # its name no longer says that it is compressed
-    with pytest.raises(BagError, match=r"it begins with other bytes|can't be read as a bag"):
+    with pytest.raises(BagError, match=r"it begins with other bytes|cannot be read as a bag"):
         Bag(folder)
     assert scratch_folders() <= before
 
@@ -105,7 +105,7 @@ def test_a_message_that_unpacks_to_too_much_is_refused(
         pack = zstandard.ZstdCompressor(write_content_size=False).compress
         monkeypatch.setattr("zstandard.frame_content_size", lambda data: -1)
         assert unpacking.unpack(pack(b"z" * LIMIT), "zstd", LIMIT) == b"z" * LIMIT
-    with pytest.raises(BagError, match=rf"{folder}: a message is refused, since .* {LIMIT}"):
+    with pytest.raises(BagError, match=rf"{folder}: a message is refused, because .* {LIMIT}"):
         read(folder)
 
 

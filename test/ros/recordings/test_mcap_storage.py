@@ -99,7 +99,7 @@ def test_messages_come_by_time_where_chunks_overlap(
     path = write(tmp_path / "a.mcap", mixed)
     assert read(path) == content()
     monkeypatch.setattr(unpacking, "MAX_RECORD_BYTES", 20_000)
-    with pytest.raises(BagError, match=r"a\.mcap: chunks that overlap .* 40000 bytes: `mcap sort`"):
+    with pytest.raises(BagError, match=r"a\.mcap: chunks that overlap .* 40000 bytes: run `mcap"):
         read(path)
 
 

@@ -78,7 +78,7 @@ def test_frames_are_matched_whatever_the_clock(
 
 def test_two_clocks_are_told(tmp_path: Path) -> None:
     messages = joined(frame(i, depth=7 * S + i * 100 * MS) for i in range(4))
-    with pytest.raises(NoPairsError, match="Stamp both by one clock"):
+    with pytest.raises(NoPairsError, match="Use one clock for both"):
         numbers(messages, tmp_path)
 
 
