@@ -1,9 +1,9 @@
 """Export a bag to a plain folder: `python -m sgnet_ros.bag_export drive.mcap data/drive`.
 
-Each color image is exported with the depth nearest in time, registered to it, and with the labels
-of the same stamp if the bag has any. Files are named after the color image's stamp in nanoseconds.
-Frames with a damaged image are left out. Training, evaluation and `--truth` of replay_eval read the
-folder (docs/data.md).
+Each color image is exported with the depth image nearest in time, registered to it, and with the
+labels of the same stamp if the bag has any. Files are named after the color image's stamp in
+nanoseconds. Frames with a damaged image are left out. Training, evaluation and `--truth` of
+replay_eval read the folder (docs/data.md).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -46,22 +47,22 @@ class ExportError(ValueError):
 def export(
     source: BagSource, folder: Path, segmenter: Segmenter | None = None, progress: bool = False
 ) -> int:
-    """Write the frames of a bag into a plain folder; return how many there are.
+    """Write the frames of a bag into a plain folder; return their number.
 
-    Color and labels are exact, depth is in whole millimeters. Where only some frames have labels,
+    Color and labels are exact, depth is in whole millimeters. If only some frames have labels,
     ``splits/labeled.txt`` names them. Without known intrinsics there is no ``camera.json``.
 
     Args:
         source: the bag.
-        folder: made if need be; it must not hold frames yet.
+        folder: folder to write; created if missing. It must not contain frames yet.
         segmenter: labels the frames, as a start for annotation.
-        progress: shows a progress bar.
+        progress: show a progress bar.
 
     Raises:
         ExportError: the folder holds frames, the depth images hold no measurement, or the bag has
             labels of its own and there is a segmenter, too.
         BagError: the bag is damaged within the first frame, or no color image has depth.
-        OSError: a file can't be written; it names the file.
+        OSError: a file cannot be written; the error names it.
     """
     if (folder / "rgb").is_dir() and any((folder / "rgb").iterdir()):
         raise ExportError(f"{folder} holds frames already: remove it or choose another folder")
@@ -100,13 +101,13 @@ def export(
 
 def _labeled(frame: CameraFrame, segmenter: Segmenter) -> CameraFrame:
     labels = segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
-    return CameraFrame(frame.rgb, frame.depth, labels, frame.intrinsics, frame.stamp_ns)
+    return replace(frame, labels=labels)
 
 
 def _write_camera(
     folder: Path, name: str, frame: CameraFrame, first: dict[str, float]
 ) -> dict[str, float]:
-    """Write the camera of all frames, or of one that differs; return that of the first."""
+    """Write the first camera, or one that differs from it; return the first one."""
     if frame.intrinsics is None:
         return first
     own = camera_values(frame.intrinsics, MILLIMETERS)
@@ -135,7 +136,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bag", type=Path, help=".bag, .mcap, .db3, or a rosbag2 folder")
-    parser.add_argument("folder", type=Path, help="of the frames; made if missing")
+    parser.add_argument("folder", type=Path, help="folder to write; created if missing")
     parser.add_argument("--rgb-topic", help="topic of the color images, if the bag has several")
     parser.add_argument("--depth-topic", help="topic of the depth images, if the bag has several")
     parser.add_argument("--labels-topic", help="topic of the label images, if the bag has several")
@@ -144,10 +145,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         nargs=4,
         metavar=("FX", "FY", "CX", "CY"),
-        help="of the color images, in pixels (default: the bag's)",
+        help="intrinsics of the color images in pixels (default: the bag's)",
     )
     parser.add_argument(
-        "--depth-scale", type=positive, metavar="S", help="meters per unit (default: the bag's)"
+        "--depth-scale",
+        type=positive,
+        metavar="S",
+        help="meters per unit of depth (default: the bag's)",
     )
     parser.add_argument(
         "--labels",
@@ -156,12 +160,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="MODEL",
         help="label the frames with this model file (without a file: with the shipped weights)",
     )
-    parser.add_argument("--device", default="auto", help="for --labels: auto, cpu, cuda, cuda:N")
+    parser.add_argument("--device", default="auto", help="for --labels: auto, cpu, cuda or cuda:N")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 if frames were left out or it failed, 2 without any pair."""
+    """Run the command; return 0, 1 if it failed or left out frames, or 2 if it found no pairs."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(argv)
     try:
@@ -192,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"the bag does not name the classes of {labels}: write {args.folder}/classes.json")
     if source.geometry.rgb is None:
         print(
-            f"the bag holds no usable CameraInfo: write {args.folder}/camera.json, or export "
+            f"the bag has no usable CameraInfo: write {args.folder}/camera.json, or export "
             "again with --intrinsics FX FY CX CY"
         )
     if source.left_out:

@@ -1,9 +1,9 @@
 """Convert a folder of frames to a bag: `python -m sgnet_ros.bag_write data/drive drive.mcap`.
 
-The reverse of bag_export. It writes color (rgb8), depth (16UC1, millimeters), CameraInfo and, if
-the folder has labels, label images (mono8) and a ClassMap, on the default topics of
+This is the reverse of bag_export. The bag has color (rgb8), depth (16UC1, millimeters), CameraInfo
+and, if the folder has labels, label images (mono8) and a ClassMap, on the default topics of
 `sgnet.launch.py`. A frame named after its stamp keeps the stamp; other frames are `1 / --rate`
-apart.
+seconds apart.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from std_msgs.msg import Header
 from tqdm import tqdm
 
+from sgnet_core.arguments import positive
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import LABEL_SETS, LabelSet
 from sgnet_ros.camera import FRAME_ID, info_message
@@ -36,7 +37,7 @@ from sgnet_ros.recordings.frames import CameraFrame, Source
 from sgnet_ros.recordings.sources import FolderSource, PlainSource, open_source
 from sgnet_ros.system.environment import prepare_environment
 
-# Those of realsense-ros, and beside them what it hasn't.
+# Topics of realsense-ros, and names beside them for labels and classes.
 _CAMERA = "/camera/camera/color"
 TOPICS = {
     "rgb": (f"{_CAMERA}/image_raw", "sensor_msgs/msg/Image"),
@@ -65,15 +66,15 @@ def write(
     """Write frames as a bag, which replaces an existing one; return the number of frames.
 
     Args:
-        source: of frames that all have the same size.
-        path: its ending chooses the format.
-        rate_hz: of frames without stamps.
-        progress: shows a progress bar.
+        source: frames, all of the same size.
+        path: path of the bag; its suffix selects the format (`STORAGES`).
+        rate_hz: rate of frames without stamps.
+        progress: show a progress bar.
 
     Raises:
-        SourceError: a frame can't be read, the frames are of several sizes, their stamps don't
-            increase, or there is none.
-        OSError: the bag can't be written.
+        SourceError: a frame cannot be read, the frames have several sizes, their stamps do not
+            increase, or there is no frame.
+        OSError: the bag cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     storage: Any = STORAGES[path.suffix]
@@ -105,7 +106,7 @@ def _fill(writer: BagWriter, source: Source, rate_hz: float, progress: bool) -> 
     for frame in bar:
         stamp_ns = frame.stamp_ns
         if stamp_ns is None:
-            stamp_ns = round((count + 1) / rate_hz * 1e9)  # a stamp of 0 means that there is none
+            stamp_ns = round((count + 1) / rate_hz * 1e9)  # 0 would mean that there is no stamp
         first = first or frame
         _check(source, count, frame, first, stamp_ns, last_ns)
         if frame.labels is not None and not labeled:
@@ -185,18 +186,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="of frames: docs/data.md")
+    parser.add_argument("folder", type=Path, help="folder of frames (docs/data.md)")
     parser.add_argument(
         "bag", type=Path, help="file or folder to write; an existing one is replaced"
     )
     parser.add_argument(
-        "--rate", type=float, default=DEFAULT_RATE_HZ, help="Hz, of frames without stamps"
+        "--rate", type=positive, default=DEFAULT_RATE_HZ, help="Hz, for frames without stamps"
     )
     args = parser.parse_args(argv)
-    if not args.rate > 0:
-        parser.error(f"--rate must be positive, got {args.rate}")
     if args.bag.suffix not in STORAGES:
-        parser.error(f"{args.bag}: a bag ends in .mcap, .db3 or .bag, or has no ending")
+        parser.error(f"{args.bag}: a bag ends in .mcap, .db3 or .bag, or has no suffix")
     return args
 
 
@@ -204,11 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 with one line on the standard error."""
     logging.basicConfig(format="[%(levelname)s] %(message)s")
     args = parse_arguments(argv)
-    prepare_environment()  # where the messages' definitions are
+    prepare_environment()  # to find the message definitions
     try:
         source = open_source(str(args.folder))
         if not isinstance(source, (PlainSource, FolderSource)):
-            raise SourceError(f"{args.folder} is no folder of frames")
+            raise SourceError(f"{args.folder} is not a folder of frames")
         count = write(source, args.bag, args.rate, progress=True)
     except (SourceError, OSError) as error:
         print(f"bag_write: {error}", file=sys.stderr)

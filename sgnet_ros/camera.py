@@ -1,15 +1,15 @@
 """A camera that plays rooms, images or a bag: `python -m sgnet_ros.camera --source rooms`.
 
-Publishes, best effort and with one stamp per frame, `rgb/image_raw` (rgb8), `depth/image_raw`
-(16UC1, millimeters), `rgb/camera_info`, and `rgb/labels` (mono8 ground truth) where the source has
-labels. Ends with the source, or never with `--loop` and with rooms. It prints one line of JSON
-about the source at the start, and one about the images sent at the end.
+The camera publishes `rgb/image_raw` (rgb8), `depth/image_raw` (16UC1, millimeters),
+`rgb/camera_info`, and `rgb/labels` (mono8 ground truth) if the source has labels, best effort and
+with one stamp per frame. It ends with the source; rooms, and any source with `--loop`, are endless.
+It prints one line of JSON about the source at the start, and one about the sent images at the end.
 
-With `--controlled`, another program decides by lines of JSON on the standard input:
-`{"show": SIZE}` publishes the first frame once, and is answered by its stamp in ns;
-`{"draw": SIZE, "rate": HZ}` draws rooms ahead, while the first frame is shown once a second, and is
-answered by their number; `{"play": SIZE, "rate": HZ}` plays. SIZE is [width, height], or null for
-the source's own.
+With `--controlled`, another program sends commands as lines of JSON to the standard input:
+`{"show": SIZE}` publishes the first frame once and answers with its stamp in nanoseconds;
+`{"draw": SIZE, "rate": HZ}` renders rooms in advance, publishes the first frame once a second
+meanwhile, and answers with the number of rooms; `{"play": SIZE, "rate": HZ}` plays. SIZE is
+[width, height], or null for the size of the source.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from sgnet_core.arguments import frame_size
+from sgnet_core.arguments import frame_size, positive
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.recordings.errors import BagError, SourceError
@@ -55,12 +55,12 @@ Item = TypeVar("Item")
 FRAME_ID = "camera_color_optical_frame"
 DEFAULT_RATE_HZ = 10.0
 
-_SUBSCRIBER_WAIT_S = 10.0  # then it plays without subscribers, as a real camera would
-_RENDER_S = 30.0  # longest delay of the first frame by rendering rooms
+_SUBSCRIBER_WAIT_S = 10.0  # then the camera plays without subscribers, as a real one
+_RENDER_S = 30.0  # longest time to render rooms before playing them
 _RENDER_BYTES = 256 << 20
-_STILL_S = 1.0  # between two images of a camera that stands still
+_STILL_S = 1.0  # between two images while rooms are rendered
 _READ_AHEAD = 8  # frames
-_LINGER_S = 0.5  # before the process ends, so that the last images are sent
+_LINGER_S = 0.5  # so that the last images are sent before the process ends
 
 
 class Camera(Node):
@@ -68,10 +68,10 @@ class Camera(Node):
 
     Args:
         args: the command line, as `parse_arguments` returns it.
-        interrupts: delayed until the frame in work is published and counted.
+        interrupts: deferred while a frame is published and counted.
 
     Raises:
-        SourceError, BagError: the source can't be played.
+        SourceError, BagError: the source cannot be played.
     """
 
     def __init__(self, args: argparse.Namespace, interrupts: Interrupts) -> None:
@@ -90,7 +90,7 @@ class Camera(Node):
         self._labels = None
         if self._first.labels is not None:
             self._labels = self.create_publisher(Image, "rgb/labels", qos)
-        self._drawn: list[CameraFrame] = []  # frames of rooms, made ahead
+        self._rendered: list[CameraFrame] = []  # rooms rendered in advance
         self.pairs_sent = 0
         self.late = 0
         self._executor = SingleThreadedExecutor()
@@ -100,19 +100,19 @@ class Camera(Node):
         """Wait for commands or for subscribers, and play.
 
         Raises:
-            SourceError, BagError: a later frame can't be read.
+            SourceError, BagError: a later frame cannot be read.
         """
         if not self._args.controlled:
             self._wait_for_subscribers()
-        elif not self._obey(sys.stdin):
+        elif not self._run_commands(sys.stdin):
             return
         try:
             self._play(self._frames())
-        finally:  # also after Ctrl-C: what was counted should arrive
+        finally:  # also after Ctrl-C, so that the counted images arrive
             spin_for(self._executor, _LINGER_S)
 
     def description(self) -> dict[str, Any]:
-        """Return what will be played: the first line on the standard output."""
+        """Describe the source: the first line on the standard output."""
         return {
             "count": self.source.count,
             "rate_hz": self.source.rate_hz,
@@ -121,11 +121,11 @@ class Camera(Node):
         }
 
     def report(self) -> dict[str, int]:
-        """Return what was played: the last line on the standard output."""
+        """Count the played frames: the last line on the standard output."""
         return {"pairs_sent": self.pairs_sent, "late": self.late}
 
     def publish(self, frame: CameraFrame) -> int:
-        """Publish one frame with the present time as its stamp; return that stamp in ns."""
+        """Publish one frame with the current time as its stamp; return the stamp in ns."""
         now = self.get_clock().now()
         header = Header(stamp=now.to_msg(), frame_id=FRAME_ID)
         if frame.intrinsics is not None:
@@ -136,33 +136,32 @@ class Camera(Node):
             self._labels.publish(image_message(frame.labels, header))
         return int(now.nanoseconds)
 
-    def _obey(self, lines: Iterable[str]) -> bool:
-        """Follow commands until one says to play; False if the commands end before that."""
+    def _run_commands(self, lines: Iterable[str]) -> bool:
+        """Run commands up to the first "play"; return False if they end before it."""
         for line in lines:
             command = json.loads(line)
             (what,) = {"show", "draw", "play"} & command.keys()
             size = tuple(command[what]) if command[what] else None
-            with self._standing_still() if what == "draw" else nullcontext():
+            with self._showing_first_frame() if what == "draw" else nullcontext():
                 self._choose(size, command.get("rate", self._rate_hz))
                 if what == "draw":
-                    self._drawn = self._render() if self.source.count is None else []
-                    self.tell({"drawn": len(self._drawn)})
+                    self._rendered = self._render() if self.source.count is None else []
+                    self.print_json({"drawn": len(self._rendered)})
             if what == "play":
                 return True
             if what == "show":
-                self.tell({"shown": self.publish(self._first)})
+                self.print_json({"shown": self.publish(self._first)})
         return False
 
-    def tell(self, fact: dict[str, Any]) -> None:
+    def print_json(self, values: dict[str, Any]) -> None:
         """Print a line of JSON."""
-        # An interrupt within print() comes before the end of the line, and the report would be
-        # appended to it.
-        with self._interrupts.deferred(), suppress(BrokenPipeError):  # nobody may read it any more
-            print(json.dumps(fact), flush=True)
+        # An interrupt within print() could come before the end of the line.
+        with self._interrupts.deferred(), suppress(BrokenPipeError):  # the reader may have ended
+            print(json.dumps(values), flush=True)
 
     @contextmanager
-    def _standing_still(self) -> Iterator[None]:
-        """Publish the current first frame once a second inside the block."""
+    def _showing_first_frame(self) -> Iterator[None]:
+        """Publish the current first frame once a second while the block runs."""
         frame, done = self._first, threading.Event()
 
         def show() -> None:
@@ -182,26 +181,24 @@ class Camera(Node):
         if (size, rate_hz) != (self._size, self._rate_hz):
             self._size, self._rate_hz = size, rate_hz
             self.source, self._first = self._open()
-            self._drawn = []
+            self._rendered = []
 
     def _open(self) -> tuple[Source, CameraFrame]:
         topics = (self._args.rgb_topic, self._args.depth_topic)
         source = open_source(self._args.source, self._size, self._rate_hz, topics)
         first = next(iter(source), None)
         if first is None:
-            raise SourceError(f"{source.name} holds no frame with color and depth")
+            raise SourceError(f"{source.name} has no frame with color and depth")
         return source, first
 
     def _frames(self) -> Iterator[CameraFrame]:
         if self.source.count is None:
-            return _back_and_forth(self._drawn or self._render())
+            return _back_and_forth(self._rendered or self._render())
         passes = itertools.repeat(self.source) if self._args.loop else iter([self.source])
         return read_ahead(itertools.chain.from_iterable(passes))
 
     def _render(self) -> list[CameraFrame]:
-        """Render rooms before they are played, so that the node has the CPU to itself
-        afterwards.
-        """
+        """Render rooms before they are played, so that the node then has the CPU to itself."""
         size = sum(a.nbytes for a in vars(self._first).values() if isinstance(a, np.ndarray))
         count = max(2, _RENDER_BYTES // size)
         if self._args.seconds:
@@ -210,7 +207,7 @@ class Camera(Node):
         start, frames = time.monotonic(), []
         for frame in itertools.islice(self.source, count):
             frames.append(frame)
-            self.tell({"rendered": len(frames), "of": count})
+            self.print_json({"rendered": len(frames), "of": count})
             if time.monotonic() - start > _RENDER_S:
                 break
             self._executor.spin_once(timeout_sec=0)
@@ -227,7 +224,7 @@ class Camera(Node):
                 self.publish(frame)
                 self.pairs_sent += 1
             due += 1 / self._rate_hz
-            if due < now:  # too slow: the next frame is due now, no burst makes up for it
+            if due < now:  # too slow: play the next frame now, without a burst to catch up
                 self.late += 1
                 due = now
 
@@ -261,12 +258,12 @@ def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
 
 
 def _back_and_forth(frames: Sequence[CameraFrame]) -> Iterator[CameraFrame]:
-    """Yield 0 1 2 3 2 1 0 1 …: a tour without a jump."""
+    """Yield frames 0 1 2 3 2 1 0 1 …, so that the tour has no jump."""
     return itertools.cycle([*frames, *frames[-2:0:-1]])
 
 
 def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item]:
-    """Yield the same items, made by a thread up to ``count`` of them before they are due."""
+    """Yield the same items; a thread computes up to ``count`` of them in advance."""
     ready: queue.Queue[Any] = queue.Queue(count)
 
     def read() -> None:
@@ -274,7 +271,7 @@ def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item
             for item in items:
                 ready.put(item)
             ready.put(None)
-        except Exception as error:  # belongs to whoever takes the frames
+        except Exception as error:  # raised again where the items are used
             ready.put(error)
 
     threading.Thread(target=read, name="read-ahead", daemon=True).start()
@@ -289,17 +286,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m sgnet_ros.camera", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
-    parser.add_argument("--rate", type=float, help="Hz; default: as recorded, else 10")
-    parser.add_argument("--loop", action="store_true", help="start again at the end")
+    parser.add_argument("--rate", type=positive, help="Hz; default: as recorded, else 10")
+    parser.add_argument("--loop", action="store_true", help="start again at the end of the source")
     parser.add_argument("--size", type=frame_size, help="WxH; default: as recorded, rooms 640x480")
-    parser.add_argument("--seconds", type=float, help="stop after this time")
+    parser.add_argument("--seconds", type=float, help="stop after this time in seconds")
     parser.add_argument("--rgb-topic", help="topic of the color images, if the bag has several")
     parser.add_argument("--depth-topic", help="topic of the depth images, if the bag has several")
-    parser.add_argument("--controlled", action="store_true", help="commands on standard input")
-    args = parser.parse_args(argv)
-    if args.rate is not None and not args.rate > 0:
-        parser.error(f"--rate must be positive, got {args.rate}")
-    return args
+    parser.add_argument("--controlled", action="store_true", help="read commands from stdin")
+    return parser.parse_args(argv)
 
 
 def main() -> None:
@@ -314,7 +308,7 @@ def main() -> None:
     with Interrupts() as interrupts:
         try:
             camera = Camera(args, interrupts)
-            camera.tell(camera.description())
+            camera.print_json(camera.description())
             gc.freeze()  # a full collection would delay a frame by 0.1 s
             camera.run()
         except (SourceError, BagError) as error:
@@ -323,7 +317,7 @@ def main() -> None:
             pass
         finally:
             if camera is not None:
-                camera.tell(camera.report())
+                camera.print_json(camera.report())
             rclpy.try_shutdown()
 
 

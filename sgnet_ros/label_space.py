@@ -27,11 +27,11 @@ _DYNAMIC = frozenset(
 _STRUCTURE = frozenset(
     ("wall", "window", "door", "ceiling", "otherstructure", "building", "fence", "pole", "sky")
 )
-"""Names of the classes that are no objects, in all label sets of this package."""
+"""Names of the classes that are not objects, in all label sets of this package."""
 
 
 def label_space(labels: LabelSet) -> str:
-    """Return a label set in YAML, as Hydra reads its label spaces.
+    """Return a label set as a label space of Hydra, in YAML.
 
     Ground classes are surfaces for places; people and vehicles are dynamic; all other classes that
     are not part of the building are objects. 255 is an invalid label.
@@ -55,7 +55,7 @@ def label_space(labels: LabelSet) -> str:
 
 
 def color_map(labels: LabelSet) -> str:
-    """Return the colors of a label set, those of ``~/color``, as CSV: name, RGBA, id."""
+    """Return the colors of a label set, as on ``~/color``, in CSV: name, RGBA, id."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("name", "red", "green", "blue", "alpha", "id"))

@@ -1,1 +1,1 @@
-"""Camera, node and observer as three processes."""
+"""Demo: camera, node and observer as three processes."""

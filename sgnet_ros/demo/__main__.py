@@ -1,9 +1,8 @@
 """Camera, node and report in one command: `python -m sgnet_ros.demo --out out/demo`.
 
-Starts a camera and the node `sgnet` as separate processes, observes them over DDS from this
-process, and writes summary.json, pictures, a film, and the node's outputs as a bag. Frames count as
-soon as all three have discovered each other; the first few frames, which do not count, determine
-the size and rate that the device can process.
+The demo starts a camera and the node `sgnet` as separate processes, observes them over DDS, and
+writes summary.json, pictures, a film, and the node's outputs as a bag. The first few frames, which
+do not count, determine the size and rate that the device can process.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgnet_core.arguments import frame_size
+from sgnet_core.arguments import frame_size, positive
 from sgnet_core.data.images import write_png
 from sgnet_core.files import atomic_write
 from sgnet_core.models.labels import LabelSet
@@ -37,12 +36,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--source", default="rooms", help="rooms, a folder of images, or a bag")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results")
-    parser.add_argument("--rate", type=float, help="Hz; default: what the device can process")
+    parser.add_argument("--rate", type=positive, help="Hz; default: what the device can process")
     parser.add_argument(
-        "--seconds", type=float, help="default: 20 for rooms; recordings once, at most 60"
+        "--seconds", type=positive, help="default: 20 for rooms; recordings once, at most 60"
     )
     parser.add_argument("--size", type=frame_size, help="WxH; default: what the device can process")
-    parser.add_argument("--device", default="auto", help="of the node: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--model", help="model file; default: the shipped weights")
     parser.add_argument("--rgb-topic", help="topic of the color images, if the bag has several")
     parser.add_argument("--depth-topic", help="topic of the depth images, if the bag has several")
@@ -51,18 +50,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="also open the live viewer: pip install 'sgnet_ros[viz]'",
     )
-    args = parser.parse_args(argv)
-    for name in ("rate", "seconds"):
-        if getattr(args, name) is not None and not getattr(args, name) > 0:
-            parser.error(f"--{name} must be positive, got {getattr(args, name)}")
-    return args
+    return parser.parse_args(argv)
 
 
 def main() -> None:
     """Run the command; exit with 1 and the reason if the demo fails, with 130 on Ctrl-C."""
     args = parse_arguments(sys.argv[1:])
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     stay_local()
@@ -97,7 +92,7 @@ def save(
 
 
 def clear(out: Path) -> None:
-    """Make the folder, and delete the results of an earlier run."""
+    """Create the folder, and delete the results of an earlier run."""
     out.mkdir(parents=True, exist_ok=True)
     for name in ("summary.json", "contact_sheet.png", "demo.webp", "overlay_*.png"):
         for old in out.glob(name):

@@ -1,4 +1,4 @@
-"""Observer of camera and node: joins their messages, scores them, keeps pictures and a bag."""
+"""Observer of camera and node: joins and scores their messages, keeps pictures, writes a bag."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sgnet_ros.recordings.bag_writer import BagWriter
 from sgnet_ros.recordings.frames import Size
 from sgnet_ros.system.qos import best_effort, latched
 
-_KEPT_FRAMES = 32  # messages of so many stamps wait for their counterparts
+_KEPT_FRAMES = 32  # latest stamps whose messages are kept
 _MAX_PICTURES = 12
 _FIRST_INTERVAL_S = 0.5
 _JPEG_QUALITY = 90
@@ -38,28 +38,30 @@ _STREAM = best_effort(depth=30)
 
 
 class Observer(Node):
-    """Subscriber of a camera and of the node `sgnet`.
+    """Node that subscribes to a camera and to the node `sgnet`.
 
-    Counts, pictures and the bag take what was stamped after `start`; `stats` takes all.
+    Counts, pictures and the bag include frames stamped after `start`; `stats` includes all frames.
 
     Args:
-        bag: gets the node's outputs; the overlay as JPEG, for it is for looking at.
+        bag: receives the node's outputs, with the overlay as JPEG.
 
     Attributes:
         stats: FrameStats by stamp in ns.
-        class_map: latest ClassMap of the node.
-        device: that the node's model runs on, once it has said so.
-        labels: (stamp in ns, frame) of each label image, in the order of arrival.
-        size: of the latest frame that the node has segmented.
-        heard: kinds of messages that have come; `kinds` are all that come with a frame.
-        rgb_headers: stamp in ns → frame, of the color images.
+        class_map: latest ClassMap of the node; None before the first one.
+        device: device of the node's model; None before the first diagnostics.
+        labels: (stamp in ns, frame id) of each label image, in the order of arrival.
+        size: width and height of the frame segmented last; None before the first one.
+        received: kinds of messages received so far, of `kinds`.
+        rgb_headers: stamp in ns → frame id, of the color images.
+        last_activity: time of the last image or statistics, by `time.monotonic`.
+        kinds: kinds of messages that camera and node publish for each frame.
     """
 
     kinds = frozenset({"rgb", "rgb_info", "depth", "labels", "overlay", "camera_info", "stats"})
 
     def __init__(self, bag: BagWriter) -> None:
         super().__init__("observer")
-        self.heard: set[str] = set()
+        self.received: set[str] = set()
         self.stats: dict[int, FrameStats] = {}
         self.class_map: ClassMap | None = None
         self.device: str | None = None
@@ -94,10 +96,10 @@ class Observer(Node):
         self._bag.add_topic("/sgnet/class_map", "sgnet_msgs/msg/ClassMap", latched=True)
 
     def start(self, score: bool) -> int:
-        """Count from now on; return the present time in ns.
+        """Count from now on; return the current time in ns.
 
         Args:
-            score: whether there is ground truth in the node's label set.
+            score: compare the labels with ground truth, which is in the node's label set.
         """
         self._start_ns = int(self.get_clock().now().nanoseconds)
         self._score = score
@@ -105,7 +107,7 @@ class Observer(Node):
 
     @property
     def miou(self) -> float | None:
-        """Mean IoU over the classes in the ground truth; None without any in the node's classes."""
+        """Mean IoU over the classes in the ground truth; None without ground truth."""
         if self._confusion is None or not self._confusion.counts.any():
             return None
         return self._confusion.miou
@@ -128,7 +130,7 @@ class Observer(Node):
         """Return the node's classes.
 
         Raises:
-            RuntimeError: it hasn't published its class map.
+            RuntimeError: the node has not published its class map.
         """
         if self.class_map is None:
             raise RuntimeError("the node has published no class map")
@@ -139,32 +141,32 @@ class Observer(Node):
     ) -> None:
         self.create_subscription(kind, topic, callback, qos, raw=True)
 
-    def counts(self, stamp: int) -> bool:
-        """Return whether a frame of this stamp in ns counts."""
+    def is_counted(self, stamp: int) -> bool:
+        """Return whether a frame with this stamp in ns was sent after `start`."""
         return self._start_ns is not None and stamp >= self._start_ns
 
     def _record(self, topic: str, data: bytes) -> None:
-        if self.counts(parse_header(data)[0]):
+        if self.is_counted(parse_header(data)[0]):
             self._write(topic, data)
 
     def _write(self, topic: str, data: bytes) -> None:
         self._bag.write(f"/{topic}", data, time.time_ns())
 
     def _on_stats(self, data: bytes) -> None:
-        self.heard.add("stats")
+        self.received.add("stats")
         self.stats[parse_header(data)[0]] = deserialize_message(data, FrameStats)
         self.last_activity = time.monotonic()
         self._record("sgnet/stats", data)
 
     def _on_rgb_info(self, data: bytes) -> None:
-        # The camera gives it its image's header, and it is too small to get lost.
-        self.heard.add("rgb_info")
+        # It has the header of the image, and unlike the image it is too small to get lost.
+        self.received.add("rgb_info")
         stamp, frame = parse_header(data)
-        if self.counts(stamp):
+        if self.is_counted(stamp):
             self.rgb_headers.setdefault(stamp, frame)
 
     def _on_camera_info(self, data: bytes) -> None:
-        self.heard.add("camera_info")
+        self.received.add("camera_info")
         info = deserialize_message(data, CameraInfo)
         self.size = (info.width, info.height)
         self._record("sgnet/camera_info", data)
@@ -180,15 +182,15 @@ class Observer(Node):
                 self.device = status.hardware_id
 
     def _on_image(self, kind: str, data: bytes) -> None:
-        self.heard.add(kind)
+        self.received.add(kind)
         stamp, frame = parse_header(data)
         self.last_activity = time.monotonic()
-        if not self.counts(stamp):
+        if not self.is_counted(stamp):
             return
         if kind == "rgb":
             self.rgb_headers[stamp] = frame
         elif kind == "labels":
-            if not self.labels and self.class_map is not None:  # it came before the bag began
+            if not self.labels and self.class_map is not None:  # received before the bag began
                 self._write("sgnet/class_map", serialize_message(self.class_map))
             self.labels.append((stamp, frame))
             self._write("sgnet/labels", data)
@@ -210,7 +212,7 @@ class Observer(Node):
 
     @property
     def _needed(self) -> set[str]:
-        """Kinds of images that a picture is made of."""
+        """Kinds of images that a picture needs."""
         return {"rgb", "depth", "labels", "overlay"} | ({"truth"} if self._score else set())
 
     def _picture(self, stamp: int, parts: dict[str, bytes]) -> Picture:
@@ -224,7 +226,7 @@ class Observer(Node):
         )
 
     def _keep_picture(self, stamp: int, parts: dict[str, bytes]) -> None:
-        """Keep a picture per interval; drop every other one when there are too many."""
+        """Keep one picture per interval; drop every other one when there are too many."""
         last = self._pictures[-1].stamp_ns if self._pictures else 0
         if stamp - last < self._interval_s * 1e9:
             return

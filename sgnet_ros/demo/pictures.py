@@ -17,7 +17,7 @@ from sgnet_core.models.labels import LabelSet
 
 Rgb = npt.NDArray[np.uint8]
 
-# Near to far; dark blue to red through green, so that brightness alone doesn't tell the distance.
+# Red (near) through green to dark blue (far).
 _RAMP = np.array(
     [(230, 60, 40), (250, 170, 50), (220, 230, 70), (90, 200, 120), (60, 140, 210), (60, 50, 130)]
 )
@@ -34,11 +34,11 @@ class Picture:
     """One frame of a run, all arrays of one size.
 
     Attributes:
-        stamp_ns: of its header.
+        stamp_ns: stamp of the frame in nanoseconds.
         rgb: (H, W, 3) uint8.
         depth: (H, W) uint16 millimeters, 0 = invalid.
-        labels: (H, W) uint8, the node's answer.
-        overlay: (H, W, 3) uint8, as the node drew it.
+        labels: (H, W) uint8 labels of the node.
+        overlay: (H, W, 3) uint8 overlay of the node.
         truth: (H, W) uint8 ground truth, or None.
     """
 
@@ -61,10 +61,10 @@ def colorize_depth(depth: npt.NDArray[np.uint16], near: int, far: int) -> Rgb:
 
 
 def contact_sheet(pictures: Sequence[Picture], label_set: LabelSet) -> Rgb:
-    """Draw rows of color, depth, overlay (and ground truth), and the classes that occur in them.
+    """Draw color, depth, overlay and ground truth in rows, and a legend of the classes in them.
 
     Args:
-        pictures: at least one, all of one size.
+        pictures: at least one, all of one size; the column of ground truth needs it in all.
         label_set: names and colors of the ids in ``labels`` and ``truth``.
 
     Returns:
@@ -86,10 +86,10 @@ def contact_sheet(pictures: Sequence[Picture], label_set: LabelSet) -> Rgb:
 
 
 def write_film(path: Path, pictures: Sequence[Picture]) -> None:
-    """Write color, depth and overlay of one picture after the other, at the pace of their stamps.
+    """Write color, depth and overlay as an animation, with the time between the stamps.
 
     Args:
-        path: of the file, an animated WebP image that is shown again and again.
+        path: path of the animated WebP image, which loops.
         pictures: at least one, all of one size, in the order of their stamps.
     """
     titles, rows = _rows(pictures)
@@ -110,7 +110,7 @@ def write_film(path: Path, pictures: Sequence[Picture]) -> None:
 
 
 def _rows(pictures: Sequence[Picture]) -> tuple[list[str], list[list[Rgb]]]:
-    """Return titles, and color, depth and overlay of each picture; depth in colors of one range."""
+    """Return titles and rows of color, depth and overlay; all depths have one range of colors."""
     measured = [p.depth[p.depth > 0] for p in pictures]
     together = np.concatenate(measured) if any(m.size for m in measured) else np.array([1])
     near, far = (int(d) for d in np.percentile(together, (1, 99)))
@@ -135,7 +135,7 @@ def _tiles(titles: Sequence[str], rows: Sequence[Sequence[Rgb]]) -> Image.Image:
 
 
 def _legend(pictures: Sequence[Picture], label_set: LabelSet, width: int) -> Image.Image:
-    """Draw swatches and names of the classes that occur, the most frequent first, in lines."""
+    """Draw colors and names of the classes that occur, the most frequent first."""
     masks = [m for p in pictures for m in (p.labels, p.truth) if m is not None]
     counts = np.sum([np.bincount(m.ravel(), minlength=256) for m in masks], axis=0)
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
@@ -160,5 +160,5 @@ def _legend(pictures: Sequence[Picture], label_set: LabelSet, width: int) -> Ima
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     try:
         return ImageFont.load_default(_TEXT)
-    except TypeError:  # Pillow before 10.1 has one size only
+    except TypeError:  # Pillow before 10.1 has only one size
         return ImageFont.load_default()

@@ -1,4 +1,4 @@
-"""The demo's figures: one dictionary for summary.json, and the same as a table."""
+"""Figures of the demo: a dictionary for summary.json, and a table."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class DemoRecord:
     """Record of one run.
 
     Attributes:
-        source, model, device: names.
+        source, model, device: names of the source, the model and its device.
         size: width and height of the frames.
-        rate_hz: that the camera was asked for.
-        camera: the camera's own report.
+        rate_hz: rate at which the camera played.
+        camera: last line of the camera's output (`Camera.report`).
         baseline: FrameStats of the last frame before the first one that counts.
         stats: FrameStats of the frames that count, in order; at least one.
-        labels: (stamp in ns, frame) of each label image received, in the order of arrival.
-        rgb_headers: stamp in ns → frame of the color images.
-        miou: mean IoU over the classes in the ground truth, if there is any.
-        rss_mb: resident memory of the node through the run.
+        labels: (stamp in ns, frame id) of each label image received, in the order of arrival.
+        rgb_headers: stamp in ns → frame id of the color images.
+        miou: mean IoU over the classes in the ground truth; None without ground truth.
+        rss_mib: samples of the node's resident memory.
     """
 
     source: str
@@ -42,15 +42,15 @@ class DemoRecord:
     labels: Sequence[tuple[int, str]]
     rgb_headers: Mapping[int, str]
     miou: float | None
-    rss_mb: Sequence[float]
+    rss_mib: Sequence[float]
 
 
 def summarize(run: DemoRecord) -> dict[str, Any]:
-    """Return the content of summary.json, plain JSON types.
+    """Return the content of summary.json in JSON types.
 
-    ``pairs_sent`` = ``pairs_received`` + the losses before a pair was complete: ``dropped``'s
-    ``unmatched_rgb`` and ``unmatched_depth`` (one half came) and ``transport`` (neither did).
-    ``pairs_received`` = ``labels_published`` + the other causes.
+    ``pairs_sent`` is ``pairs_received`` plus the pairs in ``dropped`` that did not arrive
+    completely: ``unmatched_rgb`` and ``unmatched_depth`` (one image arrived) and ``transport``
+    (none did). ``pairs_received`` is ``labels_published`` plus the other causes in ``dropped``.
     """
     last = run.stats[-1]
     received = int(last.pairs - run.baseline.pairs)
@@ -83,22 +83,22 @@ def summarize(run: DemoRecord) -> dict[str, Any]:
         },
         "miou": run.miou,
         "rss_mb": {
-            "first": round(run.rss_mb[0], 1),
-            "last": round(run.rss_mb[-1], 1),
-            "max": round(max(run.rss_mb), 1),
+            "first": round(run.rss_mib[0], 1),
+            "last": round(run.rss_mib[-1], 1),
+            "max": round(max(run.rss_mib), 1),
         },
     }
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
-    """Return median, 95th percentile and maximum of milliseconds, to a microsecond."""
+    """Return median, 95th percentile and maximum, rounded to three digits."""
     array = np.fromiter(values, np.float64)
     p50, p95 = np.percentile(array, (50, 95))
     return {"p50": round(p50, 3), "p95": round(p95, 3), "max": round(float(array.max()), 3)}
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """Format the summary for people."""
+    """Format the summary as a table."""
     width, height = summary["size"]
     dropped = ", ".join(f"{n} {cause}" for cause, n in summary["dropped"].items()) or "none"
     rss, miou = summary["rss_mb"], summary["miou"]

@@ -34,21 +34,22 @@ from sgnet_ros.system.processes import Child
 from sgnet_ros.system.spinning import spin_until
 
 ROOM_SIZES = ((640, 480), (320, 240))
-"""Largest first: the largest at which the device reaches `GOOD_RATE_HZ` is taken."""
+"""Sizes to try; the demo takes the first one at which the device reaches `GOOD_RATE_HZ`."""
 GOOD_RATE_HZ = 3.0
 MAX_RATE_HZ = 30.0
 LOAD = 0.6
 """Share of the time that the device is busy at the rate that the demo picks."""
 
 _ROOMS_S, _RECORDING_S = 20.0, 60.0
-_START_S, _LOAD_S = 600.0, 900.0  # patience; the first start may export the model
+# Longest waits; the first start may export the model.
+_START_S, _LOAD_S = 600.0, 900.0
 _CONNECT_S, _FRAME_S = 120.0, (5.0, 15.0, 60.0)
-_LAST_MESSAGES_S = 0.5  # that belong to a frame whose statistics have come
+_LAST_MESSAGES_S = 0.5  # wait for the other messages of the last frame
 _MEASUREMENTS = 3
 
 
 class DemoError(RuntimeError):
-    """Failure of the demo; the message says why, with the end of the log in question."""
+    """Failure of the demo; the message gives the reason and the end of the log."""
 
 
 class Demo:
@@ -61,12 +62,12 @@ class Demo:
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
         self._out: Path = args.out
-        self._rss_mb: list[float] = []
-        self._reports: list[dict[str, Any]] = []  # by the camera, on its standard output
+        self._rss_mib: list[float] = []
+        self._reports: list[dict[str, Any]] = []  # lines of the camera's standard output
 
     def __enter__(self) -> Demo:
-        with ExitStack() as stack:  # undoes what was done so far if the rest fails
-            # Children first: starting processes is safe while this one has no threads.
+        with ExitStack() as stack:  # stops the processes if a later step fails
+            # Children first: they must be started before this process has threads.
             self._node = Child("sgnet_ros.node", _node_arguments(self._args), self._out)
             stack.callback(self._node.stop)
             self._children = [self._node]
@@ -107,10 +108,10 @@ class Demo:
         self._spin_until(lambda: self._observer.class_map, _LOAD_S, "loading the model")
         self._connect()
         print("measuring the speed of the model", flush=True)
-        gc.freeze()  # a full collection would delay what is received by 0.1 s
+        gc.freeze()  # a full collection would delay received messages by 0.1 s
         size, rate = self._pick_size_and_rate()
         if self._reports[0]["count"] is None:
-            self._draw(size, rate)
+            self._render(size, rate)
         baseline = self._measure(size)
         self._play(size, rate)
         return self._summary(rate, baseline)
@@ -122,37 +123,37 @@ class Demo:
 
     @property
     def latest(self) -> list[Picture]:
-        """The last frames of the run, one after the other, at most 32."""
+        """Consecutive frames from the end of the run, at most 32."""
         return self._observer.latest
 
     @property
     def label_set(self) -> LabelSet:
-        """Return the node's classes."""
+        """Classes of the node."""
         return self._observer.label_set()
 
-    # Each step, in order
+    # Steps of a run, in order.
 
     def _connect(self) -> None:
-        """Show the first frame until every message of it and of the node's answer has come.
+        """Show the first frame until every topic of camera and node has delivered a message.
 
-        Processes find each other within a second or so, and each topic by itself.
+        DDS connects each topic separately, which takes about a second.
         """
         needed = self._observer.kinds | ({"truth"} if self._reports[0]["labeled"] else set())
         deadline = time.monotonic() + _CONNECT_S
-        while not needed <= self._observer.heard:
+        while not needed <= self._observer.received:
             if time.monotonic() > deadline:
-                missing = ", ".join(sorted(needed - self._observer.heard))
+                missing = ", ".join(sorted(needed - self._observer.received))
                 raise DemoError(
                     f"no {missing} received in {_CONNECT_S:.0f} s; the end of {self._node.log}:\n"
                     + self._node.tail()
                 )
             self._show_first(self._args.size)
-            self._spin_until(lambda: needed <= self._observer.heard, 1.0)
-        # Leaves nothing behind that could be counted later.
+            self._spin_until(lambda: needed <= self._observer.received, 1.0)
+        # Wait for the answer to the frame shown last, which would be counted later.
         self._measure(self._args.size)
 
     def _pick_size_and_rate(self) -> tuple[Size, float]:
-        """Return the size and rate asked for, or the largest size that the device keeps up with."""
+        """Return the requested size and rate, or the largest size that the device keeps up with."""
         wanted = self._args.rate or GOOD_RATE_HZ
         measured: list[tuple[Size, float]] = []
         for size in self._sizes():
@@ -175,7 +176,7 @@ class Demo:
         return size, picked
 
     def _sizes(self) -> Iterator[Size | None]:
-        """Yield sizes to try; None is the recording's own."""
+        """Yield the sizes to try; None is the size of the recording."""
         if self._args.size:
             yield self._args.size
         elif self._args.source == "rooms":
@@ -186,10 +187,10 @@ class Demo:
             yield max(1, width // 2), max(1, height // 2)
 
     def _measure(self, size: Size | None) -> FrameStats:
-        """Return the node's FrameStats of the first frame at this size."""
-        for patience_s in _FRAME_S:
+        """Show the first frame at this size until the node answers; return its FrameStats."""
+        for timeout_s in _FRAME_S:
             stamp = self._show_first(size)
-            self._spin_until(functools.partial(self._observer.stats.get, stamp), patience_s)
+            self._spin_until(functools.partial(self._observer.stats.get, stamp), timeout_s)
             if stats := self._observer.stats.get(stamp):
                 return stats
         raise DemoError(
@@ -198,31 +199,31 @@ class Demo:
 
     def _show_first(self, size: Size | None) -> int:
         """Make the camera publish its first frame at this size; return the stamp in ns."""
-        told = len(self._reports)
+        count = len(self._reports)
         self._command({"show": size})
-        self._spin_until(lambda: len(self._reports) > told, _START_S, "the camera's first frame")
+        self._spin_until(lambda: len(self._reports) > count, _START_S, "the camera's first frame")
         return int(self._reports[-1]["shown"])
 
-    def _draw(self, size: Size, rate: float) -> None:
+    def _render(self, size: Size, rate: float) -> None:
         """Make the camera render rooms in advance; meanwhile it repeats its first frame."""
         self._command({"draw": size, "rate": rate})
-        with _progress("drawing", None) as bar:
+        with _progress("rendering", None) as bar:
 
-            def drawn() -> bool:
-                told = self._reports[-1]
-                if "of" in told:
-                    bar.total = told["of"]
-                    bar.update(told["rendered"] - bar.n)
-                return "drawn" in told
+            def rendered() -> bool:
+                report = self._reports[-1]
+                if "of" in report:
+                    bar.total = report["of"]
+                    bar.update(report["rendered"] - bar.n)
+                return "drawn" in report
 
-            self._spin_until(drawn, _START_S, "drawing rooms")
+            self._spin_until(rendered, _START_S, "rendering rooms")
 
     def _play(self, size: Size, rate: float) -> None:
         classes, described = self._observer.class_map, self._reports[0]
         assert classes is not None
         if described["labeled"] and described["label_set"] != classes.label_set:
-            truth = described["label_set"] or "in classes that it doesn't name (label_set)"
-            print(f"no mIoU: ground truth is {truth}, the model's classes are {classes.label_set}")
+            truth = described["label_set"] or "unknown classes, because label_set is missing"
+            print(f"no mIoU: the model has classes of {classes.label_set}, ground truth of {truth}")
         self._observer.start(score=described["label_set"] == classes.label_set)
         self._command({"play": size, "rate": rate})
         expected = math.ceil(_seconds(self._args) * rate)
@@ -231,20 +232,20 @@ class Demo:
         self._watch(expected)
 
     def _watch(self, expected: int) -> None:
-        """Take messages until the camera has ended and the node has finished its frames."""
+        """Process messages until the camera has ended and the node has finished its frames."""
         with _progress("frames", expected) as bar:
-            next_look = 0.0
+            next_sample = 0.0
 
             def finished() -> bool:
-                nonlocal next_look
-                if time.monotonic() >= next_look:
-                    next_look = time.monotonic() + 0.5
-                    self._rss_mb += [rss for rss in [self._node.rss_mib()] if rss]
+                nonlocal next_sample
+                if time.monotonic() >= next_sample:
+                    next_sample = time.monotonic() + 0.5
+                    self._rss_mib += [rss for rss in [self._node.rss_mib()] if rss]
                     self._show(bar)
                 return not self._camera.running
 
             self._spin_until(finished, math.inf)
-            self._look_after_children()
+            self._check_children()
             self._listener.join()
             self._spin_until(self._is_done, 60, "the last frame")
             self._show(bar)
@@ -254,8 +255,8 @@ class Demo:
         seen = self._observer
         answered = max(seen.rgb_headers, default=0) in seen.stats  # the newest pair wins
         inference_s = seen.stats[max(seen.stats)].inference_ms / 1000
-        patience_s = _LAST_MESSAGES_S if answered else max(1.0, 3 * inference_s)
-        return time.monotonic() - seen.last_activity > patience_s
+        wait_s = _LAST_MESSAGES_S if answered else max(1.0, 3 * inference_s)
+        return time.monotonic() - seen.last_activity > wait_s
 
     def _show(self, bar: tqdm[Any]) -> None:
         seen = self._observer
@@ -265,7 +266,7 @@ class Demo:
 
     def _summary(self, rate: float, baseline: FrameStats) -> dict[str, Any]:
         seen = self._observer
-        stats = [s for stamp, s in sorted(seen.stats.items()) if seen.counts(stamp)]
+        stats = [s for stamp, s in sorted(seen.stats.items()) if seen.is_counted(stamp)]
         if not stats:
             raise DemoError(
                 f"the node segmented none of {self._reports[-1].get('pairs_sent')} frames; the end "
@@ -285,11 +286,11 @@ class Demo:
                 labels=seen.labels,
                 rgb_headers=seen.rgb_headers,
                 miou=seen.miou,
-                rss_mb=self._rss_mb,
+                rss_mib=self._rss_mib,
             )
         )
 
-    # What the steps need
+    # Helpers of the steps.
 
     def _listen(self) -> None:
         assert self._camera.process.stdout is not None
@@ -297,25 +298,25 @@ class Demo:
             self._reports.append(json.loads(line))
 
     def _command(self, command: dict[str, Any]) -> None:
-        """Send the camera a command; `_look_after_children` notices if it has ended."""
+        """Send the camera a command; `_check_children` reports a camera that has ended."""
         assert self._camera.process.stdin is not None
         with suppress(BrokenPipeError):
             self._camera.process.stdin.write(json.dumps(command) + "\n")
             self._camera.process.stdin.flush()
 
     def _spin_until(
-        self, condition: Callable[[], object], patience_s: float, what: str | None = None
+        self, condition: Callable[[], object], timeout_s: float, step: str | None = None
     ) -> None:
-        """Take messages until the condition holds, and print the warnings of the children.
+        """Process messages until the condition holds, and print the warnings of the children.
 
         Raises:
-            DemoError: a child that should run has ended, or it took too long and ``what`` names it.
+            DemoError: a child ended early, or the step that ``step`` names took too long.
         """
-        watch = self._look_after_children
-        if not spin_until(self._executor, condition, patience_s, watch) and what is not None:
-            raise DemoError(f"{what} took longer than {patience_s:.0f} s; see {self._node.log}")
+        watch = self._check_children
+        if not spin_until(self._executor, condition, timeout_s, watch) and step is not None:
+            raise DemoError(f"{step} took longer than {timeout_s:.0f} s; see {self._node.log}")
 
-    def _look_after_children(self) -> None:
+    def _check_children(self) -> None:
         for child in self._children:
             # The camera ends by itself, with status 0, when it has played everything.
             if not child.running and (child is not self._camera or child.process.returncode):
@@ -326,21 +327,22 @@ class Demo:
             for line in child.new_warnings():
                 if NOT_CONFIGURED in line:
                     raise DemoError(f"{child.module}: {line}; see {child.log}")
-                if self._camera.running or NO_PAIR not in line:  # of course none comes any more
+                if self._camera.running or NO_PAIR not in line:  # expected after the camera's end
                     tqdm.write(line, file=sys.stderr)
 
 
 def pick(measured: Sequence[tuple[Size, float]], wanted: float) -> tuple[Size, float]:
-    """Return the first size (they come largest first) whose rate is good enough, and that rate.
+    """Return the first size that reaches the wanted rate or 3/4 of the best rate, and its rate.
 
-    A smaller size that gains next to nothing, as with networks of a fixed input, isn't worth it.
+    The sizes are in descending order. A smaller size is not worth it if it is hardly faster, as
+    with a network of fixed input size.
     """
     enough = min(wanted, 0.75 * max(rate for _, rate in measured))
     return next((size, rate) for size, rate in measured if rate >= enough)
 
 
 def _progress(what: str, total: int | None) -> tqdm[Any]:
-    """Return a bar, or a line every 5 s where the output is no terminal."""
+    """Return a progress bar, which prints a line every 5 s if the output is not a terminal."""
     pause_s = 0.2 if sys.stdout.isatty() else 5.0
     return tqdm(total=total, desc=what, unit="", file=sys.stdout, mininterval=pause_s)
 
@@ -350,7 +352,7 @@ def _seconds(args: argparse.Namespace) -> float:
 
 
 def rounded(rate: float) -> float:
-    """Round a rate down to two digits, for people."""
+    """Round a rate down to two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return round(math.floor(rate / unit) * unit, 6)
 
@@ -366,6 +368,6 @@ def _camera_arguments(args: argparse.Namespace) -> list[str]:
     for name in ("rgb_topic", "depth_topic"):
         if value := getattr(args, name):
             arguments += [f"--{name.replace('_', '-')}", value]
-    if args.seconds:  # asked for that long: a short recording starts again
+    if args.seconds:  # a shorter recording starts again
         arguments.append("--loop")
     return arguments

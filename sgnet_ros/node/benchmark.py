@@ -1,8 +1,8 @@
 """Suite ``node`` of `sgnet_core.benchmark`: latency of a frame from a camera to a listener.
 
-Camera, node and listener are separate processes, which communicate over DDS; the listener is the
-benchmark. In each round, the camera publishes one frame of its rooms, and `Segmenter` gets the same
-frame in the benchmark's process. The difference is the latency that ROS adds.
+Camera, node and the benchmark are separate processes, which communicate over DDS. In each round,
+the camera publishes one frame of its rooms, the benchmark waits for the node's labels, and then
+segments the same frame itself with `Segmenter`. The difference is the latency that ROS adds.
 """
 
 from __future__ import annotations
@@ -47,16 +47,17 @@ from sgnet_ros.system.qos import best_effort, latched
 
 SIZES = ((320, 240), (640, 480))
 
-_READY_S, _ANSWER_S, _ATTEMPTS = 600.0, 10.0, 12  # patience
+_READY_S, _ANSWER_S = 600.0, 10.0  # longest waits
+_ATTEMPTS = 12  # largest number of frames until one is answered
 
 _REFERENCE = "Segmenter, no ROS"
 
 
 def node_groups(device: torch.device, quick: bool) -> Iterator[Group]:
-    """Make the groups of the node's start and of its frames at each size.
+    """Yield the groups of the node's start and of its frames at each size.
 
     Raises:
-        SuiteError: camera or node fail; the message has the end of their log.
+        SuiteError: camera or node failed; the message has the end of the log.
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     stay_local()
@@ -74,7 +75,7 @@ def _group(robot: Robot, segmenter: Segmenter, size: Size) -> Group:
         return segmenter.segment(frame.rgb, frame.depth, frame.intrinsics).labels
 
     def reported(milliseconds: Callable[[FrameStats], float], _: CameraFrame) -> Timing:
-        """Return a figure of the frame that was shown just before."""
+        """Return a time of the frame that `show` has just measured."""
         return Timing(milliseconds(robot.stats) / 1000, robot.node_mb())
 
     frame = next(iter(open_source("rooms", size)))
@@ -95,15 +96,15 @@ def _all_but_inference_ms(stats: FrameStats) -> float:
 
 
 class Robot:
-    """Camera and node as processes, and a listener here; a context manager.
+    """Camera and node as processes, and a listener in this one; a context manager.
 
     Args:
-        folder: of the processes' logs.
-        device: of the node.
+        folder: folder of the processes' logs.
+        device: device of the node.
 
     Attributes:
-        start: from the start of the node's process until it has loaded and warmed up its model.
-        stats: the node's statistics of the last frame shown.
+        start: time from the start of the node's process until its model is loaded and warmed up.
+        stats: statistics of the last frame shown.
     """
 
     start: Timing
@@ -111,23 +112,23 @@ class Robot:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self._folder, self._device = folder, device
-        self._labels_ns: dict[int, int] = {}  # stamp → when they came
+        self._labels_ns: dict[int, int] = {}  # stamp → time of arrival
         self._stats: dict[int, FrameStats] = {}
         self._ready = False
 
     def __enter__(self) -> Robot:
-        with contextlib.ExitStack() as stack:  # undoes what was done so far if the rest fails
+        with contextlib.ExitStack() as stack:  # stops the processes if a later step fails
             arguments = ["--controlled", "--source", "rooms"]
             self._camera = Child("sgnet_ros.camera", arguments, self._folder, pipes=True)
             stack.callback(self._camera.stop)
-            self._answer()  # it describes itself, and is idle then
+            self._answer()  # its description; then the camera is idle
             rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
             stack.callback(rclpy.try_shutdown)
             self._listen()
             stack.callback(self._executor.shutdown)
             start = time.monotonic()
             arguments = ["--ros-args", "-p", f"device:={self._device.type}"]
-            arguments += ["-p", "backend:=torch"]  # as the reference
+            arguments += ["-p", "backend:=torch"]  # as in the reference
             self._node = Child("sgnet_ros.node", arguments, self._folder)
             stack.callback(self._node.stop)
             if not self._spin_until(lambda: self._ready, _READY_S):
@@ -160,44 +161,44 @@ class Robot:
         self._ready = True
 
     def show(self, size: Size) -> Timing:
-        """Make the camera publish its frame; time it from its stamp until the labels are here.
+        """Make the camera publish its frame; return the time from its stamp to its labels.
 
-        A lost frame is published again: in the first seconds, the processes have not discovered
-        each other.
+        A lost frame is published again, because the processes discover each other in the first
+        seconds.
 
         Raises:
-            SuiteError: the node returns no labels.
+            SuiteError: the node publishes no labels.
         """
         for attempt in range(_ATTEMPTS):
             stamp = self._publish(size)
-            patience_s = _ANSWER_S if attempt >= _ATTEMPTS // 2 else 1.0
+            timeout_s = _ANSWER_S if attempt >= _ATTEMPTS // 2 else 1.0
 
             def answered(stamp: int = stamp) -> bool:
                 return stamp in self._labels_ns and stamp in self._stats
 
-            if self._spin_until(answered, patience_s):
+            if self._spin_until(answered, timeout_s):
                 self.stats = self._stats[stamp]
                 return Timing((self._labels_ns[stamp] - stamp) / 1e9, self.node_mb())
         raise SuiteError(f"the node labels no frame: {self._log()}")
 
     def _publish(self, size: Size) -> int:
-        """Make the camera publish its frame; return its stamp in ns."""
+        """Make the camera publish its frame; return the stamp in ns."""
         assert self._camera.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the answer is missing then
+        with contextlib.suppress(BrokenPipeError):  # `_answer` reports that the camera has ended
             self._camera.process.stdin.write(json.dumps({"show": size}) + "\n")
             self._camera.process.stdin.flush()
         return int(json.loads(self._answer())["shown"])
 
     def _answer(self) -> str:
-        """Return the camera's next line."""
+        """Return the camera's next line of output."""
         assert self._camera.process.stdout is not None
         line = self._camera.process.stdout.readline()
         if not line:
             raise SuiteError(f"the camera ended; the end of its log:\n{self._camera.tail()}")
         return line
 
-    def _spin_until(self, done: Callable[[], bool], patience_s: float) -> bool:
-        deadline = time.monotonic() + patience_s
+    def _spin_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > deadline or not self._node.running:
                 return False

@@ -222,7 +222,7 @@ class SGNetNode(LifecycleNode):
         )
         free_cached_memory()  # of loading, and of the model before
 
-    def _deactivate(self, timeout_s: float = _STOP_TIMEOUT_S) -> bool:
+    def _deactivate(self, timeout_s: float | None = None) -> bool:
         """Deactivate; return False if inference of the current frame does not return."""
         if self._bond is not None:
             self._bond.close()
@@ -230,7 +230,7 @@ class SGNetNode(LifecycleNode):
         active = self._active
         if active is None:
             return True
-        returned = active.stop(timeout_s)
+        returned = active.stop(_STOP_TIMEOUT_S if timeout_s is None else timeout_s)
         self._active = None
         self._diagnostics.unwatch()
         self._diagnostics.state = "inactive"

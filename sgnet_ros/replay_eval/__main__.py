@@ -1,8 +1,9 @@
 """Evaluate the running node by recordings: `python -m sgnet_ros.replay_eval drive.mcap`.
 
-Plays the recorded messages of each bag over DDS to a node of its own, and compares the label images
-that come back with the truth, if there is any: a label topic of the bag, or files named after
-stamps. Reports IoU, flips on static geometry, latency, throughput and drops (docs/replay.md).
+The command plays the recorded messages of each bag over DDS to a node of its own, and compares the
+node's label images with the ground truth, if there is any: a label topic of the bag, or files named
+after stamps. It reports IoU, flips on static geometry, latency, throughput and drops
+(docs/replay.md).
 """
 
 from __future__ import annotations
@@ -26,28 +27,27 @@ from sgnet_core.arguments import count
 from sgnet_core.fleet.jobs import Failure
 from sgnet_core.fleet.ray_workers import LOCAL, Workers, WorkersError, run_on_ray
 from sgnet_ros.replay_eval.bag_process import BagProcess
-from sgnet_ros.replay_eval.options import HANDED_ON, PATHS, add_arguments
+from sgnet_ros.replay_eval.options import FORWARDED, PATHS, add_arguments
 from sgnet_ros.replay_eval.ray_job import ReplayJob
 from sgnet_ros.system.domains import free_domain, stay_local
 
-if TYPE_CHECKING:  # it takes seconds to import, and is needed last
+if TYPE_CHECKING:  # takes seconds to import, and is needed at the end only
     from sgnet_ros.replay_eval.report import ReplayReport
 
 EXIT_FAILED, EXIT_BELOW, EXIT_INTERRUPTED = 1, 3, 130
 
 INTERRUPTED = "interrupted before its end"
-"""The problem of bags that a Ctrl-C kept from being evaluated."""
+"""Problem of the bags that were not evaluated because of Ctrl-C."""
 
 EXAMPLES = """\
 examples:
-  how good and how steady the shipped model is on a recording with labels:
+  accuracy and stability of the shipped model on a recording with labels:
     python -m sgnet_ros.replay_eval drive.mcap --html drive.html
-  what this computer can follow, at the pace of the recording:
+  latency and drops of this computer at the recorded rate:
     python -m sgnet_ros.replay_eval drive.mcap --rate recorded
-  in CI, two bags at a time, truth in files that bag_export wrote:
+  in CI, two bags at a time, with ground truth in files that bag_export wrote:
     python -m sgnet_ros.replay_eval bags/*.mcap --jobs 2 --truth data/labeled \\
         --model mine.safetensors --json out/replay.json --min-miou 0.45 --max-p95-ms 80
-
   on all cores or GPUs of a Ray cluster (docs/fleet.md):
     python -m sgnet_ros.replay_eval bags/*.mcap --ray head:6379 --json out/replay.json
 
@@ -62,12 +62,14 @@ def evaluate_bags(
     """Evaluate bags, ``jobs`` of them at a time, each in a process and a DDS domain of its own.
 
     Args:
-        bags: each once.
-        arguments: what the process of a bag takes beside bag and folder.
-        progress: shows a progress bar.
+        bags: paths, each once.
+        arguments: arguments of `add_arguments` for the process of each bag.
+        jobs: number of bags at a time.
+        progress: show a progress bar.
 
     Raises:
-        KeyboardInterrupt: before the first bag was done; later, the others are `INTERRUPTED`.
+        KeyboardInterrupt: interrupted before the first bag was done; later, the other bags are
+            reported as `INTERRUPTED`.
     """
     outcomes: dict[Path, dict[str, Any] | str] = {}
     waiting, running = list(bags), list[BagProcess]()
@@ -81,7 +83,7 @@ def evaluate_bags(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     domain = free_domain({run.domain for run in running})
-                    if own and jobs == 1:  # so that others can look on
+                    if own and jobs == 1:  # so that other nodes can listen
                         domain = int(own)
                     folder = Path(scratch, str(len(bags) - len(waiting)))
                     running.append(BagProcess(waiting.pop(0), domain, arguments, folder))
@@ -106,15 +108,15 @@ def evaluate_on_ray(
     """Evaluate bags in Ray's workers, each in a process and a DDS domain of its own.
 
     Args:
-        bags: each once.
-        arguments: what the process of a bag takes beside bag and folder; paths in them exist on
-            every machine.
+        bags: paths, each once, which exist on every machine.
+        arguments: arguments of `add_arguments` for the process of each bag; paths in them exist on
+            every machine, too.
         workers: workers to use.
-        progress: shows a progress bar.
+        progress: show a progress bar.
 
     Raises:
         WorkersError: there is no Ray, or no worker.
-        KeyboardInterrupt: as `evaluate_bags`.
+        KeyboardInterrupt: as in `evaluate_bags`.
     """
     outcomes: dict[str, dict[str, Any] | str] = {}
     named = {str(bag.absolute()): str(bag) for bag in bags}  # for machines with other work folders
@@ -139,18 +141,18 @@ def evaluate_on_ray(
 def _follow(
     running: list[BagProcess], outcomes: dict[Path, dict[str, Any] | str], bar: Any
 ) -> None:
-    """Print the warnings of the processes, and take the results of those that have ended."""
+    """Print the warnings of the processes, and collect the results of those that have ended."""
     for run in list(running):
         ended = not run.child.running
         done, of = run.done, run.of
-        for line in run.look():
+        for line in run.poll():
             tqdm.write(line, file=sys.stderr)
         bar.total += run.of - of
         if run.done > done:
             bar.update(run.done - done)
         if ended:
             outcomes[run.bag] = run.result()
-            if run.of > run.done:  # the last frames are not told of one by one
+            if run.of > run.done:  # the last frames are not reported one by one
                 bar.update(run.of - run.done)
             running.remove(run)
 
@@ -164,11 +166,11 @@ def _report(outcomes: Sequence[tuple[str, dict[str, Any] | str]]) -> ReplayRepor
 
 
 def misses(figures: Mapping[str, Any], args: argparse.Namespace) -> list[str]:
-    """Return the thresholds that a total does not reach, in words."""
+    """Describe the thresholds that the total figures miss."""
     missed = []
     if args.min_miou is not None:
         if figures["miou"] is None:
-            missed.append("--min-miou: there is no truth to compare with (--labels-topic, --truth)")
+            missed.append("--min-miou: there is no ground truth (--labels-topic, --truth)")
         elif figures["miou"] < args.min_miou:
             missed.append(f"mIoU is {figures['miou']:.4f}, below --min-miou {args.min_miou:g}")
     if args.max_p95_ms is not None:
@@ -188,29 +190,29 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help=".bag, .mcap, .db3 or …")
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="file or rosbag2 folder")
     add_arguments(parser)
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at a time")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="bags at a time (1)")
     parser.add_argument(
         "--ray",
         nargs="?",
         const=LOCAL,
         metavar="ADDRESS",
-        help="share the bags out by Ray: of this machine, or of the cluster at HOST:PORT, whose "
-        "machines have bags, model and truth under the same paths",
+        help="distribute the bags with Ray, on this machine or on the cluster at HOST:PORT, whose "
+        "machines have bags, model and ground truth under the same paths",
     )
     parser.add_argument(
         "--ray-cores",
         type=count,
         default=2,
         metavar="N",
-        help="CPU cores of each of Ray's workers (default: 2)",
+        help="CPU cores of each Ray worker (default: 2)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="one row per bag, and the total")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with worst frames")
-    parser.add_argument("--min-miou", type=float, metavar="X", help="0 to 1; status 3 below it")
-    parser.add_argument("--max-p95-ms", type=float, metavar="MS", help="status 3 above it")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="a row per bag and the total")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a page with the worst frames")
+    parser.add_argument("--min-miou", type=float, metavar="X", help="0 to 1; exit with 3 below it")
+    parser.add_argument("--max-p95-ms", type=float, metavar="MS", help="exit with 3 above it")
     args = parser.parse_args(argv)
     if args.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {args.jobs}")
@@ -227,18 +229,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stay_local()
-    handed_on = []
-    for name in HANDED_ON:
+    forwarded = []
+    for name in FORWARDED:
         if (value := getattr(args, name)) is not None:
             if args.ray is not None and name in PATHS and Path(value).exists():
                 value = Path(value).absolute()
-            handed_on += [f"--{name.replace('_', '-')}", str(value)]
+            forwarded += [f"--{name.replace('_', '-')}", str(value)]
     try:
         if args.ray is not None:
             workers = Workers(args.ray, args.ray_cores, gpus=args.device != "cpu")
-            report = evaluate_on_ray(args.bags, handed_on, workers, progress=True)
+            report = evaluate_on_ray(args.bags, forwarded, workers, progress=True)
         else:
-            report = evaluate_bags(args.bags, handed_on, args.jobs, progress=True)
+            report = evaluate_bags(args.bags, forwarded, args.jobs, progress=True)
         _write(report, args)
     except KeyboardInterrupt:
         print("\nreplay_eval: interrupted", file=sys.stderr)

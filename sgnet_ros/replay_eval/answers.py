@@ -1,4 +1,4 @@
-"""Hold what the node answers to a bag, and what it counts."""
+"""Answers and counters of the node during the replay of a bag."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from sgnet_msgs.msg import FrameStats
 from sgnet_ros.messages.images import rgb_view
 
 UNREADABLE = "unreadable"
-"""Cause under which frames count that are damaged in the bag."""
+"""Cause of frames that are damaged in the bag."""
 
 
 class ReplayError(RuntimeError):
-    """Failure of a replay; the message says why."""
+    """Failure of a replay; the message gives the reason."""
 
 
 class Totals(NamedTuple):
-    """The node's counters since its activation.
+    """Counters of the node since its activation.
 
-    ``dropped`` has the pairs that did not become a label image, by cause.
+    ``dropped`` counts the pairs that did not become a label image, by cause.
     """
 
     rgb: int
@@ -35,14 +35,14 @@ class Totals(NamedTuple):
 
     @classmethod
     def of(cls, stats: FrameStats) -> Totals:
-        """Take the counters out of FrameStats."""
+        """Return the counters in FrameStats."""
         drops = zip(stats.drop_causes, map(int, stats.drops), strict=True)
         dropped = {cause: n for cause, n in drops if not cause.startswith("unmatched")}
         return cls(int(stats.rgb_received), int(stats.pairs), dropped)
 
     @property
-    def judged(self) -> dict[str, int]:
-        """Drops of frames that come one by one: only those shown again can be replaced."""
+    def frame_drops(self) -> dict[str, int]:
+        """Drops of frames sent one by one: without overload, which only the shown frame causes."""
         return {cause: n for cause, n in self.dropped.items() if cause != "overload"}
 
 
@@ -52,10 +52,10 @@ class Answers:
 
     Attributes:
         sent: stamps in ns of the color images, in order.
-        latency_ms: by stamp, of the label images that came.
-        stats: by stamp.
-        dropped: by cause.
-        seconds: from the first image sent to the last label image.
+        latency_ms: latency of each label image received, by stamp.
+        stats: FrameStats by stamp.
+        dropped: number of unanswered frames, by cause.
+        seconds: time from the first image sent to the last label image.
     """
 
     sent: list[int] = field(default_factory=list)
@@ -66,11 +66,11 @@ class Answers:
     _masks: dict[int, bytes] = field(default_factory=dict)
 
     def keep(self, stamp: int, data: bytes) -> None:
-        """Keep a serialized label image, compressed: a bag has thousands."""
+        """Keep a serialized label image; compressed, because a bag has thousands."""
         self._masks[stamp] = zlib.compress(data, 1)
 
     def labels(self, stamp: int) -> npt.NDArray[np.uint8] | None:
-        """Return (H, W) ids that the node answered with; None if it didn't."""
+        """Return the (H, W) class ids of a label image; None if the node did not answer."""
         if stamp not in self._masks:
             return None
         message = deserialize_message(zlib.decompress(self._masks[stamp]), Image)

@@ -1,6 +1,6 @@
-"""One bag of a replay, in a process and a DDS domain of its own; replay_eval starts it.
+"""Evaluation of one bag in a process and DDS domain of its own, which replay_eval starts.
 
-The standard output gets a line of JSON now and then: {"done": frames, "of": frames}.
+Every half second, the process prints its progress as JSON: {"done": frames, "of": frames}.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process that evaluates one bag, as seen by the one that started it."""
+"""Handle of the process that evaluates one bag."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ class BagProcess:
     """A process that evaluates a bag with a node of its own.
 
     Args:
-        bag: path, as the user named it.
+        bag: path of the bag.
         domain: DDS domain of the process and its node.
-        arguments: command-line arguments of `sgnet_ros.replay_eval.bag`, beside bag and folder.
-        folder: gets its logs and its result; made.
+        arguments: arguments of `add_arguments`.
+        folder: folder to create, for the result and the logs.
+
+    Attributes:
+        child: the process.
+        done: number of frames played so far.
+        of: number of frames in the bag; 0 before the first report.
     """
 
     def __init__(self, bag: Path, domain: int, arguments: Sequence[str], folder: Path) -> None:
@@ -29,13 +34,13 @@ class BagProcess:
         self.child = Child("sgnet_ros.replay_eval.bag", arguments, folder)
         self.done, self.of = 0, 0
 
-    def look(self) -> list[str]:
+    def poll(self) -> list[str]:
         """Read the progress; return the warnings since the last call."""
         warnings = []
         for line in self.child.new_lines():
             if line.startswith("{"):
-                told = json.loads(line)
-                self.done, self.of = told["done"], told["of"]
+                progress = json.loads(line)
+                self.done, self.of = progress["done"], progress["of"]
             elif line.startswith("["):
                 warnings.append(f"{self.bag}: {line}")
         return warnings

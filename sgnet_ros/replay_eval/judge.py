@@ -1,4 +1,4 @@
-"""Comparison of the node's answers with each other and with the truth."""
+"""Comparison of the node's label images with each other and with ground truth."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from sgnet_ros.replay_eval.scores import Mask, Stability, Tally, stability
 
 KEPT_PICTURES = 6
 _OVERLAY_ALPHA = 0.55
-_NEAR_NS = 1000  # names that give microseconds
+_NEAR_NS = 1000  # because some names have microseconds
 
 
 class TruthFolder:
-    """Label images in files named after stamps, as `bag_export` names them.
+    """Label images in files named after stamps, as `bag_export` writes them.
 
     Args:
-        folder: with NAME.png, or labels/NAME.png as in a plain folder; a classes.json beside says
-            what the ids mean, else they are taken for the model's.
+        folder: contains NAME.png, or labels/NAME.png as in a plain folder. A classes.json in it
+            gives the meaning of the ids; without it, they are ids of the model.
 
     Raises:
-        ReplayError: there is no such file, or classes.json is wrong.
+        ReplayError: there is no label image named after a stamp, or classes.json is wrong.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class TruthFolder:
         self._stamps = sorted(self._files)
         if not self._files:
             raise ReplayError(
-                f"{images} holds no label image named after a stamp, such as "
+                f"{images} has no label image named after a stamp, such as "
                 "1700000000123456789.png (ns) or 1305031102.175304.png (s)"
             )
         self.classes: LabelSet | None = None
@@ -57,10 +57,10 @@ class TruthFolder:
             raise ReplayError(str(error)) from error
 
     def __getitem__(self, stamp: int) -> Mask | None:
-        """Return (H, W) class ids of the frame of that stamp in ns; None if there is no file.
+        """Return (H, W) class ids of the frame with a stamp in ns; None if there is no file.
 
         Raises:
-            ReplayError: the file is damaged or holds ids that classes.json doesn't name.
+            ReplayError: the file is damaged or has ids that classes.json does not name.
         """
         path = self._files.get(stamp)
         if path is None:
@@ -76,29 +76,29 @@ class TruthFolder:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A frame for the report: ordered by how bad it is, worst last; compares by that alone."""
+class WorstFrame:
+    """A frame for the report; comparison orders frames by `badness`, the worst last."""
 
     badness: float
     stamp_ns: int
     note: str
     pictures: Mapping[str, str]
 
-    def __lt__(self, other: Shown) -> bool:
+    def __lt__(self, other: WorstFrame) -> bool:
         return (self.badness, self.stamp_ns) < (other.badness, other.stamp_ns)
 
 
 class Judge:
-    """Comparison of a bag's answers with each other and with the truth, frame by frame.
+    """Compare the label images of a bag with each other and with ground truth, frame by frame.
 
     Args:
-        answers: of the node.
-        classes: of the node.
-        truth: label images in files, where they are not in the bag.
+        answers: answers of the node.
+        classes: classes of the node.
+        truth: ground truth in files; None if it is in the bag.
 
     Attributes:
-        tally: the outcome so far.
-        worst: the frames with the lowest mIoU, or without truth those that changed most.
+        tally: counts and times so far.
+        worst: frames with the lowest mIoU, or without ground truth those that changed most.
     """
 
     def __init__(self, answers: Answers, classes: LabelSet, truth: TruthFolder | None) -> None:
@@ -111,15 +111,15 @@ class Judge:
             inference_ms=[answers.stats[s].inference_ms for s in sorted(answers.stats)],
             overhead_ms=[answers.stats[s].overhead_ms for s in sorted(answers.stats)],
         )
-        self.worst: list[Shown] = []
+        self.worst: list[WorstFrame] = []
         self._answers, self._classes, self._truth = answers, classes, truth
         self._last: tuple[CameraFrame, Mask | None] | None = None
 
     def judge(self, frame: CameraFrame) -> None:
-        """Take the next frame of the bag.
+        """Compare the next frame of the bag.
 
         Raises:
-            ReplayError: the truth isn't in the node's classes, or of another size.
+            ReplayError: the ground truth is not in the node's classes, or is of another size.
         """
         assert frame.stamp_ns is not None
         labels = self._answers.labels(frame.stamp_ns)
@@ -134,11 +134,11 @@ class Judge:
         if truth is None:
             if change.flip_rate is not None:
                 note = f"{change.flip_rate:.1%} of the static pixels changed"
-                self._show(change.flip_rate, note, frame, labels, None)
+                self._keep_if_worst(change.flip_rate, note, frame, labels, None)
             return
         confusion = self._compared(truth, labels, frame.stamp_ns)
         if confusion.counts.any():
-            self._show(-confusion.miou, f"mIoU {confusion.miou:.3f}", frame, labels, truth)
+            self._keep_if_worst(-confusion.miou, f"mIoU {confusion.miou:.3f}", frame, labels, truth)
 
     def _compared(self, truth: Mask, labels: Mask, stamp_ns: int) -> ConfusionMatrix:
         confusion = ConfusionMatrix(len(self._classes))
@@ -146,7 +146,7 @@ class Judge:
             confusion.update(truth, labels)
         except ValueError as error:
             raise ReplayError(
-                f"the truth of the frame {stamp_ns} doesn't fit the model's classes "
+                f"the ground truth of frame {stamp_ns} does not fit the model's classes "
                 f"({self._classes.name}): {error}"
             ) from error
         if self.tally.confusion is None:
@@ -155,7 +155,7 @@ class Judge:
         self.tally.compared += 1
         return confusion
 
-    def _show(
+    def _keep_if_worst(
         self, badness: float, note: str, frame: CameraFrame, labels: Mask, truth: Mask | None
     ) -> None:
         """Keep the frame's pictures if it is among the worst."""
@@ -170,22 +170,23 @@ class Judge:
             pictures["truth"] = mask_uri(truth, self._classes)
             wrong = (truth != labels) & (truth != IGNORE_ID)
             pictures["errors"] = image_uri(_marked(frame.rgb, wrong))
-        heapq.heappush(self.worst, Shown(badness, frame.stamp_ns, note, pictures))
+        heapq.heappush(self.worst, WorstFrame(badness, frame.stamp_ns, note, pictures))
         if len(self.worst) > KEPT_PICTURES:
             heapq.heappop(self.worst)
 
 
 def _marked(rgb: Any, where: Any) -> Any:
-    """Return the picture in half its brightness, red where the mask is set."""
+    """Return the picture at half its brightness, with the pixels of the mask in red."""
     marked = rgb // 2
     marked[where] = (230, 40, 40)
     return marked
 
 
 def require_same(classes: LabelSet, truth: LabelSet | None, place: object) -> None:
-    """Raise ReplayError if the truth, found at ``place``, is known to be in other classes."""
+    """Raise ReplayError if the ground truth at ``place`` is known to have other classes."""
     if truth is not None and truth.names != classes.names:
         raise ReplayError(
-            f"the truth ({place}) is in {truth.name}, the model's classes are {classes.name}: give "
-            "--model one that was trained on them, or --truth in the model's classes"
+            f"the ground truth ({place}) has the classes {truth.name}, but the model has "
+            f"{classes.name}: give a --model that was trained on them, or --truth with the model's "
+            "classes"
         )

@@ -1,4 +1,4 @@
-"""Play the messages of a bag to the running node, and keep its answers."""
+"""Play the messages of a bag to the running node, and collect its answers."""
 
 from __future__ import annotations
 
@@ -31,48 +31,48 @@ from sgnet_ros.replay_eval.recorded import (
 from sgnet_ros.system.qos import latched, reliable
 from sgnet_ros.system.spinning import spin_for, spin_until
 
-_LOAD_S, _ANSWER_S = 900.0, 120.0  # patience; loading may export the model
+_LOAD_S, _ANSWER_S = 900.0, 120.0  # longest waits; loading may export the model
 _RESEND_S, _RESENDS = 3.0, 3
-_ATTEMPTS = 40  # frames to warm up with, at most
+_ATTEMPTS = 40  # largest number of frames until the first answer
 _KEPT = 200
 _DISCOVERY_S = 10.0
-_TF_S = 1.5  # the node looks every half second whether it needs /tf
+_TF_S = 1.5  # the node checks every half second whether it needs /tf
 
 
 class Player(Node):
-    """Publisher of a bag's messages, and subscriber of the node's answers.
+    """Node that publishes the messages of a bag and subscribes to the node's answers.
 
-    Stamps stay those of the bag, so that answers can be matched to it.
+    Messages keep their stamps, which identify the answers.
 
     Args:
-        recording: the bag.
-        look_after: called every now and then; raises if there is no use in going on.
+        recording: messages to publish.
+        check_node: called every half second; raises an exception if the node has failed.
         progress: called with the number of color images played so far.
 
     Attributes:
-        answers: what came so far.
-        class_map: the node's classes, once it has told them.
+        answers: answers so far.
+        class_map: classes of the node; None before it has published them.
     """
 
     def __init__(
         self,
         recording: Recording,
-        look_after: Callable[[], None],
+        check_node: Callable[[], None],
         progress: Callable[[int], None],
     ) -> None:
         super().__init__("replay")
         self.answers = Answers()
         self.class_map: ClassMap | None = None
         self._recording = recording
-        self._look_after, self._progress = look_after, progress
+        self._check_node, self._progress = check_node, progress
         self._sent_at: dict[str, dict[int, float]] = {RGB: {}, DEPTH: {}}  # by kind, stamp
         self._arrived_at: dict[int, float] = {}
-        self._first: Frame  # that the node can answer
-        self._shown_again: set[int] = set()  # stamps of that frame
-        self._sent_again: dict[int, int] = {}  # new stamp → the bag's, of frames that got lost
+        self._first: Frame  # first frame that can be read
+        self._shown_again: set[int] = set()  # stamps under which the first frame was shown
+        self._sent_again: dict[int, int] = {}  # new stamp → original stamp, of lost frames
         self._last_ns = 0  # stamp of the last image sent
         self._totals: Totals | None = None
-        self._totals_shown: list[Totals] = []  # of the frames shown again
+        self._totals_shown: list[Totals] = []  # with the answers to the first frame
         self._inference_s = 0.0
         self._create_publishers()
         for kind, topic, callback in (
@@ -85,7 +85,7 @@ class Player(Node):
         self._executor.add_node(self)
 
     def _create_publishers(self) -> None:
-        """Create a publisher for each kind of messages that the bag has."""
+        """Create a publisher for each kind of message in the bag."""
         topics, qos = self._recording.topics, qos_profile_sensor_data
         self._outputs: dict[str, Publisher] = {}
         for kind in (RGB, DEPTH):
@@ -109,45 +109,43 @@ class Player(Node):
         """Wait until the node has loaded its model; return its classes.
 
         Raises:
-            ReplayError: it takes too long.
+            ReplayError: loading takes too long.
         """
         self._spin_until(lambda: self.class_map, _LOAD_S, "loading the model")
         return self.class_map
 
     def connect(self) -> None:
-        """Show the node a frame until it answers; that one doesn't count.
+        """Show the node the first frame until it answers; this answer does not count.
 
         Raises:
-            ReplayError: it doesn't, or the bag holds no frame.
+            ReplayError: the node does not answer, or the bag has no frame.
         """
         frame = next((f for f in self._recording.frames(()) if f.readable), None)
         if frame is None:
             raise ReplayError(
-                f"{self._recording.source.name} holds no readable color image with depth"
+                f"{self._recording.source.name} has no readable color image with depth"
             )
         self._first = frame
         fixed = [output for kind, output in self._outputs.items() if kind not in (IMU, TF)]
         self._spin_until(lambda: all(p.get_subscription_count() for p in fixed), _DISCOVERY_S)
-        spin_for(self._executor, 0.3)  # they know of each other a little later than this side does
-        # Stamps before all others, and not near the first: halves that get lost leave no trace.
+        spin_for(self._executor, 0.3)  # the subscribers discover this publisher a little later
+        # The stamps lie well before the bag's, so that images without a partner have no effect.
         first = frame.rgb.stamp_ns
         begin = max(0, first - 10 * 10**9)
         step = (first - begin) // (2 * _ATTEMPTS)
         for attempt in range(_ATTEMPTS):
             stamp = begin + attempt * step
             for item in self._recording.opening:
-                # With an orientation of its time the frame makes the node ask for the IMU's pose.
+                # An orientation near the frame makes the node look for the pose of the IMU.
                 self._publish(item.at(stamp) if item.kind == IMU else item)
-            spin_for(self._executor, 0.05)  # of what has come together, a node takes images first
+            spin_for(self._executor, 0.05)  # so that the node processes them before the images
             self._show(stamp)
-            # Large models take a while for their first frame; lost halves are sent anew.
+            # Large models take long for their first frame; the next attempt replaces lost images.
             self._spin_until(lambda: self._totals_shown, 0.5 + 0.1 * attempt)
             if self._totals_shown:
                 break
         else:
-            raise ReplayError(
-                "the node answers none of the frames that it is shown; its log says why"
-            )
+            raise ReplayError("the node answers none of the frames; its log gives the reason")
         if TF in self._outputs and IMU in self._wanted():
             self._spin_until(lambda: TF in self._wanted(), _TF_S)
         self._baseline = self._counters()
@@ -155,13 +153,13 @@ class Player(Node):
             stamps.clear()
 
     def _wanted(self) -> list[str]:
-        """Return the kinds of messages, apart from images, to which the node subscribes."""
+        """Return the kinds of messages other than images to which the node subscribes."""
         others = (RGB_INFO, DEPTH_INFO, IMU, TF)
         found = self._outputs
         return [k for k in others if k in found and found[k].get_subscription_count()]
 
     def play_recorded(self, factor: float) -> None:
-        """Play all images at the times of their recording, ``factor`` times as fast."""
+        """Play all messages at their recorded times, ``factor`` times as fast."""
         start, first_ns = time.monotonic(), None
         for item in read_ahead(self._recording.items(self._wanted()), count=16):
             first_ns = item.time_ns if first_ns is None else first_ns
@@ -174,10 +172,10 @@ class Player(Node):
         self._finish(start, paired_here=False)
 
     def play_lossless(self) -> None:
-        """Play frame by frame, each when the one before is answered or given up.
+        """Play frame by frame, each after the answer to the frame before.
 
-        Frames are those of the `BagSource`; depth goes out under color's stamp, so that which
-        frames the node sees doesn't depend on time.
+        Frames are those of the `BagSource`. Depth is sent with the stamp of color, so that the
+        pairs do not depend on timing.
 
         Raises:
             ReplayError: the node is busy with one frame for too long.
@@ -185,7 +183,7 @@ class Player(Node):
         frames = read_ahead(self._recording.frames(self._wanted()), count=4)
         frame = next(frames, None)
         self._publish_others(frame)
-        self._counters()  # when they come, the node has the others
+        self._counters()  # afterwards, the node has processed the other messages
         start = time.monotonic()
         while frame is not None:
             if frame.readable:
@@ -194,7 +192,7 @@ class Player(Node):
             else:
                 self._leave_out(frame.rgb)
             following = next(frames, None)
-            self._publish_others(following)  # the node reads them while this frame is in work
+            self._publish_others(following)  # the node reads them while it segments this frame
             if frame.readable:
                 self._wait_for_answer(frame)
             frame = following
@@ -205,33 +203,33 @@ class Player(Node):
             self._publish(item)
 
     def _wait_for_answer(self, frame: Frame) -> None:
-        """Wait until the frame is answered, dropped by the node, or has got lost several times."""
+        """Wait until the node has answered or dropped the frame, or it was lost several times."""
         stamp = frame.rgb.stamp_ns
         assert self._totals is not None  # the node is connected
         for _ in range(1 + _RESENDS):
-            self._spin_until(lambda: stamp in self._arrived_at, self._patience_s)
+            self._spin_until(lambda: stamp in self._arrived_at, self._answer_timeout_s)
             if stamp in self._arrived_at:
                 return
-            before = self._totals.judged
-            after = self._counters().judged
+            before = self._totals.frame_drops
+            after = self._counters().frame_drops
             if stamp in self._arrived_at or before != after:
                 return
-            new = self._last_ns + 1  # a half got lost: the node takes it if it is newer than all
+            new = self._last_ns + 1  # an image was lost: send both with a stamp newer than all
             self._sent_again[new] = stamp
             self._publish(frame.rgb.at(new), counts=False)
             self._publish(frame.depth.at(new), counts=False)
 
     @property
-    def _patience_s(self) -> float:
+    def _answer_timeout_s(self) -> float:
         return max(_RESEND_S, 5 * self._inference_s)
 
     def _counters(self) -> Totals:
-        """Return the node's counters once all that was sent so far is answered or dropped.
+        """Return the node's counters after it has answered or dropped all frames sent so far.
 
-        They come with the answer to a frame that is shown again.
+        The counters come with the answer to the first frame, which is shown again.
 
         Raises:
-            ReplayError: there is no answer for too long.
+            ReplayError: the node does not answer.
         """
         deadline = time.monotonic() + _ANSWER_S
         self._totals_shown.clear()
@@ -239,19 +237,19 @@ class Player(Node):
             if time.monotonic() > deadline:
                 raise ReplayError(f"the node has not answered for {_ANSWER_S:.0f} s")
             self._show(self._last_ns + 1)
-            self._spin_until(lambda: self._totals_shown, self._patience_s)
+            self._spin_until(lambda: self._totals_shown, self._answer_timeout_s)
         return self._totals_shown[-1]
 
     def _show(self, stamp: int) -> None:
-        """Publish the first frame under another stamp; its answer gives the counters alone."""
+        """Publish the first frame with another stamp; its answer does not count."""
         self._shown_again.add(stamp)
         self._publish(self._first.rgb.at(stamp), counts=False)
         self._publish(self._first.depth.at(stamp), counts=False)
 
-    # What goes to the node, and what comes back
+    # Messages to and from the node.
 
     def _leave_out(self, item: Item) -> None:
-        """Count a frame that is not sent, since an image of it can't be read."""
+        """Count a frame that is not sent because an image cannot be read."""
         self.answers.sent.append(item.stamp_ns)
         self.answers.dropped[UNREADABLE] += 1
         self._progress(len(self.answers.sent))
@@ -290,11 +288,11 @@ class Player(Node):
         self.class_map = message
 
     def _finish(self, start: float, paired_here: bool) -> None:
-        """Wait for the last answer and draw up what became of the frames."""
+        """Wait for the last answer, and count the answered and the dropped frames."""
         answers = self.answers
         before, after = self._baseline, self._baseline
         wanted = set(answers.sent)
-        deadline = self._patience_s  # a frame shown again could replace one that waits
+        timeout_s = self._answer_timeout_s
 
         def complete() -> bool:
             return len(wanted) - answers.dropped[UNREADABLE] <= len(self._arrived_at)
@@ -302,7 +300,7 @@ class Player(Node):
         spin_for(self._executor, 0.1)
         while not complete():
             count = len(self._arrived_at)
-            self._spin_until(complete, deadline)
+            self._spin_until(complete, timeout_s)
             if len(self._arrived_at) == count:
                 after = self._counters()
                 break
@@ -311,7 +309,7 @@ class Player(Node):
         lost = len(set(answers.sent)) - len(answers.latency_ms) - answers.dropped[UNREADABLE]
         if not lost:
             return
-        earlier, later = (t.judged if paired_here else t.dropped for t in (before, after))
+        earlier, later = (t.frame_drops if paired_here else t.dropped for t in (before, after))
         causes = {cause: n - earlier.get(cause, 0) for cause, n in later.items()}
         if not paired_here:
             causes["unmatched_rgb"] = after.rgb - before.rgb - (after.pairs - before.pairs)
@@ -319,19 +317,19 @@ class Player(Node):
         answers.dropped.update({c: n for c, n in causes.items() if n > 0})
 
     def _latency_ms(self, stamp: int) -> float:
-        """Return the time from when a frame's later half was sent until its label image came."""
+        """Return the time between sending the second image of a frame and its label image."""
         rgb, depth = self._sent_at[RGB], self._sent_at[DEPTH]
         sent = rgb[stamp]
         if stats := self.answers.stats.get(stamp):
             depth_ns = stamp + round(stats.skew_ms * 1e6)
-            # skew is a float32, which is exact to some nanoseconds
+            # skew_ms is a float32, which is exact to some nanoseconds
             nearest = min(depth, key=lambda s: abs(s - depth_ns), default=stamp)
             sent = max(sent, depth.get(nearest, sent))
         return (self._arrived_at[stamp] - sent) * 1e3
 
     def _spin_until(
-        self, condition: Callable[[], object], patience_s: float, what: str | None = None
+        self, condition: Callable[[], object], timeout_s: float, step: str | None = None
     ) -> None:
-        done = spin_until(self._executor, condition, patience_s, self._look_after)
-        if not done and what is not None:
-            raise ReplayError(f"{what} took longer than {patience_s:.0f} s")
+        done = spin_until(self._executor, condition, timeout_s, self._check_node)
+        if not done and step is not None:
+            raise ReplayError(f"{step} took longer than {timeout_s:.0f} s")

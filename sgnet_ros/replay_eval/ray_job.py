@@ -1,4 +1,4 @@
-"""Evaluation of bags in Ray's workers, each bag in a process and a DDS domain of its own."""
+"""Evaluation of bags in Ray workers, each bag in a process and DDS domain of its own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sgnet_ros.system.domains import free_domain, stay_local
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """A `sgnet_core.fleet.jobs.Job` whose tasks are paths of bags, and whose results are figures.
+    """A `sgnet_core.fleet.jobs.Job` whose tasks are paths of bags and whose results are figures.
 
     Attributes:
-        arguments: command-line arguments of `sgnet_ros.replay_eval.bag`, beside bag and folder.
+        arguments: arguments of `add_arguments` for the process of each bag.
     """
 
     arguments: Sequence[str]
 
     def start(self) -> Callable[[str], dict[str, Any]]:
-        """Return what evaluates a bag."""
+        """Return the function that evaluates a bag."""
         stay_local()
         return self._evaluate
 
@@ -35,7 +35,7 @@ class ReplayJob:
         """Return the figures of a bag.
 
         Raises:
-            ValueError: it cannot be evaluated.
+            ValueError: the bag cannot be evaluated.
         """
         with tempfile.TemporaryDirectory(prefix="replay_") as scratch, reserved_domain() as domain:
             process = BagProcess(Path(bag), domain, self.arguments, Path(scratch, "bag"))
@@ -52,10 +52,10 @@ class ReplayJob:
 
 @contextlib.contextmanager
 def reserved_domain() -> Iterator[int]:
-    """Give a free DDS domain that no other worker of this machine takes meanwhile.
+    """Reserve a free DDS domain, which no other worker of this machine takes meanwhile.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no domain is free.
     """
     taken: set[int] = set()
     while domain := free_domain(taken):

@@ -1,4 +1,4 @@
-"""Messages of a bag for the node: as they were recorded, under the recorded names."""
+"""Messages of a bag as they are played to the node."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _INPUTS = {
     IMU: "imu",
 }
 """The node's inputs that are remapped, by kind."""
-_LOOKED_AT = 300  # calibrations, where the first ones are empty
+_FIRST_INFOS = 300  # CameraInfo messages among which a calibrated one is searched
 
 
 class Item(NamedTuple):
     """One message of a bag.
 
     Attributes:
-        time_ns: when it was recorded.
-        kind: the input that it goes to.
-        stamp_ns: of its header, or when it was recorded where that has none.
-        data: as DDS carries it; None of an image that can't be read.
+        time_ns: recording time.
+        kind: input of the node, such as `RGB`.
+        stamp_ns: stamp of the header, or the recording time if it has none.
+        data: CDR bytes; None for an image that cannot be read.
     """
 
     time_ns: int
@@ -52,16 +52,16 @@ class Item(NamedTuple):
     data: bytes | None
 
     def at(self, stamp: int) -> Item:
-        """Return the message under another stamp in ns."""
+        """Return the message with another stamp in ns."""
         data = None if self.data is None else restamped(self.data, stamp)
         return self._replace(stamp_ns=stamp, data=data)
 
 
 class Frame(NamedTuple):
-    """Color and depth under color's stamp.
+    """Color and depth with the stamp of color.
 
-    ``others`` is what the node has to have before: the other messages that were recorded since the
-    frame before, but of the IMU's the one nearest in time alone.
+    ``others`` are the messages that the node needs before them: those recorded since the previous
+    frame, but only the IMU message nearest in time.
     """
 
     rgb: Item
@@ -70,28 +70,29 @@ class Frame(NamedTuple):
 
     @property
     def readable(self) -> bool:
-        """Whether both images can be read."""
+        """True if both images can be read."""
         return self.rgb.data is not None and self.depth.data is not None
 
 
 class Recording:
-    """What of a bag goes to the node, and how.
+    """Messages of a bag for the node's inputs.
 
-    Images keep their transport, encoding, frame and, unless a `Frame` says otherwise, their stamp.
-    What the node can't take is changed: depth in another unit goes out in millimeters.
+    Images keep their transport, encoding, frame id and, except in a `Frame`, their stamp. Depth in
+    a unit that the node does not support is converted to millimeters.
 
     Args:
         source: the bag.
 
     Attributes:
-        source: as given.
-        topics: names of the node's inputs by kind, where the bag has messages for them.
-        transports: of color and depth, by kind: ``raw``, ``compressed`` or ``compressedDepth``.
-        changed: what is not sent as it was recorded, and why; empty if nothing is.
-        node_arguments: ROS arguments with which the node takes all this.
-        static_transforms: all of ``/tf_static`` as one serialized message, if there is any and
-            tf2_msgs is installed.
-        opening: first messages that tell the node the calibrations and that there is an IMU.
+        source: the bag.
+        topics: names of the node's inputs by kind, for the kinds in the bag.
+        transports: transport of color and depth by kind: ``raw``, ``compressed`` or
+            ``compressedDepth``.
+        changed: description of the messages that are not sent as recorded; empty without any.
+        node_arguments: ROS arguments of the node for these messages.
+        static_transforms: all of ``/tf_static`` as one serialized message; None without any, or if
+            tf2_msgs is not installed.
+        opening: the first calibrations and the first IMU message.
     """
 
     def __init__(self, source: BagSource) -> None:
@@ -133,10 +134,10 @@ class Recording:
         self.node_arguments = self._arguments(None if given else pose)
 
     def _arguments(self, depth_to_rgb: Pose | None) -> list[str]:
-        """Return the node's arguments, with a pose that it does not get from /tf_static."""
+        """Return the node's arguments, with a pose that /tf_static does not contain."""
         remaps = [f"{_INPUTS[k]}:={name}" for k, name in self.topics.items() if k in _INPUTS]
         parameters = [f"{kind}_transport:={name}" for kind, name in self.transports.items()]
-        if depth_to_rgb is not None:  # librealsense's recorder, for instance, has it elsewhere
+        if depth_to_rgb is not None:  # as in a recording of librealsense
             parameters.append(f"depth_to_rgb:={pose_text(depth_to_rgb)}")
         return [
             *(word for remap in remaps for word in ("-r", remap)),
@@ -147,7 +148,7 @@ class Recording:
         """Yield the frames of the `BagSource`, with the other messages of some kinds.
 
         Raises:
-            NoPairsError: the bag holds none.
+            NoPairsError: the bag has no frame.
         """
         others: list[Item] = []
         orientations: list[Item] = []
@@ -172,7 +173,7 @@ class Recording:
                 others.clear()
 
     def items(self, kinds: Sequence[str]) -> Iterator[Item]:
-        """Yield every image, and the other messages of some kinds, by the time of recording."""
+        """Yield every image, and the other messages of some kinds, in the order of recording."""
         images = self.source.topics
         with Bag(self.source.path) as bag:
             names = [images.rgb, images.depth, *self._topics_of(kinds)]
@@ -193,7 +194,7 @@ class Recording:
         return Item(time_ns, kind, stamp, bytes(bag.serialized(message)))
 
     def _image(self, bag: Bag, kind: str, message: Any, stamp: int) -> bytes | None:
-        """Return an image under a stamp; None where it can't be read or isn't of its size."""
+        """Return a serialized image with a stamp; None if it cannot be read or has another size."""
         geometry = self.source.geometry
         try:
             if kind == DEPTH and self.changed:
@@ -206,28 +207,28 @@ class Recording:
             return None
 
     def _first(self, bag: Bag, topic: str) -> Item | None:
-        """Return the first message of a topic; of a calibration, the first that holds one."""
+        """Return the first message of a topic; of CameraInfo, the first calibrated one."""
         for number, (_, time_ns, message) in enumerate(bag.messages([topic])):
             if self._kinds[topic] == IMU or is_calibrated(message):
                 return self._item(bag, topic, time_ns, message)
-            if number == _LOOKED_AT:
+            if number == _FIRST_INFOS:
                 break
         return None
 
 
 def ros_name(topic: str) -> str:
-    """Return a recorded topic's name as ROS 2 allows it; ROS 1 allows others, too."""
+    """Return the name of a recorded topic, changed where only ROS 1 allows it."""
     words = [re.sub(r"\W", "_", word, flags=re.ASCII) for word in topic.split("/") if word]
     return "".join(f"/_{word}" if word[0].isdigit() else f"/{word}" for word in words)
 
 
 def _base(topic: str, compressed: bool) -> str:
-    """Return the topic to whose end image_transport adds the transport."""
+    """Return the base topic of image_transport, without the transport at its end."""
     return re.sub("/compressed(Depth)?$", "", topic) if compressed else topic
 
 
 def _imu_topic(bag: Bag) -> str | None:
-    """Return the first topic with orientations, as REP 145 tells them from others."""
+    """Return the first IMU topic with orientations (REP 145); None without any."""
     for topic in bag.of_type("sensor_msgs/msg/Imu"):
         message = bag.first(topic)
         q = message.orientation

@@ -1,4 +1,4 @@
-"""The figures of a replay for people, programs and browsers."""
+"""Figures of a replay as text, JSON, CSV and HTML."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class BagResult:
     """Result of one bag.
 
     Attributes:
-        bag: as the user named it.
-        tally: its counts and times.
-        classes: of the node's model.
-        details: everything else in its result.
+        bag: path of the bag.
+        tally: counts and times.
+        classes: classes of the node's model.
+        details: the other entries of result.json.
     """
 
     bag: str
@@ -53,8 +53,8 @@ class ReplayReport:
     """Results of all bags.
 
     Attributes:
-        results: of the bags that could be played; all with the same model.
-        problems: why the others could not, by bag.
+        results: results of the evaluated bags, all with the same model.
+        problems: for each other bag, the reason why it was not evaluated.
     """
 
     results: Sequence[BagResult]
@@ -74,7 +74,7 @@ class ReplayReport:
         return self.results[0].classes.names if self.results else ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of the file of ``--json``."""
+        """Return the content of the ``--json`` file."""
         return {
             "bags": [result.figures() for result in self.results],
             "total": self.total.figures(self.names),
@@ -82,7 +82,7 @@ class ReplayReport:
         }
 
     def to_csv(self) -> str:
-        """Return one row per bag, then the total; a column for each class in any bag's truth."""
+        """Return a row per bag and the total, with a column for each class in the ground truth."""
         rows = [("total", self.total)]
         rows[:0] = [(result.bag, result.tally) for result in self.results]
         flat = [flattened(bag, tally.figures(self.names)) for bag, tally in rows]
@@ -119,7 +119,7 @@ class ReplayReport:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """Return a page with everything in it, the pictures of the worst frames too.
+        """Return a self-contained page, with the pictures of the worst frames.
 
         Raises:
             ModuleNotFoundError: jinja2 is not installed.
@@ -160,7 +160,7 @@ class ReplayReport:
 
 
 def flattened(bag: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one row, nested names joined by dots."""
+    """Return one row; the keys of nested values are joined by dots."""
     row: dict[str, Any] = {"bag": bag}
     for key, value in figures.items():
         if isinstance(value, Mapping):

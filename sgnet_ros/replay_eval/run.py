@@ -1,4 +1,4 @@
-"""Evaluate one bag with a node of its own: play, listen, compare."""
+"""Evaluate one bag with a node of its own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def node_arguments(args: argparse.Namespace, recorded: Sequence[str] = ()) -> list[str]:
-    """Return the node's command line; ``recorded`` has what the bag demands of it."""
+    """Return the node's command line, with the arguments that the recording needs."""
     parameters = args.params_file or share_file("config/sgnet.yaml")
     arguments = ["--ros-args", "--params-file", str(parameters), *recorded]
     for name in ("model", "device", "precision", "backend"):
@@ -45,7 +45,7 @@ def evaluate_bag(args: argparse.Namespace) -> None:
     """Play a bag to a node and write OUT/result.json.
 
     Raises:
-        BagError, ReplayError: it can't be done.
+        BagError, ReplayError: the bag cannot be evaluated.
     """
     source = _source(args)
     truth = TruthFolder(args.truth) if args.truth else None
@@ -60,7 +60,7 @@ def evaluate_bag(args: argparse.Namespace) -> None:
         raise ReplayError(f"{error}; the end of the node's log:\n{node.tail()}") from error
     finally:
         rclpy.try_shutdown()
-        node.stop()  # what follows needs the processor, too
+        node.stop()  # frees the CPU for the comparison
     classes = label_set_of(message)
     judge = Judge(answers, classes, truth)
     for frame in source:
@@ -88,8 +88,8 @@ def _source(args: argparse.Namespace) -> BagSource:
             candidates = label_topics(bag)
         if candidates:
             raise BagError(
-                f"{args.bag} has several label images: {', '.join(candidates)}; choose the truth "
-                "with --labels-topic"
+                f"{args.bag} has several label images: {', '.join(candidates)}; choose one with "
+                "--labels-topic"
             )
     return source
 
@@ -97,9 +97,9 @@ def _source(args: argparse.Namespace) -> BagSource:
 def _answers(
     args: argparse.Namespace, recording: Recording, truth: TruthFolder | None, node: Child
 ) -> tuple[Answers, Any]:
-    told_at, source = 0.0, recording.source
+    printed_at, source = 0.0, recording.source
 
-    def look_after() -> None:
+    def check_node() -> None:
         for line in node.new_warnings():
             print(line, flush=True)
             if NOT_CONFIGURED in line:
@@ -108,12 +108,12 @@ def _answers(
             raise ReplayError(f"the node ended (status {node.process.returncode})")
 
     def progress(done: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at > 0.5:
-            told_at = time.monotonic()
+        nonlocal printed_at
+        if time.monotonic() - printed_at > 0.5:
+            printed_at = time.monotonic()
             print(json.dumps({"done": done, "of": source.count}), flush=True)
 
-    player = Player(recording, look_after, progress)
+    player = Player(recording, check_node, progress)
     classes = label_set_of(player.wait_for_classes())
     if truth:
         require_same(classes, truth.classes, truth.folder)

@@ -1,4 +1,4 @@
-"""Counts and times of the answers to one bag, or to several together."""
+"""Counts and times of the answers to one or several bags."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Mask = npt.NDArray[np.uint8]
 Depth = npt.NDArray[np.uint16]
 
 STATIC_MM, STATIC_SHARE = 10, 0.01
-"""Two depths of a pixel are the same surface within 10 mm or 1 %, whichever is more: the noise that
-structured light and stereo cameras have indoors."""
+"""Largest difference of two depths of the same surface, 10 mm or 1 %, whichever is more: the noise
+of structured-light and stereo cameras indoors."""
 
 
 @dataclass(frozen=True)
 class Stability:
-    """Pixels on static geometry in two consecutive frames, and how many changed their label."""
+    """Number of pixels on static geometry in two consecutive frames, and of those that flipped."""
 
     static: int = 0
     flipped: int = 0
@@ -33,19 +33,18 @@ class Stability:
 
     @property
     def flip_rate(self) -> float | None:
-        """Share of the static pixels that changed; None without any."""
+        """Share of the static pixels that changed their label; None without static pixels."""
         return self.flipped / self.static if self.static else None
 
 
 def stability(depths: tuple[Depth, Depth], labels: tuple[Mask, Mask]) -> Stability:
     """Compare two consecutive frames.
 
-    A pixel counts where both depths are measured and within `STATIC_MM` or `STATIC_SHARE` of each
-    other, and both labels are classes: nothing there moved in depth, so what it is should not have
-    changed either.
+    A pixel is static if both depths are measured and differ by at most `STATIC_MM` or
+    `STATIC_SHARE`, and both labels are classes. It flipped if the labels differ.
 
     Args:
-        depths: (H, W) uint16 millimeters, 0 = no return.
+        depths: (H, W) uint16 millimeters, 0 = no measurement.
         labels: (H, W) ids, 255 = unlabeled.
     """
     a, b = (depth.astype(np.int32) for depth in depths)
@@ -60,16 +59,15 @@ class Tally:
     """Counts and times of one bag, or of several added up.
 
     Attributes:
-        frames: color images that were played, or in lossless mode those with depth.
-        labeled: of these, how many came back as label images.
-        dropped: the others, by cause.
-        seconds: from the first frame sent to the last answer.
-        latency_ms: of each answer: from when the second half of its frame was sent until the label
-            image arrived here.
-        inference_ms, overhead_ms: of each answer, from the node's FrameStats.
-        confusion: truth against answers; None where there is no truth.
-        compared: answers for which there was truth.
-        stability: over all consecutive frames that both came back.
+        frames: number of color images played; in lossless mode, only those with depth.
+        labeled: number of label images received.
+        dropped: number of the other frames, by cause.
+        seconds: time from the first frame sent to the last label image.
+        latency_ms: for each label image, the time since the second image of its frame was sent.
+        inference_ms, overhead_ms: for each label image, from the node's FrameStats.
+        confusion: confusion matrix of ground truth and labels; None without ground truth.
+        compared: number of label images with ground truth.
+        stability: sum over all consecutive frames with label images.
     """
 
     frames: int = 0
@@ -103,7 +101,7 @@ class Tally:
         """Return the report's figures as JSON types; docs/replay.md defines each.
 
         Args:
-            names: of the classes.
+            names: names of the classes.
         """
         confusion = self.confusion
         scored = confusion is not None and confusion.counts.any()
@@ -134,7 +132,7 @@ class Tally:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Tally:
-        """Build from what `to_json` has returned."""
+        """Build from the return value of `to_json`."""
         confusion = None
         if values["confusion"] is not None:
             confusion = ConfusionMatrix(len(values["confusion"]))

@@ -1,14 +1,14 @@
 """Run the node for many frames while faults are injected: `python -m sgnet_ros.soak`.
 
-The node is a process of its own with a small random model; this one is its camera and looks at
-every label image. Frames go one by one, as fast as they are answered, and every now and then a
-fault is injected: camera restarts, clock jumps, malformed messages, parameters, lifecycle cycles,
-and so on, each kind as often as the others. Afterwards the node's counters are compared with what
-was sent, and its memory, threads and descriptors are noted.
+The node runs in a process of its own with a small random model. This process is its camera and
+checks every label image. It sends frames one by one, each after the answer to the frame before, and
+injects a fault at regular intervals: a camera restart, a jump of the clock, malformed messages,
+parameters, lifecycle cycles and so on, each kind equally often. After each fault, it compares the
+node's counters with the frames sent, and records the node's memory, threads and descriptors.
 
-Leaves summary.json, samples.csv and the node's log in the folder of the results. Exits with 1 if
-the node crashed, a header was wrong, a frame is unaccounted for, memory grew by more than 2 % after
-the first twentieth (and one fault of each kind), or threads or descriptors became more.
+The results are summary.json, samples.csv and the node's log. The command exits with 1 if the node
+crashed, a header was wrong, a frame is unaccounted for, memory grew by more than 2 % after the
+first twentieth of the frames (and one fault of each kind), or threads or descriptors increased.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.processes import Child
 
 MAX_GROWTH = 0.02
-"""Allowed growth of the resident memory, as a share of that after the warm-up."""
+"""Allowed growth of the resident memory since the warm-up, as a share."""
 _WARM_UP = 0.05  # of the frames
 _FRAMES_BETWEEN_FAULTS = 100
-_ROUNDS = 3  # each kind of fault at least so often, if the frames suffice
+_ROUNDS = 3  # times that each kind of fault is injected at least, if the frames suffice
 _INPUT_HEIGHT = 24
 
 
@@ -55,7 +55,7 @@ class NodeDied(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """The node's process at a quiet moment, after a fault."""
+    """Resources of the node's process after a fault; memory in MiB."""
 
     frames: int
     fault: str
@@ -84,7 +84,7 @@ class Soak:
         self._node: Child
 
     def run(self) -> dict[str, Any]:
-        """Run to the end, or to Ctrl-C, and return the summary."""
+        """Run to the end, or until Ctrl-C, and return the summary."""
         _save_tiny_model(self._model, self._args.seed)
         begin = time.monotonic()
         with ExitStack() as stack:
@@ -121,7 +121,7 @@ class Soak:
     def _step(
         self, tester: Tester, do: Any, fault: str = "", losses_allowed: bool | None = None
     ) -> None:
-        """Do a step of the run; record a failure and go on."""
+        """Run a step; record a failure and continue."""
         try:
             do()
             if losses_allowed is not None:
@@ -152,7 +152,7 @@ class Soak:
         node = self._node
         rss, threads, descriptors = node.rss_mib(), node.threads(), node.descriptors()
         if rss is None or threads is None or descriptors is None:
-            return  # no /proc here
+            return  # there is no /proc
         warm = frames >= _WARM_UP * self._args.frames and len(self._faults) == len(FAULTS)
         if self._warm is None and warm:
             self._warm = len(self._samples)
@@ -185,7 +185,7 @@ class Soak:
 
 
 def problems(summary: dict[str, Any]) -> list[str]:
-    """Return the faults that a summary shows, in words."""
+    """Describe the failures in a summary."""
     zeros = ["crashes", "tracebacks", "header_mismatches", "out_of_order"]
     zeros += ["label_mismatches", "unaccounted"]
     found = [f"{summary[name]} {name}" for name in zeros if summary[name]]
@@ -196,12 +196,12 @@ def problems(summary: dict[str, Any]) -> list[str]:
     for name in ("threads", "descriptors"):
         counts = summary[name]
         if counts and counts["last"] > counts["first"]:
-            found.append(f"{counts['first']} {name} became {counts['last']}")
+            found.append(f"{name} grew from {counts['first']} to {counts['last']}")
     return found
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Format the summary for people."""
+    """Format the summary as a table."""
     recovery_s = summary["recovery_s"]
     slowest = max(recovery_s, key=recovery_s.__getitem__, default=None)
     lines = [
@@ -229,13 +229,13 @@ def table(summary: dict[str, Any]) -> str:
 
 
 def _begin(tester: Tester) -> None:
-    """Wait for a node that was started, which takes seconds."""
+    """Wait until the node that was started segments frames."""
     tester.wait_for_subscriptions()
     tester.settle("start")
 
 
 def _rounds(rng: random.Random) -> Iterator[str]:
-    """Yield names of faults without end: each once, in random order, then again."""
+    """Yield the names of all faults in random order, again and again."""
     while True:
         names = list(FAULTS)
         rng.shuffle(names)
@@ -265,13 +265,13 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the command; return 1 if something was found."""
+    """Run the command; return 1 if something failed."""
     args = parse_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more would only wait for each other
-    # glibc keeps what was freed for later use, more or less by chance; here that would hide leaks.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads would only wait for each other
+    # glibc keeps freed memory for later use, which would look like a leak or hide one.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 20))
     prepare_environment()
     args.out.mkdir(parents=True, exist_ok=True)

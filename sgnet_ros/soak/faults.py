@@ -1,6 +1,7 @@
-"""Faults of a soak: one function each, which leaves everything as it found it.
+"""Faults of a soak run.
 
-Each takes the run and injects its fault once. After it, the next frames have to come out right.
+Each function injects its fault once and restores the previous state. Afterwards, the node has to
+segment frames correctly again.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class FaultContext:
     """Context of a fault.
 
     Attributes:
-        tester: sends and receives.
-        rng: source of all that is random.
-        model: file of the model in use, in a folder to play in.
+        tester: sends frames and receives the answers.
+        rng: source of randomness.
+        model: path of the node's model file, in a temporary folder.
     """
 
     tester: Tester
@@ -130,7 +131,7 @@ def malformed_images(run: FaultContext) -> None:
 
 
 def malformed_camera_info(run: FaultContext) -> None:
-    """Send calibrations without meaning."""
+    """Send invalid calibrations."""
     for _ in range(3):
         run.tester.camera.info.publish(hostile.camera_info(run.rng))
     rgb, depth, _ = run.tester.next_scene()
@@ -140,7 +141,7 @@ def malformed_camera_info(run: FaultContext) -> None:
 
 
 def malformed_bytes(run: FaultContext) -> None:
-    """Send bytes that are no message."""
+    """Send bytes that are not a serialized message."""
     camera = run.tester.camera
     publisher, message = run.rng.choice(
         [
@@ -151,11 +152,11 @@ def malformed_bytes(run: FaultContext) -> None:
     )
     publisher.publish(hostile.serialized(run.rng, serialize_message(message)))
     run.tester.wait(0.03)
-    run.tester.jump(-(10**9))  # bytes that happen to be a message may bear any stamp
+    run.tester.jump(-(10**9))  # bytes that happen to be a message may have any stamp
 
 
 def parameters(run: FaultContext) -> None:
-    """Set parameters to values that can and that cannot be used."""
+    """Set parameters to usable and to unusable values."""
     tester = run.tester
     for name, value in (
         ("slop", -1.0),
@@ -174,7 +175,7 @@ def parameters(run: FaultContext) -> None:
 
 
 def reload(run: FaultContext) -> None:
-    """Load the model again; broken and missing files must leave the old one running."""
+    """Load the model again; with a broken or missing file, the old model must keep running."""
     broken = run.model.with_name("broken.safetensors")
     for remains in (1000, None):
         broken.write_bytes(run.model.read_bytes())
@@ -183,14 +184,14 @@ def reload(run: FaultContext) -> None:
             broken.unlink()
         else:
             broken.write_bytes(run.model.read_bytes()[:remains])
-        _require(not run.tester.reload(), f"{broken} was loaded, {remains} bytes of it")
+        _require(not run.tester.reload(), f"{broken} was loaded, although it is broken or missing")
         run.tester.frame()
     _require(run.tester.set_parameter("model", str(run.model)), "the model's path was refused")
     _require(run.tester.reload(), "a reload of the model failed")
 
 
 def disabled(run: FaultContext) -> None:
-    """Switch segmentation off for a few frames."""
+    """Disable segmentation for a few frames."""
     run.tester.enable(False)
     for _ in range(3):
         run.tester.send()
@@ -199,7 +200,7 @@ def disabled(run: FaultContext) -> None:
 
 
 def deactivated(run: FaultContext) -> None:
-    """Deactivate the node while frames come, and activate it."""
+    """Deactivate the node between frames, and activate it again."""
     run.tester.send()
     run.tester.transition(Transition.TRANSITION_DEACTIVATE)
     run.tester.send()
@@ -216,7 +217,7 @@ def cleaned_up(run: FaultContext) -> None:
 
 
 def subscribers(run: FaultContext) -> None:
-    """Subscribe to outputs, and unsubscribe."""
+    """Subscribe to outputs, and unsubscribe again."""
     tester = run.tester
     received: list[Image] = []
     subscriptions = [
@@ -235,9 +236,9 @@ def _activate(run: FaultContext) -> None:
     run.tester.activated()
 
 
-def _require(condition: bool, otherwise: str) -> None:
+def _require(condition: bool, failure: str) -> None:
     if not condition:
-        raise AssertionError(otherwise)
+        raise AssertionError(failure)
 
 
 FAULTS: dict[str, Callable[[FaultContext], None]] = {
@@ -265,4 +266,4 @@ FAULTS: dict[str, Callable[[FaultContext], None]] = {
 }
 
 LOSSES = frozenset(("camera_restart", "malformed_bytes", "deactivated", "cleaned_up"))
-"""After these, images may have been lost on their way: connections are new, or no message came."""
+"""Faults that may lose images on the way, because connections are new or bytes were no message."""

@@ -1,4 +1,4 @@
-"""Random, repeatable messages that no driver should send; some of them are valid."""
+"""Random, repeatable messages for fault injection; most are invalid, some are valid."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def image(
     encodings: Sequence[str] = (*COLORS, *DEPTHS),
     size: tuple[int, int] | None = None,
 ) -> Image:
-    """Return an image of random padding, byte order and values; often one field contradicts others.
+    """Return an image with random padding, byte order and values.
 
-    Spoilt means: up to three fields changed, such as a step shorter than a row, data cut or
-    doubled, a size of 2³² - 1, an unknown encoding. One in four stays valid. Floating-point depth
-    holds NaN and ±∞.
+    In three of four images, up to three fields are changed: a step shorter than a row, truncated or
+    doubled data, a size of 2³² - 1, an unknown encoding and so on. Floating-point depth contains
+    NaN and ±∞.
 
     Args:
-        rng: source of all that is random.
-        encodings: to choose from.
-        size: height and width; by default up to 12 each.
+        rng: source of randomness.
+        encodings: encodings to choose from.
+        size: height and width; by default random, up to 12 each.
     """
     height, width = size or (rng.randint(1, 12), rng.randint(1, 12))
     encoding = rng.choice(encodings)
@@ -62,12 +62,12 @@ def image(
         data=array.array("B", data),
     )
     for _ in range(rng.choice((0, 1, 2, 3))):
-        _spoil(message, rng)
+        _corrupt(message, rng)
     return message
 
 
 def camera_info(rng: random.Random) -> CameraInfo:
-    """Return a calibration of which any number, size or distortion may be absurd."""
+    """Return a calibration in which any number, size or distortion may be invalid."""
     width, height = rng.randint(1, 64), rng.randint(1, 64)
     message = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
     message.k = [50.0, 0.0, width / 2, 0.0, 50.0, height / 2, 0.0, 0.0, 1.0]
@@ -89,7 +89,7 @@ def camera_info(rng: random.Random) -> CameraInfo:
 
 
 def serialized(rng: random.Random, good: bytes) -> bytes:
-    """Return bytes that are no serialized message: noise, or ``good`` cut or with bytes changed."""
+    """Return invalid bytes: noise, or ``good`` truncated or with changed bytes."""
     kind = rng.randrange(3)
     if kind == 0:
         return rng.randbytes(rng.randint(0, 200))
@@ -101,8 +101,8 @@ def serialized(rng: random.Random, good: bytes) -> bytes:
     return bytes(changed)
 
 
-def _spoil(message: Image, rng: random.Random) -> None:
-    """Change one field."""
+def _corrupt(message: Image, rng: random.Random) -> None:
+    """Change one field at random."""
     size = len(message.data)
     values: dict[str, Any] = {
         "height": rng.choice((*_UINT32, message.height + 1)),

@@ -1,4 +1,4 @@
-"""Camera and observer of the soak, and the ledger of frames sent and seen."""
+"""Camera and observer of a soak run, and the ledger of frames sent and received."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sgnet_msgs.msg import FrameStats
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from sgnet_ros.messages.headers import stamp_ns
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.system.spinning import spin_for, spin_until
 
@@ -30,12 +31,12 @@ PERIOD_NS = 33_333_333
 
 _SIZE = (48, 64)  # height, width
 _REMEMBERED = 2000  # frames
-_PATIENCE_S = 60.0
-_START_S = 300.0  # of the node: a busy machine takes its time to import PyTorch
+_TIMEOUT_S = 60.0
+_START_S = 300.0  # longest start of the node, which imports PyTorch
 
 
 class InferenceHang(Exception):
-    """No answer of the node within a minute."""
+    """The node does not answer in time."""
 
 
 @dataclass
@@ -54,17 +55,18 @@ class FrameLedger:
     """Counts of frames sent and received, and of what was wrong with them.
 
     Attributes:
-        frames: RGB-D pairs sent, without those that were meant to be broken.
+        frames: valid RGB-D pairs sent.
         labels: label images received.
-        header_mismatches: label images whose stamp, frame or size is that of no color image sent,
-            or that came twice.
-        out_of_order: label images older than the one before, without a jump of the clock between.
+        header_mismatches: label images that came twice, or whose stamp, frame id or size is not
+            that of a color image sent.
+        out_of_order: label images older than the one before, without a jump of the clock between
+            them.
         label_mismatches: label images that differ from the first one of the same scene.
         unaccounted: images and pairs that neither became a label image nor appear in the node's
             counters.
-        undelivered: images that were lost on the way while camera and node found each other.
-        drops: what the node's counters say, by cause.
-        recovery_s: the longest time from a fault's end to the next right label image, by fault.
+        undelivered: images lost while camera and node discovered each other.
+        drops: drops that the node counted, by cause.
+        recovery_s: longest time from the end of a fault to the next correct label image, by fault.
     """
 
     frames: int = 0
@@ -79,7 +81,7 @@ class FrameLedger:
 
 
 class CameraNode(Node):
-    """Camera driver that publishes best effort; it can be destroyed and made anew."""
+    """Camera driver that publishes best effort."""
 
     def __init__(self) -> None:
         super().__init__("soak_camera")
@@ -89,12 +91,12 @@ class CameraNode(Node):
 
 
 class Tester(Node):
-    """Camera of single frames, which checks every answer of the node and keeps the ledger.
+    """Camera that sends frames, checks every answer of the node and keeps the ledger.
 
     Args:
-        rng: makes the scenes.
-        alive: raises an exception if the node has died.
-        exact: whether one scene has to give the same label image each time.
+        rng: source of randomness for the scenes.
+        alive: raises an exception if the node has ended.
+        exact: require the same label image for a scene each time.
     """
 
     def __init__(self, rng: random.Random, alive: Callable[[], None], exact: bool) -> None:
@@ -124,23 +126,23 @@ class Tester(Node):
         self._reload = self.create_client(Trigger, "/sgnet/reload")
         self._enable = self.create_client(SetBool, "/sgnet/enable")
 
-    # what the node can be asked for
+    # Services of the node.
 
     def transition(self, transition: int) -> None:
-        """Ask for a lifecycle transition, which has to succeed."""
+        """Request a lifecycle transition; raise InferenceHang if it fails."""
         request = ChangeState.Request()
         request.transition.id = transition
         if not self._call(self._change, request).success:
             raise InferenceHang(f"transition {transition} failed")
 
     def set_parameter(self, name: str, value: Any) -> bool:
-        """Set a parameter of the node; False if it was refused."""
+        """Set a parameter of the node; return False if it was refused."""
         message: ParameterMessage = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
         return bool(self._call(self._setter, request).results[0].successful)
 
     def reload(self) -> bool:
-        """Call ``~/reload``."""
+        """Call ``~/reload``; return whether it succeeded."""
         return bool(self._call(self._reload, Trigger.Request()).success)
 
     def enable(self, enabled: bool) -> None:
@@ -153,11 +155,10 @@ class Tester(Node):
         self.wait_until(future.done, client.srv_name)
         return future.result()
 
-    # sending
+    # Sending.
 
     def jump(self, nanoseconds: int) -> None:
-        """Let the camera's clock jump."""
-        # never to a stamp that was there before
+        """Let the camera's clock jump to a stamp that was not used before."""
         self.now_ns += nanoseconds + self._rng.randint(1, 999)
         self._epoch += 1
 
@@ -172,7 +173,7 @@ class Tester(Node):
 
     def publish_rgb(self, message: Image, scene: int | None = None) -> None:
         """Publish a color image and enter it in the ledger."""
-        at = stamp_of(message.header)
+        at = stamp_ns(message.header)
         if at not in self._sent or self._sent[at].epoch != self._epoch:
             size = (message.height, message.width)
             self._sent[at] = _Sent(message.header.frame_id, size, scene, self._epoch)
@@ -198,27 +199,25 @@ class Tester(Node):
         return at
 
     def frame(self) -> None:
-        """Send a pair and wait until its label image is there; three seconds at most."""
+        """Send a pair and wait for its label image, at most three seconds."""
         at = self.send()
         end = time.monotonic() + 3
         while not self._sent[at].answered or self._stats_at() != at:
             self._spin()
             if time.monotonic() > end:
                 self._alive()
-                return  # the ledger will tell
+                return  # the ledger counts it
 
-    # waiting
+    # Waiting.
 
-    def wait_until(
-        self, done: Callable[[], Any], what: str, patience_s: float = _PATIENCE_S
-    ) -> None:
-        """Spin until ``done``.
+    def wait_until(self, done: Callable[[], Any], what: str, timeout_s: float = _TIMEOUT_S) -> None:
+        """Spin until ``done`` returns True.
 
         Raises:
-            InferenceHang: it took longer than ``patience_s``.
+            InferenceHang: it took longer than ``timeout_s``.
         """
-        if not spin_until(self._executor, done, patience_s, self._alive):
-            raise InferenceHang(f"no {what} in {patience_s:.0f} s")
+        if not spin_until(self._executor, done, timeout_s, self._alive):
+            raise InferenceHang(f"no {what} in {timeout_s:.0f} s")
 
     def wait_for_subscriptions(self) -> None:
         """Spin until the node subscribes to the camera's topics."""
@@ -242,7 +241,7 @@ class Tester(Node):
         begin, wait_s = time.monotonic(), 0.3
         self._settling = True
 
-        def right() -> bool:
+        def is_answered() -> bool:
             scene = self._sent[at].scene
             answered = self._sent[at].answered and self._stats_at() == at
             if not answered or scene is None or self._newest_label is None:
@@ -251,14 +250,14 @@ class Tester(Node):
             return expected in (None, bytes(self._newest_label.data))
 
         at = self.send()
-        while not right():
+        while not is_answered():
             self._alive()
-            if time.monotonic() > begin + _PATIENCE_S:
-                raise InferenceHang("no right label image in a minute")
+            if time.monotonic() > begin + _TIMEOUT_S:
+                raise InferenceHang("no correct label image in a minute")
             end = time.monotonic() + wait_s
-            while not right() and time.monotonic() < end:
+            while not is_answered() and time.monotonic() < end:
                 self._spin()
-            if not right():
+            if not is_answered():
                 at = self.send()
                 wait_s *= 2
         self._settling = False
@@ -268,19 +267,19 @@ class Tester(Node):
     def _spin(self) -> None:
         self._executor.spin_once(timeout_sec=0.02)
 
-    # the ledger
+    # The ledger.
 
     def activated(self) -> None:
-        """Start the counts from 0, as an activated node does."""
+        """Start the counters from 0, as the node does when it is activated."""
         self.sent.clear()
         self._missing.clear()
         self._drops_seen.clear()
 
     def account(self, losses_allowed: bool) -> None:
-        """Compare the node's counters with what was sent, at a quiet moment.
+        """Compare the node's counters with the images sent, while none is in flight.
 
         Args:
-            losses_allowed: whether images may have been lost on the way since the last call.
+            losses_allowed: accept images lost on the way since the last call.
         """
         stats = self.stats
         assert stats is not None
@@ -300,13 +299,13 @@ class Tester(Node):
         self.ledger.unaccounted += abs(int(stats.pairs - stats.segmented) - sum(drops.values()))
 
     def _stats_at(self) -> int | None:
-        return None if self.stats is None else stamp_of(self.stats.header)
+        return None if self.stats is None else stamp_ns(self.stats.header)
 
     def _on_stats(self, message: FrameStats) -> None:
         self.stats = message
 
     def _on_labels(self, message: Image) -> None:
-        ledger, at = self.ledger, stamp_of(message.header)
+        ledger, at = self.ledger, stamp_ns(message.header)
         ledger.labels += 1
         sent = self._sent.get(at)
         right_size = sent is not None and (message.height, message.width) == sent.size
@@ -339,13 +338,8 @@ def stamp(message: Image, nanoseconds: int) -> None:
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(nanoseconds, 10**9)
 
 
-def stamp_of(header: Header) -> int:
-    """Return a header's stamp in nanoseconds."""
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
-
-
 def _scene(rng: random.Random, size: tuple[int, int]) -> tuple[Image, Image]:
-    """Return blocks of color before a slope."""
+    """Return color and depth of random blocks on a slope."""
     height, width = size
     random_state = np.random.default_rng(rng.getrandbits(32))
     blocks = random_state.integers(0, 256, (height // 12, width // 8, 3), np.uint8)

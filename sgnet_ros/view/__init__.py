@@ -1,1 +1,1 @@
-"""Show live what camera and node see."""
+"""The live viewer of camera and node."""

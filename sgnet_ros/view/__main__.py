@@ -1,12 +1,12 @@
-"""Show live what camera and node see: `python -m sgnet_ros.view`.
+"""Show images, labels and point cloud live: `python -m sgnet_ros.view`.
 
-Shows color, depth, labels, the semantic point cloud, and curves of age, inference and overhead in
-a window of rerun (`pip install 'sgnet_ros[viz]'`). Where there is no screen, write a file and open
-it elsewhere with `rerun FILE`, or send everything to a viewer on another machine.
+A window of rerun (`pip install 'sgnet_ros[viz]'`) shows color, depth, labels, the semantic point
+cloud, and curves of age, inference and overhead. On a machine without a screen, write a file and
+open it elsewhere with `rerun FILE`, or send everything to a viewer on another machine.
 
-Subscribes to `rgb/image_raw`, `rgb/camera_info`, `depth/image_raw` and the topics of the node
-`sgnet`; remap as usual: `--ros-args -r rgb/image_raw:=/camera/color/image_raw`. The node computes
-`~/points` only while it has a subscriber, such as this viewer.
+The viewer subscribes to `rgb/image_raw`, `rgb/camera_info`, `depth/image_raw` and the topics of the
+node `sgnet`; remap them with `--ros-args -r rgb/image_raw:=/camera/color/image_raw`. The node
+computes `~/points` only while it has a subscriber, such as this viewer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from sgnet_msgs.msg import ClassMap, FrameStats
@@ -36,21 +35,21 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_ros.messages.camera_model import intrinsics_of, is_rectified
 from sgnet_ros.messages.class_map import label_set_of
 from sgnet_ros.messages.clouds import read_points
+from sgnet_ros.messages.headers import stamp_ns
 from sgnet_ros.messages.images import depth_view, rgb_view
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.qos import latched
 from sgnet_ros.system.throttle import Throttle
 from sgnet_ros.view.log import ViewError, ViewLog
 
-_MAX_POINTS = (
-    100_000  # points of a cloud; more would take long to send and hardly change the picture
-)
+# More points would take long to send and hardly change the picture.
+_MAX_POINTS = 100_000
 _WARN_EVERY_S = 10.0
-_LOOK_EVERY_S = 0.2  # for signals, which waiting for messages does not end
+_WAIT_S = 0.2  # longest wait for messages, because a signal does not end it
 
 
 class View(Node):
-    """Node that passes every message to a `ViewLog`; it skips unreadable ones with a warning."""
+    """Node that passes every message to a `ViewLog`, and skips unreadable ones with a warning."""
 
     def __init__(self, log: ViewLog, **kwargs: Any) -> None:
         super().__init__("sgnet_view", **kwargs)
@@ -72,9 +71,9 @@ class View(Node):
     def _subscribe(
         self, kind: type, topic: str, show: Callable[[Any], None], qos: QoSProfile
     ) -> None:
-        self.create_subscription(kind, topic, functools.partial(self._try, topic, show), qos)
+        self.create_subscription(kind, topic, functools.partial(self._show, topic, show), qos)
 
-    def _try(self, topic: str, show: Callable[[Any], None], message: Any) -> None:
+    def _show(self, topic: str, show: Callable[[Any], None], message: Any) -> None:
         try:
             show(message)
         except ValueError as error:
@@ -83,11 +82,11 @@ class View(Node):
 
     def _on_rgb(self, message: Image) -> None:
         image = rgb_view(message).array
-        self._log.rgb(_stamp_ns(message), image)
+        self._log.rgb(stamp_ns(message.header), image)
         if self._info is not None:
-            self._place(self._info, *image.shape[:2])
+            self._show_camera(self._info, *image.shape[:2])
 
-    def _place(self, info: CameraInfo, height: int, width: int) -> None:
+    def _show_camera(self, info: CameraInfo, height: int, width: int) -> None:
         rectified = is_rectified(self.resolve_topic_name("rgb/image_raw"))
         try:
             camera = intrinsics_of(info, width, height, rectified)
@@ -101,10 +100,10 @@ class View(Node):
         self._info = message
 
     def _on_depth(self, message: Image) -> None:
-        self._log.depth(_stamp_ns(message), depth_view(message).array)
+        self._log.depth(stamp_ns(message.header), depth_view(message).array)
 
     def _on_labels(self, message: Image) -> None:
-        self._log.labels(_stamp_ns(message), rgb_view(message).array[:, :, 0])
+        self._log.labels(stamp_ns(message.header), rgb_view(message).array[:, :, 0])
 
     def _on_points(self, message: PointCloud2) -> None:
         cloud = read_points(message)
@@ -112,11 +111,11 @@ class View(Node):
         cloud = cloud[::every, ::every]
         cloud = cloud[np.isfinite(cloud["z"])]
         positions = np.stack([cloud["x"], cloud["y"], cloud["z"]], axis=-1)
-        self._log.points(_stamp_ns(message), positions, cloud["label"])
+        self._log.points(stamp_ns(message.header), positions, cloud["label"])
 
     def _on_stats(self, message: FrameStats) -> None:
         self._log.times(
-            _stamp_ns(message),
+            stamp_ns(message.header),
             age=message.age_ms,
             inference=message.inference_ms,
             overhead=message.overhead_ms,
@@ -124,10 +123,6 @@ class View(Node):
 
     def _on_class_map(self, message: ClassMap) -> None:
         self._log.classes(label_set_of(message))
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(Time.from_msg(message.header.stamp).nanoseconds)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -142,7 +137,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="write a recording instead of opening a window",
     )
     target.add_argument(
-        "--connect", metavar="URL", help="of a running viewer: rerun+http://HOST:9876/proxy"
+        "--connect", metavar="URL", help="URL of a running viewer: rerun+http://HOST:9876/proxy"
     )
     return parser.parse_args(argv)
 
@@ -151,7 +146,7 @@ def main() -> None:
     """Run until SIGINT or SIGTERM; exit with 1 and the reason if nothing can be shown."""
     args = parse_arguments(remove_ros_args(sys.argv)[1:])
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):  # as exceptions they could cut the file short
+    for number in (signal.SIGINT, signal.SIGTERM):  # an exception could truncate the file
         signal.signal(number, lambda *_: stop.set())
     prepare_environment()
     try:
@@ -161,7 +156,7 @@ def main() -> None:
             executor = SingleThreadedExecutor()
             executor.add_node(View(log))
             while not stop.is_set():
-                executor.spin_once(timeout_sec=_LOOK_EVERY_S)
+                executor.spin_once(timeout_sec=_WAIT_S)
         finally:
             log.close()
             rclpy.try_shutdown()

@@ -15,46 +15,46 @@ from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.models.labels import IGNORE_ID, LabelSet
 
 _JPEG_QUALITY = 90
-_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one of them is set where there is one
-_MILLIMETERS, _METERS = 1000.0, 1.0  # rerun's `meter`: how many units of the image are one meter
+_SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")  # one is set if there is a screen
+_MILLIMETERS, _METERS = 1000.0, 1.0  # rerun's `meter`: units of the image per meter
 
 
 class ViewError(RuntimeError):
-    """Failure of a viewer or a file; the message names the remedy."""
+    """An error of the viewer or the file; the message names the remedy."""
 
 
 def load_rerun() -> Any:
     """Return the module `rerun`, which comes with the extra ``viz``.
 
     Raises:
-        ViewError: it is not installed, or is broken.
+        ViewError: rerun cannot be imported.
     """
     try:
         return importlib.import_module("rerun")
     except ImportError as error:
         raise ViewError(
-            f"rerun can't be imported ({error}): pip install 'sgnet_ros[viz]'"
+            f"rerun cannot be imported ({error}): pip install 'sgnet_ros[viz]'"
         ) from error
 
 
 class ViewLog:
-    """A rerun recording that a viewer shows while it grows, or that becomes a file.
+    """A rerun recording that a viewer shows live, or that is written to a file.
 
-    Its entities, all on the timeline ``stamp`` (the messages' stamps):
+    All entities are on the timeline ``stamp``, the stamps of the messages:
 
     - ``camera``: the color camera's optical frame (REP 103), with ``camera/points``;
-    - ``camera/image``: its pinhole, with ``rgb`` (as JPEG) and ``labels`` below it;
-    - ``depth``: apart from it, since a depth camera may be one of its own;
+    - ``camera/image``: the color camera as a pinhole, with ``rgb`` (JPEG) and ``labels`` below it;
+    - ``depth``: the depth image, which may come from a separate camera;
     - ``times/NAME``: one number per frame.
 
     Args:
-        save: .rrd file. While it grows it is called ``FILE.part``.
-        connect: URL of a running viewer (``rerun+http://HOST:9876/proxy``). Without both, a viewer
-            is started, or the one that already runs on this machine is used.
+        save: .rrd file, which is called ``FILE.part`` until `close`.
+        connect: URL of a running viewer (``rerun+http://HOST:9876/proxy``). Without both arguments,
+            use the viewer that runs on this machine, or start one.
 
     Raises:
-        ViewError: rerun is not installed, the file can't be written, there is no screen for a
-            viewer, or the URL is none.
+        ViewError: rerun is not installed, the file cannot be written, there is no screen for a
+            viewer, or the URL is invalid.
     """
 
     def __init__(self, save: Path | None = None, connect: str | None = None) -> None:
@@ -81,21 +81,21 @@ class ViewLog:
         """Send or write the remaining data; give the file its final name.
 
         Raises:
-            ViewError: not all could be written; the file is still called ``FILE.part``.
+            ViewError: the data could not be written; the file is still called ``FILE.part``.
         """
         try:
             self._recording.flush()
         except RuntimeError as error:
             if self._file is not None:
                 raise ViewError(f"{_part(self._file)}: {error}") from error
-            # The viewer is gone, which is how people end it; rerun has said so.
+            # The user has closed the viewer; rerun has logged that.
         finally:
             self._recording.disconnect()
         if self._file is not None:
             _part(self._file).replace(self._file)
 
     def classes(self, labels: LabelSet) -> None:
-        """Log names and colors of the class ids in labels and points, from the beginning on."""
+        """Log names and colors of the class ids in labels and points, for the whole recording."""
         info = self._rerun.AnnotationInfo
         known = zip(labels.ids, labels.names, labels.colors, strict=True)
         context = [info(number, name, color) for number, name, color in known]
@@ -103,7 +103,7 @@ class ViewLog:
         self._recording.log("/", self._rerun.AnnotationContext(context), static=True)
 
     def camera(self, intrinsics: Intrinsics) -> None:
-        """Log the color camera from now on, without its lens: rerun's cameras have none."""
+        """Log the color camera as a pinhole, because rerun does not model lenses."""
         pinhole = self._rerun.Pinhole(
             image_from_camera=intrinsics.matrix(),
             resolution=(intrinsics.width, intrinsics.height),
@@ -162,9 +162,9 @@ class ViewLog:
 
 
 def _require_screen() -> None:
-    # Without one the viewer ends at once, and the other end would only learn that nobody listens.
+    # Without a screen, the viewer ends at once, and rerun only reports a lost connection.
     if sys.platform == "linux" and not any(map(os.environ.get, _SCREENS)):
-        raise ViewError("there is no screen here: use --save FILE.rrd or --connect URL")
+        raise ViewError("there is no screen: use --save FILE.rrd or --connect URL")
 
 
 def _part(path: Path) -> Path:

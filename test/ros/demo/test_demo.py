@@ -283,7 +283,7 @@ def test_a_viewer_that_cannot_start_is_shown_with_its_reason(
     text, _ = process.communicate()
     assert process.returncode == 1
     assert "demo: sgnet_ros.view ended (status 1)" in text
-    assert "pip install 'sgnet_ros[viz]'" in text or "there is no screen here" in text
+    assert "pip install 'sgnet_ros[viz]'" in text or "there is no screen" in text
     assert not processes_about(folder)
 
 

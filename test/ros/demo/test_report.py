@@ -38,7 +38,7 @@ def test_the_summary_adds_up() -> None:
         labels=labels,
         rgb_headers=dict.fromkeys(range(1, 12), "cam") | {12: "other"},
         miou=None,
-        rss_mb=[100.0, 130.04, 120.0],
+        rss_mib=[100.0, 130.04, 120.0],
     )
     s = summarize(run)
     assert (s["pairs_sent"], s["pairs_received"]) == (25, 20)

@@ -185,7 +185,7 @@ def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
 def test_inference_that_hangs_does_not_hold_the_node(
     run_node: Any, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgnet_ros.node.lifecycle._PATIENCE_S", 0.2)
+    monkeypatch.setattr("sgnet_ros.node.lifecycle._STOP_TIMEOUT_S", 0.2)
     running = run_node("depth")
     robot.connect(scene.messages())
     hanging, goes_on = threading.Event(), threading.Event()
@@ -289,7 +289,7 @@ def test_a_model_that_comes_after_the_cleanup_is_not_taken(
 def test_a_loader_that_hangs_does_not_keep_the_node(
     run_node: Any, robot: Any, scene: Any, loader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgnet_ros.node.lifecycle._PATIENCE_S", 0.2)
+    monkeypatch.setattr("sgnet_ros.node.lifecycle._STOP_TIMEOUT_S", 0.2)
     running = run_node("depth")
     held = loader()
     client = robot.create_client(Trigger, "/sgnet/reload")

@@ -118,7 +118,7 @@ def hang(*args, **kwargs):
     print("hanging", flush=True)
     threading.Event().wait()
 
-lifecycle._PATIENCE_S = process._STOP_S = 1.0
+lifecycle._STOP_TIMEOUT_S = process._STOP_TIMEOUT_S = 1.0
 Segmenter.segment = hang
 Segmenter.warm_up = lambda *size: None
 sys.exit(process.main())
@@ -162,7 +162,7 @@ def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
     tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
 ) -> None:
     log = tmp_path / "log"
-    patient = HANGING.replace("_STOP_S = 1.0", "_STOP_S = 1e6")
+    patient = HANGING.replace("_STOP_TIMEOUT_S = 1.0", "_STOP_TIMEOUT_S = 1e6")
     with hanging_node(patient, log, robot, scene, models["depth"]) as process:
         wait_until(lambda: process.poll() is not None, lambda: process.send_signal(signal.SIGINT))
         assert process.returncode == 128 + signal.SIGINT

@@ -27,7 +27,7 @@ from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros import bag_write
 from sgnet_ros.recordings.frames import name_of
 from sgnet_ros.replay_eval import __main__ as replay_eval
-from sgnet_ros.replay_eval.options import HANDED_ON, add_arguments
+from sgnet_ros.replay_eval.options import FORWARDED, add_arguments
 from sgnet_ros.replay_eval.ray_job import reserved_domain
 from sgnet_ros.replay_eval.run import node_arguments
 from sgnet_ros.replay_eval.scores import Stability, stability
@@ -163,7 +163,7 @@ def test_what_is_said_of_the_node_reaches_it() -> None:
     said = {"model": "m.onnx", "device": "cpu", "precision": "fp32", "backend": "onnx"}
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert set(vars(parser.parse_args([]))) == set(HANDED_ON), "what each bag's process gets"
+    assert set(vars(parser.parse_args([]))) == set(FORWARDED), "what each bag's process gets"
     args = parser.parse_args([word for name in said for word in (f"--{name}", said[name])])
     arguments = node_arguments(args)
     for name, value in said.items():

@@ -187,7 +187,7 @@ def test_truth_in_files_is_found_by_stamp(tmp_path: Path) -> None:
     mask, ignored = truth[START], truth[START + 1_500_000_000]
     assert mask is not None and ignored is not None
     assert (mask[0, 0], ignored[0, 0]) == (1, 255)
-    with pytest.raises(ReplayError, match="holds no label image named after a stamp"):
+    with pytest.raises(ReplayError, match="has no label image named after a stamp"):
         TruthFolder(tmp_path / "nowhere")
 
 
@@ -195,7 +195,7 @@ def test_truth_of_other_classes_is_no_truth() -> None:
     made, answers = frames(2, truth=True)
     assert made[0].labels is not None
     made[0].labels[0, 0] = 7
-    with pytest.raises(ReplayError, match=rf"{START} doesn't fit the model's classes \(lab\)"):
+    with pytest.raises(ReplayError, match=rf"{START} does not fit the model's classes \(lab\)"):
         Judge(answers, CLASSES, None).judge(made[0])
 
     other = LabelSet("other", ("floor", "wall"), CLASSES.colors[:2])

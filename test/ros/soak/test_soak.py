@@ -85,8 +85,8 @@ GOOD = {
         ({"unaccounted": 3}, "3 unaccounted"),
         ({"failures": ["frame 7, reload: stuck"]}, "frame 7"),
         ({"rss_mb": {"first": 500.0, "last": 505.0, "max": 510.1}}, "memory grew from 500.0"),
-        ({"threads": {"first": 20, "last": 21}}, "20 threads became 21"),
-        ({"descriptors": {"first": 30, "last": 31}}, "30 descriptors became 31"),
+        ({"threads": {"first": 20, "last": 21}}, "threads grew from 20 to 21"),
+        ({"descriptors": {"first": 30, "last": 31}}, "descriptors grew from 30 to 31"),
     ],
 )
 def test_a_run_fails_for_what_should_not_be(change: dict[str, Any], words: str) -> None:
