@@ -1,10 +1,10 @@
 """Ablation of S-Conv and its parts: ``python tools/ablation.py --output DIR``.
 
-Trains every variant with the same budget, data and seeds, and writes a table of the scores on the
-validation set at the last iteration, of the parameters and of the time that each takes. The
-variants are those of tables III and V of Chen et al., IEEE TIP 2021, DCNv2 in S-Conv's place, and
-the cheaper S-Convs of the shipped network. Runs that are finished are not repeated; the same
-command goes on with the others.
+The command trains every variant with the same budget, data and seeds, and prints a table of the
+scores on the validation set at the last iteration, the number of parameters and the latency. The
+variants are those of tables III and V of Chen et al., IEEE TIP 2021, DCNv2 in the place of S-Conv,
+and the cheaper S-Convs of the shipped network. Finished runs are not repeated; an interrupted
+command continues when it is run again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sgnet_core.training.progress import read_log
 from sgnet_core.training.run import Run
 
 INPUT_ERROR, DIVERGED = 2, 3
-"""Exit statuses, as those of `sgnet_core.train`."""
+"""Exit statuses, as in `sgnet_core.train`."""
 
 PLAIN = "none (plain convolution)"
 
@@ -54,7 +54,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "shared_projector": True,
     },
 }
-"""Entries of `SGNetConfig` that make each variant."""
+"""Entries of `SGNetConfig` for each variant."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class VariantResult:
     """Scores of one variant, one per seed, and its cost.
 
     Attributes:
-        name: of `VARIANTS`.
+        name: name in `VARIANTS`.
         miou, pixel_accuracy: 0..1 on the validation set, one per seed.
-        parameters: of the network that runs at inference.
-        p50_ms: of the fused network on one frame of the training size, all variants in turns.
-        ratio: p50_ms over the plain network's.
+        parameters: number of parameters of the fused network.
+        p50_ms: median latency of the fused network on one frame of the training size.
+        ratio: p50_ms divided by that of the plain network.
     """
 
     name: str
@@ -110,11 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         device = pick_device(args.device)
         config = load_config(args.config, args.overrides)
-        for seed in args.seeds:  # a whole table of one seed before the next
+        for seed in args.seeds:  # all variants with one seed before the next seed
             for name in names:
                 stopped = _train(config, name, seed, args.output, device)
                 if stopped:
-                    print("stopped; the same command goes on", file=sys.stderr)
+                    print("stopped; run the same command to continue", file=sys.stderr)
                     return stopped
         rows = list(_rows(config, names, args.seeds, args.output, device))
     except (ValueError, OSError) as error:
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return DIVERGED
     except KeyboardInterrupt:  # between the runs, or the second time within one
-        print("\nstopped; the same command goes on", file=sys.stderr)
+        print("\nstopped; run the same command to continue", file=sys.stderr)
         return 130
     print(table(rows))
     with atomic_write(args.output / "ablation.json") as file:
@@ -166,7 +166,7 @@ def _rows(
     for name in names:
         model = models[name]
         folders = [_folder(output, name, seed) for seed in seeds]
-        # Not the best one: choosing by the frames that score would favor a noisy run.
+        # The last scores, because choosing the best ones would favor noisy runs.
         results = [read_log(folder)[-1] for folder in folders]
         yield VariantResult(
             name,

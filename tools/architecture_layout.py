@@ -1,7 +1,7 @@
-"""Layout of both packages: which folders and modules there are, and on which floor each stands.
+"""Layout of both packages: their components (folders and top-level modules) in layers.
 
-A room may import the rooms on lower floors of its package. On one floor, imports go along an
-entry of `ARROWS` only. Every room of `sgnet_ros` may import `sgnet_core`, never the reverse.
+A component may import those of lower layers of its package, and those of its own layer that an
+entry of `ARROWS` allows. Every component of `sgnet_ros` may import `sgnet_core`, never the reverse.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Room(NamedTuple):
+class Component(NamedTuple):
     """A folder or a top-level module of a package.
 
     Attributes:
-        name: Name of the folder, with a slash at its end, or of the module.
-        text: What is inside.
-        folders: Folders inside it, separated by spaces.
+        name: name of the folder, with a slash at its end, or of the module.
+        text: description of the contents.
+        folders: folders inside it, separated by spaces.
     """
 
     name: str
@@ -23,19 +23,19 @@ class Room(NamedTuple):
     folders: str = ""
 
 
-class Floor(NamedTuple):
-    """Rooms that stand side by side."""
+class Layer(NamedTuple):
+    """Components that are drawn side by side."""
 
     name: str
-    rooms: tuple[Room, ...]
+    components: tuple[Component, ...]
 
 
 class Package(NamedTuple):
-    """A package, its floors from the top to the ground."""
+    """A package, with its layers from top to bottom."""
 
     name: str
     text: str
-    floors: tuple[Floor, ...]
+    layers: tuple[Layer, ...]
 
 
 PACKAGES = (
@@ -43,38 +43,42 @@ PACKAGES = (
         "sgnet_ros",
         "knows ROS 2; asks sgnet_core one question per frame",
         (
-            Floor(
+            Layer(
                 "commands",
                 (
-                    Room("demo/", "camera, node and observer"),
-                    Room("replay_eval/", "score bags", "templates"),
-                    Room("soak/", "inject faults for many frames"),
-                    Room("view/", "live viewer"),
-                    Room("camera", "publish rooms, folders and bags"),
-                    Room("bag_export", "bag to folder"),
-                    Room("bag_write", "folder to bag"),
-                    Room("label_space", "classes for Hydra and Khronos"),
+                    Component("demo/", "camera, node and observer"),
+                    Component("replay_eval/", "score bags", "templates"),
+                    Component("soak/", "inject faults for many frames"),
+                    Component("view/", "live viewer"),
+                    Component("camera", "publish rooms, folders and bags"),
+                    Component("bag_export", "bag to folder"),
+                    Component("bag_write", "folder to bag"),
+                    Component("label_space", "classes for Hydra and Khronos"),
                 ),
             ),
-            Floor(
+            Layer(
                 "the node",
                 (
-                    Room(
+                    Component(
                         "node/",
                         "lifecycle, inputs, synchronizer, worker, processor, publishers, "
                         "parameters, diagnostics, device health; one concern per module",
                     ),
                 ),
             ),
-            Floor(
+            Layer(
                 "recordings",
-                (Room("recordings/", "RGB-D frames from bags, folders and rooms, without ROS"),),
+                (
+                    Component(
+                        "recordings/", "RGB-D frames from bags, folders and rooms, without ROS"
+                    ),
+                ),
             ),
-            Floor(
+            Layer(
                 "ground",
                 (
-                    Room("messages/", "ROS messages as NumPy arrays without copies, and back"),
-                    Room("system/", "environment, DDS domains, processes, topic names"),
+                    Component("messages/", "ROS messages as NumPy arrays without copies, and back"),
+                    Component("system/", "environment, DDS domains, processes, topic names"),
                 ),
             ),
         ),
@@ -83,54 +87,58 @@ PACKAGES = (
         "sgnet_core",
         "knows PyTorch, never ROS",
         (
-            Floor(
+            Layer(
                 "commands",
                 (
-                    Room("train", ""),
-                    Room("eval", ""),
-                    Room("predict", ""),
-                    Room("prepare", ""),
-                    Room("convert", ""),
-                    Room("export", ""),
-                    Room("benchmark/", ""),
+                    Component("train", ""),
+                    Component("eval", ""),
+                    Component("predict", ""),
+                    Component("prepare", ""),
+                    Component("convert", ""),
+                    Component("export", ""),
+                    Component("benchmark/", ""),
                 ),
             ),
-            Floor(
+            Layer(
                 "jobs",
                 (
-                    Room(
+                    Component(
                         "training/",
                         "configuration, run, loss, optimizer, several processes, checkpoints "
                         "and resuming, log",
                     ),
-                    Room("fleet/", "recordings labeled by Ray on many cores, GPUs and machines"),
+                    Component(
+                        "fleet/", "recordings labeled by Ray on many cores, GPUs and machines"
+                    ),
                 ),
             ),
-            Floor(
+            Layer(
                 "use",
                 (
-                    Room(
+                    Component(
                         "inference/",
                         "Segmenter: NumPy frame in, NumPy labels out; PyTorch, CUDA graphs, "
                         "ONNX Runtime, INT8",
                     ),
-                    Room("evaluation/", "prediction of a data set, scores, report", "templates"),
+                    Component(
+                        "evaluation/", "prediction of a data set, scores, report", "templates"
+                    ),
                 ),
             ),
-            Floor(
+            Layer(
                 "data",
                 (
-                    Room(
+                    Component(
                         "data/",
                         "samples, transforms, image files; data sets on disk; procedural rooms",
                         "datasets rooms",
                     ),
                 ),
             ),
-            Floor(
+            Layer(
                 "network",
                 (
-                    Room(
+                    Component(
                         "models/",
                         "S-Conv, ResNet, heads, SGNet and its variants; label sets, model files, "
                         "preprocessing, precision",
@@ -138,26 +146,25 @@ PACKAGES = (
                     ),
                 ),
             ),
-            Floor(
+            Layer(
                 "math",
                 (
-                    Room(
+                    Component(
                         "geometry/",
                         "intrinsics, lenses, registration, points, normals, gravity, HHA, holes",
                     ),
-                    Room(
+                    Component(
                         "ops/",
                         "deformable convolution in PyTorch, on the CPU and in Triton; resizing",
                     ),
                 ),
             ),
-            Floor(
+            Layer(
                 "ground",
                 (
-                    Room("files", "files that are complete or absent"),
-                    Room("arguments", "command-line text to values"),
-                    Room("plugins", "extensions of other packages by entry point"),
-                    Room("plugins", "extensions that other packages offer"),
+                    Component("files", "files that are complete or absent"),
+                    Component("arguments", "command-line text to values"),
+                    Component("plugins", "extensions of other packages by entry point"),
                 ),
             ),
         ),
@@ -166,8 +173,9 @@ PACKAGES = (
 
 ARROWS = (
     ("sgnet_core.evaluation", "sgnet_core.inference"),
+    ("sgnet_core.geometry", "sgnet_core.ops"),
     ("sgnet_ros.bag_write", "sgnet_ros.camera"),
     ("sgnet_ros.demo", "sgnet_ros.camera"),
     ("sgnet_ros.replay_eval", "sgnet_ros.camera"),
 )
-"""Imports between rooms of one floor."""
+"""Allowed imports between components of one layer."""

@@ -1,4 +1,4 @@
-"""Draw packages, floors and rooms as one SVG."""
+"""Drawing of packages, layers and components as one SVG."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from architecture_layout import Floor, Package, Room
+from architecture_layout import Component, Layer, Package
 
 WIDTH = 980
 MARGIN = 10
-LABELS = 96  # width of the column with the names of the floors
-GAP = 12  # between rooms
-BETWEEN_FLOORS = 26
+LABELS = 96  # width of the column with the names of the layers
+GAP = 12  # between components
+BETWEEN_LAYERS = 26
 TITLE = 30
 LINE = 14  # height of a line of small text
 CHARACTER = 5.5  # average width of a character of small text, in pixels
@@ -27,16 +27,16 @@ STYLE = """
 
 
 def drawing(packages: Sequence[Package], arrows: Sequence[tuple[str, str]]) -> str:
-    """Return the SVG text: packages below each other, floors from top to ground, arrows down."""
+    """Return the text of the SVG: packages and their layers below each other, joined by arrows."""
     parts: list[str] = []
     top = MARGIN
     for package in packages:
         if parts:
-            parts.append(_arrow([(WIDTH // 2, top), (WIDTH // 2, top + BETWEEN_FLOORS)]))
+            parts.append(_arrow([(WIDTH // 2, top), (WIDTH // 2, top + BETWEEN_LAYERS)]))
             parts.append(
                 _text(WIDTH // 2 + 10, top + 17, "imports, and one question per frame", "small")
             )
-            top += BETWEEN_FLOORS + 4
+            top += BETWEEN_LAYERS + 4
         height = _package_height(package, arrows)
         parts += _package(package, arrows, top, height)
         top += height
@@ -58,16 +58,16 @@ def _package(
     yield _box("package", MARGIN, top, WIDTH - 2 * MARGIN, height)
     yield _text(MARGIN + 14, top + 20, f"{package.name}: {package.text}", "title")
     y = top + TITLE
-    for number, floor in enumerate(package.floors):
+    for number, layer in enumerate(package.layers):
         if number:
-            yield _arrow([(WIDTH // 2, y - BETWEEN_FLOORS + 3), (WIDTH // 2, y - 3)])
-        sideways = [pair for pair in arrows if _stands_on(pair[0], package, floor)]
+            yield _arrow([(WIDTH // 2, y - BETWEEN_LAYERS + 3), (WIDTH // 2, y - 3)])
+        sideways = [pair for pair in arrows if _stands_on(pair[0], package, layer)]
         y += _arches_height(len(sideways))
-        yield _text(MARGIN + 14, y + 22, floor.name, "small")
+        yield _text(MARGIN + 14, y + 22, layer.name, "small")
         centers = {}
-        for room, x, width in _places(floor):
-            centers[f"{package.name}.{room.name.rstrip('/')}"] = x + width // 2
-            yield from _room(room, package.name, x, y, width, _room_height(floor))
+        for component, x, width in _places(layer):
+            centers[f"{package.name}.{component.name.rstrip('/')}"] = x + width // 2
+            yield from _component(component, package.name, x, y, width, _component_height(layer))
         for lane, (source, target) in enumerate(sideways):
             arch = y - 6 - 6 * lane
             shift = 4 * lane - 8
@@ -79,40 +79,42 @@ def _package(
                     (centers[target] + shift, y - 1),
                 ]
             )
-        y += _room_height(floor) + BETWEEN_FLOORS
+        y += _component_height(layer) + BETWEEN_LAYERS
 
 
-def _room(room: Room, style: str, x: int, y: int, width: int, height: int) -> Iterator[str]:
+def _component(
+    component: Component, style: str, x: int, y: int, width: int, height: int
+) -> Iterator[str]:
     yield _box(style, x, y, width, height)
-    yield _text(x + 10, y + 18, room.name, "name")
-    for number, line in enumerate(_lines(room, width)):
+    yield _text(x + 10, y + 18, component.name, "name")
+    for number, line in enumerate(_lines(component, width)):
         yield _text(x + 10, y + 34 + LINE * number, line, "small")
-    sizes = [round(len(folder) * 7.3) + 16 for folder in room.folders.split()]
-    beside = 24 + round(len(room.name) * 7.3) + sum(sizes) < width
+    sizes = [round(len(folder) * 7.3) + 16 for folder in component.folders.split()]
+    beside = 24 + round(len(component.name) * 7.3) + sum(sizes) < width
     top = y + 5 if beside else y + height - 19
     right = x + width - 4 - sum(sizes)
-    for folder, size in zip(room.folders.split(), sizes, strict=True):
+    for folder, size in zip(component.folders.split(), sizes, strict=True):
         yield _box("folder", right, top, size - 4, 16)
         yield _text(right + 3, top + 12, f"{folder}/", "name")
         right += size
 
 
-def _places(floor: Floor) -> Iterator[tuple[Room, int, int]]:
-    """Return every room with its left edge and width: shares of the row by the text inside."""
-    available = WIDTH - 2 * MARGIN - LABELS - 14 - GAP * (len(floor.rooms) - 1)
-    width = available // len(floor.rooms)
+def _places(layer: Layer) -> Iterator[tuple[Component, int, int]]:
+    """Yield every component with its left edge and its width, which is the same for all."""
+    available = WIDTH - 2 * MARGIN - LABELS - 14 - GAP * (len(layer.components) - 1)
+    width = available // len(layer.components)
     x = MARGIN + LABELS
-    for room in floor.rooms:
-        yield room, x, width
+    for component in layer.components:
+        yield component, x, width
         x += width + GAP
 
 
-def _lines(room: Room, width: int) -> list[str]:
-    return textwrap.wrap(room.text, round((width - 16) / CHARACTER))
+def _lines(component: Component, width: int) -> list[str]:
+    return textwrap.wrap(component.text, round((width - 16) / CHARACTER))
 
 
-def _room_height(floor: Floor) -> int:
-    lines = max(len(_lines(room, width)) for room, _, width in _places(floor))
+def _component_height(layer: Layer) -> int:
+    lines = max(len(_lines(component, width)) for component, _, width in _places(layer))
     return 28 + LINE * lines
 
 
@@ -121,15 +123,15 @@ def _arches_height(count: int) -> int:
 
 
 def _package_height(package: Package, arrows: Sequence[tuple[str, str]]) -> int:
-    height = TITLE - BETWEEN_FLOORS + 14
-    for floor in package.floors:
-        sideways = sum(_stands_on(source, package, floor) for source, _ in arrows)
-        height += _room_height(floor) + BETWEEN_FLOORS + _arches_height(sideways)
+    height = TITLE - BETWEEN_LAYERS + 14
+    for layer in package.layers:
+        sideways = sum(_stands_on(source, package, layer) for source, _ in arrows)
+        height += _component_height(layer) + BETWEEN_LAYERS + _arches_height(sideways)
     return height
 
 
-def _stands_on(room: str, package: Package, floor: Floor) -> bool:
-    return room in [f"{package.name}.{other.name.rstrip('/')}" for other in floor.rooms]
+def _stands_on(component: str, package: Package, layer: Layer) -> bool:
+    return component in [f"{package.name}.{other.name.rstrip('/')}" for other in layer.components]
 
 
 def _box(style: str, x: int, y: int, width: int, height: int) -> str:

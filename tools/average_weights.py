@@ -1,12 +1,12 @@
 """Average the weights of model files of one architecture: ``python tools/average_weights.py``.
 
-The average of models that were trained one from the other is often better than each of them
-(Wortsman et al., "Model soups", ICML 2022). The shipped weights are such an average.
+The average of models, each trained from the one before, is often better than each of them (Wortsman
+et al., "Model soups", ICML 2022). The shipped weights are such an average.
 
     python tools/average_weights.py runs/third/last.safetensors runs/fourth/last.safetensors \\
         --out runs/average.safetensors
 
-With one file, it makes a smaller copy: ``--half`` stores the kernels in float16.
+With one file, ``--half`` makes a smaller copy, which stores the kernels in float16.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sgnet_core.models.sgnet import SGNet
 
 
 def average(models: Sequence[SGNet]) -> SGNet:
-    """Return the last model with the mean of all models' weights, batch-norm statistics included.
+    """Return the last model with the mean of all weights, including batch-norm statistics.
 
     Raises:
         ValueError: the models differ in architecture or classes.
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("models", type=Path, nargs="+", metavar="F.safetensors")
-    add("--out", type=Path, required=True, metavar="F.safetensors", help="the new file")
+    add("--out", type=Path, required=True, metavar="F.safetensors", help="file to write")
     add("--half", action="store_true", help="store kernels in float16")
     add(
         "--input-height",

@@ -1,4 +1,4 @@
-"""Draw the benchmark's figures: latency over resolution, over depth, and accuracy over latency.
+"""Draw figures of the benchmark: latency over resolution and over depth, accuracy over latency.
 
 python tools/benchmark_plots.py network.json --out out/plots --accuracy runs/ablation/ablation.json
 python tools/benchmark_plots.py --out out/plots --scores 'out/240 rows.json' 'out/336 rows.json'
@@ -33,7 +33,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of the latency: ``points`` are (x, milliseconds), sorted by x."""
+    """A curve of latency; ``points`` are (x, milliseconds), sorted by x."""
 
     name: str
     points: Sequence[Point]
@@ -47,11 +47,11 @@ def draw(
     accuracy: Path | None = None,
     scores: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write ``resolution.svg``, ``depth.svg``, ``accuracy.svg`` and ``scores.svg``, where possible.
+    """Write ``resolution.svg``, ``depth.svg``, ``accuracy.svg`` and ``scores.svg`` if data exist.
 
     Args:
         records: benchmark records; those of the suite ``network`` are drawn.
-        folder: folder of the figures, made if it is missing.
+        folder: folder of the figures, created if missing.
         accuracy: ``ablation.json`` of ``tools/ablation.py``.
         scores: files of ``python -m sgnet_core.eval --json`` on one data set; each point gets the
             name of its file.
@@ -60,7 +60,7 @@ def draw(
         The files written.
 
     Raises:
-        ValueError: ``accuracy`` or one of ``scores`` is no such file.
+        ValueError: ``accuracy`` or one of ``scores`` is a file of another kind.
         OSError: a file cannot be read or written.
     """
     single = [r for r in records if r.suite == "network" and r.shape.startswith("1x")]
@@ -84,7 +84,7 @@ def draw(
 
 
 def resolution_lines(records: Sequence[Record]) -> list[Line]:
-    """Return the latency over the pixels of a frame of every network that ran at several sizes."""
+    """Return the latency over the number of pixels, of each network measured at several sizes."""
     models = {"sgnet_r101": BLUE, "plain_r101": ORANGE, "sgnet_lite": GREEN, "plain_lite": GRAY}
     lines = []
     for model, color in models.items():
@@ -99,8 +99,8 @@ def resolution_lines(records: Sequence[Record]) -> list[Line]:
 def depth_lines(records: Sequence[Record]) -> tuple[str, list[Line]]:
     """Return the latency of SGNet and the plain network over the layers of the ResNet.
 
-    They are taken at the frame size at which most depths ran, which is returned first. The list
-    is empty where there are fewer than two depths.
+    The first return value is the frame size at which most depths were measured, which is drawn. The
+    list is empty if there are fewer than two depths.
     """
     found: dict[str, dict[str, list[Point]]] = {}
     for record in records:
@@ -118,7 +118,7 @@ def depth_lines(records: Sequence[Record]) -> tuple[str, list[Line]]:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Return the points, by x, to which no other point has a smaller x and a larger y."""
+    """Return the Pareto front: the points without another point of smaller x and larger y, by x."""
     best: list[Point] = []
     for x, y in sorted(points, key=lambda p: (p[0], -p[1])):
         if not best or y > best[-1][1]:
@@ -154,7 +154,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _draw_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw mIoU over latency of the variants of an ablation, and the front of the best ones."""
+    """Draw mIoU over latency of the variants of an ablation, and their Pareto front."""
     points = [(row["p50_ms"], 100 * statistics.mean(row["miou"])) for row in rows]
     best = front(points)
     axes.plot(*zip(*best, strict=True), "--", color=GRAY, zorder=0)
@@ -170,7 +170,7 @@ def _draw_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_scores(axes: Axes, scores: Sequence[Mapping[str, Any]]) -> None:
-    """Draw mIoU over latency of one model in several settings, and the front of the best ones."""
+    """Draw mIoU over latency of one model in several settings, and their Pareto front."""
     points = [(score["ms_per_frame"], round(100 * score["miou"], 1)) for score in scores]
     axes.plot(*zip(*front(points), strict=True), "--", color=GRAY, zorder=0)
     for score, point in zip(scores, points, strict=True):
@@ -211,7 +211,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         if not rows or not all(row["name"] and row["miou"] and row["p50_ms"] for row in rows):
             raise ValueError("a variant without scores or times")
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no ablation.json of tools/ablation.py: {error}") from error
+        raise ValueError(f"{path} is not an ablation.json of tools/ablation.py: {error}") from error
     return rows
 
 
@@ -221,7 +221,7 @@ def _score(path: Path) -> dict[str, Any]:
         figures = json.loads(path.read_bytes())
         return {"name": path.stem, **{key: figures[key] for key in keys}}
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no file of sgnet_core.eval --json: {error}") from error
+        raise ValueError(f"{path} is not a file of sgnet_core.eval --json: {error}") from error
 
 
 def _pixels(shape: str) -> float:
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("records", nargs="*", help="files of sgnet_core.benchmark --json")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--accuracy", type=Path, metavar="F", help="ablation.json")
-    scores_help = "files of sgnet_core.eval --json; a file's name is that of its point"
+    scores_help = "files of sgnet_core.eval --json; the name of the file is the name of the point"
     parser.add_argument("--scores", type=Path, nargs="+", default=(), metavar="F", help=scores_help)
     args = parser.parse_args(argv)
     try:

@@ -1,7 +1,7 @@
 """Run every command of README and docs on small inputs in a scratch folder: `make docs-check`.
 
-A command without a rule below is an error, so that no new command escapes. A command that needs
-what this machine lacks, such as `ros2` or a second machine, is printed with the reason.
+Every command needs a rule below, so that no new command escapes. Commands that cannot be run here,
+because they need `ros2` or a second machine, for example, are printed with the reason.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Rule:
     """Instructions to try the commands that match a pattern.
 
     Attributes:
-        pattern: Regular expression that is searched in the command.
-        add: Text to append to the command.
-        replace: Pairs of a text in the command and its replacement.
-        seconds: Time after which the command is ended and has passed; 0 waits for its end.
-        skip: Reason not to run the command.
+        pattern: regular expression that is searched in the command.
+        add: text to append to the command.
+        replace: pairs of a text in the command and its replacement.
+        seconds: time after which the command is stopped and has passed; 0 waits for its end.
+        skip: reason not to run the command.
     """
 
     pattern: str
@@ -75,7 +75,7 @@ RULES = (
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Yield the page and the command of each line in shell blocks, with continued lines joined."""
+    """Yield page and command of each line in a shell block, with continued lines joined."""
     for pattern in PAGES:
         for page in sorted(ROOT.glob(pattern)):
             text = page.read_text(encoding="utf-8")
@@ -87,12 +87,12 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 def rule_for(command: str) -> Rule | None:
-    """Return the first rule whose pattern is found."""
+    """Return the first rule whose pattern is found; None if there is none."""
     return next((rule for rule in RULES if re.search(rule.pattern, command)), None)
 
 
 def main() -> int:
-    """Try all commands and return the exit status, 1 if one failed or has no rule."""
+    """Run all commands; return 1 if one failed or has no rule."""
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def furnish(scratch: Path) -> None:
-    """Make the files that the commands name."""
+    """Create the files that the commands use."""
     for name in ("config", "tools", "Makefile", "setup.py", "msg", "launch"):
         (scratch / name).symlink_to(ROOT / name)
     run = "import sys; from sgnet_core.{0} import main; sys.exit(main({1!r}))"
@@ -133,7 +133,7 @@ def furnish(scratch: Path) -> None:
         shutil.copy(default, model)
     shutil.copy(default, scratch / "my.safetensors")
     recorded = shutil.copytree(scratch / "my_data", scratch / "recorded")
-    shutil.rmtree(recorded / "cameras")  # A recording is of one camera and has no labels.
+    shutil.rmtree(recorded / "cameras")  # A recording has one camera and no labels.
     shutil.rmtree(recorded / "labels")
     _python(
         "from sgnet_ros.bag_write import main; import sys; "

@@ -1,6 +1,6 @@
-"""Name in one line what has to be installed before `make setup` can run.
+"""Print what has to be installed before `make setup` can run.
 
-Any Python may run this, so it keeps to syntax and modules that old versions have too.
+Any Python may run this file, so it uses only syntax and modules of old versions, too.
 """
 
 import os
@@ -18,7 +18,7 @@ def allowed_versions():
 
 
 def missing_packages():
-    """Return the Debian or Ubuntu packages that provide what is missing."""
+    """Return the missing packages by their names in Debian and Ubuntu."""
     packages = []
     if not shutil.which("cmake"):
         packages.append("cmake")

@@ -1,11 +1,10 @@
-"""Measure the fused network compiled by torch.compile beside the same network without it.
+"""Measure the gain of torch.compile: the fused network with and without it.
 
-The compiled network runs in the product only once a GPU has shown what it gains there. On a GPU
-both are timed as CUDA graphs, in float16.
+The node does not use torch.compile. On a GPU, both networks are timed as CUDA graphs in float16.
 
     python tools/compile_gain.py --json out/compile.json
 
-Without a GPU, the light network runs on a small frame, to show that the command works.
+Without a GPU, the light network runs on a small frame, as a test of the command.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ Network = Callable[[Tensor, Tensor], object]
 
 
 def compare(name: str, size: tuple[int, int], device: torch.device) -> list[Record]:
-    """Return the records of one network without and with torch.compile, on one frame.
+    """Measure one network on one frame, without and with torch.compile.
 
     Raises:
-        Exception: whatever torch.compile raises for a network that it cannot compile.
+        Exception: torch.compile cannot compile the network.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     fused = cast(fuse(random_model(name, device)), dtype)

@@ -1,8 +1,8 @@
-"""Measure what a fleet run costs beside the network: python tools/fleet_overhead.py
+"""Measure the overhead of a fleet run: python tools/fleet_overhead.py
 
-Labels many recordings of one small frame with a model that answers at once, or with --network
-recordings of 480x640 frames with the shipped weights: in this process, on a local Ray with a worker
-per core, and on Ray again when all is done.
+The command labels many recordings of one small frame with a model that takes no time, or with
+--network recordings of 480x640 frames with the shipped weights: in this process, on a local Ray
+with a worker per core, and on Ray again when all recordings are labeled already.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sgnet_core.models.labels import NYU13
 
 
 class InstantSegmenter:
-    """Answers class 0 for every pixel."""
+    """A model that takes no time and labels every pixel with class 0."""
 
     info = SimpleNamespace(name="instant")
     labels = NYU13
@@ -54,7 +54,7 @@ class InstantJob(LabelingJob):
 
 
 def write_recordings(folder: Path, count: int, frames: int, size: tuple[int, int]) -> None:
-    """Write plain folders of frames, whose files are hard links of the first one's."""
+    """Write plain folders of frames; their files are hard links to those of the first folder."""
     height, width = size
     rng = np.random.default_rng(0)
     names = [f"{kind}/{i:04d}.png" for i in range(frames) for kind in ("rgb", "depth")]
@@ -77,7 +77,7 @@ def write_recordings(folder: Path, count: int, frames: int, size: tuple[int, int
 
 
 def timed(name: str, tasks: int, run: Callable[[], Any]) -> float:
-    """Run something, print its time in total and per task, and return its seconds."""
+    """Run a function, print its time and its tasks per second, and return its seconds."""
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
@@ -89,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=int, default=10_000, metavar="N")
-    parser.add_argument("--frames", type=int, default=1, metavar="N", help="of each recording (1)")
+    parser.add_argument("--frames", type=int, default=1, metavar="N", help="per recording (1)")
     parser.add_argument(
         "--network",
         action="store_true",
-        help="label 480x640 frames with the shipped weights instead of 24x32 ones without any",
+        help="label frames of 480x640 with the shipped weights, not of 24x32 without a network",
     )
     args = parser.parse_args(argv)
     cores = os.cpu_count() or 1
@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "Ray, one recording (its start and stop)", 1, lambda: on_ray("one", sources[:1])
         )
         ray = timed("Ray, all", count, lambda: on_ray("ray", sources))
-        timed("Ray, all done before", count, lambda: on_ray("ray", sources))
-        print(f"Ray over this process and Ray's start: {ray / (plain + start) - 1:+.1%}")
+        timed("Ray, all labeled before", count, lambda: on_ray("ray", sources))
+        print(f"Ray against this process plus the start of Ray: {ray / (plain + start) - 1:+.1%}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Bring the figures of ``make gpu`` into docs/benchmarks.md, between its two GPU marks.
+"""Write the figures of ``make gpu`` into docs/benchmarks.md, between its two GPU marks.
 
     python tools/gpu_docs.py --report out/gpu/report.json
 
-The records are kept as ``docs/benchmarks/gpu.json``. A report of which nothing ran on a GPU is
-refused.
+The records are also written to ``docs/benchmarks/gpu.json``. Reports of other devices are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def section(report: Mapping[str, Any]) -> str:
     """Format a report as the text between the marks.
 
     Raises:
-        ValueError: none of its records was measured on a GPU.
+        ValueError: a record was not measured on a GPU, or there is none.
     """
     records = [Record(**record) for record in report["records"]]
     if not records or any(record.device != "cuda" for record in records):

@@ -1,8 +1,8 @@
-"""Check and measure everything that runs on a GPU, in minutes: ``make gpu``.
+"""Test and measure everything that runs on a GPU, within minutes: ``make gpu``.
 
-Each part is a command in a process of its own: what a part has written stays, whatever happens to
-the others. After each part ``report.md`` and ``report.json`` are written anew; the output of a part
-is in ``NAME.log``, the records of a benchmark suite are in ``NAME.json``.
+Each part is a command in a process of its own, so that its results remain if another part fails.
+After each part, ``report.md`` and ``report.json`` are written again. The output of a part is in
+``NAME.log``, the records of a benchmark suite are in ``NAME.json``.
 
     python tools/gpu_report.py --out out/gpu --minutes 5
     python tools/gpu_report.py --device cpu      # the same parts on the CPU, with small inputs
@@ -38,14 +38,14 @@ TESTS = (
     "test/core/inference/test_segmenter.py",
     "test/core/models/test_precision.py",
 )
-"""Tests that run on the GPU where there is one."""
+"""Tests that use the GPU if there is one."""
 
 TAIL_LINES = 40
 SHOWN = ("device", "tiles", "resources", "compile")
-"""Parts whose last lines are on the page, because they are their result."""
+"""Parts whose last lines are in the report, because they are the result."""
 
 CPU_TESTS = ("test/core/inference/test_cuda_graph.py",)
-"""Tests to try the report with on a CPU, where Triton's interpreter would take minutes."""
+"""Tests for a CPU, without those that take minutes in Triton's interpreter."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Part:
     """A command of the report.
 
     Attributes:
-        name: name of its files.
-        command: arguments of this Python.
-        limit_s: seconds after which it is stopped.
+        name: name of the part and its files.
+        command: arguments of the Python interpreter.
+        limit_s: seconds after which the part is stopped.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Result:
 
 
 def parts(cuda: bool, out: Path) -> list[Part]:
-    """List the parts, the most important first; small ones, with more time, without a GPU."""
+    """Return the parts, the most important first; without a GPU, smaller ones with more time."""
     limit = 90 if cuda else 600
     tests = TESTS if cuda else CPU_TESTS
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
@@ -109,7 +109,7 @@ def parts(cuda: bool, out: Path) -> list[Part]:
 
 
 def run_part(part: Part, out: Path, left_s: float, environment: Mapping[str, str]) -> Result:
-    """Run a part, with its output in a file, for its limit or the time that is left."""
+    """Run a part for at most its limit or the remaining time, with its output in a file."""
     limit = min(part.limit_s, left_s)
     shown = " ".join(("python", *part.command))
     if limit <= 0:
@@ -131,7 +131,7 @@ def run_part(part: Part, out: Path, left_s: float, environment: Mapping[str, str
             status = "passed" if code == 0 else f"failed: exit status {code}"
         except subprocess.TimeoutExpired:
             status = f"stopped after {limit:.0f} s"
-        finally:  # on an interruption too; with the processes that the part has started
+        finally:  # also after Ctrl-C, together with the processes that the part has started
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -142,7 +142,7 @@ def run_part(part: Part, out: Path, left_s: float, environment: Mapping[str, str
 def run_parts(
     chosen: Sequence[Part], out: Path, minutes: float, environment: Mapping[str, str]
 ) -> Iterator[list[Result]]:
-    """Run parts in order; yield the results so far after each."""
+    """Run the parts in order; yield the results so far after each part."""
     end = time.monotonic() + 60 * minutes
     results: list[Result] = []
     for part in chosen:
@@ -153,7 +153,7 @@ def run_parts(
 
 
 def records_of(out: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Read the records of the suites that have written any."""
+    """Read the records of the suites that have been measured."""
     files = [out / f"{name}.json" for name in names]
     return [record for file in files if file.exists() for record in json.loads(file.read_bytes())]
 
@@ -180,7 +180,7 @@ def markdown(results: Sequence[Result], records: Sequence[Mapping[str, Any]]) ->
 
 
 def save(results: Sequence[Result], out: Path) -> None:
-    """Write the report on the results so far."""
+    """Write the report of the results so far."""
     records = records_of(out, [result.name for result in results if result.name in SUITES])
     (out / "report.md").write_text(markdown(results, records))
     content = {"parts": [asdict(result) for result in results], "records": records}
@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu", metavar="DIR")
-    parser.add_argument("--minutes", type=float, default=5.0, help="in all (default: 5)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for all parts (default: 5)")
     args = parser.parse_args(argv)
     out: Path = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)

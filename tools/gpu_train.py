@@ -1,12 +1,12 @@
-"""Train for a number of minutes on a borrowed GPU, and take the run along in small files.
+"""Train for a limited time on a GPU, and split the run into small files for another machine.
 
-The training command runs with ``precision=bf16`` for that long, is then stopped between two
-iterations, as by Ctrl-C, and what its folder holds is cut into files of at most 15 MB:
+The training command runs with ``precision=bf16``, is stopped between two iterations when the time
+is over, as by Ctrl-C, and the files of its folder are split into parts of at most 15 MB:
 
     python tools/gpu_train.py --config config/train/nyuv2_lite.yaml --out out/gpu_train --minutes 10
 
-The same command resumes the run. On another machine, copy ``OUT/parts`` there: where there is no
-run yet, the files are put together first. ``--join`` does that alone.
+The same command resumes the run. To resume it on another machine, copy ``OUT/parts`` there: the
+command joins the parts if there is no run yet. With ``--join``, it only joins them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ INDEX = "parts.json"
 PREVIOUS = "checkpoint_previous.pt"
 
 STOPPING_S = 300.0
-"""Time in which a stopped run must have written its checkpoint."""
+"""Longest time in which a stopped run writes its checkpoint."""
 
 
 def train(arguments: Sequence[str], seconds: float) -> int:
-    """Run the training command for that long; return its exit status, 0 after the stop."""
+    """Run the training command for at most ``seconds``; return its exit status, 0 if stopped."""
     command = [sys.executable, "-m", "sgnet_core.train", *arguments]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
@@ -45,11 +45,11 @@ def train(arguments: Sequence[str], seconds: float) -> int:
             process.wait()
 
 
-def cut(run: Path, parts: Path, limit: int = PART_BYTES) -> int:
-    """Write the files of a run's folder as parts; return their number.
+def split(run: Path, parts: Path, limit: int = PART_BYTES) -> int:
+    """Split the files of a run's folder into parts; return the number of parts.
 
-    Pictures, TensorBoard's curves and the previous checkpoint stay behind. The index ``parts.json``
-    has size and SHA-256 of every file.
+    Subfolders (pictures and TensorBoard's curves) and the previous checkpoint are left out. The
+    index ``parts.json`` has size and SHA-256 of every file.
     """
     parts.mkdir(parents=True, exist_ok=True)
     for old in parts.iterdir():
@@ -72,10 +72,10 @@ def cut(run: Path, parts: Path, limit: int = PART_BYTES) -> int:
 
 
 def join(parts: Path, run: Path) -> list[Path]:
-    """Put the files of `cut` together in the run's folder and return them.
+    """Join the parts of `split` in the run's folder; return the files.
 
     Raises:
-        ValueError: a part is missing or damaged; the message names its file.
+        ValueError: a part is missing or damaged; the message names the file.
         OSError: there is no index, or a file cannot be written.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "gpu_train", metavar="DIR")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training (default: 10)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--join", action="store_true", help="put the parts together, nothing else")
+    parser.add_argument("--join", action="store_true", help="only join the parts")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     args = parser.parse_intermixed_args(argv)
     run, parts = args.out.resolve() / "run", args.out.resolve() / "parts"
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments += ["--config", str(args.config.resolve())]
     code = train(arguments, 60 * args.minutes)
     if run.exists():
-        print(f"{cut(run, parts)} parts in {parts}", flush=True)
+        print(f"{split(run, parts)} parts in {parts}", flush=True)
     return code
 
 

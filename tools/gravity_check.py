@@ -1,10 +1,10 @@
-"""Compare the estimated direction of gravity with that of a data set's authors.
+"""Compare the estimated direction of gravity with the one that the authors of a data set give.
 
 python tools/gravity_check.py data/nyuv2 --rotations data/nyuv2/gravity.txt
 
-The file of rotations holds one 3x3 matrix per frame; matrix n belongs to the frame named n. As in
-SUN RGB-D (Song et al., CVPR 2015) a matrix turns camera points, written (x, z, −y), into a room
-whose third axis points up.
+The file of rotations has one 3x3 matrix per frame; matrix n belongs to the frame named n. As in SUN
+RGB-D (Song et al., CVPR 2015), a matrix rotates camera points, written as (x, z, −y), into a
+coordinate system whose third axis points up.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def read_up(path: Path) -> NDArray[np.float64]:
     """Read (N, 3) unit vectors against gravity in the camera frame, x right, y down, z forward.
 
     Raises:
-        ValueError: the file holds something else than 3x3 rotations.
+        ValueError: the file contains something else than 3x3 rotations.
     """
     numbers = np.loadtxt(path)
     if numbers.size % 9:
-        raise ValueError(f"{path} holds {numbers.size} numbers, not 3x3 matrices")
+        raise ValueError(f"{path} contains {numbers.size} numbers, not 3x3 matrices")
     rotations = numbers.reshape(-1, 3, 3)
     if not np.allclose(rotations @ rotations.transpose(0, 2, 1), np.eye(3), atol=1e-2):
-        raise ValueError(f"{path} holds matrices that are no rotations")
+        raise ValueError(f"{path} contains matrices that are not rotations")
     x, z, minus_y = rotations[:, 2].T
     return np.stack((x, -minus_y, z), axis=1)
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python tools/gravity_check.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="data set with frames named 1, 2, …")
     parser.add_argument("--rotations", type=Path, required=True, metavar="F")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th frame")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame")
     args = parser.parse_args(argv)
     try:
         frames, truth = open_folder(args.folder), read_up(args.rotations)

@@ -1,7 +1,7 @@
-"""Update the tables of docs/inputs.md, every accepted input, from the tables that the readers use.
+"""Update the tables of accepted inputs in docs/inputs.md from the constants in the code.
 
-The text of the page is written by hand; each table stands between `<!-- table NAME -->` and
-`<!-- end -->`. With `--check` the page stays as it is, and the exit status is 1 if it is out of
+The text of the page is written by hand; each table is between `<!-- table NAME -->` and
+`<!-- end -->`. With `--check`, the page is not changed, and the exit status is 1 if it is out of
 date.
 """
 
@@ -68,7 +68,7 @@ def message_rows() -> Rows:
 
 
 def file_rows() -> Rows:
-    """Return the endings of image files."""
+    """Return the suffixes of image files."""
     return [
         ("read by", "color", "depth", "labels"),
         ("`predict`", code(IMAGE_SUFFIXES), code((*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)), "–"),
@@ -127,7 +127,7 @@ def label_set_rows() -> Rows:
 
 
 def recording_rows() -> Rows:
-    """Return the endings of recordings."""
+    """Return the suffixes of recordings."""
     kinds = {".bag": "rosbag1", ".mcap": "rosbag2, mcap", ".db3": "rosbag2, sqlite3"}
     rows = [(f"`{ending}`", kinds[ending]) for ending in BAG_SUFFIXES]
     return [("ending", "format"), *rows, ("folder", "rosbag2, with or without `metadata.yaml`")]
@@ -156,21 +156,21 @@ TABLES: dict[str, Callable[[], Rows]] = {
 
 
 def code(names: Iterable[str]) -> str:
-    """Return names in Markdown's code font, separated by commas."""
+    """Return names as Markdown code, separated by commas."""
     return ", ".join(f"`{name}`" for name in names)
 
 
 def table(rows: Rows) -> str:
-    """Return rows, of which the first is the head, as a Markdown table."""
+    """Return rows as a Markdown table; the first row is the head."""
     lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def updated(page: str) -> str:
-    """Return the page with its tables as the code has them.
+    """Return the page with new tables.
 
     Raises:
-        KeyError: The page has a table that is not in `TABLES`.
+        KeyError: the page has a table that is not in `TABLES`.
     """
     return re.sub(
         r"<!-- table ([a-z ]+) -->\n.*?<!-- end -->",
@@ -183,7 +183,7 @@ def updated(page: str) -> str:
 def main() -> int:
     """Write the page, or check it; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    parser.add_argument("--check", action="store_true", help="only compare, and write nothing")
     check = parser.parse_args().check
     old = PAGE.read_text(encoding="utf-8")
     missing = [name for name in TABLES if f"<!-- table {name} -->" not in old]

@@ -1,7 +1,7 @@
-"""Compile the Triton kernels for a GPU that need not be there, and print what they take of it.
+"""Compile the Triton kernels for a GPU, which need not be present, and print their resources.
 
-One line per kernel and tile: registers of a thread, spilled bytes of a thread (registers that did
-not suffice), kilobytes of shared memory of a block.
+Each kernel and tile has one line: registers per thread, spilled bytes per thread (variables that
+did not fit into registers), and kilobytes of shared memory per block.
 
     python tools/kernel_resources.py                       # compute capability 9.0: H100, H200
     python tools/kernel_resources.py --capability 80
@@ -32,9 +32,9 @@ class Kernel(NamedTuple):
     """A kernel to compile.
 
     Attributes:
-        name: what is printed of it.
-        function: the Triton function.
-        types: Triton types of its arguments; int32 where absent.
+        name: name to print.
+        function: Triton function.
+        types: Triton types of its arguments; other arguments are int32.
         constants: values of its constant arguments.
         options: number of warps and stages.
     """
@@ -47,7 +47,7 @@ class Kernel(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """What a compiled kernel takes: registers, spilled bytes, bytes of shared memory."""
+    """Resources of a compiled kernel: registers, spilled bytes, and bytes of shared memory."""
 
     registers: int
     spilled: int
@@ -55,7 +55,7 @@ class Resources(NamedTuple):
 
 
 def kernels() -> Iterator[Kernel]:
-    """Yield every kernel with every tile that the table holds, in all numeric types."""
+    """Yield every kernel with every tile of the table, in all numeric types."""
     for dtype, kind in TYPES.items():
         precisions = ("tf32", "tf32x3") if dtype == torch.float32 else ("tf32",)
         for precision in precisions:
@@ -74,7 +74,7 @@ def kernels() -> Iterator[Kernel]:
 
 
 def forward(name: str, tile: Tile, kind: str, precision: str) -> Kernel:
-    """Return the convolution with a tile; bias and sigmoid, where it is not split."""
+    """Return the convolution with a tile, with bias and sigmoid if it is not split."""
     whole = tile.splits == 1
     constants = {"STRIDE": 1, "HAS_MASK": True, "HAS_BIAS": whole, "SIGMOID": whole}
     constants |= {"PRECISION": precision, "PIXELS": tile.pixels, "OUTPUTS": tile.outputs}
@@ -106,7 +106,7 @@ def backward(label: str, kind: str, precision: str) -> Iterator[Kernel]:
 
 
 def resources(kernel: Kernel, capability: int) -> Resources:
-    """Compile a kernel for a compute capability (90 is 9.0) and return what it takes."""
+    """Compile a kernel for a compute capability (90 is 9.0) and return its resources."""
     names = kernel.function.arg_names
     signature = {n: kernel.types.get(n, "constexpr" if n.isupper() else "i32") for n in names}
     pointers = [(i,) for i, n in enumerate(names) if signature[n].startswith("*")]
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--capability", type=int, default=90, help="80, 86, 89, 90 (default)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="kernels with that in the name")
+    parser.add_argument("--only", default="", metavar="TEXT", help="names contain this")
     args = parser.parse_args(argv)
     worst = 0
     print(f"{'kernel':42} registers  spilled  shared KB")

@@ -1,10 +1,10 @@
-"""Score the shipped weights and bring the figures into the model card and the README.
+"""Score the shipped weights and write the figures into the model card and the README.
 
     python tools/model_card.py --out out/card
 
-Runs ``python -m sgnet_core.eval`` in every setting below, about a quarter of an hour on two cores,
-and keeps each result as ``NAME.json`` in the folder: settings that are there are not run again.
-``data/nyuv2`` is what ``python -m sgnet_core.prepare nyuv2`` writes.
+The command runs ``python -m sgnet_core.eval`` in every setting below, about a quarter of an hour on
+two cores, and writes each result to ``NAME.json`` in the folder. Settings with a result are not run
+again. The data set is ``data/nyuv2``, which ``python -m sgnet_core.prepare nyuv2`` writes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Setting(NamedTuple):
     """An evaluation.
 
     Attributes:
-        name: name of its file.
-        arguments: of ``python -m sgnet_core.eval``; OUT stands for the folder of the results.
-        caption: of its row in the model card.
-        speed: (rows, arithmetic, runtime) of its row in the README; None has no row there.
+        name: name of the file of its result.
+        arguments: arguments of ``python -m sgnet_core.eval``; OUT is the folder of the results.
+        caption: caption of its row in the model card.
+        speed: (rows, arithmetic, runtime) of its row in the README; None without a row there.
     """
 
     name: str
@@ -82,14 +82,14 @@ SETTINGS = (
     Setting("rooms", "--data rooms:2000:200", "`rooms:2000:200`"),
 )
 EXPORTS = {"float32.onnx": "", "int8.onnx": "--int8 --calibrate data/nyuv2:train"}
-"""Files that settings name, and arguments of ``python -m sgnet_core.export`` for each."""
+"""Exported files of the settings, and arguments of ``python -m sgnet_core.export`` for each."""
 
 
 def run(module: str, arguments: str, out: Path) -> None:
     """Run a command of ``sgnet_core``.
 
     Raises:
-        CalledProcessError: it failed, and has said why.
+        CalledProcessError: the command failed, after it printed the reason.
     """
     words = [word.replace("OUT", str(out)) for word in arguments.split()]
     print(f"python -m sgnet_core.{module}", *words, file=sys.stderr, flush=True)
@@ -97,7 +97,7 @@ def run(module: str, arguments: str, out: Path) -> None:
 
 
 def score(out: Path) -> dict[str, Figures]:
-    """Return the figures of every setting by its name; run those that are missing."""
+    """Return the figures of every setting by name; run the settings without a result."""
     out.mkdir(parents=True, exist_ok=True)
     for name, arguments in EXPORTS.items():
         if not (out / name).exists():
@@ -125,7 +125,7 @@ def scores_table(results: Mapping[str, Figures]) -> str:
         bands = figures["by_distance"]
         scores = [figures[key] for key in ("miou", "mean_accuracy", "pixel_accuracy")]
         scores += [bands.get(band, {}).get("miou") for band in ("0-2 m", "2-4 m", "4+ m")]
-        # The few pixels beyond the range of the sensor are no measure of what depth is worth.
+        # Few pixels without depth, beyond the range of the sensor, are not representative.
         missing = bands.get("no depth", {})
         scores.append(missing.get("miou") if missing.get("pixels", 0) > 10**5 else None)
         lines.append(f"| {setting.caption} | {' | '.join(map(_percent, scores))} |")
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the results")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     args = parser.parse_args(argv)
     try:
         results = score(args.out)

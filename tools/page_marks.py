@@ -1,4 +1,4 @@
-"""Text between two marks of a page, which commands write and people do not."""
+"""Text between two marks of a page, which commands write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def replaced(page: str, name: str, text: str) -> str:
     """Return the page with ``text`` between the marks of this name.
 
     Raises:
-        ValueError: the page does not have both marks once each, in order.
+        ValueError: the page does not have each mark once, in order.
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):

@@ -1,4 +1,4 @@
-"""Write docs/parameters.md and config/sgnet.yaml from the node's table; `--check` compares them."""
+"""Write docs/parameters.md and config/sgnet.yaml from the node's parameters; `--check` compares."""
 
 from __future__ import annotations
 

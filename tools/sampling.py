@@ -1,8 +1,8 @@
 """Draw the sampling positions of S-Convs: ``python tools/sampling.py --out sampling.png``.
 
-The nine sampling positions of one S-Conv at a few output pixels: as a plain 3x3 convolution has
-them, and as the geometry moves and weighs them (Chen et al., IEEE TIP 2021, figure 1). On color
-and on depth, where it shows what they follow.
+The picture shows the nine sampling positions of one S-Conv at a few output pixels: those of a plain
+3x3 convolution, and those that the geometry moves and weights (Chen et al., IEEE TIP 2021, figure
+1), on color and on depth.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sgnet_core.models.sgnet import PlacedSConv, SGNet
 
 Picture = npt.NDArray[np.uint8]
 PANEL = 640
-"""Width in pixels up to which smaller frames are enlarged, by a whole number."""
+"""Width in pixels to which smaller frames are enlarged at most, by a whole number."""
 COLORS = (
     (255, 90, 40),
     (60, 220, 90),
@@ -48,7 +48,7 @@ class Sampling:
 
     Attributes:
         regular: positions of the plain convolution.
-        guided: the same moved by the offsets.
+        guided: positions moved by the offsets.
         weight: (9,) factors in (0, 1).
     """
 
@@ -61,12 +61,12 @@ class Sampling:
 def samplings(
     segmenter: Segmenter, sample: Sample, layer: int, points: Sequence[tuple[int, int]]
 ) -> list[Sampling]:
-    """Return the sampling of a layer's first S-Conv at the output pixels nearest to some pixels.
+    """Return the sampling of a layer's first S-Conv at the output pixels nearest to ``points``.
 
     Args:
-        segmenter: with a model whose S-Convs are guided by a spatial input, backend torch.
-        sample: the frame.
-        layer: 1 to 4.
+        segmenter: segmenter with the torch backend and S-Convs that a spatial input guides.
+        sample: frame.
+        layer: layer of the ResNet, 1 to 4.
         points: (y, x) pixels of the frame.
 
     Raises:
@@ -95,7 +95,7 @@ def samplings(
 
 @torch.inference_mode()
 def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
-    """Return a line per S-Conv with the distances it moves its positions, and its weights.
+    """Describe how far each S-Conv moves its positions, and its weights, in one line each.
 
     Distances are in pixels of the S-Conv's input.
     """
@@ -115,7 +115,7 @@ def movements(segmenter: Segmenter, sample: Sample) -> list[str]:
 def _guidances(
     segmenter: Segmenter, sample: Sample
 ) -> tuple[int, list[tuple[PlacedSConv, Guidance]]]:
-    """Return the rows of the network's input and the guidance of each S-Conv, if any."""
+    """Return the number of rows of the network's input, and the guidance of each S-Conv."""
     image, spatial = segmenter.preprocess(sample.rgb, sample.depth, sample.intrinsics)
     height, width = image.shape[2:]
     model = segmenter.model
@@ -129,7 +129,7 @@ def _guidances(
 def figure(
     segmenter: Segmenter, sample: Sample, layers: Sequence[int], points: Sequence[tuple[int, int]]
 ) -> Picture:
-    """Draw one row per layer: plain positions on color, guided ones on color and on depth."""
+    """Draw a row per layer: plain positions on color, guided positions on color and on depth."""
     factor = max(1, PANEL // sample.rgb.shape[1])
     color, depth = (
         np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
@@ -144,7 +144,7 @@ def figure(
 
 
 def edge_points(depth: npt.NDArray[np.float32], count: int, seed: int = 0) -> list[tuple[int, int]]:
-    """Return (y, x) of pixels beside steps in depth, spread over the frame, not at its border."""
+    """Return (y, x) of pixels beside steps in depth, spread over the frame without its border."""
     valid = (depth > 0).astype(np.float32)
     far = cv2.dilate(np.where(depth > 0, depth, 0), np.ones((9, 9)))
     near = cv2.erode(np.where(depth > 0, depth, 100), np.ones((9, 9)))
@@ -163,7 +163,7 @@ def edge_points(depth: npt.NDArray[np.float32], count: int, seed: int = 0) -> li
 
 
 def _painted(depth: npt.NDArray[np.float32]) -> Picture:
-    """Paint depth, near pixels bright and missing ones black."""
+    """Paint depth: near pixels bright, pixels without depth black."""
     farthest = max(float(depth.max()), 0.1)
     shade = np.clip((1 - depth / farthest) * 205 + 50, 0, 255).astype(np.uint8)
     painted = cv2.cvtColor(cv2.applyColorMap(shade, cv2.COLORMAP_BONE), cv2.COLOR_BGR2RGB)
@@ -172,7 +172,7 @@ def _painted(depth: npt.NDArray[np.float32]) -> Picture:
 
 
 def _drawn(image: Picture, found: Sequence[Sampling], factor: int, guided: bool) -> Picture:
-    """Draw the positions as dots that grow with the weight, with lines from their plain places."""
+    """Draw the positions as dots that grow with the weight, and lines from the plain positions."""
     picture = image.copy()
     for sampling, color in zip(found, itertools.cycle(COLORS), strict=False):
         regular, moved = _pixels(sampling.regular, factor), _pixels(sampling.guided, factor)
@@ -207,10 +207,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser("python tools/sampling.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--data", default="rooms:2000:20", help="data set that the frame is from")
+    parser.add_argument("--data", default="rooms:2000:20", help="data set of the frame")
     parser.add_argument("--index", type=int, default=1, help="number of the frame")
-    parser.add_argument("--rgb", type=Path, help="or: color image of a frame of its own")
-    parser.add_argument("--depth", type=Path, help="depth image of that frame")
+    parser.add_argument("--rgb", type=Path, help="color image, instead of --data")
+    parser.add_argument("--depth", type=Path, help="depth image for --rgb")
     parser.add_argument("--depth-scale", type=float, default=0.001, help="meters per unit")
     parser.add_argument("--intrinsics", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"))
     parser.add_argument("--model", type=Path, help="model file; default: the shipped weights")
@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="PNG file")
     args = parser.parse_args(argv)
     if args.out.suffix.lower() != ".png":
-        parser.error(f"--out is a PNG file, FILE.png; got {args.out}")
+        parser.error(f"--out must be a PNG file, FILE.png, got {args.out}")
     try:
         sample = _frame(args)
         points = edge_points(sample.depth, args.points)

@@ -1,12 +1,12 @@
-"""Measure other tiles of the deformable convolution's kernel beside those of the table.
+"""Compare tiles of the deformable convolution's kernel with those of its table.
 
-For every shape of an S-Conv or a weight generator, the tile of `sgnet_core.ops.triton_tiles` and
-its neighbors, which differ from it in one number, are timed on the GPU as CUDA graphs. Then come
-rows for the table, with the fastest tile of every shape.
+For every shape of an S-Conv or a weight generator, the command times the tile of
+`sgnet_core.ops.triton_tiles` and the tiles that differ from it in one number, as CUDA graphs. Then
+it prints rows for the table, with the fastest tile of every shape.
 
     python tools/tile_sweep.py --seconds 60 --json out/tiles.json
 
-Without a GPU, one tiny shape runs in Triton's interpreter, to show that the command works.
+Without a GPU, one tiny shape runs in Triton's interpreter, as a test of the command.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Measured:
-    """A tile's median time for a shape; ``failure`` says why it cannot run, else it is empty."""
+    """Median time of a tile for a shape; ``failure`` is the reason why it cannot run, or empty."""
 
     shape: Shape
     tile: Tile
@@ -81,7 +81,7 @@ def shapes() -> Iterator[Shape]:
 
 
 def neighbors(tile: Tile) -> Iterator[Tile]:
-    """Yield the tiles that differ from one in one number."""
+    """Yield the tiles that differ from ``tile`` in one number."""
     choices = {
         "splits": (1, 3, 9),
         "pixels": (tile.pixels // 2, 2 * tile.pixels),
@@ -119,7 +119,7 @@ def measure(shape: Shape, tile: Tile) -> Measured:
 
 
 def sweep(seconds: float) -> Iterator[list[Measured]]:
-    """Measure shape by shape for that long; yield the tiles of each, the table's first."""
+    """Measure shape by shape within ``seconds``; yield the tiles of each, the table's first."""
     end = time.monotonic() + seconds
     for shape in shapes():
         dtype = getattr(torch, shape.dtype)
@@ -140,7 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=float, default=600.0, help="in all (default: 600)")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="for all shapes (default: 600)"
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="also write all times as JSON")
     args = parser.parse_args(argv)
     every: list[Measured] = []

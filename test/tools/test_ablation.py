@@ -136,7 +136,7 @@ def test_runs_that_end_otherwise_end_the_command(
     assert "out/0-seed0/diverged.pt" in capsys.readouterr().err
     monkeypatch.setattr(ablation, "Run", Stopped)
     assert run(tmp_path) == 143
-    assert "goes on" in capsys.readouterr().err
+    assert "run the same command" in capsys.readouterr().err
     assert run(tmp_path, "--config", str(tmp_path / "none.yaml")) == 2
     assert run(tmp_path, "--device", "abacus") == 2
 

@@ -15,14 +15,14 @@ from architecture_layout import PACKAGES
 def tree(root: Path) -> Path:
     """Make empty files and folders as the layout has them."""
     for package in PACKAGES:
-        for room in (room for floor in package.floors for room in floor.rooms):
-            path = root / package.name / room.name
-            if not room.name.endswith("/"):
+        for component in (component for layer in package.layers for component in layer.components):
+            path = root / package.name / component.name
+            if not component.name.endswith("/"):
                 path = path.with_suffix(".py")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
                 continue
-            for folder in (path, *(path / inside for inside in room.folders.split())):
+            for folder in (path, *(path / inside for inside in component.folders.split())):
                 folder.mkdir(parents=True)
                 (folder / "a.py").touch()
     return root

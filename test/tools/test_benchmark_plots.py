@@ -95,7 +95,7 @@ def test_the_command_draws_the_figures_that_there_is_data_for(
     for content in ("[]", "{}", '[{"name": "a"}]'):
         accuracy.write_text(content)
         assert main([*arguments, "--accuracy", str(accuracy)]) == 2
-        assert f"{accuracy} is no ablation.json" in capsys.readouterr().err
+        assert f"{accuracy} is not an ablation.json" in capsys.readouterr().err
 
 
 def test_scores_of_one_model_are_drawn_by_the_names_of_their_files(
@@ -113,4 +113,4 @@ def test_scores_of_one_model_are_drawn_by_the_names_of_their_files(
     assert "654 frames of data/nyuv2:test. Line: none is faster and better" in drawn
     files[0].write_text("{}")
     assert main(arguments) == 2
-    assert f"{files[0]} is no file of sgnet_core.eval" in capsys.readouterr().err
+    assert f"{files[0]} is not a file of sgnet_core.eval" in capsys.readouterr().err

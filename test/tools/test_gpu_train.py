@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gpu_train
-from gpu_train import cut, join, main
+from gpu_train import join, main, split
 from waiting import wait_until
 
 
@@ -26,13 +26,13 @@ def run(tmp_path: Path) -> Path:
 
 def test_parts_are_small_and_make_the_same_files(run: Path, tmp_path: Path) -> None:
     parts, copy = tmp_path / "parts", tmp_path / "copy"
-    assert cut(run, parts, limit=500) == 4
+    assert split(run, parts, limit=500) == 4
     assert max(part.stat().st_size for part in parts.glob("checkpoint*")) == 500
     assert [path.name for path in join(parts, copy)] == ["checkpoint.pt", "log.csv"]
     for name in ("checkpoint.pt", "log.csv"):
         assert (copy / name).read_bytes() == (run / name).read_bytes()
     (run / "checkpoint.pt").write_bytes(b"short")
-    assert cut(run, parts, limit=500) == 2  # nothing of the longer file is left
+    assert split(run, parts, limit=500) == 2  # nothing of the longer file is left
     assert sorted(p.name for p in parts.iterdir()) == [
         "checkpoint.pt.000",
         "log.csv.000",
@@ -42,7 +42,7 @@ def test_parts_are_small_and_make_the_same_files(run: Path, tmp_path: Path) -> N
 
 def test_parts_that_were_lost_or_damaged_are_named(run: Path, tmp_path: Path) -> None:
     parts = tmp_path / "parts"
-    cut(run, parts, limit=500)
+    split(run, parts, limit=500)
     (parts / "checkpoint.pt.001").write_bytes(b"?" * 500)
     with pytest.raises(ValueError, match=r"parts of checkpoint.pt .* damaged"):
         join(parts, tmp_path / "copy")

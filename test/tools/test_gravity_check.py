@@ -50,7 +50,7 @@ def test_a_file_of_something_else_is_refused(
 ) -> None:
     file = tmp_path / "gravity.txt"
     file.write_text("1 0 0\n0 2 0\n0 0 1\n")
-    with pytest.raises(ValueError, match="no rotations"):
+    with pytest.raises(ValueError, match="not rotations"):
         read_up(file)
     file.write_text("1 0 0\n")
     with pytest.raises(ValueError, match="3x3"):

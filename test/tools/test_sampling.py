@@ -85,4 +85,4 @@ def test_a_layer_without_offsets_is_an_error(
     assert "--rgb needs --depth and --intrinsics" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--data", "rooms:5:1", "--out", str(tmp_path / "a.jpg")])
-    assert "--out is a PNG file, FILE.png; got" in capsys.readouterr().err
+    assert "--out must be a PNG file, FILE.png, got" in capsys.readouterr().err
