@@ -31,9 +31,7 @@ OPTIONS = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the actions that start the evaluation; the launch ends when it ends, and fails if it
-    fails.
-    """
+    """Return the action that runs the evaluation; its exit status is that of the launch."""
     arguments = options(context, ["rate", "jobs", *OPTIONS])
     return [command("sgnet_ros.replay_eval", [*shlex.split(value(context, "bag")), *arguments])]
 

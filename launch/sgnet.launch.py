@@ -30,25 +30,19 @@ TOPICS = {
     "imu_topic": "Orientation (sensor_msgs/Imu), for use_imu:=true",
 }
 
-
-GIVEN_ELSEWHERE = ("cameras", "autostart")
-"""Parameters whose launch arguments have additional effects."""
-
-
-def arguments_of_the_table() -> list[str]:
-    """Return the names of the launch arguments that set a parameter of the node."""
-    return [name for name in PARAMETERS if name not in GIVEN_ELSEWHERE]
+PARAMETER_ARGUMENTS = [name for name in PARAMETERS if name not in ("cameras", "autostart")]
+"""Launch arguments that only set a parameter of the node."""
 
 
 def choices(name: str) -> list[str] | None:
-    """Return the values that an argument is limited to; None if there is no such list."""
+    """Return the allowed values of an argument; None if others are possible."""
     if isinstance(DEFAULTS[name], bool):
         return ["", "true", "false"]
     return ["", *PARAMETERS[name].choices] if PARAMETERS[name].choices else None
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
-    """Declare the launch arguments; an empty one leaves a parameter as in the parameter file."""
+    """Declare the launch arguments; an empty value leaves a parameter as in the parameter file."""
     arguments = [
         DeclareLaunchArgument(
             "camera",
@@ -61,7 +55,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     arguments += optional_arguments(
         {name: f"{text}; empty: from the preset of the camera" for name, text in TOPICS.items()}
     )
-    for name in arguments_of_the_table():
+    for name in PARAMETER_ARGUMENTS:
         parameter = PARAMETERS[name]
         values = f" Values: {parameter.values}." if parameter.values else ""
         arguments.append(
@@ -124,7 +118,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
 
 
 def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
-    """Return remappings from the node's names to the given topics, or else the camera's."""
+    """Return remappings from the node's topics to the given ones, or else to the camera's."""
     topics = {**dict(zip(TOPICS, camera[:4], strict=False)), "imu_topic": "imu"}
     rgb, depth, info, depth_info, imu = (value(context, n) or topic for n, topic in topics.items())
     return [
@@ -144,7 +138,7 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
     Raises:
         ValueError: a value cannot be used; the message names its argument.
     """
-    given = {name: value(context, name) for name in arguments_of_the_table()}
+    given = {name: value(context, name) for name in PARAMETER_ARGUMENTS}
     values = {name: parse(name, text) for name, text in given.items() if text}
     if value(context, "use_sim_time"):
         values["use_sim_time"] = value(context, "use_sim_time") == "true"
