@@ -31,7 +31,7 @@ OPTIONS = {
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the action that runs the evaluation; its exit status is that of the launch."""
+    """Return the action that runs the evaluation; the launch ends with it and fails with it."""
     arguments = options(context, ["rate", "jobs", *OPTIONS])
     return [command("sgnet_ros.replay_eval", [*shlex.split(value(context, "bag")), *arguments])]
 
