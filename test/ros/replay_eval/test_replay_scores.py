@@ -199,7 +199,7 @@ def test_truth_of_other_classes_is_no_truth() -> None:
         Judge(answers, CLASSES, None).judge(made[0])
 
     other = LabelSet("other", ("floor", "wall"), CLASSES.colors[:2])
-    with pytest.raises(ReplayError, match=r"truth \(/cam/labels\) is in other, .* give --model"):
+    with pytest.raises(ReplayError, match=r"\(/cam/labels\) has the classes other, .* a --model"):
         require_same(CLASSES, other, "/cam/labels")
     require_same(CLASSES, None, "/cam/labels")  # not known
     require_same(CLASSES, LabelSet("lab2", CLASSES.names, CLASSES.colors), "/cam/labels")
