@@ -1,4 +1,4 @@
-"""Every launch file: its arguments, what it refuses, and, started for real, what comes of it."""
+"""Every launch file: its arguments, its errors, and the processes that it starts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def context(name: str, **given: str) -> LaunchContext:
     return made
 
 
-def test_the_launch_files_are_these() -> None:
+def test_the_tested_launch_files_are_all() -> None:
     assert FILES == ["demo", "replay_eval", "sgnet"]
 
 
@@ -153,7 +153,7 @@ def test_parameters_are_the_nodes_and_are_checked() -> None:
         module.overrides(context("sgnet", device="gpu"))
 
 
-def test_commands_know_the_options_that_they_are_given(tmp_path: Path) -> None:
+def test_launch_files_pass_options_that_the_commands_have(tmp_path: Path) -> None:
     replay = load("replay_eval")
     given = dict.fromkeys(replay.OPTIONS, "0.5")
     words = options(context("replay_eval", bag="x", **given), ["rate", "jobs", *replay.OPTIONS])
@@ -170,7 +170,7 @@ def test_commands_know_the_options_that_they_are_given(tmp_path: Path) -> None:
     assert (parsed["source"], str(parsed["out"])) == ("rooms", "out/demo")
 
 
-def test_a_wrong_choice_is_refused_with_the_right_ones(start_launch: Start) -> None:
+def test_a_wrong_choice_is_refused_with_the_allowed_ones(start_launch: Start) -> None:
     process = start_launch("sgnet", "camera:=webcam")
     output, _ = process.communicate()
     assert process.returncode == 1
@@ -234,7 +234,7 @@ def test_demo_ends_the_launch_with_its_results(
     assert (tmp_path / "out" / "bag" / "metadata.yaml").is_file()
 
 
-def test_rviz_looks_at_the_launched_node_and_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rviz_shows_the_launched_node_and_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("sgnet")
     *_, shown = module.start_node(context("sgnet", rviz="true"))
     assert (shown.node_package, shown.node_executable) == ("rviz2", "rviz2")

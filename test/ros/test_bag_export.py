@@ -59,7 +59,7 @@ def equal(a: CameraFrame, b: CameraFrame) -> None:
 
 
 @pytest.mark.parametrize("bag", ["a.mcap", "a.db3", "a.bag", "a"])
-def test_a_folder_survives_the_way_through_a_bag(tmp_path: Path, bag: str) -> None:
+def test_a_folder_is_unchanged_after_a_bag_and_back(tmp_path: Path, bag: str) -> None:
     first = make_folder(tmp_path / "first", stamps(4), labeled={0, 1, 2, 3})
     assert bag_write.main([str(first), str(tmp_path / bag)]) == 0
     assert bag_export.main([str(tmp_path / bag), str(tmp_path / "second")]) == 0
@@ -138,7 +138,9 @@ def test_a_models_labels_are_a_start_for_annotation(
     assert not (tmp_path / "d").exists()
 
 
-def test_what_a_bag_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, capsys: Any) -> None:
+def test_frames_that_a_bag_cannot_contain_are_refused_and_leave_no_file(
+    tmp_path: Path, capsys: Any
+) -> None:
     folder = make_folder(tmp_path / "a", stamps(2), labeled=set())
     wide = np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8)
     write_png(folder / "rgb" / f"{stamps(2)[1]}.png", wide)
@@ -223,7 +225,7 @@ def test_without_camera_info_the_images_are_exported(tmp_path: Path, capsys: Any
         np.testing.assert_array_equal(frame.depth, depths(i))
 
 
-def test_what_is_no_depth_in_meters_is_refused(tmp_path: Path, capsys: Any) -> None:
+def test_depth_that_is_not_in_meters_is_refused(tmp_path: Path, capsys: Any) -> None:
     meters = {i: np.full((8, 12), 1500.0, np.float32) for i in range(3)}
     bag = write_recording(tmp_path / "mm.mcap", depth=meters)
     assert bag_export.main([str(bag), str(tmp_path / "out")]) == 1

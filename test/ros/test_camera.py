@@ -145,7 +145,7 @@ def test_every_frame_arrives_exactly_with_one_stamp_and_frame(
     assert stamps[-1] - stamps[0] > (COUNT - 2) * 10**8  # a late first frame, then at 10 Hz
 
 
-def test_controlled_it_shows_plays_and_ends_on_ctrl_c(
+def test_a_controlled_camera_shows_plays_and_ends_on_ctrl_c(
     folder: Path, viewer: Viewer, start: Any
 ) -> None:
     camera = start("--source", str(folder), "--loop", "--controlled")
@@ -176,7 +176,7 @@ def test_controlled_it_shows_plays_and_ends_on_ctrl_c(
         np.testing.assert_array_equal(rgb_view(image).array, frame_files(i % COUNT)["color"])
 
 
-def test_rooms_are_drawn_ahead_while_the_camera_stands_still(
+def test_rooms_are_rendered_while_the_first_frame_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published: list[Any] = []
@@ -208,7 +208,7 @@ def test_rooms_are_drawn_ahead_while_the_camera_stands_still(
         assert not np.array_equal(played[1].rgb, first.rgb)
 
 
-def test_a_line_that_is_interrupted_is_written_whole(
+def test_a_line_is_written_completely_despite_an_interrupt(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Terminal(io.StringIO):
@@ -228,7 +228,7 @@ def test_a_line_that_is_interrupted_is_written_whole(
     assert report == {"pairs_sent": 0, "late": 0}
 
 
-def test_a_pair_that_is_interrupted_is_sent_whole_and_counted(
+def test_a_pair_is_sent_completely_and_counted_despite_an_interrupt(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published: list[int] = []
@@ -257,7 +257,7 @@ def tell(camera: subprocess.Popen[str], answered: bool = True, **command: Any) -
     return camera.stdout.readline() if answered else ""
 
 
-def test_controlled_it_ends_with_its_commands(
+def test_a_controlled_camera_ends_with_its_commands(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["camera", "--source", str(folder), "--controlled"])
@@ -268,7 +268,7 @@ def test_controlled_it_ends_with_its_commands(
     assert report["pairs_sent"] == 0  # what is shown doesn't count
 
 
-def test_it_keeps_its_rate_and_stops_after_the_given_time(
+def test_the_camera_keeps_its_rate_and_stops_after_the_given_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ticks = itertools.count()

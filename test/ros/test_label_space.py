@@ -38,7 +38,7 @@ def test_roles_of_nyu40() -> None:
     assert {"chair", "table", "bed", "box"} <= set(names["object_labels"])
 
 
-def test_names_that_yaml_takes_for_something_else_stay_texts() -> None:
+def test_names_that_yaml_would_convert_stay_texts() -> None:
     odd = ("no", "12", "a: b", 'say "x"', "{brace")
     labels = LabelSet("odd", odd, tuple((i, 2, 3) for i in range(5)))
     space = yaml.safe_load(label_space(labels))

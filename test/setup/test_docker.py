@@ -1,4 +1,4 @@
-"""The files for containers name what there is; no image is built here."""
+"""The files for containers name existing files; no image is built here."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def test_the_workflow_builds_and_tests_both_distributions() -> None:
 @pytest.mark.parametrize(
     "name", ["docker/Dockerfile", ".github/workflows/distributions.yml", "docs/recipes.md"]
 )
-def test_what_was_not_run_says_so(name: str) -> None:
+def test_files_that_were_not_run_say_so(name: str) -> None:
     assert re.search(r"[Nn]ot run", (ROOT / name).read_text(encoding="utf-8"))

@@ -65,7 +65,7 @@ def test_the_library_never_names_the_ros_package() -> None:
             assert named == set(), name
 
 
-def test_ros_folders_import_nothing_by_themselves() -> None:
+def test_init_files_of_ros_folders_import_nothing() -> None:
     for path in (ROOT / "sgnet_ros").rglob("__init__.py"):
         assert list(imports(ast.parse(path.read_text(encoding="utf-8")))) == [], path
 

@@ -175,7 +175,7 @@ def test_every_dependency_is_named_once_with_a_range(setup_arguments) -> None:
         assert re.search(r"(>=[\d.]+,<[\d.]+|==[\d.]+)(; .*)?$", requirement), requirement
 
 
-def test_the_library_knows_nothing_of_ros(setup_arguments) -> None:
+def test_the_library_does_not_import_ros(setup_arguments) -> None:
     ros = declared("exec_depend") | ros_wheels(setup_arguments)
 
     assert imported("sgnet_core") & ros == set()

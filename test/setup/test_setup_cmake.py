@@ -1,4 +1,4 @@
-"""What colcon runs: CMake builds the Python packages and the messages into one prefix."""
+"""The build of colcon: CMake builds the Python packages and the messages into one prefix."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_the_environment_is_laid_out_as_ros_looks_for_it(project) -> None:
     assert (project.venv / "lib/sgnet_ros/sgnet").is_file()
 
 
-def test_demo_passes_on_what_was_given_and_nothing_else(project) -> None:
+def test_make_demo_passes_only_the_given_variables(project) -> None:
     project.make("setup")
 
     (plain,) = project.make("demo")
@@ -181,7 +181,7 @@ def test_demo_passes_on_what_was_given_and_nothing_else(project) -> None:
     )
 
 
-def test_soak_passes_on_what_was_given_and_nothing_else(project) -> None:
+def test_make_soak_passes_only_the_given_variables(project) -> None:
     project.make("setup")
 
     (plain,) = project.make("soak")
@@ -191,7 +191,7 @@ def test_soak_passes_on_what_was_given_and_nothing_else(project) -> None:
     assert full == f"{plain} --frames 300 --device cuda"
 
 
-def test_gpu_train_passes_on_what_was_given_and_nothing_else(project) -> None:
+def test_make_gpu_train_passes_only_the_given_variables(project) -> None:
     project.make("setup")
 
     (plain,) = project.make("gpu-train")
@@ -227,7 +227,7 @@ def test_warnings_of_pip_stay_in_a_log(project) -> None:
     assert (project.venv / "pip.log").read_text() == "WARNING: odd\n"
 
 
-def test_what_pip_says_is_shown_when_it_fails(project) -> None:
+def test_the_output_of_pip_is_shown_when_it_fails(project) -> None:
     fail = 'case "$*" in *install*) echo "ERROR: no such package" >&2; exit 1 ;; esac\n'
     script(Path(project.environment["PYTHON"]), PYTHON + fail)
 
@@ -274,7 +274,7 @@ def test_a_python_that_is_too_old_is_named_with_the_remedy(tmp_path) -> None:
     assert "PYTHON=" in result.stderr
 
 
-def test_a_python_that_is_not_there_is_named(project) -> None:
+def test_a_missing_python_is_named(project) -> None:
     result = subprocess.run(
         ["make", "setup"],
         cwd=project.folder,

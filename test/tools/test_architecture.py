@@ -28,7 +28,7 @@ def tree(root: Path) -> Path:
     return root
 
 
-def test_a_folder_that_is_not_drawn_and_one_that_is_gone_are_named(tmp_path: Path) -> None:
+def test_undrawn_and_missing_components_are_named(tmp_path: Path) -> None:
     root = tree(tmp_path)
     (root / "sgnet_core" / "attic").mkdir()
     (root / "sgnet_core" / "attic" / "old.py").touch()

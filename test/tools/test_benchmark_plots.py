@@ -64,7 +64,9 @@ def test_latency_over_depth_is_of_networks_with_the_same_head() -> None:
 
 
 @given(st.lists(st.tuples(coordinate, coordinate), max_size=20))
-def test_the_front_is_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
+def test_the_front_contains_the_points_that_no_other_dominates(
+    points: list[tuple[float, float]],
+) -> None:
     def dominated(x: float, y: float) -> bool:
         return any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)
 
@@ -78,7 +80,7 @@ def texts(path: Path) -> set[str]:
     }
 
 
-def test_the_command_draws_the_figures_that_there_is_data_for(
+def test_the_command_draws_the_figures_with_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, accuracy, out = tmp_path / "f.json", tmp_path / "ablation.json", tmp_path / "plots"

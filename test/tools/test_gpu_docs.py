@@ -36,7 +36,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_report_takes_the_place_of_the_one_before(page: Path, tmp_path: Path) -> None:
+def test_a_report_replaces_the_previous_one(page: Path, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     file.write_text(json.dumps(report("cuda")))
     for _ in range(2):

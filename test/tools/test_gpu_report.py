@@ -1,4 +1,4 @@
-"""The report on a GPU keeps what each part gave, and tells what failed."""
+"""The GPU report keeps the results of each part, and names what failed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_without_the_device_nothing_else_runs(
     assert not (tmp_path / "tests.log").exists()
 
 
-def test_its_parts_are_files_and_suites_that_exist(tmp_path: Path) -> None:
+def test_parts_of_the_report_are_existing_files_and_suites(tmp_path: Path) -> None:
     from sgnet_core.benchmark.suites import SUITES
 
     assert set(gpu_report.SUITES) == set(SUITES) - {"shared"}, "that one is about a shared CPU"

@@ -1,4 +1,4 @@
-"""A run is stopped in time, leaves in small files, and goes on elsewhere."""
+"""A training run is stopped in time, split into small files, and resumed on another machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_parts_are_small_and_make_the_same_files(run: Path, tmp_path: Path) -> None:
+def test_parts_are_small_and_join_to_the_same_files(run: Path, tmp_path: Path) -> None:
     parts, copy = tmp_path / "parts", tmp_path / "copy"
     assert split(run, parts, limit=500) == 4
     assert max(part.stat().st_size for part in parts.glob("checkpoint*")) == 500

@@ -45,7 +45,7 @@ def test_rooms_whose_gravity_is_known_come_out_within_degrees(
     assert float(words[3].strip("°,")) < 3
 
 
-def test_a_file_of_something_else_is_refused(
+def test_a_file_of_another_kind_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "gravity.txt"

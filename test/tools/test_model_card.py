@@ -65,7 +65,7 @@ def test_the_readme_has_the_settings_that_differ_in_speed(
     assert len(rows) == 2 + len([s for s in SETTINGS if s.speed])
 
 
-def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
+def test_settings_with_a_result_are_not_run_again(tmp_path: Path) -> None:
     for name in ("float32.onnx", "int8.onnx"):
         (tmp_path / name).touch()
     for number, setting in enumerate(SETTINGS):

@@ -1,4 +1,4 @@
-"""The README names the topics and variants that there are."""
+"""The README names the existing topics and variants."""
 
 from __future__ import annotations
 

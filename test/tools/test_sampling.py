@@ -48,7 +48,7 @@ def test_positions_are_those_of_the_convolution_plus_its_offsets(
     assert ((found.weight > 0) & (found.weight < 1)).all()
 
 
-def test_how_far_positions_move_is_said_for_every_sconv() -> None:
+def test_movements_are_printed_for_every_sconv() -> None:
     lines = movements(segmenter(0.3, -0.4), step_sample())
     assert [line.split("; ")[0] for line in lines] == [
         f"layer {layer}: positions moved by 0.50 pixels, 95 % of them by less than 0.50"

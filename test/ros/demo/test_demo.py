@@ -1,4 +1,4 @@
-"""The demo as people start it: three processes over DDS, its figures, and that nothing is left."""
+"""The demo as users start it: three processes over DDS, its figures, and its clean end."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_times_and_memory_are_consistent(run: SimpleNamespace) -> None:
     assert 50 < s["rss_mb"]["first"] <= s["rss_mb"]["max"] >= s["rss_mb"]["last"]
 
 
-def test_the_bag_holds_what_the_model_answers(
+def test_the_bag_contains_the_labels_of_the_model(
     run: SimpleNamespace, recorded: dict[str, list[Any]], answered: list[int]
 ) -> None:
     received = run.summary["labels_received"]
@@ -204,7 +204,7 @@ def test_miou_is_that_of_labels_and_ground_truth(
     assert run.summary["miou"] == pytest.approx(np.mean(ious), abs=1e-9)
 
 
-def test_pictures_are_the_nodes_own(
+def test_pictures_show_the_overlay_of_the_node(
     run: SimpleNamespace, recorded: dict[str, list[Any]], answered: list[int], folder: Path
 ) -> None:
     assert not (run.out / "overlay_99.png").exists()
@@ -232,13 +232,13 @@ def test_the_film_shows_the_frames_one_after_the_other(
             assert film.info["duration"] == pytest.approx(shown_ms[n], abs=2)
 
 
-def test_it_says_what_it_does_and_ends_with_the_table(run: SimpleNamespace) -> None:
+def test_the_demo_prints_its_steps_and_the_table(run: SimpleNamespace) -> None:
     assert f"at 64x48 and {RATE:g} Hz" in run.text
     assert table(run.summary) in run.text
     assert (run.out / "node.log").read_text() and (run.out / "camera.log").exists()
 
 
-def test_nothing_is_left_running(run: SimpleNamespace, model: Path, folder: Path) -> None:
+def test_the_demo_leaves_no_process(run: SimpleNamespace, model: Path, folder: Path) -> None:
     assert processes_about(model) == processes_about(folder) == []
 
 
@@ -250,7 +250,7 @@ def test_nothing_is_left_running(run: SimpleNamespace, model: Path, folder: Path
         (signal.SIGKILL, "starting", -9),
     ],
 )
-def test_however_it_is_stopped_no_process_is_left(
+def test_a_stopped_demo_leaves_no_process(
     number: int, moment: str, status: int, model: Path, folder: Path, tmp_path: Path
 ) -> None:
     process = demo_process(

@@ -1,4 +1,4 @@
-"""The views that ship, for RViz and Foxglove, show what is there."""
+"""The shipped views for RViz and Foxglove show existing topics."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_the_camera_info_of_another_image_is_refused() -> None:
         intrinsics_of(info(), 848, 480)
 
 
-def test_p_alone_is_the_camera_of_a_rectified_image_and_of_no_other() -> None:
+def test_p_without_k_is_used_only_for_rectified_images() -> None:
     """Accept K = 0 and a valid P, as the OAK driver sends them beside image_rect."""
     message = CameraInfo(width=640, height=480, p=P)
     expected = Intrinsics(480, 490, 310.5, 230.5, 640, 480)
@@ -62,7 +62,7 @@ D = [-0.28, 0.09, 0.002, -0.001, 0.01]
 P = [480.0, 0.0, 310.5, 0.0, 0.0, 490.0, 230.5, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
-def test_a_raw_image_is_seen_through_the_lens() -> None:
+def test_a_raw_image_has_the_lens() -> None:
     pinhole = Intrinsics(500, 510, 320.5, 239.5, 640, 480)
     raw = camera_of(info(d=D, distortion_model="plumb_bob", p=P), 640, 480)
     assert raw == Camera(pinhole, Lens("plumb_bob", tuple(D)))

@@ -65,7 +65,7 @@ def test_millimeters_give_the_same_cloud_as_meters() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, -math.inf, 5000.0])
-def test_where_there_is_no_depth_there_is_no_point(value: float) -> None:
+def test_pixels_without_depth_have_no_point(value: float) -> None:
     depth = np.full((HEIGHT, WIDTH), 2, np.float32)
     depth[3, 4] = value
     message = cloud(depth)
@@ -110,7 +110,7 @@ def test_labels_are_of_the_type_that_pcl_and_rtabmap_read() -> None:
     assert types["confidence"] == PointField.UINT8
 
 
-def test_65535_is_no_measurement() -> None:
+def test_65535_means_no_measurement() -> None:
     depth = np.full((HEIGHT, WIDTH), 1000, np.uint16)
     depth[2, 3] = 65535
     points = read_points(cloud(depth))

@@ -47,7 +47,7 @@ def picture() -> np.ndarray:
         (".jpg", "jpeg"),
     ],
 )
-def test_colors_are_the_pictures(suffix: str, encoding: str) -> None:
+def test_colors_are_those_of_the_picture(suffix: str, encoding: str) -> None:
     rgb = picture()
     view = compressed_rgb_view(message(encoded(rgb[..., ::-1], suffix), encoding))
     assert view.array.dtype == np.uint8
@@ -68,12 +68,12 @@ def test_gray_and_transparent_images_become_three_channels() -> None:
     np.testing.assert_array_equal(with_alpha, rgb)
 
 
-def test_16_bit_gray_is_no_color_image() -> None:
+def test_16_bit_gray_is_refused_as_color() -> None:
     with pytest.raises(ImageError, match=r"^data: .*not 8-bit color"):
         compressed_rgb_view(message(encoded(np.full((4, 4), 700, np.uint16)), "mono16; png"))
 
 
-def test_a_note_on_orientation_does_not_turn_the_image() -> None:
+def test_exif_orientation_is_ignored() -> None:
     """Depth is not turned either."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -101,7 +101,7 @@ def test_depth_in_millimeters_is_exact(encoding: str, header: bytes) -> None:
     np.testing.assert_array_equal(view.array, DEPTH)
 
 
-def test_depth_in_meters_comes_back_from_its_inverse() -> None:
+def test_depth_in_meters_is_decoded_from_inverse_depth() -> None:
     """Quantised as compressed_depth_image_transport does: i = A/z + B, or 0 for what is invalid."""
     quantization, depth_max = 100.0, 10.0
     a = quantization * (quantization + 1)
@@ -136,13 +136,13 @@ def test_rvl_is_decoded() -> None:
         (HEADER[:5] + encoded(DEPTH), "16UC1; compressedDepth png", "^data: .*cannot be decoded"),
     ],
 )
-def test_what_is_no_depth_is_refused(data: bytes, encoding: str, words: str) -> None:
+def test_formats_without_depth_are_refused(data: bytes, encoding: str, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         compressed_depth_view(message(data, encoding))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_cut_off_image_is_refused_wherever_it_is_cut(suffix: str) -> None:
+def test_a_truncated_image_is_refused_at_any_length(suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
     data = encoded(noise, suffix)
     lengths = [*range(0, len(data) - 20, 97), len(data) // 2]
@@ -224,7 +224,9 @@ def test_a_compressed_bayer_mosaic_becomes_a_picture() -> None:
 @pytest.mark.parametrize(
     "name", ["16UC1; compressedDepth png", "16UC1; png compressed ", "16UC1 ;compressedDepth"]
 )
-def test_the_header_of_compressed_depth_is_told_by_the_data(name: str, header: bytes) -> None:
+def test_the_header_of_compressed_depth_is_recognized_from_the_data(
+    name: str, header: bytes
+) -> None:
     depth = np.random.default_rng(0).integers(0, 9000, (5, 7)).astype(np.uint16)
     view = compressed_depth_view(message(header + encoded(depth), name))
     np.testing.assert_array_equal(view.array, depth)

@@ -76,7 +76,7 @@ def test_mono8_is_gray_in_all_channels_without_a_copy(padding: int) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "rgba8", "mono8"])
-def test_a_view_lies_in_the_message(encoding: str) -> None:
+def test_a_view_shares_the_buffer_of_the_message(encoding: str) -> None:
     pixels = rgb_pixels()[..., 0] if encoding == "mono8" else reorder(rgb_pixels(), encoding)
     source = message(pixels, encoding)
     view = rgb_view(source).array
@@ -139,7 +139,7 @@ def test_big_endian_makes_no_difference_to_bytes() -> None:
         ("encoding", {"encoding": "theora"}),
     ],
 )
-def test_a_broken_image_is_refused_with_the_field_at_fault(view, field: str, change: dict) -> None:
+def test_a_broken_image_is_refused_with_its_invalid_field(view, field: str, change: dict) -> None:
     depth = np.zeros((5, 7), np.uint16)
     good = message(depth, "16UC1") if view is depth_view else message(rgb_pixels(), "rgb8")
     view(good)
@@ -172,7 +172,7 @@ MOSAICS = {
 
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("encoding", MOSAICS)
-def test_a_bayer_mosaic_gives_the_colors_it_was_seen_with(encoding: str, padding: int) -> None:
+def test_a_bayer_mosaic_gives_its_original_colors(encoding: str, padding: int) -> None:
     """Two areas of one color each, as a sensor behind that mosaic sees them."""
     rgb = np.empty((12, 16, 3), np.uint8)
     rgb[:, :8], rgb[:, 8:] = (210, 120, 30), (10, 60, 250)
@@ -311,7 +311,7 @@ def test_the_installed_cv_bridge_reads_a_16_bit_mosaic_as_an_8_bit_one(bridge: A
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_the_installed_cv_bridge_is_not_asked_for_what_is_no_color(bridge: Any) -> None:
+def test_the_installed_cv_bridge_is_not_used_for_other_than_color(bridge: Any) -> None:
     for encoding, dtype in (("32FC1", np.float32), ("16UC1", np.uint16), ("nonsense", np.uint8)):
         with pytest.raises(ImageError, match=f"^encoding: cv_bridge cannot turn '{encoding}'"):
             rgb_view(message(np.ones((4, 6), dtype), encoding))

@@ -87,7 +87,7 @@ def test_mutated_bytes_are_refused_or_give_an_image() -> None:
             assert "RVL" in str(error)
 
 
-def test_what_follows_the_image_is_not_looked_at() -> None:
+def test_bytes_after_the_image_are_ignored() -> None:
     depth = np.array([[1, 65535], [0, 7]], np.uint16)
     whole = encode(depth)
     whole += bytes(4 * depth.size + 64) + b"\xff" * 4000  # as a number it would be refused

@@ -33,7 +33,7 @@ def moved(pose: np.ndarray | None, *point: float) -> list[float]:
     return [round(float(v), 9) for v in (pose @ [*point, 1])[:3]]
 
 
-def test_a_path_of_edges_is_gone_through_either_way() -> None:
+def test_transforms_are_chained_in_both_directions() -> None:
     transforms = StaticTransforms()
     # base: x forward; the left camera looks ahead (REP 103), the right one is turned about z
     transforms.add([edge("base", "left", (0.0, 0.1, 1.0), (-0.5, 0.5, -0.5, 0.5))])
@@ -70,7 +70,7 @@ def test_transforms_in_a_loop_end() -> None:
     assert transforms.between("a", "b") is not None
 
 
-def test_a_transform_that_is_none_is_left_out() -> None:
+def test_an_invalid_transform_is_ignored() -> None:
     transforms = StaticTransforms()
     transforms.add(
         [
@@ -100,7 +100,7 @@ def test_a_pose_is_read_from_text() -> None:
         ("0 0 0 1 1 0 0", "length 1, not 1.41"),
     ],
 )
-def test_what_is_no_pose_is_refused(text: str, words: str) -> None:
+def test_an_invalid_pose_is_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_pose(text)
 

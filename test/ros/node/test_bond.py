@@ -1,4 +1,4 @@
-"""The node as nav2_lifecycle_manager drives it."""
+"""The node under nav2_lifecycle_manager."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_every_activation_has_a_bond_of_its_own_that_leaves_nothing(
     running.stop()
 
 
-def test_without_bondpy_the_log_says_what_to_tell_the_manager(
+def test_without_bondpy_the_log_says_how_to_configure_the_manager(
     run_node: Any, robot: Any, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bond_module, "bondpy", None)

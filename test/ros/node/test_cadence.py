@@ -27,7 +27,7 @@ def ticking(period_s: float, count: int = 6) -> tuple[Cadence, float]:
         (0.2, 0),
     ],
 )
-def test_only_what_is_due_within_a_quarter_of_the_period_is_waited_for(
+def test_only_a_frame_due_within_a_quarter_of_the_period_is_waited_for(
     passed_s: float, wait_s: float
 ) -> None:
     cadence, last_s = ticking(0.1)
@@ -35,7 +35,7 @@ def test_only_what_is_due_within_a_quarter_of_the_period_is_waited_for(
 
 
 @pytest.mark.parametrize("events", [0, 1])
-def test_without_a_rhythm_there_is_no_patience(events: int) -> None:
+def test_without_a_known_period_there_is_no_wait(events: int) -> None:
     cadence = Cadence()
     for _ in range(events):
         cadence.tick(5.0)
@@ -43,12 +43,12 @@ def test_without_a_rhythm_there_is_no_patience(events: int) -> None:
 
 
 @given(st.floats(0.001, 10), st.floats(0, 30))
-def test_patience_never_exceeds_three_eighths_of_the_period(period: float, passed: float) -> None:
+def test_the_wait_never_exceeds_three_eighths_of_the_period(period: float, passed: float) -> None:
     cadence, last_s = ticking(period)
     assert 0 <= cadence.wait_s(last_s, last_s + passed) <= 0.376 * period
 
 
-def test_a_pause_of_the_camera_is_forgotten() -> None:
+def test_a_pause_of_the_camera_does_not_change_the_period() -> None:
     cadence, last_s = ticking(0.1)
     resumed_s = last_s + 60
     cadence.tick(resumed_s)

@@ -1,4 +1,4 @@
-"""Which CameraInfo counts for an image."""
+"""The CameraInfo that applies to an image."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_calibration_published_once_after_the_images_counts_for_them() -> None
     assert focal(infos, 5) == 1.0
 
 
-def test_after_time_has_jumped_back_the_last_one_received_counts_until_one_is_in_time() -> None:
+def test_after_a_jump_back_the_calibration_received_last_counts_until_one_is_in_time() -> None:
     infos = CameraInfos()
     for message in (info(1.0, 100), info(2.0, 90)):
         infos.receive(message)

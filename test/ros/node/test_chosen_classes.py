@@ -40,7 +40,7 @@ def test_all_classes_are_kept_unless_some_are_named() -> None:
     assert kept_ids(NYU40, ["unicorn"]) == []
 
 
-def test_names_that_are_no_classes_are_told_once() -> None:
+def test_unknown_names_are_listed_once() -> None:
     assert unknown_names(NYU40, "wall, unicorn", ["unicorn", "chair", "Chair"], None) == [
         *("unicorn", "Chair")
     ]

@@ -122,7 +122,7 @@ def test_the_layer_takes_the_nodes_messages(received: Received) -> None:
     assert len(set(mask.data)) > 1, "a mask of one class shows little"
 
 
-def test_the_layer_leaves_out_what_has_no_depth_and_finds_the_rest(received: Received) -> None:
+def test_the_layer_skips_pixels_without_depth_and_finds_the_others(received: Received) -> None:
     """It reads z of every pixel in the mask's order and skips what isn't finite."""
     mask, _, cloud, _ = frame(received)
     offset = next(f.offset for f in cloud.fields if f.name == "z")
@@ -188,7 +188,7 @@ def unlabeled(m: Any) -> None:
         (0, unlabeled, None),
     ],
 )
-def test_what_the_layer_would_stumble_over_is_noticed(
+def test_messages_that_the_layer_would_refuse_are_recognized(
     received: Received, which: int, spoil: Callable[[Any], None], objection: str | None
 ) -> None:
     messages: list[Any] = list(frame(received))

@@ -1,4 +1,4 @@
-"""Depth images that cannot be right are told from those that can."""
+"""Implausible depth images are distinguished from plausible ones."""
 
 from __future__ import annotations
 

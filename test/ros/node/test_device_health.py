@@ -1,4 +1,4 @@
-"""Devices that fail, and what becomes of the node."""
+"""Devices that fail, and how the node continues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sgnet_ros.system.throttle import Throttle
 DEAD = "CUDA error: device-side assert triggered"
 
 
-def test_a_device_has_failed_when_nothing_came_of_three_frames_and_a_second() -> None:
+def test_a_device_has_failed_after_three_frames_and_a_second_without_a_result() -> None:
     clock = Clock()
     health = DeviceHealth(clock)
     for cause in (INFERENCE_ERROR,) * 9:
@@ -34,7 +34,7 @@ def test_a_device_has_failed_when_nothing_came_of_three_frames_and_a_second() ->
     assert health.note(INFERENCE_ERROR)
 
 
-def test_one_good_frame_is_a_sign_of_life_and_other_drops_are_none() -> None:
+def test_a_good_frame_resets_the_failures_and_other_drops_do_not_count() -> None:
     clock = Clock()
     health = DeviceHealth(clock)
     outcomes = [INFERENCE_ERROR, INFERENCE_ERROR, None, INFERENCE_ERROR, "bad_rgb", INFERENCE_ERROR]
@@ -45,7 +45,7 @@ def test_one_good_frame_is_a_sign_of_life_and_other_drops_are_none() -> None:
     assert health.note(INFERENCE_ERROR)
 
 
-def test_memory_errors_are_told_from_others_and_give_memory_back(
+def test_memory_errors_are_distinguished_and_free_cached_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     freed = []
@@ -59,7 +59,9 @@ def test_memory_errors_are_told_from_others_and_give_memory_back(
     assert freed == [True]
 
 
-def test_a_dead_gpu_does_not_keep_memory_from_being_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_gpu_does_not_prevent_the_freeing_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = []
 
     def fail() -> None:
@@ -120,7 +122,7 @@ def test_a_frame_that_does_not_fit_into_memory_is_lost_and_the_next_is_not(
     running.stop()
 
 
-def test_a_gpu_that_fails_for_good_is_replaced_by_the_cpu(
+def test_a_gpu_that_keeps_failing_is_replaced_by_the_cpu(
     run_node: Any, robot: Any, scene: Any, model: Path
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")
@@ -166,7 +168,7 @@ def test_a_gpu_that_fails_where_depth_is_registered_is_replaced_too(
     running.stop()
 
 
-def test_without_a_way_out_the_node_reports_and_goes_on_trying(
+def test_without_a_model_file_for_the_cpu_the_node_reports_and_keeps_trying(
     run_node: Any, robot: Any, scene: Any, model: Path
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")

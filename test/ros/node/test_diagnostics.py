@@ -122,7 +122,7 @@ def test_overload_is_no_fault_but_bad_frames_and_failures_are(watched: Watched) 
     assert watched.tick()[:2] == (DiagnosticStatus.ERROR, "inference fails: out of memory")
 
 
-def test_silence_is_reported_with_the_topic_that_is_silent(watched: Watched) -> None:
+def test_missing_images_are_reported_with_their_topic(watched: Watched) -> None:
     watched.pairs(1)
     watched.tick()
     watched.matcher.add_rgb(10**12, None)
@@ -134,7 +134,7 @@ def test_silence_is_reported_with_the_topic_that_is_silent(watched: Watched) -> 
     assert (values["rgb total"], values["depth total"], values["pairs total"]) == ("3", "1", "1")
 
 
-def test_an_inactive_node_says_so(watched: Watched) -> None:
+def test_an_inactive_node_reports_its_state(watched: Watched) -> None:
     watched.diagnostics.unwatch()
     watched.diagnostics.state = "inactive"
     watched.diagnostics.hardware_id = "cuda:0"
@@ -143,7 +143,7 @@ def test_an_inactive_node_says_so(watched: Watched) -> None:
     assert watched.published[-1].status[0].hardware_id == "cuda:0"
 
 
-def test_a_few_images_without_a_partner_are_no_reason_for_a_warning(watched: Watched) -> None:
+def test_a_few_images_without_a_partner_cause_no_warning(watched: Watched) -> None:
     warnings: list[str] = []
     watched.diagnostics._node = _Node(
         lambda line: warnings.append(line) if "found no partner" in line else None
@@ -168,7 +168,7 @@ def test_a_few_images_without_a_partner_are_no_reason_for_a_warning(watched: Wat
     assert len(warnings) == 1, "nothing new was lost"
 
 
-def test_what_stays_away_is_logged_once_and_once_more_when_it_comes_back(watched: Watched) -> None:
+def test_missing_pairs_are_logged_once_and_so_is_their_return(watched: Watched) -> None:
     lines: list[str] = []
     node = watched.diagnostics._node = _Node(lines.append)
     node.topic_type = "sensor_msgs/msg/CompressedImage"
@@ -187,7 +187,7 @@ def test_what_stays_away_is_logged_once_and_once_more_when_it_comes_back(watched
     assert lines[1:] == ["RGB-D pairs arrive again"]
 
 
-def test_a_camera_that_has_not_been_started_is_waited_for_calmly(watched: Watched) -> None:
+def test_a_camera_that_has_not_been_started_causes_no_warning_in_the_log(watched: Watched) -> None:
     lines: list[str] = []
     node = watched.diagnostics._node = _Node(lambda line: lines.append(f"WARN {line}"))
     node.info = lines.append  # type: ignore[method-assign]
@@ -227,7 +227,7 @@ def test_compressed_images_are_expected_where_they_are_subscribed_to(watched: Wa
     )
 
 
-def test_a_node_without_subscribers_is_idle_and_that_is_no_fault(watched: Watched) -> None:
+def test_a_node_without_subscribers_is_idle_which_is_no_fault(watched: Watched) -> None:
     lines: list[str] = []
     watched.diagnostics._node = _Node(lines.append)
     watched.counters.set_warning(
@@ -281,7 +281,7 @@ def test_inference_that_hangs_is_an_error(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("cause", ["disabled", "bad_rgb", "inference_error"])
-def test_frames_that_are_dropped_for_a_reason_are_not_taken_for_a_hanging_inference(
+def test_dropped_frames_are_not_reported_as_a_hanging_inference(
     watched: Watched, cause: str
 ) -> None:
     for _ in range(15):
@@ -290,7 +290,7 @@ def test_frames_that_are_dropped_for_a_reason_are_not_taken_for_a_hanging_infere
         assert "hangs" not in watched.tick()[1]
 
 
-def test_a_degraded_node_warns_for_as_long_as_it_is(watched: Watched) -> None:
+def test_a_degraded_node_warns_as_long_as_it_is_degraded(watched: Watched) -> None:
     watched.diagnostics.degraded = "on the CPU since cuda:0 failed"
     watched.pairs(1)
     level, message, _ = watched.tick()
@@ -309,7 +309,7 @@ def test_a_warning_about_the_input_stays_until_it_is_removed(watched: Watched) -
     assert watched.tick()[0] == DiagnosticStatus.OK
 
 
-def test_ages_that_are_not_known_are_left_out(watched: Watched) -> None:
+def test_unknown_ages_are_left_out(watched: Watched) -> None:
     watched.counters.done(FrameStats(age_ms=float("nan"), inference_ms=2.0), copies=1)
     watched.pairs(1)
     values = watched.tick()[2]

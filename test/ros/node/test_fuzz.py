@@ -108,7 +108,7 @@ def test_every_image_is_read_as_it_is_or_refused(
     assert outcomes["rgb_view: valid"] > count / 10
 
 
-def test_every_camera_info_is_a_camera_or_refused(count: int) -> None:
+def test_every_camera_info_is_read_or_refused(count: int) -> None:
     rng = random.Random(2)
     outcomes: Counter[str] = Counter()
     for _ in range(count):
@@ -164,9 +164,7 @@ def test_the_node_labels_or_drops_and_counts_every_pair(
     assert set(counts.drops) == {"bad_rgb", "bad_depth", "not_registered", "no_camera_info"}
 
 
-def test_bytes_that_are_no_message_do_not_stop_the_node(
-    run_node: Any, robot: Any, scene: Any
-) -> None:
+def test_invalid_bytes_do_not_stop_the_node(run_node: Any, robot: Any, scene: Any) -> None:
     rng = random.Random(4)
     running = run_node("depth")
     robot.connect(scene.messages())

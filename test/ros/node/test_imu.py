@@ -66,7 +66,7 @@ def test_the_orientation_nearest_in_time_is_taken() -> None:
             np.testing.assert_allclose(up, [0, np.sin(angle), np.cos(angle)], atol=1e-12)
 
 
-def test_a_direction_that_is_not_known_says_why() -> None:
+def test_an_unknown_direction_comes_with_the_reason() -> None:
     history = ImuHistory(StaticTransforms(), lambda: None)
     unknown = imu(0.0, 0.0, 0.0, 1.0)
     unknown.orientation_covariance[0] = -1.0

@@ -1,4 +1,4 @@
-"""Subscriptions of an active node, and the frames that come of them, without a model."""
+"""Subscriptions of an active node and the frames made from their messages, without a model."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_volatile_publisher_gets_one_subscription_that_fits(start: Any) -> Non
     listener.spin_until(lambda: received.rgb_infos.newest)
 
 
-def test_a_frame_has_what_was_known_at_its_stamp(start: Any) -> None:
+def test_a_frame_has_calibrations_and_gravity_at_its_stamp(start: Any) -> None:
     listener = start(use_imu=True, imu_to_rgb="0 0 0 0 0 0 1")
     received = listener.listen()
     for second, focal in ((1, 10.0), (2, 20.0), (3, 30.0)):
@@ -137,7 +137,7 @@ def test_a_frame_has_what_was_known_at_its_stamp(start: Any) -> None:
         frame.camera_info = None
 
 
-def test_what_comes_together_with_the_images_is_known_to_their_frame(start: Any) -> None:
+def test_messages_that_arrive_with_the_images_are_used_for_their_frame(start: Any) -> None:
     """As after a pause of the executor: everything waits in its queue."""
     listener = start(use_imu=True, imu_to_rgb="0 0 0 0 0 0 1")
     camera, topics = listener.camera, ("rgb/camera_info", "depth/camera_info")
@@ -175,7 +175,7 @@ def test_an_imu_that_says_nothing_is_named(start: Any) -> None:
     assert "no message on the topic imu" in listener.send(5 * SECOND).gravity.problem
 
 
-def test_pairs_wait_for_a_pose_in_order_and_not_for_ever(
+def test_pairs_wait_for_a_pose_in_order_and_for_a_limited_time(
     start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = start(queue_size=2)
@@ -231,7 +231,7 @@ def test_the_quality_of_service_can_be_overridden(start: Any) -> None:
     listener.listen()  # again, as after a deactivation
 
 
-def test_closed_inputs_leave_no_subscription(start: Any) -> None:
+def test_closed_inputs_have_no_subscription(start: Any) -> None:
     listener = start(use_imu=True)
     before = {s.topic_name for s in listener.node.subscriptions}
     listener.listen().close()

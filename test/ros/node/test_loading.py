@@ -1,4 +1,4 @@
-"""Which backend runs the model that the parameters name."""
+"""The backend that runs the model of the parameters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_on_the_cpu_auto_asks_for_an_exported_copy(
 @pytest.mark.parametrize(
     "change", [{"backend": "torch"}, {"precision": "bf16"}, {"device": "cuda"}, {"model": "m.onnx"}]
 )
-def test_who_chooses_otherwise_gets_no_copy(
+def test_other_settings_use_no_exported_copy(
     asked: list[str],
     models: dict[str, Path],
     change: dict[str, str],
@@ -65,7 +65,7 @@ def test_who_chooses_otherwise_gets_no_copy(
     assert made == [(settings.model, settings.device, settings.precision, settings.backend)]
 
 
-def test_a_damaged_copy_is_told_and_pytorch_runs_the_model(
+def test_a_damaged_copy_is_reported_and_pytorch_runs_the_model(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")

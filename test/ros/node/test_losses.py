@@ -1,4 +1,4 @@
-"""Losses between driver and node are recognized by the holes in the stamps, and nothing else is."""
+"""Losses between driver and node are recognized by gaps in the stamps, and nothing else is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jittered(indices: list[int], jitter: float = 0.05) -> list[int]:
 
 
 @pytest.mark.parametrize("share", [0.15, 0.5, 0.7])
-def test_scattered_holes_are_losses_with_their_numbers(share: float) -> None:
+def test_scattered_gaps_are_reported_as_losses_with_their_numbers(share: float) -> None:
     generator = random.Random(3)
     sent = [i for i in range(600) if generator.random() >= share]
     found = watch(jittered(sent)).losses()
@@ -48,7 +48,7 @@ def test_scattered_holes_are_losses_with_their_numbers(share: float) -> None:
         [0] * 200,  # no stamps
     ],
 )
-def test_what_is_no_loss_is_not_taken_for_one(stamps: list[int]) -> None:
+def test_other_gaps_are_not_reported_as_losses(stamps: list[int]) -> None:
     assert watch(stamps).losses() is None
 
 

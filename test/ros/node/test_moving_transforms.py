@@ -141,7 +141,7 @@ def begin(robot: Any) -> int:
     return robot._stamp_ns
 
 
-def test_without_tf_gravity_is_estimated_and_the_reason_is_said(
+def test_without_tf_gravity_is_estimated_and_the_reason_is_logged(
     running_head: Head, robot: Any, begin: int
 ) -> None:
     say_each_once(running_head.node)
@@ -181,7 +181,7 @@ def test_a_frame_waits_for_a_pose_that_comes_later(head: Head, robot: Any, begin
     assert robot.stats[0].wait_ms > 500
 
 
-def test_the_newest_pose_serves_where_none_comes_in_time(
+def test_the_newest_pose_is_used_if_none_arrives_in_time(
     head: Head, begin: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "_HOLD_S", 0.2)
@@ -190,7 +190,7 @@ def test_the_newest_pose_serves_where_none_comes_in_time(
     head.expect(begin)
 
 
-def test_an_old_pose_serves_for_nothing(head: Head, robot: Any, begin: int) -> None:
+def test_an_old_pose_is_not_used(head: Head, robot: Any, begin: int) -> None:
     head.move(begin - STEP, begin)
     head.send(begin + SECOND)
     robot.spin_until(lambda: robot.labels)

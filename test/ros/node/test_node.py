@@ -107,7 +107,7 @@ def test_all_images_of_a_frame_agree_and_colors_are_the_palettes(
     robot.spin_until(lambda: not any(p.get_subscription_count() for p in publishers))
 
 
-def test_what_nobody_listens_to_is_not_computed(
+def test_outputs_without_subscribers_are_not_computed(
     before: Any, shared_node: SGNetNode, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[bool, bool]] = []
@@ -140,7 +140,7 @@ def test_the_quality_of_service_of_every_output_can_be_overridden(shared_node: A
             assert shared_node.has_parameter(f"qos_overrides.{topic}.publisher.{policy}"), topic
 
 
-def test_a_late_subscriber_learns_what_the_ids_mean(
+def test_a_late_subscriber_receives_the_class_map(
     before: Any, robot: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     maps = robot.listen(ClassMap, "/sgnet/class_map", LATCHED)
@@ -222,7 +222,7 @@ def test_statistics_add_up(before: Any, robot: Any, scene: Any) -> None:
     assert 0 < robot.stats[0].age_ms < age_ms, "its stamp was the time of its sending"
 
 
-def test_the_nodes_own_cost_per_vga_pair_is_small(
+def test_the_overhead_per_vga_pair_is_small(
     before: Any, robot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "perf_counter", time.process_time)  # other processes don't count
@@ -253,7 +253,7 @@ def test_enable_pauses_and_resumes(
     assert before.drops(stats) == {"disabled": 1}
 
 
-def test_pixels_are_unlabeled_as_live_parameters_say(
+def test_live_parameters_select_the_labeled_pixels(
     before: Any, shared_node: SGNetNode, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     topics = ("/sgnet/overlay", "/sgnet/color", "/sgnet/confidence", "/sgnet/points")
@@ -289,7 +289,7 @@ def test_pixels_are_unlabeled_as_live_parameters_say(
     robot.stop_listening(*topics)
 
 
-def test_reload_takes_a_good_model_and_keeps_the_old_one_for_a_bad_one(
+def test_reload_loads_a_good_model_and_keeps_the_old_one_instead_of_a_bad_one(
     before: Any,
     shared_node: SGNetNode,
     robot: Any,
@@ -318,9 +318,7 @@ def test_reload_takes_a_good_model_and_keeps_the_old_one_for_a_bad_one(
     robot.spin_until(lambda: maps[-1].label_set == "nyu13")
 
 
-def test_a_camera_whose_clock_is_before_1970_is_served_like_any_other(
-    before: Any, robot: Any, scene: Any
-) -> None:
+def test_frames_stamped_before_1970_are_labeled(before: Any, robot: Any, scene: Any) -> None:
     for stamp_ns in (-5 * 10**9, -1, 0):
         labels, stats = robot.segment(*scene.messages(), stamp_ns=stamp_ns)
         assert labels.header.stamp.sec * 10**9 + labels.header.stamp.nanosec == stamp_ns

@@ -126,7 +126,7 @@ def test_registered_depth_is_left_alone(
         np.testing.assert_array_equal(pixels(labels), expected)
 
 
-def test_a_leading_slash_makes_no_other_frame(
+def test_a_leading_slash_does_not_change_the_frame(
     node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     forget(node._active.inputs.rgb_infos, node._active.inputs.depth_infos)
@@ -197,7 +197,7 @@ def test_tf_static_gives_the_pose(
     robot.destroy_publisher(publisher)
 
 
-def test_holes_are_filled_as_the_parameter_says(
+def test_fill_holes_selects_how_holes_are_filled(
     node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     scene.depth[10:40, 20:60] = 0
@@ -329,7 +329,7 @@ def test_a_real_cameras_depth_is_registered() -> None:
     assert (got > 0).sum() > 1.3 * hit.sum(), "color is finer: the grid between is filled"
 
 
-def test_absurd_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmenter]) -> None:
+def test_invalid_calibrations_give_depth_or_a_reason(segmenters: dict[str, Segmenter]) -> None:
     rng = random.Random(5)
     topics = InputTopics(
         "/rgb/image_raw", "/depth/image_raw", "/rgb/camera_info", "/depth/camera_info"

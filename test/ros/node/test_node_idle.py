@@ -1,4 +1,4 @@
-"""The node without an audience."""
+"""The node without subscribers."""
 
 from __future__ import annotations
 

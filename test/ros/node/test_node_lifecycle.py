@@ -36,7 +36,7 @@ def state(robot: Any) -> str:
     return robot.call(GetState, "/sgnet/get_state", GetState.Request()).current_state.label
 
 
-def test_the_lifecycle_starts_stops_and_frees(
+def test_the_lifecycle_starts_and_stops_the_node_and_frees_the_model(
     run_node: Any, robot: Any, scene: Any, models: dict[str, Path]
 ) -> None:
     running = run_node("/nowhere.safetensors", autostart=False)
@@ -75,9 +75,7 @@ def test_the_lifecycle_starts_stops_and_frees(
     running.stop()
 
 
-def test_the_node_has_the_outputs_and_the_backend_that_it_is_told(
-    run_node: Any, robot: Any, scene: Any
-) -> None:
+def test_the_node_uses_the_given_outputs_and_backend(run_node: Any, robot: Any, scene: Any) -> None:
     running = run_node("depth", autostart=False, backend="onnx", outputs=["labels", "color"])
     assert not change(robot, Transition.TRANSITION_CONFIGURE)
     robot.spin_until(lambda: [m for m in robot.log if "backend onnx cannot run" in m.msg])
@@ -182,7 +180,7 @@ def test_an_activation_that_fails_leaves_nothing_and_can_be_repeated(
     running.stop()
 
 
-def test_inference_that_hangs_does_not_hold_the_node(
+def test_inference_that_hangs_does_not_block_the_node(
     run_node: Any, robot: Any, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sgnet_ros.node.lifecycle._STOP_TIMEOUT_S", 0.2)
@@ -264,7 +262,7 @@ def test_frames_go_on_while_a_model_is_loaded(
     running.stop()
 
 
-def test_a_model_that_comes_after_the_cleanup_is_not_taken(
+def test_a_model_loaded_after_the_cleanup_is_discarded(
     run_node: Any, robot: Any, scene: Any, loader: Any
 ) -> None:
     running = run_node("depth")
@@ -286,7 +284,7 @@ def test_a_model_that_comes_after_the_cleanup_is_not_taken(
     running.stop()
 
 
-def test_a_loader_that_hangs_does_not_keep_the_node(
+def test_a_loader_that_hangs_does_not_block_the_end_of_the_node(
     run_node: Any, robot: Any, scene: Any, loader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sgnet_ros.node.lifecycle._STOP_TIMEOUT_S", 0.2)
@@ -301,7 +299,7 @@ def test_a_loader_that_hangs_does_not_keep_the_node(
     robot.destroy_client(client)
 
 
-def test_a_model_that_cannot_be_loaded_is_told_on_diagnostics_until_one_is(
+def test_a_model_that_cannot_be_loaded_is_an_error_on_diagnostics_until_one_is_loaded(
     run_node: Any, robot: Any, models: dict[str, Path]
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")

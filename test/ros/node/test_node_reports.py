@@ -1,4 +1,4 @@
-"""What the node says of frames that it cannot use, doubts, or misses: log and diagnostics."""
+"""Reports on frames that the node cannot use, doubts or misses: log and diagnostics."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def status(arrays: list[DiagnosticArray]) -> tuple[DiagnosticStatus, dict[str, s
     return found, {value.key: value.value for value in found.values}
 
 
-def test_diagnostics_tell_once_a_second_how_the_node_fares(
+def test_diagnostics_report_rates_and_drops_once_a_second(
     before: Any, robot: Any, scene: Any
 ) -> None:
     arrays = robot.listen(DiagnosticArray, "/diagnostics")

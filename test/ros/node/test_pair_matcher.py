@@ -1,4 +1,4 @@
-"""The matcher: which images become a pair, and what becomes of the others."""
+"""The matcher: pairs of images, and the images without a partner."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_steady_streams_pair_without_waiting(offset: int) -> None:
     assert len(streams.emitted) == 20
 
 
-def test_a_pair_does_not_wait_for_ever_for_a_stream_that_fell_silent() -> None:
+def test_a_pair_waits_for_a_limited_time_for_a_silent_stream() -> None:
     streams = Streams()
     streams.add("depth", 0)
     assert streams.add("rgb", 10) == []
@@ -120,7 +120,7 @@ def test_a_pair_does_not_wait_for_ever_for_a_stream_that_fell_silent() -> None:
     streams.assert_accounted()
 
 
-def test_each_rate_of_two_different_ones_is_accounted_for() -> None:
+def test_streams_of_different_rates_are_accounted_for() -> None:
     streams = Streams(slop_ms=5)
     for index in range(60):
         streams.add("rgb", index * PERIOD)
@@ -142,7 +142,7 @@ def test_a_silent_stream_does_not_fill_the_memory() -> None:
     assert streams.add("depth", newest) == [(newest, newest)]
 
 
-def test_the_measured_skew_of_what_finds_no_partner() -> None:
+def test_the_skew_of_images_without_a_partner_is_measured() -> None:
     streams = Streams(slop_ms=5)
     for stamp in range(0, 330, PERIOD):
         streams.add("rgb", stamp)
@@ -154,7 +154,7 @@ def test_the_measured_skew_of_what_finds_no_partner() -> None:
 
 @pytest.mark.parametrize("length", [2, 5, 30])
 @pytest.mark.parametrize("offset", [0, 4])
-def test_a_looped_recording_goes_on_after_each_jump_back(length: int, offset: int) -> None:
+def test_a_looped_recording_is_paired_after_each_jump_back(length: int, offset: int) -> None:
     streams = Streams()
     loops = 4
     for _ in range(loops):
@@ -182,7 +182,7 @@ def test_a_stream_that_jumps_late_does_not_lose_the_new_images_of_the_other() ->
     ]
 
 
-def test_stamps_that_stand_still_give_one_pair_and_are_counted() -> None:
+def test_equal_stamps_in_succession_give_one_pair_and_are_counted() -> None:
     streams = Streams()
     for _ in range(50):
         streams.add("rgb", 0)
@@ -200,7 +200,7 @@ arrivals = st.lists(
 
 
 @given(arrivals=arrivals, slop=st.integers(0, 60), queue_size=st.integers(1, 8))
-def test_whatever_arrives_no_image_is_paired_twice_or_backwards_or_lost(
+def test_no_image_is_paired_twice_backwards_or_lost(
     arrivals: list[tuple[str, int, int]], slop: int, queue_size: int
 ) -> None:
     streams = Streams(slop, queue_size)

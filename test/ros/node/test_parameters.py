@@ -158,7 +158,7 @@ def test_a_tilde_in_the_path_of_the_model_is_the_home_folder(
     node.destroy_node()
 
 
-def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> None:
+def test_other_parameters_of_the_node_are_ignored(node: Any) -> None:
     heard: list[Settings] = []
     Parameters(node, heard.append)
     assert node.set_parameters([Parameter("use_sim_time", value=True)])[0].successful
@@ -184,7 +184,7 @@ def test_other_parameters_of_the_node_are_none_of_its_business(node: Any) -> Non
         (Parameter("outputs", Parameter.Type.NOT_SET), ParameterException),
     ],
 )
-def test_a_start_with_an_impossible_value_fails(
+def test_a_start_with_an_invalid_value_fails(
     context: Any, override: Parameter, error: type[Exception]
 ) -> None:
     node = rclpy.create_node("parameters", context=context, parameter_overrides=[override])
@@ -243,9 +243,7 @@ def test_texts_of_a_command_line_become_values(name: str, text: str, value: Any)
         ("device", "gpu", "device is auto, cpu, cuda or cuda:N, not 'gpu'"),
     ],
 )
-def test_texts_that_are_no_value_are_refused_with_the_reason(
-    name: str, text: str, reason: str
-) -> None:
+def test_invalid_texts_are_refused_with_the_reason(name: str, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         parse(name, text)
 

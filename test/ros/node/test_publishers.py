@@ -73,7 +73,7 @@ def header() -> Header:
     return Header(stamp=Time(sec=7, nanosec=8), frame_id="optical")
 
 
-def test_labels_go_out_whether_somebody_listens_or_not(node: Any) -> None:
+def test_labels_are_published_with_and_without_subscribers(node: Any) -> None:
     publishers = recording(node)
     assert publishers.publish_frame(header(), prediction(), LABELS, None) == 1
     (message,) = publishers.labels.published
@@ -85,14 +85,12 @@ def test_labels_go_out_whether_somebody_listens_or_not(node: Any) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_subscriber_to_any_topic_with_a_message_per_frame_is_an_audience(
-    node: Any, name: str
-) -> None:
+def test_a_subscriber_to_any_topic_with_a_message_per_frame_counts(node: Any, name: str) -> None:
     assert not recording(node).has_subscribers
     assert recording(node, **{name: 1}).has_subscribers
 
 
-def test_subscribers_to_the_classes_are_no_audience(node: Any) -> None:
+def test_subscribers_to_the_classes_do_not_count(node: Any) -> None:
     publishers = recording(node)
     publishers.class_map = publishers.label_info = Recorder(1, [])
     assert not publishers.has_subscribers
@@ -109,7 +107,7 @@ def test_color_has_the_exact_palette_and_black_where_there_is_no_label(node: Any
     assert message.header == header()
 
 
-def test_what_the_prediction_holds_is_published_as_it_is(node: Any) -> None:
+def test_images_of_the_prediction_are_published_unchanged(node: Any) -> None:
     publishers = recording(node, confidence=1, overlay=2)
     assert publishers.wants_confidence
     assert publishers.wants_overlay
@@ -176,7 +174,7 @@ def test_the_class_map_names_and_colors_every_id() -> None:
     assert len(full.ids) == len(full.names) == len(full.colors) == 40
 
 
-def test_compressed_images_go_out_to_their_subscribers_alone(node: Any) -> None:
+def test_compressed_images_are_published_only_to_their_subscribers(node: Any) -> None:
     publishers = recording(node, labels_png=1, overlay_jpeg=1)
     assert publishers.wants_overlay
     overlay = np.full((2, 3, 3), 90, np.uint8)
@@ -191,7 +189,7 @@ def test_compressed_images_go_out_to_their_subscribers_alone(node: Any) -> None:
     assert silent.labels_png.published == silent.overlay_jpeg.published == []
 
 
-def test_clouds_hold_the_classes_that_they_are_named_after(node: Any) -> None:
+def test_clouds_contain_the_classes_of_their_names(node: Any) -> None:
     publishers = recording(node, points=0, obstacles=1, ground=1)
     assert publishers.wants_points and publishers.wants_confidence
     labels = prediction().labels

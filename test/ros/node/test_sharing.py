@@ -57,7 +57,7 @@ def test_the_same_file_run_in_the_same_way_is_one_model(tmp_path: Path) -> None:
     assert len(loads) == 5
 
 
-def test_a_model_that_nobody_uses_any_more_goes(tmp_path: Path) -> None:
+def test_a_model_without_users_is_freed(tmp_path: Path) -> None:
     models, loads = Models(), []
 
     def load() -> Any:
@@ -71,7 +71,7 @@ def test_a_model_that_nobody_uses_any_more_goes(tmp_path: Path) -> None:
     assert models.get(str(tmp_path / "gone"), "cpu", "auto", "auto", load) is kept
 
 
-def test_a_model_that_cannot_be_loaded_is_asked_for_again() -> None:
+def test_a_model_that_could_not_be_loaded_is_loaded_again() -> None:
     def fail() -> Any:
         raise ValueError("no such device")
 
@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_loaded_is_asked_for_again() -> None:
             models.get("", "cuda", "auto", "auto", fail)
 
 
-def test_a_load_that_hangs_holds_up_nobody_but_who_wants_that_model(tmp_path: Path) -> None:
+def test_a_load_that_hangs_blocks_only_nodes_that_need_that_model(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("hangs.safetensors", "works.safetensors")]
     for file in files:
         file.write_bytes(b"one")
@@ -154,7 +154,7 @@ def test_cameras_take_turns_and_each_gives_its_newest_frame() -> None:
     assert served[1:10] == [(first[number % 3], number) for number in range(1, 10)]
 
 
-def test_a_turn_that_is_given_up_passes_on() -> None:
+def test_a_canceled_turn_passes_on() -> None:
     turns = Turns(PATIENCE_S)
     assert turns.wait("hanging")
     assert not turns.wait("impatient", lambda: True)
@@ -170,7 +170,7 @@ def test_a_turn_that_is_given_up_passes_on() -> None:
     assert turns._queue[0] == "next"
 
 
-def test_a_camera_whose_inference_hangs_does_not_hold_up_the_others() -> None:
+def test_a_camera_whose_inference_hangs_does_not_block_the_others() -> None:
     turns, goes_on, served = Turns(PATIENCE_S), threading.Event(), threading.Event()
     entered = threading.Event()
 
@@ -204,7 +204,7 @@ def test_a_worker_that_waits_for_its_turn_stops_at_once() -> None:
     assert list(turns._queue) == ["another"]
 
 
-def test_a_model_that_hangs_is_loaded_anew(tmp_path: Path) -> None:
+def test_a_model_that_hangs_is_loaded_again(tmp_path: Path) -> None:
     models = Models()
     asked = (str(tmp_path / "model"), "cpu", "auto", "auto", Model)
     hanging: Any = models.get(*asked)
@@ -232,12 +232,12 @@ def test_camera_names_are_read(text: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "words"), [("front 2nd", "'2nd' is not a namespace"), ("a b a", "'a' is named twice")]
 )
-def test_what_names_no_camera_is_refused(text: str, words: str) -> None:
+def test_invalid_camera_names_are_refused(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         camera_names(text)
 
 
-def test_a_turn_that_does_not_end_holds_the_others_no_longer_than_the_limit() -> None:
+def test_a_turn_that_does_not_end_blocks_the_others_until_the_limit() -> None:
     turns, served = Turns(limit_s=0.2), []
     assert turns.wait("hung")
     for name in ("front", "rear", "front"):
@@ -321,7 +321,7 @@ sys.exit(process.main())
 """
 
 
-def test_a_camera_whose_model_does_not_load_does_not_freeze_the_others(
+def test_a_camera_whose_model_does_not_load_does_not_block_the_others(
     robot: Any, models: dict[str, Path], tmp_path: Path
 ) -> None:
     log, hangs, parameters = (tmp_path / n for n in ("log", "hangs.safetensors", "node.yaml"))

@@ -118,7 +118,7 @@ def test_without_a_handler_the_exception_is_raised_and_the_next_pair_comes() -> 
     assert len(received) == 2
 
 
-def test_a_pair_that_waits_for_a_better_partner_is_handed_on_by_settle(inputs: Any) -> None:
+def test_settle_emits_a_pair_that_waits_for_a_better_partner(inputs: Any) -> None:
     rgb, depth = inputs
     clock = StandingClock()
     received = []
@@ -192,7 +192,7 @@ def test_stamps_beyond_the_slop_are_paired_by_neither(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SYNCHRONIZERS)
-def test_ours_alone_pairs_with_slop_0_and_takes_the_nearest_partner(name: str) -> None:
+def test_only_pair_synchronizer_accepts_slop_0_and_takes_the_nearest_partner(name: str) -> None:
     own = name == "PairSynchronizer"
     equal = [("rgb", 1000), ("depth", 1000)]
     assert stamps_of_pairs(name, equal, 0.0) == ([(1000, 1000)] if own else [])
@@ -313,7 +313,7 @@ class Cameras:
 @settings(max_examples=70)
 @given(stretches=troubled_cameras())
 @pytest.mark.parametrize("name", INPUTS)
-def test_cameras_that_misbehave_cost_no_pair_twice_backwards_held_or_unaccounted(
+def test_misbehaving_cameras_cause_no_repeated_backward_or_unaccounted_pair(
     name: str, stretches: list[list[Arrival]]
 ) -> None:
     cameras = Cameras(input_of(name))

@@ -36,7 +36,7 @@ def x_at(buffer: TransformBuffer, stamp: int, source: str = "camera") -> float |
     return None if pose is None else float(pose[0, 3])
 
 
-def test_without_tf2_static_poses_are_known_and_tf_is_not_asked_for(
+def test_without_tf2_static_poses_are_known_and_tf_is_not_wanted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transform_buffer, "tf2_py", None)
@@ -67,7 +67,7 @@ def test_moving_poses_are_interpolated_at_the_stamp() -> None:
 
 
 @needs_tf2
-def test_a_jump_back_in_time_starts_anew_and_keeps_what_does_not_move() -> None:
+def test_a_jump_back_in_time_clears_moving_poses_and_keeps_static_ones() -> None:
     buffer = TransformBuffer()
     buffer.add([edge("head", "camera", 1.0)])
     buffer.add_moving([edge("base", "head", 5.0, at=1000 * SECOND)])

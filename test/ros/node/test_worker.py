@@ -55,7 +55,9 @@ def test_the_newest_item_replaces_the_one_that_waits(gate: Gate, worker: Worker[
     assert not worker.offer(5)
 
 
-def test_items_in_no_hurry_all_come_through_in_order(gate: Gate, worker: Worker[int]) -> None:
+def test_items_slower_than_the_worker_are_all_consumed_in_order(
+    gate: Gate, worker: Worker[int]
+) -> None:
     for item in range(20):
         assert not worker.offer(item)
         gate.wait_for_entry()
@@ -63,7 +65,7 @@ def test_items_in_no_hurry_all_come_through_in_order(gate: Gate, worker: Worker[
     assert gate.taken == list(range(20))
 
 
-def test_an_exception_is_reported_and_the_thread_lives_on(gate: Gate, worker: Worker[int]) -> None:
+def test_an_exception_is_reported_and_the_thread_continues(gate: Gate, worker: Worker[int]) -> None:
     for item in (-1, 2, -3, 4):
         worker.offer(item)
         gate.wait_for_entry()
@@ -95,7 +97,7 @@ def test_stop_waits_for_the_running_call_and_drops_what_waits(gate: Gate) -> Non
     assert worker.stop() is False
 
 
-def test_a_call_that_does_not_return_is_left_behind_when_its_time_is_up(gate: Gate) -> None:
+def test_a_call_that_does_not_return_in_time_is_abandoned(gate: Gate) -> None:
     worker = Worker(gate.consume, gate.errors.append, "hanging")
     worker.offer(1)
     gate.wait_for_entry()
@@ -113,7 +115,7 @@ def test_an_idle_worker_stops_at_once(gate: Gate) -> None:
     assert gate.taken == []
 
 
-def test_an_item_waits_as_long_as_is_asked_for_a_newer_one(gate: Gate) -> None:
+def test_an_item_waits_for_a_newer_one_for_the_given_time(gate: Gate) -> None:
     asked: list[int] = []
     waiting = threading.Event()
 
@@ -133,7 +135,7 @@ def test_an_item_waits_as_long_as_is_asked_for_a_newer_one(gate: Gate) -> None:
     worker.stop()
 
 
-def test_patience_ends(gate: Gate) -> None:
+def test_the_wait_for_a_newer_item_ends(gate: Gate) -> None:
     worker = Worker(gate.consume, gate.errors.append, "test", lambda item: 0.01)
     worker.offer(1)
     gate.wait_for_entry()

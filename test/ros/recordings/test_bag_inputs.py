@@ -139,7 +139,7 @@ def test_a_frame_of_another_size_is_left_out_and_counted(
     assert f"{topic} at {sequence(make, 4)[index]} is damaged" in caplog.text
 
 
-def test_65535_is_no_measurement(tmp_path: Path) -> None:
+def test_65535_means_no_measurement(tmp_path: Path) -> None:
     make = Maker(2)
     depth = depths(0)
     depth[2, 3:6] = 65535

@@ -48,7 +48,9 @@ def test_a_single_storage_file_is_a_bag(tmp_path: Path) -> None:
     assert len(list(BagSource(folder / "a.mcap"))) == 3
 
 
-def test_ground_truth_is_joined_by_stamp_but_a_nodes_answer_is_not_taken(tmp_path: Path) -> None:
+def test_ground_truth_is_joined_by_stamp_and_the_output_of_a_node_is_not(
+    tmp_path: Path,
+) -> None:
     make = Maker(2)
     messages = recording(make)
     mask = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH)
@@ -160,7 +162,7 @@ def test_depth_is_registered_with_the_recorded_transforms(tmp_path: Path) -> Non
     np.testing.assert_array_equal(frame.depth, np.rint(expected * 1000))
 
 
-def test_librealsense_recordings_are_understood(tmp_path: Path) -> None:
+def test_librealsense_recordings_are_read(tmp_path: Path) -> None:
     """Its recorder names both frames "0", and gives reference-to-stream transforms and units."""
     make = Maker(1)
     units = make.types["std_msgs/msg/Float32"](0.0005)
@@ -210,7 +212,7 @@ def test_errors_name_the_file_and_the_remedy(tmp_path: Path) -> None:
         BagSource(make.write(tmp_path / "color.mcap", messages[:2]))
 
 
-def test_several_cameras_are_asked_for_by_name(tmp_path: Path) -> None:
+def test_several_cameras_need_a_choice_by_name(tmp_path: Path) -> None:
     make = Maker(2)
     messages: Messages = []
     for side in ("left", "right"):

@@ -62,7 +62,7 @@ def test_written_mcap_reads_back_byte_by_byte(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[3].data.reshape(HEIGHT, WIDTH), colors(3)[:, :, 0])
 
 
-def test_a_second_run_replaces_the_bag_and_a_killed_ones_remains(tmp_path: Path) -> None:
+def test_a_second_run_replaces_the_bag_and_the_remains_of_a_killed_run(tmp_path: Path) -> None:
     for value in (b"first", b"second"):
         writer = BagWriter(tmp_path / "out")
         writer.add_topic("/text", "std_msgs/msg/String")

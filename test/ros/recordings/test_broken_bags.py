@@ -91,7 +91,7 @@ def test_a_folder_is_read_without_metadata_and_with_a_wrong_one(
     assert count(path.parent) == 2 * COUNT
 
 
-def test_a_torn_part_does_not_hide_the_others(tmp_path: Path) -> None:
+def test_a_truncated_part_does_not_hide_the_others(tmp_path: Path) -> None:
     path = write(tmp_path / "a", StoragePlugin.MCAP)
     path.write_bytes(path.read_bytes()[:-100])  # metadata.yaml still counts all of it
     with Bag(path.parent) as bag:
@@ -110,7 +110,7 @@ def test_compressed_files_name_the_command_that_unpacks_them(tmp_path: Path, alo
         Bag(path)
 
 
-def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_bags_are_refused(tmp_path: Path) -> None:
     for name, data, why in (
         ("a.bag", b"#ROSBAG V2.0\n" + bytes(5000), "rosbag reindex"),
         ("b.bag", b"hello", "rosbag reindex"),
@@ -126,7 +126,7 @@ def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["storage_identifier", "compression_format", "compression_mode"])
-def test_metadata_that_refers_to_itself_again_and_again_costs_nothing(
+def test_metadata_with_endless_references_is_ignored_with_a_warning(
     tmp_path: Path, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(tmp_path / "a", StoragePlugin.MCAP)

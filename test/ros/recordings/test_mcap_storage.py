@@ -56,7 +56,9 @@ def read(path: Path) -> list[Message]:
 
 
 @pytest.mark.parametrize("compression", CompressionType)
-def test_the_beginning_of_a_torn_file_is_read(tmp_path: Path, compression: CompressionType) -> None:
+def test_the_beginning_of_a_truncated_file_is_read(
+    tmp_path: Path, compression: CompressionType
+) -> None:
     path = write(tmp_path / "a.mcap", compression=compression)
     whole = path.read_bytes()
     lengths = []
@@ -127,7 +129,7 @@ def test_messages_that_are_not_ros_are_named(tmp_path: Path) -> None:
         Bag(path)
 
 
-def test_a_warning_says_once_how_much_is_there(
+def test_a_warning_gives_the_number_of_readable_messages_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(tmp_path / "a.mcap")

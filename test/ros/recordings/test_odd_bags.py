@@ -1,4 +1,4 @@
-"""Clocks, old drivers and archives: frames are matched as they were taken, or refused."""
+"""Clocks, old drivers and archives: frames are matched by exposure, or refused."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_frames_are_matched_whatever_the_clock(
     assert numbers(messages, tmp_path) == expected
 
 
-def test_two_clocks_are_told(tmp_path: Path) -> None:
+def test_streams_of_two_clocks_are_refused_with_the_gap(tmp_path: Path) -> None:
     messages = joined(frame(i, depth=7 * S + i * 100 * MS) for i in range(4))
     with pytest.raises(NoPairsError, match="Use one clock for both"):
         numbers(messages, tmp_path)
@@ -96,7 +96,7 @@ def test_byte_order_and_padding_of_depth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["16SC1", "64FC1", "16uc1"])
-def test_an_encoding_that_is_not_read_is_named(tmp_path: Path, encoding: str) -> None:
+def test_an_unsupported_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     messages = [frame(0)[0], ("/c/depth/image", S, MAKE.image(depths(0), encoding, S))]
     with pytest.raises(
         BagError, match=rf"no depth image; .*/c/depth/image \(encoding '{encoding}'"

@@ -114,7 +114,7 @@ def test_a_recording_is_labeled_without_ros(tmp_path: Path, model_file: Path) ->
         assert f"element vertex {WIDTH * HEIGHT}\n".encode() in cloud
 
 
-def test_a_damaged_frame_alone_is_left_out(
+def test_only_the_damaged_frame_is_left_out(
     tmp_path: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_bag(tmp_path / "walk", truncated=1)

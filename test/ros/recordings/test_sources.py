@@ -69,7 +69,7 @@ def test_every_layout_gives_exact_frames(tmp_path: Path, layout: str) -> None:
     assert len(list(source)) == 3  # again from the start
 
 
-def test_a_chosen_size_moves_intrinsics_and_keeps_labels_and_depth_unmixed(tmp_path: Path) -> None:
+def test_resizing_adapts_intrinsics_and_does_not_mix_labels_or_depth(tmp_path: Path) -> None:
     path = str(make_folder(tmp_path / "data", "ycb", 1))
     (full,) = open_source(path)
     (half,) = open_source(path, (9, 6))
@@ -142,7 +142,7 @@ def make_partly(folder: Path) -> Path:
     return folder
 
 
-def test_rooms_are_labeled_and_the_same_for_everybody() -> None:
+def test_rooms_are_labeled_and_reproducible() -> None:
     source = open_source("rooms", (96, 64), rate_hz=5)
     assert source.count is None and source.label_set == "nyu40"
     frames = list(islice(source, 3))

@@ -1,4 +1,4 @@
-"""A replay tells frames that the node drops from those that get lost on the way."""
+"""A replay distinguishes frames that the node drops from those that get lost on the way."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_every_frame_is_answered_once(domain: int, tmp_path: Path) -> None:
     assert node.infos[-1].k[0] == 10
 
 
-def test_drops_and_losses_are_told_apart(
+def test_drops_and_losses_are_distinguished(
     domain: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(play, "_RESEND_S", 0.5)

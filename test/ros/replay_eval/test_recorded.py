@@ -1,4 +1,4 @@
-"""What of a bag goes to the node: the recorded messages, of both ROS versions alike."""
+"""Messages of a bag for the node: the recorded ones, of both ROS versions."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_every_message_is_sent_as_it_was_recorded(tmp_path: Path) -> None:
         assert [item.kind for item in recording.opening] == [DEPTH_INFO, RGB_INFO, IMU]
 
 
-def test_frames_have_colors_stamp_and_come_after_what_is_known_of_them(tmp_path: Path) -> None:
+def test_frames_have_the_stamp_of_color_and_follow_their_other_messages(tmp_path: Path) -> None:
     make = Maker(2)
     messages = unregistered(make, 5)
     path = write(tmp_path / "a.mcap", make, messages)
@@ -143,7 +143,7 @@ def test_frames_have_colors_stamp_and_come_after_what_is_known_of_them(tmp_path:
         assert len(known) == len(set(known))
 
 
-def test_the_node_is_told_topics_transports_and_pose(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_node_gets_topics_transports_and_pose(tmp_path: Path, monkeypatch: Any) -> None:
     make = Maker(1)
     path = write(tmp_path / "a.bag", make, unregistered(make, suffix="image_rect"))
     arguments = Recording(BagSource(path)).node_arguments
@@ -180,7 +180,7 @@ def test_the_node_is_told_topics_transports_and_pose(tmp_path: Path, monkeypatch
     assert stamped.transform.translation.x == 0.1
 
 
-def test_moving_transforms_go_out_where_the_node_asks_for_them(
+def test_moving_transforms_are_sent_if_the_node_subscribes(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(recorded, "TFMessage", object)
@@ -230,7 +230,7 @@ def test_compressed_images_stay_compressed(tmp_path: Path) -> None:
         same(deserialize_message(item.data, CompressedImage), message)
 
 
-def test_depth_in_another_unit_goes_out_in_millimeters_and_is_told(tmp_path: Path) -> None:
+def test_depth_in_another_unit_is_sent_in_millimeters_and_reported(tmp_path: Path) -> None:
     make = Maker(1)
     place = "/device_0/sensor_0/Depth_0/image/data"
     color = "/device_0/sensor_1/Color_0/image/data"
@@ -257,7 +257,7 @@ def test_depth_in_another_unit_goes_out_in_millimeters_and_is_told(tmp_path: Pat
         np.testing.assert_array_equal(pixels, expected)
 
 
-def test_a_damaged_image_is_known_as_such(tmp_path: Path) -> None:
+def test_a_damaged_image_makes_its_frame_unreadable(tmp_path: Path) -> None:
     make = Maker(2)
     messages = unregistered(make, 3)
     damaged = make.image(depths(1)[:4], "16UC1", START + STEP + SKEW, "d_optical")
@@ -275,5 +275,5 @@ def test_a_damaged_image_is_known_as_such(tmp_path: Path) -> None:
         ("/device_0/option/Depth Units/value", "/device_0/option/Depth_Units/value"),
     ],
 )
-def test_names_are_those_that_ros_2_allows(topic: str, name: str) -> None:
+def test_topic_names_are_changed_to_those_that_ros_2_allows(topic: str, name: str) -> None:
     assert recorded.ros_name(topic) == name

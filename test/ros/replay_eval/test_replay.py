@@ -98,7 +98,7 @@ def lossless(data: SimpleNamespace, models: dict[str, Path]) -> Iterator[SimpleN
 
 
 @pytest.mark.slow
-def test_on_ray_the_figures_are_the_same_and_a_bad_bag_is_passed_by(
+def test_on_ray_the_figures_are_the_same_and_a_bad_bag_is_a_problem(
     lossless: SimpleNamespace, data: SimpleNamespace, models: dict[str, Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'sgnet_ros[fleet]'")
@@ -159,7 +159,7 @@ def test_the_worst_frames_are_those_with_the_most_noise(lossless: SimpleNamespac
     assert (lossless.out / "r.csv").read_text().count("\n") == 4  # header, bags, total
 
 
-def test_what_is_said_of_the_node_reaches_it() -> None:
+def test_arguments_of_the_node_reach_it() -> None:
     said = {"model": "m.onnx", "device": "cpu", "precision": "fp32", "backend": "onnx"}
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -191,7 +191,7 @@ def test_float_millimeters_are_named_with_topic_median_and_unit(tmp_path: Path) 
     assert "likely in millimeters: give predict or bag_export --depth-scale 0.001" in problem
 
 
-def test_at_the_recorded_pace_every_frame_is_accounted_for(
+def test_at_the_recorded_rate_every_frame_is_accounted_for(
     data: SimpleNamespace, models: dict[str, Path]
 ) -> None:
     """With truth in files, of which some are missing, and a bag that breaks off."""

@@ -240,7 +240,7 @@ def test_registration_lenses_and_transports_are_the_nodes(
 
 
 @pytest.mark.slow
-def test_gravity_is_of_the_recorded_imu(
+def test_gravity_comes_from_the_recorded_imu(
     models: dict[str, Path], segmenters: dict[str, Segmenter], tmp_path: Path
 ) -> None:
     bag = with_imu(tmp_path / "imu.mcap", segmenters["hha"])

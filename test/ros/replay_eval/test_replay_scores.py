@@ -101,7 +101,7 @@ def test_the_total_is_that_of_all_frames_not_the_mean_of_the_bags() -> None:
     assert figures["latency_ms"]["p95"] == pytest.approx(np.percentile(times, 95), abs=1e-3)
 
 
-def test_no_truth_and_no_answer_give_no_figure() -> None:
+def test_without_truth_or_answers_there_are_no_figures() -> None:
     figures = Tally(frames=3, dropped=Counter({"overload": 3})).figures(CLASSES.names)
     for name in ("miou", "pixel_accuracy", "flip_rate", "latency_ms", "throughput_hz"):
         assert figures[name] is None
@@ -191,7 +191,7 @@ def test_truth_in_files_is_found_by_stamp(tmp_path: Path) -> None:
         TruthFolder(tmp_path / "nowhere")
 
 
-def test_truth_of_other_classes_is_no_truth() -> None:
+def test_truth_of_other_classes_is_refused() -> None:
     made, answers = frames(2, truth=True)
     assert made[0].labels is not None
     made[0].labels[0, 0] = 7

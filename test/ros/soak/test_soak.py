@@ -1,4 +1,4 @@
-"""The short soak, and how a soak is judged."""
+"""The short soak, and the judgment of a soak's summary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def summary(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_nothing_that_goes_wrong_costs_a_wrong_header_or_an_unaccounted_frame(
+def test_faults_cause_no_wrong_header_and_no_unaccounted_frame(
     summary: dict[str, Any],
 ) -> None:
     assert summary["failures"] == []
@@ -89,7 +89,7 @@ GOOD = {
         ({"descriptors": {"first": 30, "last": 31}}, "descriptors grew from 30 to 31"),
     ],
 )
-def test_a_run_fails_for_what_should_not_be(change: dict[str, Any], words: str) -> None:
+def test_a_run_fails_for_each_kind_of_failure(change: dict[str, Any], words: str) -> None:
     assert soak.problems(GOOD) == []
     (problem,) = soak.problems(GOOD | change)
     assert words in problem
@@ -123,7 +123,7 @@ def label(stamp_ns: int, frame: str = "camera", width: int = 2, value: bytes = b
     return Message(stamp_ns, frame, height=1, width=width, data=value)
 
 
-def test_the_books_know_a_wrong_label_image_when_they_see_one(tester: soak.Tester) -> None:
+def test_the_ledger_counts_wrong_label_images(tester: soak.Tester) -> None:
     ledger = tester.ledger
     tester._on_labels(label(1000))
     assert (ledger.labels, ledger.header_mismatches, ledger.out_of_order) == (1, 0, 0)
@@ -148,7 +148,7 @@ def test_the_books_know_a_wrong_label_image_when_they_see_one(tester: soak.Teste
         ({"pairs": 2, "segmented": 2}, {"unmatched_rgb": 1}, 1),
     ],
 )
-def test_the_books_find_what_no_counter_knows(
+def test_the_ledger_counts_frames_that_no_counter_contains(
     tester: soak.Tester, counters: dict[str, int], drops: dict[str, int], unaccounted: int
 ) -> None:
     tester.sent["depth"] = 3

@@ -1,4 +1,4 @@
-"""A DDS domain that nobody uses is found."""
+"""An unused DDS domain is found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rclpy.context import Context
 from sgnet_ros.system.domains import free_domain
 
 
-def test_a_domain_in_use_is_not_taken() -> None:
+def test_a_domain_in_use_is_not_chosen() -> None:
     first = free_domain()
     context = Context()
     rclpy.init(context=context, domain_id=first)

@@ -31,7 +31,7 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("package", "variable", "other"),
     [("fastrtps", FAST_DDS_2, FAST_DDS_3), ("fastdds", FAST_DDS_3, FAST_DDS_2)],
 )
-def test_each_fast_dds_is_told_of_the_profile_in_its_own_way(
+def test_the_profile_is_set_in_the_variable_of_the_installed_fast_dds(
     prefix: Path, package: str, variable: str, other: str
 ) -> None:
     (prefix / "share" / package).mkdir(parents=True)
@@ -40,7 +40,7 @@ def test_each_fast_dds_is_told_of_the_profile_in_its_own_way(
     assert not os.environ[other], "newer ones warn of it"
 
 
-def test_a_profile_of_the_users_own_stays(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_of_the_user_is_kept(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FAST_DDS_2, "mine.xml")
     (prefix / "share" / "fastdds").mkdir(parents=True)
     prepare_environment()
@@ -75,7 +75,7 @@ def test_the_profile_can_be_left_out(prefix: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("name", "mib"), [("fastdds", 32), ("fastdds_small", 8)])
-def test_a_profile_has_the_segment_that_it_promises(name: str, mib: int) -> None:
+def test_a_profile_has_the_documented_segment_size(name: str, mib: int) -> None:
     profile = ElementTree.parse(share_file(f"config/{name}.xml")).getroot()
     (size,) = (e.text for e in profile.iter() if e.tag.endswith("segment_size"))
     (message,) = (e.text for e in profile.iter() if e.tag.endswith("maxMessageSize"))

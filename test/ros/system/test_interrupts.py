@@ -1,4 +1,4 @@
-"""An interrupt comes at once, or once what is going on is complete."""
+"""An interrupt comes at once, or after a deferred block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node has the rights that it needs, and a model file has none."""
+"""The policy grants the node the rights that it needs, and a model file has none."""
 
 from __future__ import annotations
 

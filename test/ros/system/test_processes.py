@@ -28,7 +28,7 @@ def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]
     child.process.wait()
 
 
-def test_a_child_that_will_not_end_is_killed(stubborn: Child) -> None:
+def test_a_child_that_does_not_end_is_killed(stubborn: Child) -> None:
     wait_until(lambda: "half" in stubborn.tail())
     assert stubborn.new_warnings() == ["[WARN] careful"]
     with stubborn.log.open("a") as file:

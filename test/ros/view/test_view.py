@@ -1,4 +1,4 @@
-"""The live viewer: what it shows is what camera and node published."""
+"""The live viewer shows what camera and node published."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_depth_in_meters_stays_in_meters(tmp_path: Path) -> None:
     assert np.array_equal(read, depth[:, ::-1], equal_nan=True)
 
 
-def test_without_rerun_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rerun_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["view", "--ros-args", "-r", "a:=b"])
@@ -191,7 +191,7 @@ def test_targets_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             ViewLog(**target)
 
 
-def test_without_a_screen_it_says_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_screen_the_error_names_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rerun", reason="comes with the extra `viz`")
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"):
         monkeypatch.delenv(name, raising=False)
@@ -201,7 +201,7 @@ def test_without_a_screen_it_says_what_to_do_instead(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_a_complete_file(
+def test_a_signal_ends_the_viewer_with_a_complete_file(
     tmp_path: Path, robot, number: signal.Signals
 ) -> None:
     pytest.importorskip("rerun", reason="comes with the extra `viz`")
