@@ -66,8 +66,8 @@ def main() -> None:
     try:
         with Demo(args) as demo:
             summary = demo.run()
-        save(args.out, summary, demo.pictures, demo.label_set)
-        if film := demo.latest:
+        save(args.out, summary, demo.observer.pictures, demo.observer.label_set())
+        if film := demo.observer.latest:
             write_film(args.out / "demo.webp", film)
     except DemoError as error:
         sys.exit(f"demo: {error}")

@@ -53,6 +53,7 @@ class Observer(Node):
         size: width and height of the frame segmented last; None before the first one.
         received: kinds of messages received so far, of `kinds`.
         rgb_headers: stamp in ns → frame id, of the color images.
+        pictures: frames spread over the run, at most 12.
         last_activity: time of the last image or statistics, by `time.monotonic`.
         kinds: kinds of messages that camera and node publish for each frame.
     """
@@ -73,7 +74,7 @@ class Observer(Node):
         self._bag = bag
         self._start_ns: int | None = None
         self._frames: OrderedDict[int, dict[str, bytes]] = OrderedDict()
-        self._pictures: list[Picture] = []
+        self.pictures: list[Picture] = []
         self._interval_s = _FIRST_INTERVAL_S
         self._score = False
         for kind, topic in (
@@ -111,11 +112,6 @@ class Observer(Node):
         if self._confusion is None or not self._confusion.counts.any():
             return None
         return self._confusion.miou
-
-    @property
-    def pictures(self) -> list[Picture]:
-        """Frames spread over the run, at most 12."""
-        return self._pictures
 
     @property
     def latest(self) -> list[Picture]:
@@ -227,12 +223,12 @@ class Observer(Node):
 
     def _keep_picture(self, stamp: int, parts: dict[str, bytes]) -> None:
         """Keep one picture per interval; drop every other one when there are too many."""
-        last = self._pictures[-1].stamp_ns if self._pictures else 0
+        last = self.pictures[-1].stamp_ns if self.pictures else 0
         if stamp - last < self._interval_s * 1e9:
             return
-        self._pictures.append(self._picture(stamp, parts))
-        if len(self._pictures) > _MAX_PICTURES:
-            self._pictures = self._pictures[::2]
+        self.pictures.append(self._picture(stamp, parts))
+        if len(self.pictures) > _MAX_PICTURES:
+            self.pictures = self.pictures[::2]
             self._interval_s *= 2
 
 

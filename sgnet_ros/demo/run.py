@@ -21,9 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from sgnet_msgs.msg import FrameStats
 from tqdm import tqdm
 
-from sgnet_core.models.labels import LabelSet
 from sgnet_ros.demo.observer import Observer
-from sgnet_ros.demo.pictures import Picture
 from sgnet_ros.demo.report import DemoRecord, summarize
 from sgnet_ros.messages.definitions import message_definitions
 from sgnet_ros.node.diagnostics import NO_PAIR, NOT_CONFIGURED
@@ -57,6 +55,9 @@ class Demo:
 
     Args:
         args: the command line, as `parse_arguments` returns it.
+
+    Attributes:
+        observer: messages, figures and pictures of the run.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -83,9 +84,9 @@ class Demo:
             rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
             stack.callback(rclpy.try_shutdown)
             self._bag = BagWriter(self._out / "bag", message_definitions("sgnet_msgs"))
-            self._observer = Observer(self._bag)
+            self.observer = Observer(self._bag)
             self._executor = SingleThreadedExecutor()
-            self._executor.add_node(self._observer)
+            self._executor.add_node(self.observer)
             stack.callback(self._executor.shutdown)
             self._stack = stack.pop_all()
         return self
@@ -105,7 +106,7 @@ class Demo:
         """
         print(f"starting node and camera; their logs are in {self._out}/", flush=True)
         self._spin_until(lambda: self._reports, _START_S, "starting the camera")
-        self._spin_until(lambda: self._observer.class_map, _LOAD_S, "loading the model")
+        self._spin_until(lambda: self.observer.class_map, _LOAD_S, "loading the model")
         self._connect()
         print("measuring the speed of the model", flush=True)
         gc.freeze()  # a full collection would delay received messages by 0.1 s
@@ -116,21 +117,6 @@ class Demo:
         self._play(size, rate)
         return self._summary(rate, baseline)
 
-    @property
-    def pictures(self) -> list[Picture]:
-        """Frames spread over the run, at most 12."""
-        return self._observer.pictures
-
-    @property
-    def latest(self) -> list[Picture]:
-        """Consecutive frames from the end of the run, at most 32."""
-        return self._observer.latest
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Classes of the node."""
-        return self._observer.label_set()
-
     # Steps of a run, in order.
 
     def _connect(self) -> None:
@@ -138,17 +124,17 @@ class Demo:
 
         DDS connects each topic separately, which takes about a second.
         """
-        needed = self._observer.kinds | ({"truth"} if self._reports[0]["labeled"] else set())
+        needed = self.observer.kinds | ({"truth"} if self._reports[0]["labeled"] else set())
         deadline = time.monotonic() + _CONNECT_S
-        while not needed <= self._observer.received:
+        while not needed <= self.observer.received:
             if time.monotonic() > deadline:
-                missing = ", ".join(sorted(needed - self._observer.received))
+                missing = ", ".join(sorted(needed - self.observer.received))
                 raise DemoError(
                     f"no {missing} received in {_CONNECT_S:.0f} s; the end of {self._node.log}:\n"
                     + self._node.tail()
                 )
             self._show_first(self._args.size)
-            self._spin_until(lambda: needed <= self._observer.received, 1.0)
+            self._spin_until(lambda: needed <= self.observer.received, 1.0)
         # Wait for the answer to the frame shown last, which would be counted later.
         self._measure(self._args.size)
 
@@ -160,7 +146,7 @@ class Demo:
             self._measure(size)  # warms up
             stats = [self._measure(size) for _ in range(_MEASUREMENTS)]
             times = sorted(s.inference_ms + s.overhead_ms for s in stats)
-            shown = self._observer.size or (0, 0)
+            shown = self.observer.size or (0, 0)
             measured.append((shown, LOAD * 1000 / times[len(times) // 2]))
             if measured[-1][1] >= wanted:
                 break
@@ -183,15 +169,15 @@ class Demo:
             yield from ROOM_SIZES
         else:
             yield None
-            width, height = self._observer.size or (2, 2)
+            width, height = self.observer.size or (2, 2)
             yield max(1, width // 2), max(1, height // 2)
 
     def _measure(self, size: Size | None) -> FrameStats:
         """Show the first frame at this size until the node answers; return its FrameStats."""
         for timeout_s in _FRAME_S:
             stamp = self._show_first(size)
-            self._spin_until(functools.partial(self._observer.stats.get, stamp), timeout_s)
-            if stats := self._observer.stats.get(stamp):
+            self._spin_until(functools.partial(self.observer.stats.get, stamp), timeout_s)
+            if stats := self.observer.stats.get(stamp):
                 return stats
         raise DemoError(
             f"the node segments no frame; the end of {self._node.log}:\n{self._node.tail()}"
@@ -219,12 +205,12 @@ class Demo:
             self._spin_until(rendered, _START_S, "rendering rooms")
 
     def _play(self, size: Size, rate: float) -> None:
-        classes, described = self._observer.class_map, self._reports[0]
+        classes, described = self.observer.class_map, self._reports[0]
         assert classes is not None
         if described["labeled"] and described["label_set"] != classes.label_set:
             truth = described["label_set"] or "unknown classes, because label_set is missing"
             print(f"no mIoU: the model has classes of {classes.label_set}, ground truth of {truth}")
-        self._observer.start(score=described["label_set"] == classes.label_set)
+        self.observer.start(score=described["label_set"] == classes.label_set)
         self._command({"play": size, "rate": rate})
         expected = math.ceil(_seconds(self._args) * rate)
         if described["count"] is not None and not self._args.seconds:
@@ -252,20 +238,20 @@ class Demo:
 
     def _is_done(self) -> bool:
         """Return whether all frames of the camera are processed."""
-        seen = self._observer
+        seen = self.observer
         answered = max(seen.rgb_headers, default=0) in seen.stats  # the newest pair wins
         inference_s = seen.stats[max(seen.stats)].inference_ms / 1000
         wait_s = _LAST_MESSAGES_S if answered else max(1.0, 3 * inference_s)
         return time.monotonic() - seen.last_activity > wait_s
 
     def _show(self, bar: tqdm[Any]) -> None:
-        seen = self._observer
+        seen = self.observer
         note = f"{len(seen.labels)} labeled"
         bar.set_postfix_str(note, refresh=False)
         bar.update(len(seen.rgb_headers) - bar.n)
 
     def _summary(self, rate: float, baseline: FrameStats) -> dict[str, Any]:
-        seen = self._observer
+        seen = self.observer
         stats = [s for stamp, s in sorted(seen.stats.items()) if seen.is_counted(stamp)]
         if not stats:
             raise DemoError(
