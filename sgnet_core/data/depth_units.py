@@ -54,13 +54,10 @@ def unit_hint(median: float, integers: bool) -> str:
     scale = likely_scale(median)
     if scale is None:
         return "no usual unit gives a plausible distance"
-    would_be = f"it would be {median * scale:.3g} m"
-    option = f"give predict --depth-scale {scale:g}"
-    if integers:
-        return f"with depth_scale {scale:g} {would_be}: write it into the camera file, or {option}"
+    remedy = "write it into the camera file" if integers else "store meters"
     return (
-        f"floating-point numbers are meters; with depth_scale {scale:g} {would_be}: store meters, "
-        f"or {option}"
+        f"with depth_scale {scale:g} it would be {median * scale:.3g} m: {remedy}, or give predict "
+        f"--depth-scale {scale:g}"
     )
 
 

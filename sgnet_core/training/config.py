@@ -24,14 +24,18 @@ FreezeBn = Literal["none", "trunk", "all"]
 MAX_SEED = 2**32 - 1
 
 
-def _key(meaning: str, **limits: Any) -> Mapping[str, Any]:
-    """Return the metadata of a configuration key.
+def _key(default: Any, meaning: str, **limits: Any) -> Any:
+    """Return a dataclass field for a configuration key.
 
     Args:
+        default: default value; {} makes a new dictionary for each configuration.
         meaning: text for ``--help`` and the table in docs/training.md.
         limits: ``least`` (included) and ``below`` (excluded) for numbers; ``choices``.
     """
-    return {"meaning": meaning, **limits}
+    metadata = {"meaning": meaning, **limits}
+    if default == {}:
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -42,222 +46,145 @@ class TrainConfig:
         ValueError: a value is out of its range; the message names the key.
     """
 
-    model: str = field(
-        default="sgnet_lite",
-        metadata=_key("Name of the variant, one of `sgnet_core.models.sgnet.MODELS`."),
+    model: str = _key("sgnet_lite", "Name of the variant, one of `sgnet_core.models.sgnet.MODELS`.")
+    architecture: Mapping[str, Any] = _key(
+        {}, "Entries of `sgnet_core.models.sgnet.SGNetConfig` that differ from the variant's."
     )
-    architecture: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=_key(
-            "Entries of `sgnet_core.models.sgnet.SGNetConfig` that differ from the variant's."
-        ),
+    weights: str = _key(
+        "imagenet",
+        "Initial weights: imagenet (torchvision's weights for the trunk), none, default (the "
+        "weights shipped with the package), a model file (.safetensors), of which all weights that "
+        "fit are used, or a .pth file of a torchvision ResNet.",
     )
-    weights: str = field(
-        default="imagenet",
-        metadata=_key(
-            "Initial weights: imagenet (torchvision's weights for the trunk), none, default (the "
-            "weights shipped with the package), a model file (.safetensors), of which all weights "
-            "that fit are used, or a .pth file of a torchvision ResNet."
-        ),
+    new_classes: bool = _key(
+        False,
+        "Start the class layers from random weights even if the classes are the same. This helps "
+        "if the initial weights were trained on only some of the classes.",
     )
-    new_classes: bool = field(
-        default=False,
-        metadata=_key(
-            "Start the class layers from random weights even if the classes are the same. This "
-            "helps if the initial weights were trained on only some of the classes."
-        ),
+    train: str = _key(
+        "rooms:1", "Training set, as `sgnet_core.data.catalog.open_dataset` names it."
     )
-    train: str = field(
-        default="rooms:1",
-        metadata=_key("Training set, as `sgnet_core.data.catalog.open_dataset` names it."),
+    mix: Mapping[str, float] = _key(
+        {},
+        'More data sets with the same classes, and the share of frames from each, e.g. {"rooms:5": '
+        "0.2}.",
     )
-    mix: Mapping[str, float] = field(
-        default_factory=dict,
-        metadata=_key(
-            "More data sets with the same classes, and the share of frames from each, e.g. "
-            '{"rooms:5": 0.2}.'
-        ),
+    validation: str = _key(
+        "rooms:1000:100",
+        "Data set that selects the best model, or holdout:SHARE, e.g. holdout:0.1, which takes "
+        "that share out of the training set.",
     )
-    validation: str = field(
-        default="rooms:1000:100",
-        metadata=_key(
-            "Data set that selects the best model, or holdout:SHARE, e.g. holdout:0.1, which "
-            "takes that share out of the training set."
-        ),
+    size: tuple[int, int] = _key(
+        (240, 320), "[height, width] in pixels of the crops and of rendered rooms."
     )
-    size: tuple[int, int] = field(
-        default=(240, 320),
-        metadata=_key("[height, width] in pixels of the crops and of rendered rooms."),
+    batch: int = _key(
+        8, "Frames per iteration, over all processes and accumulation steps.", least=1
     )
-    batch: int = field(
-        default=8,
-        metadata=_key("Frames per iteration, over all processes and accumulation steps.", least=1),
+    accumulate: int = _key(
+        1,
+        "Number of parts in which a process computes its share of a batch, to save memory. It only "
+        "affects batch norms, which see one part at a time.",
+        least=1,
     )
-    accumulate: int = field(
-        default=1,
-        metadata=_key(
-            "Number of parts in which a process computes its share of a batch, to save memory. "
-            "It only affects batch norms, which see one part at a time.",
-            least=1,
-        ),
+    iterations: int = _key(3000, "Length of the run in iterations.", least=1)
+    optimizer: Optimizer = _key("adamw", "Optimizer: adamw or sgd.", choices=Optimizer)
+    lr: float = _key(5e-4, "Highest learning rate.", least=0)
+    trunk_lr: float = _key(
+        1.0,
+        "Factor of the learning rate for the ResNet trunk without the projectors and generators of "
+        "its S-Convs.",
+        least=0,
     )
-    iterations: int = field(
-        default=3000, metadata=_key("Length of the run in iterations.", least=1)
+    guidance_lr: float = _key(
+        1.0,
+        "Factor of the learning rate for the projectors and generators of the S-Convs, whose "
+        "offsets start at 0.",
+        least=0,
     )
-    optimizer: Optimizer = field(
-        default="adamw", metadata=_key("Optimizer: adamw or sgd.", choices=Optimizer)
+    weight_decay: float = _key(
+        1e-2, "Weight decay of kernels. Norms and biases are not decayed.", least=0
     )
-    lr: float = field(default=5e-4, metadata=_key("Highest learning rate.", least=0))
-    trunk_lr: float = field(
-        default=1.0,
-        metadata=_key(
-            "Factor of the learning rate for the ResNet trunk without the projectors and "
-            "generators of its S-Convs.",
-            least=0,
-        ),
+    momentum: float = _key(0.9, "Momentum of sgd.", least=0, below=1)
+    schedule: Schedule = _key(
+        "poly", "Decay of the learning rate to 0: poly (power 0.9) or cosine.", choices=Schedule
     )
-    guidance_lr: float = field(
-        default=1.0,
-        metadata=_key(
-            "Factor of the learning rate for the projectors and generators of the S-Convs, whose "
-            "offsets start at 0.",
-            least=0,
-        ),
+    warmup: int = _key(100, "Iterations in which the learning rate rises to lr.", least=0)
+    clip: float = _key(5.0, "Largest norm of the gradient; 0 turns clipping off.", least=0)
+    ema: float = _key(
+        0.998,
+        "Decay of the averaged weights, which are validated and saved instead of the trained ones. "
+        "It is smaller in the first iterations; 0 turns averaging off.",
+        least=0,
+        below=1,
     )
-    weight_decay: float = field(
-        default=1e-2,
-        metadata=_key("Weight decay of kernels. Norms and biases are not decayed.", least=0),
+    precision: Precision = _key(
+        "fp32",
+        "Arithmetic of the network: fp32, bf16, or fp16 with scaled gradients (GPU). Layers that "
+        "read the geometry stay in fp32.",
+        choices=Precision,
     )
-    momentum: float = field(default=0.9, metadata=_key("Momentum of sgd.", least=0, below=1))
-    schedule: Schedule = field(
-        default="poly",
-        metadata=_key(
-            "Decay of the learning rate to 0: poly (power 0.9) or cosine.", choices=Schedule
-        ),
+    class_balance: float = _key(
+        0.5, "β in the class weights frequency^−β; 0 weights all classes equally.", least=0
     )
-    warmup: int = field(
-        default=100, metadata=_key("Iterations in which the learning rate rises to lr.", least=0)
+    label_smoothing: float = _key(
+        0.0, "Share of the target that is spread over all classes, in [0, 1).", least=0, below=1
     )
-    clip: float = field(
-        default=5.0, metadata=_key("Largest norm of the gradient; 0 turns clipping off.", least=0)
+    aux_weight: float = _key(0.4, "Weight of the deep-supervision loss.", least=0)
+    label_stride: int = _key(
+        2,
+        "Compute the loss on about every n-th label of every n-th row, on a grid from corner to "
+        "corner to which the logits are upsampled. 2 saves a fifth of the step on a CPU.",
+        least=1,
     )
-    ema: float = field(
-        default=0.998,
-        metadata=_key(
-            "Decay of the averaged weights, which are validated and saved instead of the trained "
-            "ones. It is smaller in the first iterations; 0 turns averaging off.",
-            least=0,
-            below=1,
-        ),
+    freeze_bn: FreezeBn = _key(
+        "none",
+        "Batch norms that keep their initial statistics and factors: none, trunk, or all.",
+        choices=FreezeBn,
     )
-    precision: Precision = field(
-        default="fp32",
-        metadata=_key(
-            "Arithmetic of the network: fp32, bf16, or fp16 with scaled gradients (GPU). Layers "
-            "that read the geometry stay in fp32.",
-            choices=Precision,
-        ),
+    sync_bn: bool = _key(False, "Compute batch norms over the whole batch of all processes (GPU).")
+    augment: Mapping[str, Any] = _key(
+        {},
+        "Arguments of `sgnet_core.data.transforms.Augmentation`: scale, flip, color, blur, noise, "
+        "depth_dropout, depth_step, depth_sensor.",
     )
-    class_balance: float = field(
-        default=0.5,
-        metadata=_key(
-            "β in the class weights frequency^−β; 0 weights all classes equally.", least=0
-        ),
+    seed: int = _key(0, "Seed of weights, order of the data, augmentation and dropout.", least=0)
+    deterministic: bool = _key(
+        False,
+        "Use only operations that give the same bits every time. On a GPU, PyTorch warns about "
+        "operations that have no such form.",
     )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata=_key(
-            "Share of the target that is spread over all classes, in [0, 1).", least=0, below=1
-        ),
+    loss_bound: float = _key(
+        10.0,
+        "Stop the run at a loss above this many times its running average (or 1, if that is more); "
+        "0 turns it off. A loss or gradient that is not finite always stops the run.",
+        least=0,
     )
-    aux_weight: float = field(
-        default=0.4, metadata=_key("Weight of the deep-supervision loss.", least=0)
+    validate_every: int = _key(250, "Iterations between two validations.", least=1)
+    patience: int = _key(
+        0,
+        "Validations without a better mIoU after which the run ends early; 0 turns it off.",
+        least=0,
     )
-    label_stride: int = field(
-        default=2,
-        metadata=_key(
-            "Compute the loss on about every n-th label of every n-th row, on a grid from corner "
-            "to corner to which the logits are upsampled. 2 saves a fifth of the step on a CPU.",
-            least=1,
-        ),
+    checkpoint_every: int = _key(100, "Iterations between two checkpoints.", least=1)
+    workers: int = _key(
+        1,
+        "Processes that load data, per training process; 0 loads data between the steps.",
+        least=0,
     )
-    freeze_bn: FreezeBn = field(
-        default="none",
-        metadata=_key(
-            "Batch norms that keep their initial statistics and factors: none, trunk, or all.",
-            choices=FreezeBn,
-        ),
+    input_height: int = _key(
+        0,
+        "Height to which frames are resized before the network, written into the model file; 0 "
+        "keeps their own size.",
+        least=0,
     )
-    sync_bn: bool = field(
-        default=False,
-        metadata=_key("Compute batch norms over the whole batch of all processes (GPU)."),
+    holes: HolePolicy = _key(
+        "none",
+        "Filling of pixels without depth before the network: none, nearest, or joint_bilateral. It "
+        "is written into the model file.",
     )
-    augment: Mapping[str, Any] = field(
-        default_factory=dict,
-        metadata=_key(
-            "Arguments of `sgnet_core.data.transforms.Augmentation`: scale, flip, color, blur, "
-            "noise, depth_dropout, depth_step, depth_sensor."
-        ),
-    )
-    seed: int = field(
-        default=0,
-        metadata=_key("Seed of weights, order of the data, augmentation and dropout.", least=0),
-    )
-    deterministic: bool = field(
-        default=False,
-        metadata=_key(
-            "Use only operations that give the same bits every time. On a GPU, PyTorch warns about "
-            "operations that have no such form."
-        ),
-    )
-    loss_bound: float = field(
-        default=10.0,
-        metadata=_key(
-            "Stop the run at a loss above this many times its running average (or 1, if that is "
-            "more); 0 turns it off. A loss or gradient that is not finite always stops the run.",
-            least=0,
-        ),
-    )
-    validate_every: int = field(
-        default=250, metadata=_key("Iterations between two validations.", least=1)
-    )
-    patience: int = field(
-        default=0,
-        metadata=_key(
-            "Validations without a better mIoU after which the run ends early; 0 turns it off.",
-            least=0,
-        ),
-    )
-    checkpoint_every: int = field(
-        default=100, metadata=_key("Iterations between two checkpoints.", least=1)
-    )
-    workers: int = field(
-        default=1,
-        metadata=_key(
-            "Processes that load data, per training process; 0 loads data between the steps.",
-            least=0,
-        ),
-    )
-    input_height: int = field(
-        default=0,
-        metadata=_key(
-            "Height to which frames are resized before the network, written into the model file; 0 "
-            "keeps their own size.",
-            least=0,
-        ),
-    )
-    holes: HolePolicy = field(
-        default="none",
-        metadata=_key(
-            "Filling of pixels without depth before the network: none, nearest, or "
-            "joint_bilateral. It is written into the model file."
-        ),
-    )
-    depth_range: tuple[float, float] = field(
-        default=DEPTH_RANGE,
-        metadata=_key(
-            "[nearest, farthest] meters that count as a measurement, written into the model file."
-        ),
+    depth_range: tuple[float, float] = _key(
+        DEPTH_RANGE,
+        "[nearest, farthest] meters that count as a measurement, written into the model file.",
     )
 
     def __post_init__(self) -> None:

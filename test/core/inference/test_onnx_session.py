@@ -70,7 +70,9 @@ def test_the_best_provider_of_the_gpu_comes_first_and_the_cpu_last(
 def test_a_runtime_without_gpu_says_what_to_install(file: Path) -> None:
     if set(onnxruntime.get_available_providers()) & set(ALL[:2]):
         pytest.skip("this ONNX Runtime is built for a GPU")
-    with pytest.raises(ModelFileError, match=r"twice\.onnx: .*CPU alone.*onnxruntime-gpu"):
+    with pytest.raises(
+        ModelFileError, match=r"twice\.onnx: .*only runs on the CPU.*onnxruntime-gpu"
+    ):
         open_session(file, CUDA, half=True)
 
 

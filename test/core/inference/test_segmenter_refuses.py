@@ -49,7 +49,7 @@ def test_3d_coordinates_need_the_intrinsics_of_this_image() -> None:
     segmenter = Segmenter(make("points"), "cpu")
     with pytest.raises(ValueError, match="needs the camera's intrinsics"):
         segmenter.segment(RGB, DEPTH)
-    with pytest.raises(ValueError, match="of a 9x6 image, the frame is 8x6"):
+    with pytest.raises(ValueError, match="for 9x6 images, but the frame is 8x6"):
         segmenter.segment(RGB, DEPTH, Intrinsics(5, 5, 4, 3, 9, 6))
 
 

@@ -135,7 +135,7 @@ def test_depth_in_another_unit_is_refused_by_name_and_read_with_its_scale(
     assert predict(model_file, out / "a", plain_folder, *INTRINSICS) == 2
     error = capsys.readouterr().err
     assert f"left out: {plain_folder / 'depth' / '0.npy'}: the median depth is 2" in error
-    assert "times 0.001 it would be 2." in error and "--depth-scale 0.001" in error
+    assert "depth_scale 0.001 it would be 2." in error and "--depth-scale 0.001" in error
     assert not (out / "a" / "labels").exists()
     given = (*INTRINSICS, "--depth-scale", "0.001")
     assert predict(model_file, out / "b", plain_folder, *given) == 0
