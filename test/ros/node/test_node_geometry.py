@@ -247,6 +247,26 @@ def test_points_have_the_frames_depth_labels_and_confidence(
     assert (points[0].width, points[0].height) == (80, 60)
 
 
+def test_the_parameter_rectified_chooses_between_lens_and_projection(
+    node: Any, robot: Any, scene: Any, points: Any
+) -> None:
+    info = scene.camera_info()
+    info.d = [-0.1, 0.02, 0.0, 0.0, 0.0]
+    info.p = [60.0, 0.0, 41.0, 0.0, 0.0, 61.0, 28.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    announce(robot, node, info, depth_info())
+    for value, rectified in ((True, True), ("false", False), ("auto", False)):
+        assert node.set_parameters([Parameter("rectified", value=value)])[0].successful
+        points.clear()
+        robot.segment(*scene.messages())
+        robot.spin_until(lambda: points)
+        seen = read_points(points[0])
+        measured = np.isfinite(seen["z"])
+        rays = camera_of(info, 80, 60, rectified).rays().numpy()[:2, measured]
+        for axis, ray in zip("xy", rays, strict=True):
+            np.testing.assert_allclose(seen[axis][measured], ray * seen["z"][measured], atol=1e-5)
+    assert not np.allclose(rays[0], (np.nonzero(measured)[1] - 41) / 60, atol=1e-2)
+
+
 def test_obstacles_and_ground_have_the_classes_of_live_parameters(
     node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import io
+import math
 import struct
 from typing import Any
 
@@ -99,11 +100,14 @@ def test_compressed_images_give_the_labels_of_the_raw_ones(
 def test_a_drive_played_with_its_clock_is_labeled_and_aged_in_recorded_time(
     run_node: Any, robot: Any, scene: Any
 ) -> None:
-    """As `ros2 bag play --clock --loop` plays it, from two starts."""
+    """As `ros2 bag play --clock --loop` plays it, from two starts, after the node was started."""
     running = run_node("depth")
     node = running.node
     robot.connect(scene.messages())
     assert node.set_parameters([Parameter("use_sim_time", value=True)])[0].successful
+    assert math.isnan(robot.segment(*scene.messages())[1].age_ms)
+    missing = "nothing is received on /clock: age_ms is not known"
+    robot.spin_until(lambda: [m for m in robot.log if missing in m.msg])
     clock = robot.create_publisher(Clock, "/clock", 10)
     for start_s in (5000, 4000):  # each later than the frames before, then back
         now = Clock()
@@ -115,5 +119,6 @@ def test_a_drive_played_with_its_clock_is_labeled_and_aged_in_recorded_time(
             stamp_ns = start_s * 10**9 + index * 100_000_000
             _, stats = robot.segment(*scene.messages(), stamp_ns=stamp_ns)
             assert stats.age_ms == 500 - 100 * index
-    assert not [m for m in robot.log if "nothing is received on /clock" in m.msg]
+    assert len([m for m in robot.log if missing in m.msg]) == 1
+    assert node._active.processor.counters.counts().doubts == ()
     running.stop()

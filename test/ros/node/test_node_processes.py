@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image
 from robots import Scene, pixels
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_ros.messages.camera_model import intrinsics_of
+from sgnet_ros.node import __main__ as entry
 from sgnet_ros.node import process as node_process
 from waiting import wait_until
 
@@ -248,3 +249,19 @@ def test_ctrl_c_while_pytorch_is_imported_leaves_no_traceback(entry: str, tmp_pa
         process.kill()
         process.wait()
     assert log.read_text() == ""
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_leave_the_cores_to_others(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, seen: str
+) -> None:
+    """OpenMP reads the variable when PyTorch is loaded, which importing the process does."""
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    found: list[str] = []
+    main = lambda: found.append(os.environ["OMP_WAIT_POLICY"])  # noqa: E731
+    monkeypatch.setitem(sys.modules, "sgnet_ros.node.process", SimpleNamespace(main=main))
+    entry.main()
+    assert found == [seen]
