@@ -81,7 +81,7 @@ def test_compressed_images_give_the_labels_of_the_raw_ones(
             lambda: "bad_depth" in outcomes().drops,
             "/depth/image_raw/compressedDepth: data: 60 bytes that cannot be decoded",
         ),
-        (good, lambda: [m for m in robot.labels if m.header == good[0].header], ""),
+        (good, lambda: robot.labels, ""),
     ):
 
         def send(pair: Any = pair) -> None:
