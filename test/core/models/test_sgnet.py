@@ -41,6 +41,7 @@ def test_sconv_sits_in_the_first_and_the_last_two_blocks() -> None:
     assert [placed.stride for placed in model.sconvs()] == [4] * 4 + [8] * 3 + [16] * 5
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.parametrize("name", [n for n in MODELS if "r101" not in n and "r34" not in n])
 @pytest.mark.parametrize("size", [(65, 97), (64, 96)])
 def test_every_variant_trains_and_infers_at_any_size(name: str, size: tuple[int, int]) -> None:
