@@ -268,7 +268,7 @@ def test_the_parameter_rectified_chooses_between_lens_and_projection(
 
 
 def test_obstacles_and_ground_have_the_classes_of_live_parameters(
-    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter], pixels: Any
+    node: Any, robot: Any, scene: Any, segmenters: dict[str, Segmenter]
 ) -> None:
     topics = ("/sgnet/obstacles", "/sgnet/ground")
     clouds = [robot.listen(PointCloud2, topic) for topic in topics]

@@ -194,11 +194,11 @@ def test_float_millimeters_are_named_with_topic_median_and_unit(tmp_path: Path) 
 def test_at_the_recorded_rate_every_frame_is_accounted_for(
     data: SimpleNamespace, models: dict[str, Path]
 ) -> None:
-    """With truth in files, of which some are missing, and a bag that breaks off."""
+    """With truth in files, of which one is missing, and a bag that breaks off."""
     torn, truth = data.folder / "torn.mcap", data.folder / "truth"
     torn.write_bytes(data.bags[0].read_bytes()[:-200])
     truth.mkdir()
-    for path in sorted((data.frames / "labels").iterdir())[::2]:
+    for path in sorted((data.frames / "labels").iterdir())[1:]:
         PilImage.open(path).save(truth / path.name)
     out = data.folder / "recorded.json"
     done = evaluate(
@@ -214,7 +214,7 @@ def test_at_the_recorded_rate_every_frame_is_accounted_for(
     assert bag["labeled"] + sum(bag["dropped"].values()) == COUNT
     assert set(bag["dropped"]) <= {"overload", "transport", "unmatched_rgb"}
     assert bag["labeled"] > 0
-    assert 0 < bag["compared"] <= COUNT // 2
+    assert bag["labeled"] - 1 <= bag["compared"] <= min(bag["labeled"], COUNT - 1)
     assert bag["seconds"] > (COUNT - 3) * STEP / 1e9 * 2  # half as fast as recorded
 
 
