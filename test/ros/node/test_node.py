@@ -126,6 +126,8 @@ def test_outputs_without_subscribers_are_not_computed(
     robot.spin_until(lambda: confidences)
     assert asked == [(False, False), (True, False)]
     assert before.since(stats, "copies") == 3, "labels twice, confidence once"
+    robot.stop_listening("/sgnet/confidence")
+    robot.spin_until(lambda: not shared_node._outputs.confidence.get_subscription_count())
 
 
 def test_the_quality_of_service_of_every_output_can_be_overridden(shared_node: Any) -> None:
