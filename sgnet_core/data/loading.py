@@ -131,22 +131,6 @@ class ShuffledForever(Sampler[Any]):
             yield position, int(order[position % self.length])
 
 
-class Share(Sampler[Any]):
-    """The consecutive part of every batch that one of several processes loads."""
-
-    def __init__(self, positions: ShuffledForever, batch: int, rank: int, processes: int) -> None:
-        self.positions, self.batch, self.rank, self.processes = positions, batch, rank, processes
-
-    def __len__(self) -> int:
-        return len(self.positions) // self.processes
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        part = self.batch // self.processes
-        for count, position in enumerate(self.positions):
-            if count % self.batch // part == self.rank:
-                yield position
-
-
 def training_batches(
     samples: Samples,
     augmentation: Augmentation,
@@ -184,11 +168,13 @@ def training_batches(
     """
     frames = frames_per_part(batch, parts, processes)
     positions = ShuffledForever(len(samples), seed, first * batch, last * batch)
+    share = batch // processes  # consecutive frames of every batch
+    own = (each for i, each in enumerate(positions) if i % batch // share == rank)
     return _readable(
         DataLoader(
             Augmented(samples, augmentation, size, seed),
             batch_size=frames,
-            sampler=Share(positions, batch, rank, processes),
+            sampler=own,
             num_workers=workers,
             collate_fn=_collate_readable,
             pin_memory=pin,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,30 @@ from tqdm import tqdm
 from sgnet_core.data.images import overlay, write_png
 from sgnet_core.data.loading import Batch, Samples, collate
 from sgnet_core.data.sample import Sample
-from sgnet_core.evaluation.batch_views import at_input_height
 from sgnet_core.inference.upsampling import best_labels
 from sgnet_core.models.preprocess import network_input
 from sgnet_core.models.sgnet import Output, SGNet
+from sgnet_core.models.views import input_size, resize_images
 
 Mask = npt.NDArray[np.uint8]
+
+
+def at_input_height(batch: Batch, input_height: int | None) -> Batch:
+    """Resize images, depth and intrinsics to the input height of a model, but not the labels.
+
+    Args:
+        batch: frames of one size.
+        input_height: rows of the input; None returns the batch itself.
+    """
+    height, width = batch.rgb.shape[2:]
+    size = input_size(height, width, input_height)
+    if size == (height, width):
+        return batch
+    rgb, depth = resize_images(batch.rgb, batch.depth, size)
+    sy, sx = size[0] / height, size[1] / width
+    fx, fy, cx, cy = batch.intrinsics.unbind(1)  # resized as in `Intrinsics.resized`
+    moved = (fx * sx, fy * sy, (cx + 0.5) * sx - 0.5, (cy + 0.5) * sy - 0.5)
+    return replace(batch, rgb=rgb, depth=depth, intrinsics=torch.stack(moved, dim=1))
 
 
 def run_batch(model: SGNet, batch: Batch) -> Output:

@@ -244,17 +244,16 @@ def _pairs(
 ) -> Input:
     """Make an input from triples: color file, depth file or None, and a hint if it is missing."""
 
-    def reader(rgb: Path, depth: Path | None, wanted: str) -> Callable[[], RgbdFrame]:
-        def read() -> RgbdFrame:
-            if depth is None:
-                raise InputError(f"{rgb} has no depth image ({wanted})")
-            return calibration.read(rgb, depth)
-
-        return read
+    def read(rgb: Path, depth: Path | None, hint: str) -> RgbdFrame:
+        if depth is None:
+            raise InputError(f"{rgb} has no depth image ({hint})")
+        return calibration.read(rgb, depth)
 
     if all(depth is None for _, depth, _ in pairs):
         raise InputError(f"{pairs[0][0]} has no depth image ({pairs[0][2]})")
-    frames = [Unread(image_key(pair[0]) or pair[0].stem, reader(*pair)) for pair in pairs]
+    frames = [
+        Unread(image_key(pair[0]) or pair[0].stem, functools.partial(read, *pair)) for pair in pairs
+    ]
     return Input(name, len(frames), frames)
 
 
@@ -269,20 +268,18 @@ def _plain_folder(folder: Path, calibration: Calibration) -> Input:
             "need the lists rgb.txt and depth.txt with lines `timestamp filename`"
         )
 
-    def reader(name: str) -> Callable[[], RgbdFrame]:
-        def read() -> RgbdFrame:
-            files = listing.rgb[name], listing.depth.get(name, [])
-            if len(files[1]) != 1 or len(files[0]) != 1:
-                raise InputError(
-                    f"{files[0][0]} needs one depth image of its name in {folder / 'depth'}, "
-                    f"and to be the only image of its name"
-                )
-            camera = listing.cameras[name][0] if name in listing.cameras else listing.camera
-            return calibration.read(files[0][0], files[1][0], camera)
+    def read(name: str) -> RgbdFrame:
+        colors, depths = listing.rgb[name], listing.depth.get(name, [])
+        if len(colors) != 1 or len(depths) != 1:
+            raise InputError(
+                f"{colors[0]} needs one depth image of its name in {folder / 'depth'}, and to be "
+                "the only color image of its name"
+            )
+        camera = listing.cameras[name][0] if name in listing.cameras else listing.camera
+        return calibration.read(colors[0], depths[0], camera)
 
-        return read
-
-    return Input(str(folder), len(listing.rgb), [Unread(n, reader(n)) for n in listing.rgb])
+    frames = [Unread(name, functools.partial(read, name)) for name in listing.rgb]
+    return Input(str(folder), len(frames), frames)
 
 
 def _tum_folder(folder: Path, calibration: Calibration) -> Input:

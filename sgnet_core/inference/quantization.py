@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,17 +97,15 @@ class Calibration:
     """Calibration frames with the interface of ONNX Runtime's CalibrationDataReader."""
 
     def __init__(self, segmenter: Segmenter, frames: Samples) -> None:
-        self._inputs = self._read(segmenter, frames)
-
-    def _read(self, segmenter: Segmenter, frames: Samples) -> Iterator[Mapping[str, Any]]:
-        network = segmenter.model
-        assert isinstance(network, OnnxNetwork)
-        for index in tqdm(range(len(frames)), "calibration", unit="frame", leave=False):
-            sample = frames[index]
-            image, meters, camera = segmenter.resized(sample.rgb, sample.depth, sample.intrinsics)
-            meters = usable_depth(segmenter.info, meters, image)
-            yield network.inputs(image, meters, camera)
+        self._segmenter, self._frames = segmenter, frames
+        self._indices = iter(tqdm(range(len(frames)), "calibration", unit="frame", leave=False))
 
     def get_next(self) -> Mapping[str, Any] | None:
         """Return the inputs of the next frame, or None at the end."""
-        return next(self._inputs, None)
+        index = next(self._indices, None)
+        if index is None:
+            return None
+        sample, segmenter = self._frames[index], self._segmenter
+        assert isinstance(segmenter.model, OnnxNetwork)
+        image, meters, camera = segmenter.resized(sample.rgb, sample.depth, sample.intrinsics)
+        return segmenter.model.inputs(image, usable_depth(segmenter.info, meters, image), camera)

@@ -15,9 +15,13 @@ from sgnet_core.data.images import read_rgb
 from sgnet_core.data.loading import collate
 from sgnet_core.data.sample import Sample
 from sgnet_core.data.transforms import flip
-from sgnet_core.evaluation.batch_views import at_input_height
 from sgnet_core.evaluation.metrics import ConfusionMatrix
-from sgnet_core.evaluation.predict import predict_masks, prediction_sheet, run_batch
+from sgnet_core.evaluation.predict import (
+    at_input_height,
+    predict_masks,
+    prediction_sheet,
+    run_batch,
+)
 from sgnet_core.evaluation.segmenter_masks import segmenter_masks
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.ops.resize import resize_maps
