@@ -60,7 +60,7 @@ def cached_export(model: str | os.PathLike[str], say: Callable[[str], None]) -> 
             failed.write_text(problem)
         say(f"PyTorch runs the model; its export failed before: {failed.read_text()} ({failed})")
     except (OSError, subprocess.TimeoutExpired) as error:
-        say(f"PyTorch runs the model; its export for ONNX Runtime failed: {error}")
+        say(f"PyTorch runs the model, which was not exported for ONNX Runtime: {error}")
     return None
 
 

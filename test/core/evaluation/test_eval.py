@@ -34,7 +34,7 @@ def test_classes_that_differ_are_named() -> None:
     check_classes(NYU40, LabelSet("mine", NYU40.names, NYU40.colors))
     with pytest.raises(ValueError, match="only the model has otherstructure, other") as more:
         check_classes(NYU40, SUN37)
-    assert "nyu40 (40 classes), the data is labeled in sun37 (37 classes)" in str(more.value)
+    assert "nyu40 (40 classes), but the data is labeled with sun37 (37 classes)" in str(more.value)
     swapped = LabelSet("swapped", ("b", "a", *SIX.names[2:]), SIX.colors)
     with pytest.raises(ValueError, match="class 0 is 'a' in the model, 'b' in the data"):
         check_classes(SIX, swapped)
@@ -231,7 +231,8 @@ def test_a_model_of_other_classes_is_refused_before_anything_runs(
     assert main(["--data", "rooms:1:1", "--model", str(tmp_path / "six.safetensors")]) == 2
     message = capsys.readouterr().err
     assert (
-        "the model predicts six (6 classes), the data is labeled in nyu40 (40 classes)" in message
+        "the model predicts six (6 classes), but the data is labeled with nyu40 (40 classes)"
+        in message
     )
     assert "class 0 is 'a' in the model, 'wall' in the data" in message
 
