@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from sgnet_core.data.datasets.frame_files import DatasetError
 from sgnet_core.data.sample import Sample
@@ -107,28 +107,20 @@ class Augmented(Dataset[Sample | Unreadable]):
         return self.augmentation(sample, self.size, rng)
 
 
-class ShuffledForever(Sampler[Any]):
-    """Positions ``start`` to ``stop`` − 1 of an endless sequence of shuffled epochs, with indices.
+def shuffled_positions(length: int, seed: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield (position, index) for positions ``start`` to ``stop`` − 1 of endless shuffled epochs.
 
     A run that stops at a position and resumes there sees the same frames as without the stop.
     """
-
-    def __init__(self, length: int, seed: int, start: int, stop: int) -> None:
-        self.length, self.seed, self.start, self.stop = length, seed, start, stop
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        if self.length == ENDLESS:
-            yield from ((p, p) for p in range(self.start, self.stop))
-            return
-        epoch, order = -1, np.empty(0, np.int64)
-        for position in range(self.start, self.stop):
-            if position // self.length != epoch:
-                epoch = position // self.length
-                order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-            yield position, int(order[position % self.length])
+    if length == ENDLESS:
+        yield from ((position, position) for position in range(start, stop))
+        return
+    epoch, order = -1, np.empty(0, np.int64)
+    for position in range(start, stop):
+        if position // length != epoch:
+            epoch = position // length
+            order = np.random.default_rng((seed, epoch)).permutation(length)
+        yield position, int(order[position % length])
 
 
 def training_batches(
@@ -167,7 +159,7 @@ def training_batches(
             read; the message names the file.
     """
     frames = frames_per_part(batch, parts, processes)
-    positions = ShuffledForever(len(samples), seed, first * batch, last * batch)
+    positions = shuffled_positions(len(samples), seed, first * batch, last * batch)
     share = batch // processes  # consecutive frames of every batch
     own = (each for i, each in enumerate(positions) if i % batch // share == rank)
     return _readable(
