@@ -64,8 +64,16 @@ def test_the_kernel_is_the_operator(
     assert actual.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("splits", [1, 3, 9])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("splits", "dtype"),
+    [
+        (1, torch.float16),
+        (3, torch.float32),
+        (9, torch.float16),
+        pytest.param(3, torch.float16, marks=pytest.mark.slow),
+        pytest.param(9, torch.float32, marks=pytest.mark.slow),
+    ],
+)
 def test_programs_may_share_the_positions_of_a_tile(splits: int, dtype: torch.dtype) -> None:
     inputs = [t.to(dtype).to(DEVICE) for t in random_case(1, 20, 19, (4, 5), 2)]
     tile = Tile(16, 16, 16, splits)
