@@ -120,5 +120,5 @@ def test_a_drive_played_with_its_clock_is_labeled_and_aged_in_recorded_time(
             _, stats = robot.segment(*scene.messages(), stamp_ns=stamp_ns)
             assert stats.age_ms == 500 - 100 * index
     assert len([m for m in robot.log if missing in m.msg]) == 1
-    assert node._active.processor.counters.counts().doubts == ()
+    assert node._active.processor.counters.counts().warnings == ()
     running.stop()
