@@ -65,7 +65,7 @@ def test_another_architecture_keeps_what_fits(tmp_path: Path) -> None:
     assert different == {f"projectors.{stride}.0.weight" for stride in (4, 8, 16)}
     assert note.endswith("random weights: S-Conv's guidance")
     assert build_model(config, NYU40)[0].info.normalization == RELEASED
-    with pytest.raises(ValueError, match=r"points\.safetensors holds .*ResNet-18.*ResNet-50"):
+    with pytest.raises(ValueError, match=r"points\.safetensors is .*ResNet-18.*ResNet-50"):
         build_model(replace(config, model="sgnet_r50"), NYU40)
 
 
