@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 900.0
+PATIENCE_S = 600.0
 """Longest wait: only a test that fails waits so long, however busy the machine is."""
 
 

@@ -51,6 +51,8 @@ def shared_robot() -> Iterator[Robot]:
     context = rclpy.Context()
     rclpy.init(context=context)
     robot = Robot(context)
+    # Cameras of tests before that were killed are known until their lease ends.
+    robot.spin_until(lambda: robot.count_publishers("rgb/image_raw") == 1)
     yield robot
     robot.destroy_node()
     context.try_shutdown()

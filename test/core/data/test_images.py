@@ -92,8 +92,8 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
         (read_depth, "two.npz", "holds the arrays a, b"),
         (read_depth, "objects.npy", "holds Python objects"),
         (read_depth, "flat.npy", r"shape \(5,\)"),
-        (read_labels, "rgb.png", "one id"),
-        (read_labels, "mm.png", "one id"),
+        (read_labels, "rgb.png", "labels must be ids"),
+        (read_labels, "mm.png", "labels must be ids"),
     ]
     for read, name, words in wrong:
         with pytest.raises(ImageFileError, match=rf"{name}.*{words}"):

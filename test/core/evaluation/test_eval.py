@@ -136,7 +136,7 @@ def test_the_command_prints_and_writes_the_scores(
         (["--data", "rooms:1"], "rooms:1 is endless: give a number of frames"),
         (["--data", "nowhere"], "no data set 'nowhere'"),
         (["--data", "rooms:1:1", "--model", "no.safetensors"], "no.safetensors: does not exist"),
-        (["--data", "rooms:1:1", "--scales", "999"], "scale 999 makes 31968x31968 of 32x32"),
+        (["--data", "rooms:1:1", "--scales", "999"], "scale 999 enlarges 32x32 to 31968x31968"),
         (["--data", "rooms:1:1", "--device", "abacus"], "device is auto, cpu, cuda or cuda:N"),
     ],
 )

@@ -227,7 +227,7 @@ class EndedProcess:
         self.bag, self.domain = bag, domain
         self.child = SimpleNamespace(running=False, stop=lambda: None)
 
-    def look(self) -> list[str]:
+    def poll(self) -> list[str]:
         return []
 
     def result(self) -> str:
