@@ -176,8 +176,11 @@ class RunningNode:
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         self.node.destroy_node()
+        # The publisher of a node's log ends with the parts of the node; until then, the next node
+        # of this name logs to nobody. A test's arguments may keep the node itself.
+        vars(self.node).clear()
         del self.node, self._executor
-        gc.collect()  # The publisher of a lifecycle node's log is destroyed with the object.
+        gc.collect()
         self.context.try_shutdown()
         time.sleep(0.2)  # Until others know, or a call would go to this node and not the next.
 

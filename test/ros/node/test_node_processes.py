@@ -217,11 +217,10 @@ def test_a_node_ends_with_the_right_status(start: Any, models: dict[str, Path]) 
         assert "Traceback" not in each.log.read_text()
 
 
-def test_a_parameter_out_of_range_is_told_and_ends_the_node(
-    handlers: None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert node_process.main(["--ros-args", "-p", "slop:=3.0"]) == 1
-    assert "slop" in capfd.readouterr().err
+def test_a_parameter_out_of_range_is_told_and_ends_the_node(start: Any) -> None:
+    node = start("-p", "slop:=3.0")
+    assert node.process.wait() == 1
+    assert "slop" in node.log.read_text()
 
 
 ENTRIES = {
