@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from sgnet_core.models.precision import cpu_entry
+
 LEAST_ROUNDS = 5
 """Number of rounds of a group that exceeds its time limit."""
 
@@ -328,9 +330,4 @@ def memory_mb(device: torch.device) -> float:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return cpu_entry("model name") or platform.processor() or platform.machine()

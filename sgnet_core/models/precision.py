@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -34,10 +33,7 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
 
 def multiplies_bf16(device: torch.device) -> bool:
     """Return True for a CPU with instructions for bfloat16 products: AVX512-BF16 or AMX."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public ones
-    return device.type == "cpu" and any(
-        hasattr(torch.cpu, check) and getattr(torch.cpu, check)() for check in checks
-    )
+    return device.type == "cpu" and (_supports("avx512_bf16") or _supports("amx_tile"))
 
 
 def bf16_is_faster(device: torch.device) -> bool:
@@ -46,19 +42,22 @@ def bf16_is_faster(device: torch.device) -> bool:
     These are CPUs with AMX, and AMD's with AVX512-BF16. On Intel's with AVX512-BF16 alone (virtual
     machines often hide AMX) bfloat16 takes longer, as everywhere else.
     """
-    if not multiplies_bf16(device):
-        return False
-    amx: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return amx() or _vendor() == "AuthenticAMD"
+    gains = _supports("amx_tile") or cpu_entry("vendor_id") == "AuthenticAMD"
+    return multiplies_bf16(device) and gains
 
 
-def _vendor() -> str:
-    """Return the vendor in Linux's description of the CPU, or "" elsewhere."""
+def _supports(feature: str) -> bool:
+    """Ask PyTorch, which has no public functions for it, about a feature of the CPU."""
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())
+
+
+def cpu_entry(name: str) -> str:
+    """Return the first entry of that name in Linux's description of the CPU, or ""."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    except OSError:  # not Linux
         return ""
-    return next((line.split(":")[1].strip() for line in lines if "vendor_id" in line), "")
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
 def cast(network: SGNet, dtype: torch.dtype) -> SGNet:

@@ -155,6 +155,6 @@ def test_bf16_is_suggested_where_the_processor_gains_by_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    monkeypatch.setattr("sgnet_core.models.precision._vendor", lambda: vendor)
+    monkeypatch.setattr("sgnet_core.models.precision.cpu_entry", {"vendor_id": vendor}.get)
     assert bf16_is_faster(CPU) is faster
     assert not bf16_is_faster(GPU)
