@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,10 +15,9 @@ pytest.importorskip("rclpy", reason="no ROS 2 here")
 pytest.importorskip("launch.actions", reason="launch is not among the ROS 2 wheels")
 pytest.importorskip("launch_ros.actions", reason="launch_ros is not among the ROS 2 wheels")
 
-import rclpy
-from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
+from launches import interrupt, is_active, observed
 from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,36 +69,24 @@ def test_a_pushed_namespace_holds_the_node_and_its_neighbors_keep_what_they_have
         text=True,
         start_new_session=True,
     )
-    rclpy.init()
-    node = rclpy.create_node("launch_neighbors_test")
-    try:
+    with observed(process) as node:
         client = node.create_client(GetState, "/fleet/robot/sgnet/get_state")
-        state: Any = None
+        active = False
         names: set[str] = set()
         neighbors = {"neighbor_before", "neighbor_after"}
 
         def look() -> None:
-            nonlocal state, names
-            assert process.poll() is None, (state, names)
+            nonlocal active, names
+            assert process.poll() is None, (active, names)
             names = set(node.get_node_names())
-            if client.wait_for_service(timeout_sec=1.0):
-                future = client.call_async(GetState.Request())
-                rclpy.spin_until_future_complete(node, future, timeout_sec=60.0)
-                state = future.result() and future.result().current_state.id
+            active = is_active(node, client)
 
-        wait_until(lambda: state == State.PRIMARY_STATE_ACTIVE and neighbors <= names, look)
+        wait_until(lambda: active and neighbors <= names, look)
         inputs = ("rgb/image_raw", "depth/image_raw", "rgb/camera_info")
         topics = [f"/fleet/robot/{name}" for name in inputs]
         assert {t: node.count_subscribers(t) for t in topics} == dict.fromkeys(topics, 1)
         assert node.count_publishers("/fleet/robot/sgnet/labels") == 1
-        os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate()
-    finally:
-        node.destroy_node()
-        rclpy.shutdown()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        output = interrupt(process)
     before, after = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("before", "after"))
     changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
     assert changed <= {"AMENT_PREFIX_PATH"}, output

@@ -5,8 +5,6 @@ Needs launch and launch_ros, which a ROS 2 distribution has and the wheels have 
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +23,8 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+
+from launches import ended, interrupt
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,14 +82,9 @@ def test_ctrl_c_ends_a_node_that_waits_for_its_lifecycle_manager(
     start_launch: Callable[..., subprocess.Popen[str]],
 ) -> None:
     process = start_launch("sgnet", "autostart:=false")
-    try:
+    with ended(process):
         state = state_of("sgnet", timeout_s=300.0)
-        os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all of them
-        output, _ = process.communicate()
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        output = interrupt(process)
 
     assert state == State.PRIMARY_STATE_UNCONFIGURED
     assert "process has finished cleanly" in output
