@@ -318,6 +318,7 @@ def main() -> None:
         finally:
             if camera is not None:
                 camera.print_json(camera.report())
+                camera.destroy_node()  # others see its publishers while a reference is left
             rclpy.try_shutdown()
 
 

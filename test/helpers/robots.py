@@ -74,6 +74,18 @@ class Robot(Node):
             lambda: {topic: len(messages) for topic, messages in self._received.items()},
         )
 
+    def wait_until_alone(self) -> None:
+        """Wait until no camera of a test before publishes; a killed one is known for a while."""
+
+        def publishers() -> list[str]:
+            return [info.node_name for info in self.get_publishers_info_by_topic("rgb/image_raw")]
+
+        wait_until(
+            lambda: len(publishers()) == 1,
+            lambda: self._executor.spin_once(timeout_sec=0.05),
+            lambda: f"rgb/image_raw is published by {publishers()}",
+        )
+
     def drain(self) -> None:
         """Receive what is still under way."""
         before = -1

@@ -51,8 +51,7 @@ def shared_robot() -> Iterator[Robot]:
     context = rclpy.Context()
     rclpy.init(context=context)
     robot = Robot(context)
-    # Cameras of tests before that were killed are known until their lease ends.
-    robot.spin_until(lambda: robot.count_publishers("rgb/image_raw") == 1)
+    robot.wait_until_alone()
     yield robot
     robot.destroy_node()
     context.try_shutdown()

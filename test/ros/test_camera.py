@@ -229,7 +229,10 @@ def test_a_line_is_written_completely_despite_an_interrupt(
 
 
 def test_a_pair_is_sent_completely_and_counted_despite_an_interrupt(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    viewer: Viewer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     published: list[int] = []
 
@@ -247,6 +250,7 @@ def test_a_pair_is_sent_completely_and_counted_despite_an_interrupt(
     camera_module.main()
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["pairs_sent"] == len(published) == COUNT + 1
+    viewer.spin_until(lambda: viewer.node.count_publishers("rgb/image_raw") == 0)
 
 
 def tell(camera: subprocess.Popen[str], answered: bool = True, **command: Any) -> str:
