@@ -27,8 +27,9 @@ from tqdm import tqdm
 from sgnet_core.arguments import positive
 from sgnet_core.models.info import ModelInfo
 from sgnet_core.models.labels import LABEL_SETS, LabelSet
-from sgnet_ros.camera import FRAME_ID, info_message
+from sgnet_ros.messages.camera_model import info_message
 from sgnet_ros.messages.definitions import message_definitions
+from sgnet_ros.messages.headers import COLOR_FRAME
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.messages.label_messages import class_map
 from sgnet_ros.recordings.bag_writer import BagWriter
@@ -137,7 +138,7 @@ def _check(
 
 
 def _messages(frame: CameraFrame, stamp_ns: int) -> Iterator[tuple[str, Any]]:
-    header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=FRAME_ID)
+    header = Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=COLOR_FRAME)
     if frame.intrinsics is not None:
         yield "info", info_message(frame.intrinsics, header)
     yield "rgb", image_message(frame.rgb, header)

@@ -21,13 +21,12 @@ import json
 import logging
 import math
 import os
-import queue
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -41,25 +40,23 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from sgnet_core.arguments import frame_size, positive
-from sgnet_core.geometry.intrinsics import Intrinsics
+from sgnet_ros.messages.camera_model import info_message
+from sgnet_ros.messages.headers import COLOR_FRAME
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.recordings.errors import BagError, SourceError
 from sgnet_ros.recordings.frames import CameraFrame, Size, Source
+from sgnet_ros.recordings.read_ahead import read_ahead
 from sgnet_ros.recordings.sources import open_source
 from sgnet_ros.system.environment import prepare_environment
 from sgnet_ros.system.interrupts import Interrupts
 from sgnet_ros.system.spinning import spin_for, spin_until
 
-Item = TypeVar("Item")
-
-FRAME_ID = "camera_color_optical_frame"
 DEFAULT_RATE_HZ = 10.0
 
 _SUBSCRIBER_WAIT_S = 10.0  # then the camera plays without subscribers, as a real one
 _RENDER_S = 30.0  # longest time to render rooms before playing them
 _RENDER_BYTES = 256 << 20
 _STILL_S = 1.0  # between two images while rooms are rendered
-_READ_AHEAD = 8  # frames
 _LINGER_S = 0.5  # so that the last images are sent before the process ends
 
 
@@ -127,7 +124,7 @@ class Camera(Node):
     def publish(self, frame: CameraFrame) -> int:
         """Publish one frame with the current time as its stamp; return the stamp in ns."""
         now = self.get_clock().now()
-        header = Header(stamp=now.to_msg(), frame_id=FRAME_ID)
+        header = Header(stamp=now.to_msg(), frame_id=COLOR_FRAME)
         if frame.intrinsics is not None:
             self._info.publish(info_message(frame.intrinsics, header))
         self._rgb.publish(image_message(frame.rgb, header))
@@ -242,43 +239,9 @@ class Camera(Node):
         spin_for(self._executor, 0.3)
 
 
-def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
-    """Return the CameraInfo of a pinhole camera without distortion."""
-    fx, fy, cx, cy = (float(f) for f in (camera.fx, camera.fy, camera.cx, camera.cy))
-    return CameraInfo(
-        header=header,
-        width=camera.width,
-        height=camera.height,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-
-
 def _back_and_forth(frames: Sequence[CameraFrame]) -> Iterator[CameraFrame]:
     """Yield frames 0 1 2 3 2 1 0 1 …, so that the tour has no jump."""
     return itertools.cycle([*frames, *frames[-2:0:-1]])
-
-
-def read_ahead(items: Iterator[Item], count: int = _READ_AHEAD) -> Iterator[Item]:
-    """Yield the same items; a thread computes up to ``count`` of them in advance."""
-    ready: queue.Queue[Any] = queue.Queue(count)
-
-    def read() -> None:
-        try:
-            for item in items:
-                ready.put(item)
-            ready.put(None)
-        except Exception as error:  # raised again where the items are used
-            ready.put(error)
-
-    threading.Thread(target=read, name="read-ahead", daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, Exception):
-            raise item
-        yield item
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:

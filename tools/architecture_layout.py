@@ -174,8 +174,5 @@ PACKAGES = (
 ARROWS = (
     ("sgnet_core.evaluation", "sgnet_core.inference"),
     ("sgnet_core.geometry", "sgnet_core.ops"),
-    ("sgnet_ros.bag_write", "sgnet_ros.camera"),
-    ("sgnet_ros.demo", "sgnet_ros.camera"),
-    ("sgnet_ros.replay_eval", "sgnet_ros.camera"),
 )
 """Allowed imports between components of one layer."""

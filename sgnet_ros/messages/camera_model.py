@@ -1,4 +1,4 @@
-"""Camera models of images from sensor_msgs/CameraInfo."""
+"""Camera models of images from sensor_msgs/CameraInfo, and such messages of pinhole cameras."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sgnet_core.geometry.lens import Camera, Lens
 
 if TYPE_CHECKING:  # reading accepts any object with the message's fields, and needs no ROS
     from sensor_msgs.msg import CameraInfo
+    from std_msgs.msg import Header
 
 
 def is_rectified(image_topic: str) -> bool:
@@ -89,3 +90,20 @@ def same_pinhole(a: Intrinsics, b: Intrinsics) -> bool:
 def _field(info: Any, name: str) -> Any:
     """Return K, D or P, which ROS 1 spells in upper case."""
     return getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())
+
+
+def info_message(camera: Intrinsics, header: Header) -> CameraInfo:
+    """Return the CameraInfo of a pinhole camera without distortion."""
+    from sensor_msgs.msg import CameraInfo
+
+    fx, fy, cx, cy = (float(f) for f in (camera.fx, camera.fy, camera.cx, camera.cy))
+    return CameraInfo(
+        header=header,
+        width=camera.width,
+        height=camera.height,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+COLOR_FRAME = "camera_color_optical_frame"
+"""Frame of color images that are published without a recorded one."""
+
 
 def stamp_ns(header: Any) -> int:
     """Return a header's stamp in nanoseconds."""

@@ -13,9 +13,9 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 from sgnet_msgs.msg import ClassMap, FrameStats
 
-from sgnet_ros.camera import read_ahead
 from sgnet_ros.messages.serialized import parse_header
 from sgnet_ros.node.inputs import TFMessage
+from sgnet_ros.recordings.read_ahead import read_ahead
 from sgnet_ros.replay_eval.answers import UNREADABLE, Answers, ReplayError, Totals
 from sgnet_ros.replay_eval.recorded import (
     DEPTH,

@@ -15,8 +15,9 @@ from lifecycle_msgs.msg import Transition
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
+from sgnet_ros.messages.headers import COLOR_FRAME
 from sgnet_ros.soak import hostile
-from sgnet_ros.soak.tester import FRAME_ID, PERIOD_NS, CameraNode, Tester, stamp
+from sgnet_ros.soak.tester import PERIOD_NS, CameraNode, Tester, stamp
 
 _OUTPUTS = ("confidence", "overlay", "color")
 
@@ -116,7 +117,7 @@ def malformed_images(run: FaultContext) -> None:
         rgb, depth = hostile.image(run.rng), hostile.image(run.rng, hostile.DEPTHS)
         which = run.rng.randrange(3)
         for message in (rgb, depth):
-            message.header.frame_id = run.rng.choice((FRAME_ID, "", "x" * 1000))
+            message.header.frame_id = run.rng.choice((COLOR_FRAME, "", "x" * 1000))
             stamp(message, tester.now_ns)
         if which == 0:
             tester.publish_rgb(rgb)

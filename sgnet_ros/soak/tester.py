@@ -22,11 +22,10 @@ from sgnet_msgs.msg import FrameStats
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from sgnet_ros.messages.headers import stamp_ns
+from sgnet_ros.messages.headers import COLOR_FRAME, stamp_ns
 from sgnet_ros.messages.images import image_message
 from sgnet_ros.system.spinning import spin_for, spin_until
 
-FRAME_ID = "camera_color_optical_frame"
 PERIOD_NS = 33_333_333
 
 _SIZE = (48, 64)  # height, width
@@ -347,8 +346,8 @@ def _scene(rng: random.Random, size: tuple[int, int]) -> tuple[Image, Image]:
     slope = np.linspace(600, random_state.uniform(1500, 5000), width)
     depth = np.broadcast_to(slope, size).astype(np.uint16)
     depth[random_state.random(size) < 0.1] = 0
-    header = Header(frame_id=FRAME_ID)
-    return image_message(rgb, header), image_message(depth, Header(frame_id=FRAME_ID))
+    header = Header(frame_id=COLOR_FRAME)
+    return image_message(rgb, header), image_message(depth, Header(frame_id=COLOR_FRAME))
 
 
 def _camera_info(image: Image) -> CameraInfo:
