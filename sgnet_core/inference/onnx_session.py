@@ -39,6 +39,7 @@ def open_session(
     try:
         import onnx
         import onnxruntime
+        from onnx.utils import Extractor
     except ImportError as error:
         raise ModelFileError(f"{path}: needs {error.name}: {INSTALL}") from error
     if not os.path.isfile(path):
@@ -53,12 +54,13 @@ def open_session(
         model = onnx.load(path, load_external_data=False)
         if any(node.op_type == "EPContext" for node in model.graph.node):
             raise ValueError("it contains compiled code, which is not run")
-        # `Segmenter` computes the labels at the size of the camera image. Without this output, ONNX
-        # Runtime skips the upsampling and argmax of the graph.
-        for output in list(model.graph.output):
-            if output.name != "logits":
-                model.graph.output.remove(output)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+        # `Segmenter` computes the labels at the size of the camera image. ONNX Runtime would compute
+        # the file's labels, too: it runs every node, also those whose output nobody reads.
+        inputs = [each.name for each in model.graph.input]
+        network = Extractor(model).extract_model(inputs, ["logits"])
+        session = onnxruntime.InferenceSession(
+            network.SerializeToString(), options, providers=wanted
+        )
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
         version = onnxruntime.__version__
         raise ModelFileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_a_session_gives_the_logits_alone_and_the_metadata(file: Path) -> None:
     x = torch.tensor([1.0, 3.0, 2.0]).numpy()
     (logits,) = session.run(None, {"x": x})
     assert logits.tolist() == [2.0, 6.0, 4.0]
+
+
+def test_the_labels_of_the_file_are_not_computed(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ProfiledOptions(onnxruntime.SessionOptions):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enable_profiling = True
+            self.profile_file_prefix = str(tmp_path / "profile")
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", ProfiledOptions)
+    session, _ = open_session(file, CPU, half=False)
+    session.run(None, {"x": torch.zeros(3).numpy()})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    assert {event["args"]["op_name"] for event in events if event["cat"] == "Node"} == {"Add"}
 
 
 def test_the_best_provider_of_the_gpu_comes_first_and_the_cpu_last(
