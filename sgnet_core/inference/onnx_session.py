@@ -55,7 +55,7 @@ def open_session(
         if any(node.op_type == "EPContext" for node in model.graph.node):
             raise ValueError("it contains compiled code, which is not run")
         # `Segmenter` computes the labels at the size of the camera image. ONNX Runtime would compute
-        # the file's labels, too: it runs every node, also those whose output nobody reads.
+        # those of the file, too: it runs every node, also one whose output nobody reads.
         inputs = [each.name for each in model.graph.input]
         network = Extractor(model).extract_model(inputs, ["logits"])
         session = onnxruntime.InferenceSession(
