@@ -54,8 +54,8 @@ def open_session(
         model = onnx.load(path, load_external_data=False)
         if any(node.op_type == "EPContext" for node in model.graph.node):
             raise ValueError("it contains compiled code, which is not run")
-        # `Segmenter` computes the labels at the size of the camera image. ONNX Runtime would compute
-        # those of the file, too: it runs every node, also one whose output nobody reads.
+        # `Segmenter` computes the labels at the size of the camera image. ONNX Runtime would also
+        # compute those of the file: it runs every node, even if nobody reads its output.
         inputs = [each.name for each in model.graph.input]
         network = Extractor(model).extract_model(inputs, ["logits"])
         session = onnxruntime.InferenceSession(
