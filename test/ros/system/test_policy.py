@@ -69,8 +69,9 @@ def test_an_onnx_file_cannot_have_files_outside_its_folder_opened(
     entry = weights.external_data.add()
     entry.key = "location"
     entry.value = str(secret) if where == "absolute" else "../secret"
-    ports = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [4]) for n in "xy"]
-    add = onnx.helper.make_node("Add", ["x", "w"], ["y"])
+    names = ("x", "logits")
+    ports = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [4]) for n in names]
+    add = onnx.helper.make_node("Add", ["x", "w"], ["logits"])
     graph = onnx.helper.make_graph([add], "graph", ports[:1], ports[1:], [weights])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
     model.ir_version = 9
