@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sgnet_core.models.dcn import DCNv2
 from sgnet_core.models.sconv import Projector, SConv2d, WeightGenerator
@@ -56,18 +56,34 @@ def guidance_modules(model: nn.Module) -> Iterator[nn.Module]:
             yield module.generator
 
 
-def averaging(decay: float) -> Callable[..., None]:
-    """Return the function with which `AveragedModel` updates an exponential average.
+@torch.no_grad()
+def update_average(average: AveragedModel, model: nn.Module, decay: float) -> None:
+    """Update an exponential average of a model's weights and batch statistics.
 
     The decay of the n-th update is at most (1 + n)/(10 + n). With a constant decay of 0.998, the
-    initial weights would still make up two thirds of the average after 200 iterations.
+    initial weights would still make up two thirds of the average after 200 iterations. Unlike
+    `AveragedModel.update_parameters`, this does not wait for a GPU.
+
+    Args:
+        average: average so far; its counter is on the CPU.
+        model: the model.
+        decay: greatest decay, 0..1.
     """
-
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        n = int(count)
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, count)
-
-    return update
+    n = int(average.n_averaged)
+    decay = min(decay, (1 + n) / (10 + n)) if n else 0.0
+    averages: list[Tensor] = []
+    currents: list[Tensor] = []
+    for ours, theirs in (
+        *zip(average.module.parameters(), model.parameters(), strict=True),
+        *zip(average.module.buffers(), model.buffers(), strict=True),
+    ):
+        if ours.is_floating_point():
+            averages.append(ours.detach())
+            currents.append(theirs.detach())
+        else:  # a counter of batches
+            ours.copy_(theirs)
+    torch._foreach_lerp_(averages, currents, 1 - decay)
+    average.n_averaged += 1
 
 
 def learning_rate(config: TrainConfig, iteration: int) -> float:

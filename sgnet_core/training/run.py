@@ -35,10 +35,10 @@ from sgnet_core.training.initialization import build_model
 from sgnet_core.training.interruption import Interruption
 from sgnet_core.training.objective import Objective, class_weights
 from sgnet_core.training.optimization import (
-    averaging,
     frozen_norms,
     learning_rate,
     make_optimizer,
+    update_average,
 )
 from sgnet_core.training.progress import RunLog, Throughput
 from sgnet_core.training.record import write_environment
@@ -121,7 +121,7 @@ class Run:
             norm.requires_grad_(False)
         average = None
         if config.ema and world.is_main:
-            average = AveragedModel(model, multi_avg_fn=averaging(config.ema), use_buffers=True)
+            average = AveragedModel(model)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         weights = torch.ones(len(labels))
         if saved is None and world.is_main:
@@ -280,7 +280,7 @@ class Run:
         scaler.step(state.optimizer)
         scaler.update()
         if state.average is not None:
-            state.average.update_parameters(state.model)
+            update_average(state.average, state.model, config.ema)
         state.iteration += 1
         return total
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from sgnet_core.data.datasets.folder import PlainFolder
 from sgnet_core.data.datasets.shards import write_shards
@@ -23,7 +24,12 @@ from sgnet_core.train import main
 from sgnet_core.training import run as run_module
 from sgnet_core.training.config import TrainConfig, load_config
 from sgnet_core.training.divergence import Diverged
-from sgnet_core.training.optimization import frozen_norms, guidance_modules, learning_rate
+from sgnet_core.training.optimization import (
+    frozen_norms,
+    guidance_modules,
+    learning_rate,
+    update_average,
+)
 from sgnet_core.training.progress import Throughput
 from sgnet_core.training.run import Run
 
@@ -347,12 +353,20 @@ def test_weights_are_averaged_over_the_last_ones_and_over_fewer_at_first(
     for n in range(40):
         for value in run.state.model.parameters():
             value.data.fill_(float(n))
-        run.state.average.update_parameters(run.state.model)
+        update_average(run.state.average, run.state.model, 0.75)
         decay = min(0.75, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * n if n else 0.0
         [found, *_] = run.state.final_model.parameters()
         assert found.flatten()[0].item() == pytest.approx(expected, rel=1e-5), n
     assert expected == pytest.approx(39 - 3, abs=0.1), "a mean delay of d / (1 − d)"
+
+
+def test_averaging_reads_no_number_from_the_device() -> None:
+    model = torch.nn.BatchNorm2d(3, device="meta")  # reading its numbers is an error
+    average = AveragedModel(model)
+    for _ in range(3):
+        update_average(average, model, 0.9)
+    assert average.n_averaged == 3
 
 
 @pytest.mark.usefixtures("deterministic_mode_ends")
