@@ -17,7 +17,6 @@ _log = logging.getLogger(__name__)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def fused_runs_on(device: torch.device, gradients: bool = False) -> bool:
     """Return True if the Triton kernels run on this GPU. The first call tests and logs it.
 
@@ -30,6 +29,11 @@ def fused_runs_on(device: torch.device, gradients: bool = False) -> bool:
     Raises:
         RuntimeError: the self-test made the GPU unusable for this process.
     """
+    return _test(device, gradients)
+
+
+@functools.cache
+def _test(device: torch.device, gradients: bool) -> bool:
     if os.environ.get("SGNET_TRITON") == "0":
         _log.warning("deformable convolution on %s: torchvision (SGNET_TRITON=0)", device)
         return False
