@@ -50,6 +50,7 @@ def fused(x: Tensor, offset: Tensor, *rest: Tensor | None, **kw: object) -> Tens
         (1, 33, 260, (4, 7), 2),
         (1, 64, 512, (3, 4), 1),
         (1, 160, 16, (3, 4), 1),
+        pytest.param(2, 256, 256, (3, 5), 2, marks=pytest.mark.slow),
         pytest.param(1, 512, 16, (3, 4), 1, marks=pytest.mark.slow),
         pytest.param(1, 512, 512, (3, 4), 1, marks=pytest.mark.slow),
     ],
@@ -114,11 +115,28 @@ def test_no_row_of_the_table_hides_behind_an_earlier_one(table: tuple[object, ..
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
-def test_half_precision_sums_in_single(dtype: torch.dtype, error: float) -> None:
-    x, offset, weight, mask, _ = random_case(1, 256, 32, (7, 8), 1)
+@pytest.mark.parametrize(
+    ("batch", "channels", "outputs", "size", "stride"),
+    [
+        (2, 64, 64, (5, 7), 2),
+        (1, 256, 32, (7, 8), 1),
+        pytest.param(2, 128, 128, (5, 3), 2, marks=pytest.mark.slow),
+        pytest.param(1, 512, 16, (2, 3), 1, marks=pytest.mark.slow),
+    ],
+)
+def test_half_precision_sums_in_single(
+    batch: int,
+    channels: int,
+    outputs: int,
+    size: tuple[int, int],
+    stride: int,
+    dtype: torch.dtype,
+    error: float,
+) -> None:
+    x, offset, weight, mask, _ = random_case(batch, channels, outputs, size, stride)
     x, weight, mask = x.to(dtype), weight.to(dtype), mask.to(dtype)
-    expected = reference(x.double(), offset, weight.double(), mask.double())
-    actual = fused(x, offset.float(), weight, mask, None)
+    expected = reference(x.double(), offset, weight.double(), mask.double(), stride=stride)
+    actual = fused(x, offset.float(), weight, mask, None, stride=stride)
     assert actual.dtype == dtype
     torch.testing.assert_close(actual.double(), expected, atol=error, rtol=error)
 

@@ -29,6 +29,7 @@ def leaves(tensors: tuple[Tensor, ...]) -> list[Tensor]:
         (1, 128, 128, (3, 4), 2),
         (1, 32, 260, (2, 3), 1),
         (1, 160, 16, (1, 1), 1),
+        pytest.param(2, 256, 64, (3, 3), 2, marks=pytest.mark.slow),
         pytest.param(1, 32, 512, (2, 3), 1, marks=pytest.mark.slow),
         pytest.param(1, 512, 16, (1, 1), 1, marks=pytest.mark.slow),
     ],
@@ -55,14 +56,32 @@ def test_gradients_are_those_of_the_reference(
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
-def test_half_precision_sums_gradients_in_single(dtype: torch.dtype, error: float) -> None:
-    x, offset, weight, mask, _ = random_case(2, 32, 40, (5, 4), 1)
+@pytest.mark.parametrize(
+    ("batch", "channels", "outputs", "size", "stride"),
+    [
+        (2, 32, 40, (5, 4), 1),
+        (2, 64, 64, (5, 7), 2),
+        pytest.param(2, 128, 16, (5, 3), 2, marks=pytest.mark.slow),
+        pytest.param(1, 256, 16, (3, 2), 1, marks=pytest.mark.slow),
+        pytest.param(1, 512, 16, (2, 3), 1, marks=pytest.mark.slow),
+    ],
+)
+def test_half_precision_sums_gradients_in_single(
+    batch: int,
+    channels: int,
+    outputs: int,
+    size: tuple[int, int],
+    stride: int,
+    dtype: torch.dtype,
+    error: float,
+) -> None:
+    x, offset, weight, mask, _ = random_case(batch, channels, outputs, size, stride)
     x, weight, mask = x.to(dtype), weight.to(dtype), mask.to(dtype)
     exact = leaves(tuple(t.double() for t in (x, offset.float(), weight, mask)))
-    expected = reference(*exact)
+    expected = reference(*exact, None, stride)
     toward = torch.randn_like(expected).to(dtype)
     half = leaves(tuple(t.to(DEVICE) for t in (x, offset.float(), weight, mask)))
-    result = deform_conv(*half, None, 1, False)
+    result = deform_conv(*half, None, stride, False)
     found = torch.autograd.grad(result, half, toward.to(DEVICE))
     for ours, theirs, given in zip(
         found, torch.autograd.grad(expected, exact, toward.double()), half, strict=True
