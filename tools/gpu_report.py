@@ -37,6 +37,7 @@ TESTS = (
     "test/core/inference/test_cuda_graph.py",
     "test/core/inference/test_segmenter.py",
     "test/core/models/test_precision.py",
+    "test/core/data/rooms/test_rooms.py::test_cuda_renders_the_same_frame",
 )
 """Tests that use the GPU if there is one."""
 
