@@ -20,17 +20,19 @@ from sgnet_core.models.precision import cast, pick_precision
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.models.sgnet import MODELS, SGNet, create_model
 
-Frame = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
+FrameArrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Intrinsics]
 
 
-def segment(model: str, device: torch.device, precision: str = "auto") -> Callable[[Frame], Any]:
+def segment(
+    model: str, device: torch.device, precision: str = "auto"
+) -> Callable[[FrameArrays], Any]:
     """Make a function frame → labels with a `Segmenter` of a model file or of random weights."""
     network = random_model(model, device) if model in MODELS else model
     segmenter = Segmenter(network, device, precision)
     return lambda frame: segmenter.segment(*frame).labels
 
 
-def segment_eagerly(model: str, device: torch.device) -> Callable[[Frame], Any]:
+def segment_eagerly(model: str, device: torch.device) -> Callable[[FrameArrays], Any]:
     """Make the same function as `segment`, without fusion and CUDA graphs, as in training."""
     segmenter = Segmenter(model, device)
     assert isinstance(segmenter.model, SGNet)

@@ -18,7 +18,7 @@ from torch import nn
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.benchmark.network import SIZES
 from sgnet_core.benchmark.process import Subprocess
-from sgnet_core.benchmark.runners import Frame, segment, segment_eagerly
+from sgnet_core.benchmark.runners import FrameArrays, segment, segment_eagerly
 from sgnet_core.data.catalog import open_dataset
 from sgnet_core.geometry.intrinsics import Intrinsics
 from sgnet_core.inference.onnx_export import ExportError, export
@@ -51,9 +51,12 @@ def segmenter_groups(device: torch.device, quick: bool) -> Iterator[Group]:
 
 
 def _group(
-    running: Mapping[str, Callable[[Frame], object]], device: torch.device, height: int, width: int
+    running: Mapping[str, Callable[[FrameArrays], object]],
+    device: torch.device,
+    height: int,
+    width: int,
 ) -> Group:
-    def case(name: str, run: Callable[[Frame], object]) -> Case:
+    def case(name: str, run: Callable[[FrameArrays], object]) -> Case:
         reference = "plain_r101" if name.endswith("r101") else "default, eager"
         dtype = "float16" if device.type == "cuda" else "float32"
         dtype = {"int8": "int8", "bf16": "bfloat16"}.get(name[-4:], dtype)
@@ -63,7 +66,7 @@ def _group(
     return Group("segmenter", f"{height}x{width}", partial(random_frame, height, width), cases)
 
 
-def random_frame(height: int, width: int) -> Frame:
+def random_frame(height: int, width: int) -> FrameArrays:
     """Make a smooth random image and depth in meters, as from a camera."""
     coarse = torch.rand(1, 4, max(1, height // 16), max(1, width // 16))
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]

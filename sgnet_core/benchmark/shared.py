@@ -20,7 +20,7 @@ import torch
 
 from sgnet_core.benchmark.measure import Case, Group
 from sgnet_core.benchmark.process import Subprocess
-from sgnet_core.benchmark.runners import Frame, segment
+from sgnet_core.benchmark.runners import FrameArrays, segment
 from sgnet_core.benchmark.segmenter import export_default, random_frame
 from sgnet_core.models.model_file import default_model_path
 
@@ -77,7 +77,7 @@ def shared_groups(device: torch.device, quick: bool) -> Iterator[Group]:
         for each in running.values():
             stack.callback(each.close)
 
-        def beside(run: Callable[[Frame], Any], frame: Frame) -> Any:
+        def beside(run: Callable[[FrameArrays], Any], frame: FrameArrays) -> Any:
             neighbors.go()
             try:
                 return run(frame)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sgnet_ros.messages.headers import stamp_ns as header_stamp_ns
+from sgnet_ros.messages.headers import stamp_ns
 from sgnet_ros.recordings.bag_topics import BagTopics
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.errors import BagError
@@ -38,9 +38,9 @@ class Match(NamedTuple):
     info: Any
 
 
-def stamp_ns(message: Any, time: int) -> int:
+def recorded_stamp_ns(message: Any, time: int) -> int:
     """Return a message's stamp in ns, or its recording time ``time`` if its header has none."""
-    return header_stamp_ns(message.header) or time
+    return stamp_ns(message.header) or time
 
 
 def matched(
@@ -119,7 +119,7 @@ class _Clock:
         self._last: dict[str, _Stamped] = {}  # by topic
 
     def stamp_ns(self, topic: str, message: Any, recorded: int) -> int:
-        stamp = stamp_ns(message, recorded)
+        stamp = recorded_stamp_ns(message, recorded)
         last = self._last.get(topic)
         self._last[topic] = (stamp, message)
         if last is None or last[0] != stamp or not hasattr(message, "data"):

@@ -24,8 +24,8 @@ from sgnet_ros.replay_eval.recorded import (
     RGB,
     RGB_INFO,
     TF,
-    Frame,
     Item,
+    RecordedFrame,
     Recording,
 )
 from sgnet_ros.system.qos import latched, reliable
@@ -67,7 +67,7 @@ class Player(Node):
         self._check_node, self._progress = check_node, progress
         self._sent_at: dict[str, dict[int, float]] = {RGB: {}, DEPTH: {}}  # by kind, stamp
         self._arrived_at: dict[int, float] = {}
-        self._first: Frame  # first frame that can be read
+        self._first: RecordedFrame  # first frame that can be read
         self._shown_again: set[int] = set()  # stamps under which the first frame was shown
         self._sent_again: dict[int, int] = {}  # new stamp → original stamp, of lost frames
         self._last_ns = 0  # stamp of the last image sent
@@ -198,11 +198,11 @@ class Player(Node):
             frame = following
         self._finish(start, paired_here=True)
 
-    def _publish_others(self, frame: Frame | None) -> None:
+    def _publish_others(self, frame: RecordedFrame | None) -> None:
         for item in frame.others if frame is not None else ():
             self._publish(item)
 
-    def _wait_for_answer(self, frame: Frame) -> None:
+    def _wait_for_answer(self, frame: RecordedFrame) -> None:
         """Wait until the node has answered or dropped the frame, or it was lost several times."""
         stamp = frame.rgb.stamp_ns
         assert self._totals is not None  # the node is connected

@@ -21,7 +21,7 @@ from sgnet_ros.recordings.bag_source import BagSource
 from sgnet_ros.recordings.bag_topics import COMPRESSED
 from sgnet_ros.recordings.bags import Bag
 from sgnet_ros.recordings.frames import in_millimeters
-from sgnet_ros.recordings.matching import matched, stamp_ns
+from sgnet_ros.recordings.matching import matched, recorded_stamp_ns
 
 RGB, DEPTH, RGB_INFO, DEPTH_INFO, IMU, TF = "rgb", "depth", "rgb_info", "depth_info", "imu", "tf"
 """Kinds of messages."""
@@ -57,7 +57,7 @@ class Item(NamedTuple):
         return self._replace(stamp_ns=stamp, data=data)
 
 
-class Frame(NamedTuple):
+class RecordedFrame(NamedTuple):
     """Color and depth with the stamp of color.
 
     ``others`` are the messages that the node needs before them: those recorded since the previous
@@ -77,8 +77,8 @@ class Frame(NamedTuple):
 class Recording:
     """Messages of a bag for the node's inputs.
 
-    Images keep their transport, encoding, frame id and, except in a `Frame`, their stamp. Depth in
-    a unit that the node does not support is converted to millimeters.
+    Images keep their transport, encoding, frame id and, except in a `RecordedFrame`, their stamp.
+    Depth in a unit that the node does not support is converted to millimeters.
 
     Args:
         source: the bag.
@@ -144,7 +144,7 @@ class Recording:
             *(word for parameter in parameters for word in ("-p", parameter)),
         ]
 
-    def frames(self, kinds: Sequence[str]) -> Iterator[Frame]:
+    def frames(self, kinds: Sequence[str]) -> Iterator[RecordedFrame]:
         """Yield the frames of the `BagSource`, with the other messages of some kinds.
 
         Raises:
@@ -169,7 +169,7 @@ class Recording:
                     near = min(reversed(orientations), key=lambda item: abs(item.stamp_ns - stamp))
                     others.append(near)
                     orientations = orientations[orientations.index(near) + 1 :]
-                yield Frame(rgb, depth, others.copy())
+                yield RecordedFrame(rgb, depth, others.copy())
                 others.clear()
 
     def items(self, kinds: Sequence[str]) -> Iterator[Item]:
@@ -180,7 +180,7 @@ class Recording:
             for topic, time_ns, message in bag.messages(names):
                 if topic in (images.rgb, images.depth):
                     kind = RGB if topic == images.rgb else DEPTH
-                    stamp = stamp_ns(message, time_ns)
+                    stamp = recorded_stamp_ns(message, time_ns)
                     yield Item(time_ns, kind, stamp, self._image(bag, kind, message, stamp))
                 else:
                     yield self._item(bag, topic, time_ns, message)
@@ -190,7 +190,7 @@ class Recording:
 
     def _item(self, bag: Bag, topic: str, time_ns: int, message: Any) -> Item:
         kind = self._kinds[topic]
-        stamp = time_ns if kind == TF else stamp_ns(message, time_ns)
+        stamp = time_ns if kind == TF else recorded_stamp_ns(message, time_ns)
         return Item(time_ns, kind, stamp, bytes(bag.serialized(message)))
 
     def _image(self, bag: Bag, kind: str, message: Any, stamp: int) -> bytes | None:
