@@ -17,7 +17,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from sgnet_ros.node.parameters import DEFAULTS, PARAMETERS, parse
-from sgnet_ros.system.camera_presets import CAMERAS, Camera
+from sgnet_ros.system.camera_presets import CAMERAS, CameraPreset
 from sgnet_ros.system.environment import DDS_PROFILE, prepare_environment, share_file
 from sgnet_ros.system.launching import optional_arguments, rviz, value
 from sgnet_ros.system.names import camera_names
@@ -117,7 +117,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     return arguments
 
 
-def remappings(context: LaunchContext, camera: Camera) -> list[tuple[str, str]]:
+def remappings(context: LaunchContext, camera: CameraPreset) -> list[tuple[str, str]]:
     """Return remappings from the node's topics to the given ones, or else to the camera's."""
     topics = {**dict(zip(TOPICS, camera[:4], strict=False)), "imu_topic": "imu"}
     rgb, depth, info, depth_info, imu = (value(context, n) or topic for n, topic in topics.items())

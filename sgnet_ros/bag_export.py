@@ -40,7 +40,7 @@ examples:
 """
 
 
-class ExportError(ValueError):
+class BagExportError(ValueError):
     """An export that is not possible; the message gives the remedy."""
 
 
@@ -59,19 +59,19 @@ def export(
         progress: show a progress bar.
 
     Raises:
-        ExportError: the folder holds frames, the depth images hold no measurement, or the bag has
+        BagExportError: the folder holds frames, the depth images hold no measurement, or the bag has
             labels of its own and there is a segmenter, too.
         BagError: the bag is damaged within the first frame, or no color image has depth.
         OSError: a file cannot be written; the error names it.
     """
     if (folder / "rgb").is_dir() and any((folder / "rgb").iterdir()):
-        raise ExportError(f"{folder} holds frames already: remove it or choose another folder")
+        raise BagExportError(f"{folder} holds frames already: remove it or choose another folder")
     if segmenter and source.topics.labels:
-        raise ExportError(
+        raise BagExportError(
             f"{source.name} has labels on {source.topics.labels} already: leave out --labels"
         )
     if source.geometry.median is None:
-        raise ExportError(
+        raise BagExportError(
             f"{source.name}: the depth images on {source.topics.depth} hold no measurement, every "
             "pixel is 0, 65535 or NaN: choose another topic (--depth-topic) or record again"
         )
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoPairsError as error:
         print(f"bag_export: {error}", file=sys.stderr)
         return 2
-    except (BagError, ExportError, ModelFileError, OSError, RuntimeError) as error:
+    except (BagError, BagExportError, ModelFileError, OSError, RuntimeError) as error:
         print(f"bag_export: {error}", file=sys.stderr)
         return 1
     if not count:

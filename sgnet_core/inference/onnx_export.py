@@ -57,7 +57,7 @@ class ExportError(RuntimeError):
     """A model that cannot be exported; the message names the file and the remedy."""
 
 
-class Difference(NamedTuple):
+class ExportDifference(NamedTuple):
     """Difference between an exported graph and PyTorch.
 
     Attributes:
@@ -107,7 +107,7 @@ class Graph(nn.Module):
         return image, hha(meters, intrinsics, up, self.cell, up_may_be_zero=True)
 
 
-def export(model: SGNet, path: str | os.PathLike[str]) -> Difference:
+def export(model: SGNet, path: str | os.PathLike[str]) -> ExportDifference:
     """Export the model, compare the graph with PyTorch, and write the file.
 
     Args:
@@ -211,7 +211,7 @@ def random_inputs(model: SGNet, size: tuple[int, int, int], seed: int) -> dict[s
 
 
 @torch.inference_mode()
-def compare(model: SGNet, session: Any) -> Difference:
+def compare(model: SGNet, session: Any) -> ExportDifference:
     """Compare the graph in an ONNX Runtime session with the model on random inputs."""
     training, device = model.training, next(model.parameters()).device
     model.eval()
@@ -232,7 +232,7 @@ def compare(model: SGNet, session: Any) -> Difference:
             same, pixels = same + int((labels == best).sum()), pixels + best.size
     finally:
         model.train(training)
-    return Difference(worst, scale, same / pixels)
+    return ExportDifference(worst, scale, same / pixels)
 
 
 def as_numpy(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray[Any, Any]]:

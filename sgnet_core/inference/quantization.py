@@ -57,7 +57,7 @@ def quantize(
             quantization.quantize_static(
                 prepared,
                 result,
-                Calibration(segmenter, frames),
+                CalibrationReader(segmenter, frames),
                 quant_format=quantization.QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
@@ -93,7 +93,7 @@ def split(frames: Samples) -> tuple[Samples, Samples]:
     return cast(Samples, seen), cast(Samples, unseen)
 
 
-class Calibration:
+class CalibrationReader:
     """Calibration frames with the interface of ONNX Runtime's CalibrationDataReader."""
 
     def __init__(self, segmenter: Segmenter, frames: Samples) -> None:

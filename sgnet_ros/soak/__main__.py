@@ -54,7 +54,7 @@ class NodeDied(Exception):
 
 
 @dataclass(frozen=True)
-class Sample:
+class ResourceSample:
     """Resources of the node's process after a fault; memory in MiB."""
 
     frames: int
@@ -79,7 +79,7 @@ class Soak:
         self._faults: Counter[str] = Counter()
         self._failures: list[str] = []
         self._crashes = 0
-        self._samples: list[Sample] = []
+        self._samples: list[ResourceSample] = []
         self._warm: int | None = None  # index of the first sample after the warm-up
         self._node: Child
 
@@ -156,7 +156,7 @@ class Soak:
         warm = frames >= _WARM_UP * self._args.frames and len(self._faults) == len(FAULTS)
         if self._warm is None and warm:
             self._warm = len(self._samples)
-        self._samples.append(Sample(frames, fault, round(rss, 2), threads, descriptors))
+        self._samples.append(ResourceSample(frames, fault, round(rss, 2), threads, descriptors))
 
     def _summary(self, ledger: FrameLedger, seconds: float) -> dict[str, Any]:
         samples = self._samples[self._warm or 0 :]
@@ -179,7 +179,7 @@ class Soak:
         return summary
 
     def _write_samples(self) -> None:
-        rows = [tuple(field.name for field in fields(Sample)), *map(astuple, self._samples)]
+        rows = [tuple(field.name for field in fields(ResourceSample)), *map(astuple, self._samples)]
         with atomic_write(self._out / "samples.csv") as file:
             file.write("".join(f"{','.join(map(str, row))}\n" for row in rows).encode())
 

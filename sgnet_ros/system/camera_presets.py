@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Camera(NamedTuple):
+class CameraPreset(NamedTuple):
     """Driver whose depth is registered to color.
 
     Attributes:
@@ -30,7 +30,7 @@ class Camera(NamedTuple):
 
 
 CAMERAS = {
-    "realsense": Camera(
+    "realsense": CameraPreset(
         "/camera/camera/color/image_raw",
         "/camera/camera/aligned_depth_to_color/image_raw",
         "/camera/camera/color/camera_info",
@@ -40,7 +40,7 @@ CAMERAS = {
         "16UC1, millimeters",
         "https://github.com/IntelRealSense/realsense-ros",
     ),
-    "orbbec": Camera(
+    "orbbec": CameraPreset(
         "/camera/color/image_raw",
         "/camera/depth/image_raw",
         "/camera/color/camera_info",
@@ -50,7 +50,7 @@ CAMERAS = {
         "16UC1, millimeters",
         "https://orbbec.github.io/OrbbecSDK_ROS2/en/source/4_application_guide/topics.html",
     ),
-    "azure_kinect": Camera(
+    "azure_kinect": CameraPreset(
         "/rgb/image_raw",
         "/depth_to_rgb/image_raw",
         "/rgb/camera_info",
@@ -61,7 +61,7 @@ CAMERAS = {
         "https://github.com/microsoft/Azure_Kinect_ROS_Driver/blob/melodic/docs/usage.md",
     ),
     # Stereo aligned to color.
-    "oak": Camera(
+    "oak": CameraPreset(
         "/oak/rgb/image_raw",
         "/oak/stereo/image_raw",
         "/oak/rgb/camera_info",
@@ -73,7 +73,7 @@ CAMERAS = {
     ),
     # Names of version 5.1 and later; before, color was rgb/image_rect_color and its calibration
     # rgb/camera_info. Color is the rectified left image, to which the SDK registers depth.
-    "zed": Camera(
+    "zed": CameraPreset(
         "/zed/zed_node/rgb/color/rect/image",
         "/zed/zed_node/depth/depth_registered",
         "/zed/zed_node/rgb/color/rect/camera_info",
@@ -85,7 +85,7 @@ CAMERAS = {
     ),
     # One sensor gives color and depth, with one calibration. Their frame is the sensor's
     # optical_frame_id, or else its link, whose x axis points forward.
-    "gazebo": Camera(
+    "gazebo": CameraPreset(
         "/rgbd_camera/image",
         "/rgbd_camera/depth_image",
         "/rgbd_camera/camera_info",
@@ -98,7 +98,7 @@ CAMERAS = {
     ),
     # Defaults of the OmniGraph nodes ROS2CameraHelper (types rgb and depth) and
     # ROS2CameraInfoHelper on one render product; depth is the distance to the image plane.
-    "isaac_sim": Camera(
+    "isaac_sim": CameraPreset(
         "/rgb",
         "/depth",
         "/camera_info",
@@ -110,7 +110,7 @@ CAMERAS = {
         "https://docs.isaacsim.omniverse.nvidia.com/latest/ros2_tutorials/tutorial_ros2_camera.html",
     ),
     # The node's own names, in its namespace.
-    "custom": Camera(
+    "custom": CameraPreset(
         "rgb/image_raw",
         "depth/image_raw",
         "rgb/camera_info",

@@ -48,7 +48,7 @@ _WARN_EVERY_S = 10.0
 _WAIT_S = 0.2  # longest wait for messages, because a signal does not end it
 
 
-class View(Node):
+class ViewNode(Node):
     """Node that passes every message to a `ViewLog`, and skips unreadable ones with a warning."""
 
     def __init__(self, log: ViewLog, **kwargs: Any) -> None:
@@ -154,7 +154,7 @@ def main() -> None:
         try:
             rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
             executor = SingleThreadedExecutor()
-            executor.add_node(View(log))
+            executor.add_node(ViewNode(log))
             while not stop.is_set():
                 executor.spin_once(timeout_sec=_WAIT_S)
         finally:

@@ -17,7 +17,7 @@ from sgnet_core import Intrinsics, ModelFileError, Segmenter, create_model, load
 from sgnet_core.export import main
 from sgnet_core.inference.onnx_backend import OnnxNetwork
 from sgnet_core.inference.onnx_export import (
-    Difference,
+    ExportDifference,
     ExportError,
     as_numpy,
     export,
@@ -164,7 +164,7 @@ def test_a_graph_that_differs_is_not_written(
         other.head.classify.bias.add_(torch.arange(6))
     with pytest.raises(ExportError, match=r"other\.onnx not written: it differs from PyTorch by"):
         export(other, tmp_path / "other.onnx")
-    difference = Difference(0.0, 1.0, 0.99)
+    difference = ExportDifference(0.0, 1.0, 0.99)
     monkeypatch.setattr("sgnet_core.inference.onnx_export.compare", lambda *args: difference)
     with pytest.raises(ExportError, match=r"99\.00% of the labels agree"):
         export(make(), tmp_path / "other.onnx")

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from sgnet_core.data.catalog import LAYOUTS
 from sgnet_core.data.datasets.folder import (
-    Camera,
     Classes,
+    FolderCamera,
     FolderListing,
     frame_name,
     read_camera,
@@ -136,9 +136,9 @@ class _Cameras:
     """Camera files, each read and reported once."""
 
     check: FolderCheck
-    known: dict[Path, Camera | None] = field(default_factory=dict)
+    known: dict[Path, FolderCamera | None] = field(default_factory=dict)
 
-    def get(self, path: Path | None) -> Camera | None:
+    def get(self, path: Path | None) -> FolderCamera | None:
         if path is None:
             return None
         if path not in self.known:
@@ -153,7 +153,7 @@ class _Cameras:
 def _check_frame(check: FolderCheck, listing: FolderListing, name: str, cameras: _Cameras) -> None:
     camera_path = listing.cameras.get(name, [listing.camera])[0]
     camera = cameras.get(camera_path)
-    scale = Camera.depth_scale if camera is None else camera.depth_scale
+    scale = FolderCamera.depth_scale if camera is None else camera.depth_scale
     sizes: dict[Path, tuple[int, int]] = {}
     readers: tuple[tuple[dict[str, list[Path]], Callable[[Path], tuple[int, ...]]], ...] = (
         (listing.rgb, lambda path: read_rgb(path).shape),

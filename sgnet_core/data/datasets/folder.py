@@ -44,7 +44,7 @@ MAX_CLASSES = 255
 
 
 @dataclass(frozen=True)
-class Camera:
+class FolderCamera:
     """Content of a camera file: intrinsics, and meters per unit of the integer depth images."""
 
     intrinsics: Intrinsics
@@ -109,7 +109,7 @@ class PlainFolder(FrameFiles):
             )
         return intrinsics
 
-    def _camera(self, frame: FramePaths) -> Camera:
+    def _camera(self, frame: FramePaths) -> FolderCamera:
         assert frame.camera is not None  # the listing has checked it
         return self.cameras[frame.camera]
 
@@ -194,7 +194,7 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def read_camera(path: Path) -> Camera:
+def read_camera(path: Path) -> FolderCamera:
     """Read a camera file, a JSON object.
 
     Its keys are ``width``, ``height``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels, and optionally
@@ -218,7 +218,7 @@ def read_camera(path: Path) -> Camera:
             raise ValueError(f"depth_scale must be positive, got {scale}")
         fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
         width, height = int(values["width"]), int(values["height"])
-        return Camera(Intrinsics(fx, fy, cx, cy, width, height), scale)
+        return FolderCamera(Intrinsics(fx, fy, cx, cy, width, height), scale)
     except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{path}: {error}") from error
 

@@ -70,7 +70,7 @@ def test_what_is_shown_is_what_was_published(
     monkeypatch.setattr(view, "_WARN_EVERY_S", math.inf)
     log = SpiedLog(file)
     assert not file.exists()  # until it is complete
-    node = view.View(log, context=robot.context)
+    node = view.ViewNode(log, context=robot.context)
     executor = SingleThreadedExecutor(context=robot.context)
     executor.add_node(node)
     info = scene.camera_info()
@@ -138,7 +138,7 @@ def test_what_is_shown_is_what_was_published(
 
 def test_of_large_clouds_every_second_row_and_column_is_shown(robot) -> None:
     shown = Mock()
-    node = view.View(shown, context=robot.context)
+    node = view.ViewNode(shown, context=robot.context)
     rng = np.random.default_rng(0)
     depth = rng.uniform(1, 2, (400, 600)).astype(np.float32)
     depth[2, 4] = np.nan
