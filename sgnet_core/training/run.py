@@ -271,8 +271,8 @@ class Run:
         gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
         size = nn.utils.get_total_norm(gradients)
         own_loss, norm = torch.stack((torch.stack(losses).sum(), size)).tolist()  # waits for a GPU
-        signalled = float(self.interruption.number != 0)
-        total, signals = self.world.sum([own_loss, signalled])
+        signaled = float(self.interruption.number != 0)
+        total, signals = self.world.sum([own_loss, signaled])
         self.stopping = signals > 0
         self._check(total, norm, parts)
         if config.clip:

@@ -148,7 +148,7 @@ def test_depth_in_another_unit_is_refused_by_name_and_read_with_its_scale(
     assert "0.depth.npy: the median depth is 2" in refused(capsys, arguments(recording, **pair))
 
 
-def test_frames_without_a_measurement_are_labelled_and_named(
+def test_frames_without_a_measurement_are_labeled_and_named(
     recording: Path, model_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_png(recording / "1.depth.png", np.zeros((60, 81), np.uint16))

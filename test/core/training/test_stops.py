@@ -99,14 +99,14 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on_from_there(
     run = start(tiny, tmp_path, workers=1)
     step = run.step
 
-    def signalled(parts: Sequence[Batch]) -> float:
+    def signaled(parts: Sequence[Batch]) -> float:
         if run.state.iteration == 1:
             [loader] = multiprocessing.active_children()
             for process in (loader.pid, os.getpid()):  # as Ctrl-C does, and job schedulers
                 os.kill(int(process or 0), number)
         return step(parts)
 
-    run.step = signalled  # type: ignore[method-assign]
+    run.step = signaled  # type: ignore[method-assign]
     before = signal.getsignal(number)
     assert run.train() == 128 + number
     assert signal.getsignal(number) is before
@@ -123,13 +123,13 @@ def test_a_signal_breaks_a_validation_off_which_is_done_when_the_run_goes_on(
     tiny |= {"validate_every": 2, "checkpoint_every": 100}
     run = start(tiny, tmp_path)
 
-    class Signalling(list[Sample]):
+    class Signaling(list[Sample]):
         def __getitem__(self, index: Any) -> Any:
             if run.state.iteration == 4 and index == 0:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().__getitem__(index)
 
-    run.validation = Signalling(run.validation[i] for i in range(len(run.validation)))
+    run.validation = Signaling(run.validation[i] for i in range(len(run.validation)))
     assert run.train() == 128 + signal.SIGTERM
     assert "stopped at iteration 4; the same command resumes" in capsys.readouterr().out
     assert logged(tmp_path) == ["2"]

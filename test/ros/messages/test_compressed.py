@@ -102,7 +102,7 @@ def test_depth_in_millimeters_is_exact(encoding: str, header: bytes) -> None:
 
 
 def test_depth_in_meters_is_decoded_from_inverse_depth() -> None:
-    """Quantised as compressed_depth_image_transport does: i = A/z + B, or 0 for what is invalid."""
+    """Quantized as compressed_depth_image_transport does: i = A/z + B, or 0 for what is invalid."""
     quantization, depth_max = 100.0, 10.0
     a = quantization * (quantization + 1)
     b = 1 - a / depth_max
