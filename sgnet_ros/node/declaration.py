@@ -43,7 +43,7 @@ def descriptor(name: str) -> ParameterDescriptor:
 
 
 class Parameters:
-    """Declare the parameters on a node and keep their values as `settings`.
+    """Declare the parameters on a node and keep their values.
 
     While the node runs, ``model`` accepts only ``.safetensors`` and ``.onnx`` files in the folder
     of the model that the node was started with. A client that may set parameters can therefore not
@@ -67,10 +67,15 @@ class Parameters:
                 values[name] = typed(name, value)
             except ValueError as error:
                 raise InvalidParameterValueException(name, value, str(error)) from error
-        self.settings = Settings(**values)
-        self._model_folder = Path(self.settings.model or default_model_path()).resolve().parent
+        self._settings = Settings(**values)
+        self._model_folder = Path(self._settings.model or default_model_path()).resolve().parent
         self._on_change = on_change
         node.add_on_set_parameters_callback(self._set)
+
+    @property
+    def settings(self) -> Settings:
+        """Current values, immutable, so that any thread may read them."""
+        return self._settings
 
     def _set(self, parameters: list[Parameter]) -> SetParametersResult:
         """Refuse unusable values with the reason, and store the others."""
@@ -88,8 +93,8 @@ class Parameters:
         if problems:
             return SetParametersResult(successful=False, reason="; ".join(problems))
         if values:
-            self.settings = replace(self.settings, **values)
-            self._on_change(self.settings)
+            self._settings = replace(self._settings, **values)
+            self._on_change(self._settings)
         return SetParametersResult(successful=True)
 
     def _model_problems(self, value: str) -> list[str]:

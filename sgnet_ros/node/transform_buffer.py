@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -27,18 +28,22 @@ class TransformBuffer(StaticTransforms):
     """Tree of frames from ``/tf_static`` and, as soon as it is needed, from ``/tf``.
 
     One thread adds, any thread reads.
-
-    Attributes:
-        wants_moving: a requested pose is not in ``/tf_static``, and tf2 is installed. The owner
-            subscribes to ``/tf`` only then, because ``/tf`` has many messages.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.wants_moving = False
+        self._wants_moving = threading.Event()
         self._buffer: Any = None if tf2_py is None else tf2_py.BufferCore()
         self._static: dict[str, Any] = {}  # child → message
         self._newest: dict[str, int] = {}  # child → newest stamp on /tf, nanoseconds
+
+    @property
+    def wants_moving(self) -> bool:
+        """True once a requested pose was not in ``/tf_static``, if tf2 is installed.
+
+        The owner subscribes to ``/tf`` only then, because ``/tf`` has many messages.
+        """
+        return self._wants_moving.is_set()
 
     def add(self, transforms: Iterable[Any]) -> None:
         """Add geometry_msgs/TransformStamped messages of ``/tf_static``."""
@@ -74,7 +79,7 @@ class TransformBuffer(StaticTransforms):
         pose = super().between(source, target)
         if pose is not None or self._buffer is None:
             return pose
-        self.wants_moving = True
+        self._wants_moving.set()
         found = self._look_up(source, target, stamp)
         if found is None:
             return None

@@ -314,7 +314,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_on_diagnostics_until_one_is_l
     assert "/nowhere.safetensors" in status().message
     running.node.set_parameters([Parameter("model", value=str(models["depth"]))])
     robot.spin_for(0.2)
-    running.node.parameters.settings = replace(
+    running.node.parameters._settings = replace(
         running.node.parameters.settings, model=str(models["depth"])
     )
     assert change(robot, Transition.TRANSITION_CONFIGURE)
