@@ -59,8 +59,8 @@ def export(
         progress: show a progress bar.
 
     Raises:
-        BagExportError: the folder holds frames, the depth images hold no measurement, or the bag has
-            labels of its own and there is a segmenter, too.
+        BagExportError: the folder holds frames, the depth images hold no measurement, or the bag
+            has labels of its own and there is a segmenter, too.
         BagError: the bag is damaged within the first frame, or no color image has depth.
         OSError: a file cannot be written; the error names it.
     """

@@ -113,35 +113,11 @@ class Inputs:
                     Imu, "imu", self.imu.receive, best_effort(depth), **options
                 )
             )
-        rgb_type, rgb_topic = image_topic(node, "rgb/image_raw", now.rgb_transport)
-        depth_type, depth_topic = image_topic(node, "depth/image_raw", now.depth_transport)
-
-        if message_filters is not None:
-            rgb_input = message_filters.Subscriber(
-                node, rgb_type, rgb_topic, qos_profile=best_effort(depth), **options
-            )
-            depth_input = message_filters.Subscriber(
-                node, depth_type, depth_topic, qos_profile=best_effort(depth), **options
-            )
-            self.synchronizer = PairSynchronizer(
-                [rgb_input, depth_input], now.queue_size, now.slop, on_error=on_error
-            )
-            rgb_input.registerCallback(self._losses[0].receive)
-            depth_input.registerCallback(self._losses[1].receive)
-            self._rgb: Subscription = rgb_input.sub
-            self._depth: Subscription = depth_input.sub
-        else:
-            self.synchronizer = PairSynchronizer([], now.queue_size, now.slop, on_error=on_error)
-            self._rgb = node.create_subscription(
-                rgb_type, rgb_topic, self._on_rgb, best_effort(depth), **options
-            )
-            self._depth = node.create_subscription(
-                depth_type, depth_topic, self._on_depth, best_effort(depth), **options
-            )
+        self.synchronizer, self._types, (self._rgb, self._depth) = self._subscribe_to_images(
+            on_error
+        )
         self.synchronizer.registerCallback(self._on_pair)
-
         self._subscriptions += [self._rgb, self._depth]
-        self._types = [f"sensor_msgs/msg/{kind.__name__}" for kind in (rgb_type, depth_type)]
         self.topics = InputTopics(
             self._rgb.topic_name,
             self._depth.topic_name,
@@ -156,6 +132,42 @@ class Inputs:
             node.create_timer(_CHECK_PERIOD_S, self._warn_about_losses, clock=steady),
             node.create_timer(_CHECK_PERIOD_S, self._subscribe_to_moving, clock=steady),
         ]
+
+    def _subscribe_to_images(
+        self, on_error: Callable[[Exception], None]
+    ) -> tuple[PairSynchronizer, list[str], tuple[Subscription, Subscription]]:
+        """Subscribe to RGB and depth, through message_filters where it is installed.
+
+        Returns:
+            The synchronizer of both, their message types, and their subscriptions.
+        """
+        node, now = self._node, self._settings()
+        depth = now.queue_size
+        options: dict[str, Any] = {"qos_overriding_options": overridable()}
+        rgb_type, rgb_topic = image_topic(node, "rgb/image_raw", now.rgb_transport)
+        depth_type, depth_topic = image_topic(node, "depth/image_raw", now.depth_transport)
+        types = [f"sensor_msgs/msg/{kind.__name__}" for kind in (rgb_type, depth_type)]
+        if message_filters is None:
+            synchronizer = PairSynchronizer([], depth, now.slop, on_error=on_error)
+            rgb = node.create_subscription(
+                rgb_type, rgb_topic, self._on_rgb, best_effort(depth), **options
+            )
+            depths = node.create_subscription(
+                depth_type, depth_topic, self._on_depth, best_effort(depth), **options
+            )
+            return synchronizer, types, (rgb, depths)
+        rgb_input = message_filters.Subscriber(
+            node, rgb_type, rgb_topic, qos_profile=best_effort(depth), **options
+        )
+        depth_input = message_filters.Subscriber(
+            node, depth_type, depth_topic, qos_profile=best_effort(depth), **options
+        )
+        synchronizer = PairSynchronizer(
+            [rgb_input, depth_input], depth, now.slop, on_error=on_error
+        )
+        rgb_input.registerCallback(self._losses[0].receive)
+        depth_input.registerCallback(self._losses[1].receive)
+        return synchronizer, types, (rgb_input.sub, depth_input.sub)
 
     @property
     def image_types(self) -> list[tuple[str, str]]:
