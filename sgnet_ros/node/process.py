@@ -33,6 +33,8 @@ node, and the launcher sends the node another signal.
 """
 _JOIN_TIMEOUT_S = 2.0
 """Longest wait for the current callbacks of all cameras when the process ends."""
+_LONGEST_END_S = _STOP_TIMEOUT_S + _JOIN_TIMEOUT_S + 3.0
+"""Time after the first signal at which the process ends in any case."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -40,6 +42,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
+        _limit_the_end()
         prepare_environment()
         # rclpy's own handlers would shut down the context before the node can deactivate.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -61,6 +64,24 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, exit_at_once)
     raise KeyboardInterrupt
+
+
+def _limit_the_end() -> None:
+    """End the process some time after the first signal, even if a call in C hangs in its thread.
+
+    Python runs `_interrupt` only when that call returns, which the loading of a model on a device
+    that has failed may never do. The interpreter writes the signal's number into the pipe at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        number = os.read(reader, 1)[0]
+        time.sleep(_LONGEST_END_S)
+        os._exit(128 + number)
+
+    threading.Thread(target=wait, name="end", daemon=True).start()
 
 
 def _run() -> int:

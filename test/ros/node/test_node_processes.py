@@ -158,6 +158,31 @@ def test_ctrl_c_ends_a_node_whose_inference_hangs(
     assert "Traceback" not in text
 
 
+LOADING = """
+import ctypes, sys
+from sgnet_ros.node import lifecycle, process
+
+def hang(*args):
+    print("hanging", flush=True)
+    lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(256)
+    lock(mutex)
+    lock(mutex)  # Python handles no signal in here
+
+process._LONGEST_END_S = 1.0
+lifecycle.load_segmenter = hang
+sys.exit(process.main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="locks a mutex of glibc")
+def test_a_signal_ends_a_node_that_hangs_in_a_call_of_its_main_thread(
+    tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
+) -> None:
+    with hanging_node(LOADING, tmp_path / "log", robot, scene, models["depth"]) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+
+
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_a_node_that_waits_for_its_inference(
     tmp_path: Path, robot: Any, scene: Any, models: dict[str, Path]
