@@ -144,8 +144,9 @@ class SGNetNode(LifecycleNode):
         """Deactivate, and wait for the loading of a model, for at most ``timeout_s`` altogether."""
         end = time.monotonic() + timeout_s
         self._deactivate(timeout_s)
-        if self._loader is not None:  # a daemon thread, which does not keep the process alive
-            self._loader.join(max(0.0, end - time.monotonic()))
+        loader, self._loader = self._loader, None  # a later stop does not wait for it again
+        if loader is not None:  # a daemon thread, which does not keep the process alive
+            loader.join(max(0.0, end - time.monotonic()))
 
     async def _replace_model(self, settings: Settings) -> None:
         """Load another model in a separate thread, while the current one keeps running.

@@ -287,13 +287,14 @@ def test_a_model_loaded_after_the_cleanup_is_discarded(
 def test_a_loader_that_hangs_does_not_block_the_end_of_the_node(
     run_node: Any, robot: Any, scene: Any, loader: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sgnet_ros.node.lifecycle._STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("sgnet_ros.node.lifecycle._STOP_TIMEOUT_S", 1e6)
     running = run_node("depth")
     held = loader()
     client = robot.create_client(Trigger, "/sgnet/reload")
     robot.spin_until(client.service_is_ready)
     client.call_async(Trigger.Request())
     robot.spin_until(held.begun.is_set)
+    running.node.stop(0.2)  # as the node's process does, with the rest of its time
     running.stop()
     held.release.set()
     robot.destroy_client(client)
