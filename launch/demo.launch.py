@@ -8,7 +8,14 @@ from __future__ import annotations
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 
-from sgnet_ros.system.launching import command, optional_arguments, options, rviz, value
+from sgnet_ros.system.launching import (
+    BOOLEANS,
+    command,
+    is_true,
+    optional_arguments,
+    options,
+    rviz,
+)
 
 OPTIONS = {
     "rate": "Frames per second; empty: as many as the device can process",
@@ -24,7 +31,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the actions that start the demo, and RViz on request."""
     arguments = options(context, ["source", "out", "device", *OPTIONS])
     entities: list[LaunchDescriptionEntity] = [command("sgnet_ros.demo", arguments)]
-    if value(context, "rviz") == "true":
+    if is_true(context, "rviz"):
         entities.append(rviz(rgb_topic="/rgb/image_raw"))
     return entities
 
@@ -51,7 +58,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "rviz",
                 default_value="false",
-                choices=["true", "false"],
+                choices=list(BOOLEANS),
                 description="Show the demo in RViz",
             ),
             OpaqueFunction(function=start),

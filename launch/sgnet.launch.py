@@ -19,7 +19,7 @@ from lifecycle_msgs.msg import Transition
 from sgnet_ros.node.parameters import DEFAULTS, PARAMETERS, parse
 from sgnet_ros.system.camera_presets import CAMERAS, CameraPreset
 from sgnet_ros.system.environment import DDS_PROFILE, prepare_environment, share_file
-from sgnet_ros.system.launching import optional_arguments, rviz, value
+from sgnet_ros.system.launching import BOOLEANS, is_true, optional_arguments, rviz, value
 from sgnet_ros.system.names import camera_names
 
 TOPICS = {
@@ -37,7 +37,7 @@ PARAMETER_ARGUMENTS = [name for name in PARAMETERS if name not in ("cameras", "a
 def choices(name: str) -> list[str] | None:
     """Return the allowed values of an argument; None if others are possible."""
     if isinstance(DEFAULTS[name], bool):
-        return ["", "true", "false"]
+        return ["", *BOOLEANS]
     return ["", *PARAMETERS[name].choices] if PARAMETERS[name].choices else None
 
 
@@ -87,13 +87,13 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "autostart",
             default_value=str(DEFAULTS["autostart"]).lower(),
-            choices=["true", "false"],
+            choices=list(BOOLEANS),
             description=PARAMETERS["autostart"].description,
         ),
         DeclareLaunchArgument(
             "use_sim_time",
             default_value="",
-            choices=["", "true", "false"],
+            choices=["", *BOOLEANS],
             description="Take the time from /clock, which simulators and `ros2 bag play --clock` "
             "publish. Default: as in params_file, false in the package's own.",
         ),
@@ -108,7 +108,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "rviz",
             default_value="false",
-            choices=["true", "false"],
+            choices=list(BOOLEANS),
             description="Show camera, overlay, labels and the semantic cloud in RViz. The node "
             "computes overlay, colors and points only while they have a subscriber such as "
             "RViz",
@@ -141,7 +141,7 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
     given = {name: value(context, name) for name in PARAMETER_ARGUMENTS}
     values = {name: parse(name, text) for name, text in given.items() if text}
     if value(context, "use_sim_time"):
-        values["use_sim_time"] = value(context, "use_sim_time") == "true"
+        values["use_sim_time"] = is_true(context, "use_sim_time")
     return values
 
 
@@ -168,10 +168,10 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
     )
     entities: list[LaunchDescriptionEntity] = []
-    if value(context, "autostart") == "true":
+    if is_true(context, "autostart"):
         entities += bring_up(node)
     entities.append(node)
-    if value(context, "rviz") == "true":
+    if is_true(context, "rviz"):
         prefix, rgb = absolute_namespace(context), dict(names)["rgb/image_raw"]
         topic = rgb if rgb.startswith("/") else f"{prefix}/{rgb}"
         entities.append(rviz(f"{prefix}/sgnet", topic, camera.frame))
@@ -206,14 +206,14 @@ def start_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         parameters=[
             value(context, "params_file"),
             overrides(context),
-            {"cameras": " ".join(cameras), "autostart": value(context, "autostart") == "true"},
+            {"cameras": " ".join(cameras), "autostart": is_true(context, "autostart")},
         ],
         remappings=names,
         additional_env=environment(context),
         output="screen",
     )
     entities: list[LaunchDescriptionEntity] = [node]
-    if value(context, "rviz") == "true":
+    if is_true(context, "rviz"):
         prefix = f"{absolute_namespace(context)}/{cameras[0]}"
         entities.append(rviz(f"{prefix}/sgnet", f"{prefix}/{dict(names)['rgb/image_raw']}"))
     return entities

@@ -16,6 +16,9 @@ from launch_ros.actions import Node
 
 from sgnet_ros.system.environment import prepare_environment, share_file
 
+BOOLEANS = ("true", "false", "True", "False")
+"""Values of a launch argument, as users and as other launch files write them."""
+
 # Topics in config/sgnet.rviz.
 _RVIZ_OUTPUTS = ("labels", "overlay", "color", "points", "camera_info")
 _RVIZ_CAMERA = "/camera/camera/color/image_raw"
@@ -24,6 +27,11 @@ _RVIZ_CAMERA = "/camera/camera/color/image_raw"
 def value(context: LaunchContext, name: str) -> str:
     """Return the user's value of a launch argument, or its default."""
     return str(LaunchConfiguration(name).perform(context))
+
+
+def is_true(context: LaunchContext, name: str) -> bool:
+    """Return whether the value of a launch argument is true or True."""
+    return value(context, name).lower() == "true"
 
 
 def optional_arguments(descriptions: Mapping[str, str]) -> list[DeclareLaunchArgument]:

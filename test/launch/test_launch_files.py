@@ -278,6 +278,17 @@ def test_simulated_time_and_the_imu_are_arguments() -> None:
     assert names["imu"] == "/imu/data"
 
 
+def test_other_launch_files_may_pass_true_and_false_as_python_writes_them() -> None:
+    """A value that is refused would end the launch of the whole robot."""
+    module = load("sgnet")
+    given = context("sgnet", use_sim_time="True", use_imu="True", always_run="False", rviz="False")
+    expected = {"use_sim_time": True, "use_imu": True, "always_run": False}
+    assert module.overrides(given) == expected
+    assert len(module.start_node(context("sgnet", autostart="False", rviz="False"))) == 1
+    assert len(module.start_node(context("sgnet", autostart="True", rviz="True"))) == 4
+    assert load("demo").is_true(context("demo", rviz="True"), "rviz")
+
+
 def test_rviz_follows_a_pushed_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     module = load("sgnet")
     monkeypatch.setattr(module, "rviz", lambda *arguments: arguments)
