@@ -203,13 +203,10 @@ def measure(
             ordered = sorted(seconds[case.name])
             gflop = floor = None
             if case.bytes:
-                from torch.utils.flop_counter import FlopCounterMode  # loads torch's compiler
-
-                with FlopCounterMode(display=False) as counter:
-                    case.run(inputs)
-                gflop = round(counter.get_total_flops() / 1e9, 4)
-            if case.bytes and case.dtype == machine.dtype:
-                floor = round(machine.floor_ms(counter.get_total_flops(), case.bytes), 4)
+                flops = count_flops(partial(case.run, inputs))
+                gflop = round(flops / 1e9, 4)
+                if case.dtype == machine.dtype:
+                    floor = round(machine.floor_ms(flops, case.bytes), 4)
             record = Record(
                 suite=group.suite,
                 name=case.name,
@@ -232,6 +229,25 @@ def measure(
             )
             records.append(record)
     return records
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Return the operations of a call's convolutions and matrix products; a product counts 2."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads torch's compiler
+
+    formulas = {}
+    if hasattr(torch.ops.sgnet, "deform_conv"):  # the Triton kernel has been loaded
+        formulas[torch.ops.sgnet.deform_conv] = _deformable_flops
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def _deformable_flops(
+    x: Sequence[int], offset: Sequence[int], weight: Sequence[int], *_: object, **__: object
+) -> int:
+    """Return the operations of a plain convolution of the same shapes."""
+    return 2 * x[0] * math.prod(weight) * math.prod(offset[2:])
 
 
 def _rounds(title: str, repeats: int, warm_up: int, limit_s: float) -> Iterator[bool]:

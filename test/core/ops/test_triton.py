@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sgnet_core import create_model
+from sgnet_core.benchmark.measure import count_flops
 from sgnet_core.models.fusion import fuse
 from sgnet_core.models.sconv import SConv2d
 from sgnet_core.ops.deform import force_implementation
@@ -203,6 +204,12 @@ def test_it_compiles_into_one_graph() -> None:
 
     compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), run(x))
+
+
+def test_the_benchmark_counts_its_operations_as_those_of_a_convolution() -> None:
+    x, offset, weight, mask, _ = (t.float().to(DEVICE) for t in random_case(2, 4, 5, (6, 7), 2))
+    plain = count_flops(lambda: torch.nn.functional.conv2d(x, weight, stride=2, padding=1))
+    assert count_flops(lambda: deform_conv(x, offset, weight, mask, None, 2, False)) == plain > 0
 
 
 @pytest.mark.parametrize("wrong", ["weight", "offset", "mask", "dtype"])
