@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -35,10 +36,24 @@ _JOIN_TIMEOUT_S = 2.0
 """Longest wait for the current callbacks of all cameras when the process ends."""
 _LONGEST_END_S = _STOP_TIMEOUT_S + _JOIN_TIMEOUT_S + 3.0
 """Time after the first signal at which the process ends in any case."""
+_WATCH = "end"
+"""Name of the thread that waits for this time."""
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the exit status."""
+    status = _main(args)
+    main_thread = threading.main_thread()
+    if any(t is not main_thread and t.name != _WATCH for t in threading.enumerate()):
+        # A thread that loads a model or runs inference would abort the process if it came back from
+        # PyTorch while the interpreter ends.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _main(args: list[str] | None) -> int:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
@@ -81,7 +96,7 @@ def _limit_the_end() -> None:
         time.sleep(_LONGEST_END_S)
         os._exit(128 + number)
 
-    threading.Thread(target=wait, name="end", daemon=True).start()
+    threading.Thread(target=wait, name=_WATCH, daemon=True).start()
 
 
 def _run() -> int:

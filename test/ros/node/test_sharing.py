@@ -305,7 +305,8 @@ def test_two_cameras_of_one_process_answer_each_under_its_name(
 
 
 LOADING = """
-import sys, threading
+import sys
+import torch
 from sgnet_ros.node import lifecycle, process
 
 load = lifecycle.load_segmenter
@@ -313,7 +314,9 @@ load = lifecycle.load_segmenter
 def hang_on_one_file(settings, say):
     if settings.model.endswith("hangs.safetensors"):
         print("loading", flush=True)
-        threading.Event().wait()
+        image, weight = torch.rand(1, 8, 256, 256), torch.rand(8, 8, 3, 3)
+        while True:
+            torch.conv2d(image, weight)
     return load(settings, say)
 
 lifecycle.load_segmenter = hang_on_one_file
