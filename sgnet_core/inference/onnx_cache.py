@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def cached_export(model: str | os.PathLike[str], say: Callable[[str], None]) -> 
     """Return the exported copy of a model file, after exporting it if necessary.
 
     The export runs in another process, which frees its memory at the end. If it fails, or the copy
-    differs from PyTorch, it is not tried again.
+    differs from PyTorch, it is not tried again, unless it was interrupted.
 
     Args:
         model: ``.safetensors`` file.
@@ -78,10 +79,17 @@ def cached_path(model: str | os.PathLike[str]) -> Path:
 
 
 def _export(model: str | os.PathLike[str], copy: Path) -> str | None:
-    """Export in another process; return None, or the reason of a failure."""
+    """Export in another process; return None, or the reason of a failure.
+
+    Raises:
+        InterruptedError: Ctrl-C or SIGTERM ended that process.
+        TimeoutExpired: the export takes too long.
+    """
     command = [sys.executable, "-m", "sgnet_core.export", "--model", str(model), "--out", str(copy)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     if done.returncode == 0:
         return None
+    if -done.returncode in (signal.SIGINT, signal.SIGTERM):
+        raise InterruptedError("the export was interrupted")  # says nothing about the file
     lines = done.stderr.strip().splitlines() or [f"the export ended with {done.returncode}"]
     return lines[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,20 @@ def test_an_export_that_fails_is_told_and_not_tried_again(
     assert len(exporter.made) == 1
     assert len(said) == 3, "one line more than failures: the announcement"
     assert all("it differs from PyTorch by 0.2" in line for line in said[1:])
+
+
+def test_an_export_that_was_interrupted_is_tried_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a terminal reaches the export, too."""
+    said: list[str] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        ended = subprocess.CompletedProcess([], -number, stderr="KeyboardInterrupt")
+        monkeypatch.setattr(onnx_cache.subprocess, "run", lambda *a, ended=ended, **k: ended)
+        assert cached_export(model, said.append) is None
+        assert "interrupted" in said[-1]
+    monkeypatch.setattr(onnx_cache, "_export", Exporter())
+    assert cached_export(model, said.append) == cached_path(model)
 
 
 def test_nothing_is_exported_where_it_cannot_or_must_not_be(
