@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from fake_gpu import HostTraffic, move_to_fake_gpu
 from sgnet_core import Intrinsics, create_model
 from sgnet_core.geometry.lens import Camera, Lens
 from sgnet_core.geometry.registration import DepthRegistration
@@ -193,23 +192,6 @@ def test_spatial_inputs_are_replayed_too(spatial: str, holes: Any) -> None:
     assert replaying._graphs.recorded == 1
 
 
-class HostTraffic(TorchDispatchMode):
-    """Note the operators that read or write a tensor of the CPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operators: list[str] = []
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor)]
-        if any(tensor.device.type == "cpu" for tensor in tensors):
-            self.operators.append(str(function))
-        return result
-
-
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.parametrize("spatial", ["depth", "points", "hha"])
 @pytest.mark.parametrize("up", [False, True])
@@ -221,11 +203,7 @@ def test_what_a_graph_records_neither_waits_for_the_gpu_nor_copies_from_the_host
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     model = create_model("sgnet_lite", 6, spatial=spatial).eval()
     with FakeTensorMode(), torch.inference_mode(), torch.device("cuda"):
-        for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                module.register_parameter(name, torch.nn.Parameter(torch.empty(parameter.shape)))
-            for name, buffer in module.named_buffers(recurse=False):
-                module.register_buffer(name, torch.empty(buffer.shape))
+        move_to_fake_gpu(model)
         image, depth = torch.empty(1, 3, 64, 96), torch.empty(1, 1, 64, 96)
         camera, upward, needed = torch.empty(1, 4), torch.empty(1, 3), torch.empty(6)
         with HostTraffic() as traffic:

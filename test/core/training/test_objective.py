@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from fake_gpu import HostTraffic, move_to_fake_gpu
 from sgnet_core.data.loading import Batch
 from sgnet_core.models.labels import generic_label_set
 from sgnet_core.models.sgnet import SGNet
@@ -45,6 +47,32 @@ def pieces(batch: Batch, sizes: tuple[int, ...]) -> list[Batch]:
 def network(config: TrainConfig) -> SGNet:
     torch.manual_seed(0)
     return build_model(config, generic_label_set(3))[0].eval()
+
+
+@pytest.mark.parametrize("spatial", ["depth", "hha"])
+def test_loss_and_clipping_neither_wait_for_a_gpu_nor_copy_from_the_host(
+    tiny: dict[str, Any], spatial: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sgnet_core.ops.triton_support.fused_runs_on", lambda *_, **__: False)
+    config = config_with(tiny, architecture={"spatial": spatial}, label_stride=2)
+    model = network(config).train()
+    with FakeTensorMode(), torch.device("cuda"):
+        move_to_fake_gpu(model)
+        objective = Objective(model, torch.empty(3, device="cpu"), config)
+        batch = Batch(
+            torch.empty(4, 3, 32, 48, dtype=torch.uint8),
+            torch.empty(4, 1, 32, 48),
+            torch.empty(4, 32, 48, dtype=torch.long),
+            torch.empty(4, 4),
+        )
+        for parameter in model.parameters():
+            parameter.grad = torch.empty(parameter.shape)
+        with HostTraffic() as traffic:
+            loss = objective(batch, 100.0)
+            size = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+            torch.nn.utils.clip_grads_with_norm_(model.parameters(), 5.0, size)
+    assert loss.is_cuda and size.is_cuda
+    assert traffic.operators == []
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
