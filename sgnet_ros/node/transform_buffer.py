@@ -50,7 +50,7 @@ class TransformBuffer(StaticTransforms):
         transforms = list(transforms)
         super().add(transforms)
         for stamped in transforms:
-            self._static[stamped.child_frame_id] = stamped
+            self._static[stamped.child_frame_id.lstrip("/")] = stamped
             self._set(stamped, static=True)
 
     def add_moving(self, transforms: Iterable[Any]) -> None:

@@ -225,7 +225,13 @@ def test_the_quality_of_service_can_be_overridden(start: Any) -> None:
         "/rgb/image_raw": QoSReliabilityPolicy.RELIABLE,
         "/depth/image_raw": QoSReliabilityPolicy.BEST_EFFORT,
     }
-    for topic in ("/rgb/camera_info", "/depth/camera_info", "/imu"):
+    topics = ["/rgb/camera_info", "/depth/camera_info", "/imu"]
+    if inputs.TFMessage is not None:
+        topics.append("/tf_static")
+        assert listener.inputs.transforms.between("arm", "camera") is None
+        listener.inputs._subscribe_to_moving()
+        topics += ["/tf"] * listener.inputs.transforms.wants_moving
+    for topic in topics:
         assert listener.node.has_parameter(f"qos_overrides.{topic}.subscription.depth")
     listener.inputs.close()
     listener.listen()  # again, as after a deactivation
