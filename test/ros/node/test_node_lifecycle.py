@@ -72,6 +72,7 @@ def test_the_lifecycle_starts_and_stops_the_node_and_frees_the_model(
     assert state(robot) == "inactive"
     assert change(robot, Transition.TRANSITION_INACTIVE_SHUTDOWN)
     assert state(robot) == "finalized"
+    robot.spin_until(lambda: reports[-1].status[0].message.startswith("finalized"))
     running.stop()
 
 
