@@ -60,7 +60,7 @@ _STILL_S = 1.0  # between two images while rooms are rendered
 _LINGER_S = 0.5  # so that the last images are sent before the process ends
 
 
-class CameraNode(Node):
+class CameraDriver(Node):
     """Node that publishes a source as a camera driver would; call `run`.
 
     Args:
@@ -270,7 +270,7 @@ def main() -> None:
     camera = None
     with Interrupts() as interrupts:
         try:
-            camera = CameraNode(args, interrupts)
+            camera = CameraDriver(args, interrupts)
             camera.print_json(camera.description())
             gc.freeze()  # a full collection would delay a frame by 0.1 s
             camera.run()

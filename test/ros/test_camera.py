@@ -181,11 +181,11 @@ def test_rooms_are_rendered_while_the_first_frame_is_shown(
 ) -> None:
     published: list[Any] = []
 
-    def publish(self: camera_module.CameraNode, frame: Any) -> int:
+    def publish(self: camera_module.CameraDriver, frame: Any) -> int:
         published.append(frame)
         return len(published)
 
-    monkeypatch.setattr(camera_module.CameraNode, "publish", publish)
+    monkeypatch.setattr(camera_module.CameraDriver, "publish", publish)
     monkeypatch.setattr(camera_module, "_STILL_S", 0.001)
     monkeypatch.setattr(camera_module, "_LINGER_S", 0.0)
     commands = [{"draw": [32, 24], "rate": 50.0}, {"show": [32, 24]}]
@@ -236,14 +236,14 @@ def test_a_pair_is_sent_completely_and_counted_despite_an_interrupt(
 ) -> None:
     published: list[int] = []
 
-    def publish(self: camera_module.CameraNode, frame: Any) -> int:
+    def publish(self: camera_module.CameraDriver, frame: Any) -> int:
         if len(published) == COUNT:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)  # Python runs the handler between these lines
         published.append(0)
         return 0
 
-    monkeypatch.setattr(camera_module.CameraNode, "publish", publish)
+    monkeypatch.setattr(camera_module.CameraDriver, "publish", publish)
     monkeypatch.setattr(camera_module, "_SUBSCRIBER_WAIT_S", 0.1)
     arguments = ["camera", "--source", str(folder), "--loop", "--rate", "100"]
     monkeypatch.setattr(sys, "argv", arguments)
