@@ -51,7 +51,7 @@ def test_a_second_run_does_what_is_missing(recordings: Path, model_file: Path) -
     mark.write_bytes(b"kept")
 
     def runs_again(*options: object) -> bool:
-        """Whether the command writes the file anew."""
+        """Return whether the command writes the file anew."""
         assert predict(model_file, out, source, *options) == 0
         again = mark.read_bytes() != b"kept"
         mark.write_bytes(b"kept")
