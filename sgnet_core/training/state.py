@@ -74,8 +74,10 @@ class State:
         Raises:
             CheckpointError: the content belongs to another network, optimizer or label set.
         """
-        groups = self.optimizer.param_groups
-        settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
         try:
             info = ModelInfo.from_dict(json.loads(content["info"]))
             others = ("the checkpoint", "the training set")
@@ -84,9 +86,9 @@ class State:
             self.model.load_state_dict(content["model"])
             if self.average is not None:
                 self.average.load_state_dict(content["average"])
-            self.optimizer.load_state_dict(content["optimizer"])
-            for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
-                group.update(wanted)
+            saved = content["optimizer"]
+            groups = [g | own for g, own in zip(saved["param_groups"], settings, strict=True)]
+            self.optimizer.load_state_dict({**saved, "param_groups": groups})
             if content["scaler"]:  # empty if the precision was not fp16
                 self.scaler.load_state_dict(content["scaler"])
             self.class_weights.copy_(content["class_weights"])
