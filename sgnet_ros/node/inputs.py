@@ -84,40 +84,26 @@ class Inputs:
         self._moving: Subscription | None = None
         self._warned: set[str] = set()  # topics with a warning about losses
         depth = now.queue_size
-        # One profile per subscription, because rclpy writes the topic's overrides into it.
-        options: dict[str, Any] = {"qos_overriding_options": overridable()}
+        self._subscriptions: list[Subscription] = []
         # An executor delivers waiting messages in the order of the subscriptions: calibrations,
         # transforms and orientations must come before the images that they belong to.
-        self._rgb_info = node.create_subscription(
-            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, best_effort(depth), **options
+        self._rgb_info = self._subscribe(
+            CameraInfo, "rgb/camera_info", self.rgb_infos.receive, best_effort(depth)
         )
-        self._depth_info = node.create_subscription(
-            CameraInfo, "depth/camera_info", self.depth_infos.receive, best_effort(depth), **options
+        self._depth_info = self._subscribe(
+            CameraInfo, "depth/camera_info", self.depth_infos.receive, best_effort(depth)
         )
-        self._subscriptions = [self._rgb_info, self._depth_info]
         if TFMessage is not None:
             # As in tf2's listener: the last message of every publisher arrives, however old.
-            self._subscriptions.append(
-                node.create_subscription(
-                    TFMessage,
-                    "/tf_static",
-                    self._on_static_transforms,
-                    latched(depth=100),
-                    **options,
-                )
-            )
+            receive = self._on_static_transforms
+            self._subscribe(TFMessage, "/tf_static", receive, latched(depth=100))
         if now.use_imu:
             self.imu = ImuHistory(self.transforms, lambda: parse_pose(settings().imu_to_rgb))
-            self._subscriptions.append(
-                node.create_subscription(
-                    Imu, "imu", self.imu.receive, best_effort(depth), **options
-                )
-            )
+            self._subscribe(Imu, "imu", self.imu.receive, best_effort(depth))
         self.synchronizer, self._types, (self._rgb, self._depth) = self._subscribe_to_images(
             on_error
         )
         self.synchronizer.registerCallback(self._on_pair)
-        self._subscriptions += [self._rgb, self._depth]
         self.topics = InputTopics(
             self._rgb.topic_name,
             self._depth.topic_name,
@@ -133,6 +119,16 @@ class Inputs:
             node.create_timer(_CHECK_PERIOD_S, self._subscribe_to_moving, clock=steady),
         ]
 
+    def _subscribe(
+        self, kind: type, topic: str, receive: Callable[[Any], None], qos: QoSProfile
+    ) -> Subscription:
+        """Subscribe with a profile that parameters can override; rclpy writes them into it."""
+        subscription = self._node.create_subscription(
+            kind, topic, receive, qos, qos_overriding_options=overridable()
+        )
+        self._subscriptions.append(subscription)
+        return subscription
+
     def _subscribe_to_images(
         self, on_error: Callable[[Exception], None]
     ) -> tuple[PairSynchronizer, list[str], tuple[Subscription, Subscription]]:
@@ -143,19 +139,15 @@ class Inputs:
         """
         node, now = self._node, self._settings()
         depth = now.queue_size
-        options: dict[str, Any] = {"qos_overriding_options": overridable()}
         rgb_type, rgb_topic = image_topic(node, "rgb/image_raw", now.rgb_transport)
         depth_type, depth_topic = image_topic(node, "depth/image_raw", now.depth_transport)
         types = [f"sensor_msgs/msg/{kind.__name__}" for kind in (rgb_type, depth_type)]
         if message_filters is None:
             synchronizer = PairSynchronizer([], depth, now.slop, on_error=on_error)
-            rgb = node.create_subscription(
-                rgb_type, rgb_topic, self._on_rgb, best_effort(depth), **options
-            )
-            depths = node.create_subscription(
-                depth_type, depth_topic, self._on_depth, best_effort(depth), **options
-            )
+            rgb = self._subscribe(rgb_type, rgb_topic, self._on_rgb, best_effort(depth))
+            depths = self._subscribe(depth_type, depth_topic, self._on_depth, best_effort(depth))
             return synchronizer, types, (rgb, depths)
+        options: dict[str, Any] = {"qos_overriding_options": overridable()}
         rgb_input = message_filters.Subscriber(
             node, rgb_type, rgb_topic, qos_profile=best_effort(depth), **options
         )
@@ -167,6 +159,7 @@ class Inputs:
         )
         rgb_input.registerCallback(self._losses[0].receive)
         depth_input.registerCallback(self._losses[1].receive)
+        self._subscriptions += [rgb_input.sub, depth_input.sub]
         return synchronizer, types, (rgb_input.sub, depth_input.sub)
 
     @property
@@ -208,14 +201,7 @@ class Inputs:
         """Subscribe to /tf as soon as a pose is needed that /tf_static does not contain."""
         if self._moving is None and TFMessage is not None and self.transforms.wants_moving:
             qos = QoSProfile(depth=100)  # as in tf2's listener
-            self._moving = self._node.create_subscription(
-                TFMessage,
-                "/tf",
-                self._on_moving_transforms,
-                qos,
-                qos_overriding_options=overridable(),
-            )
-            self._subscriptions.append(self._moving)
+            self._moving = self._subscribe(TFMessage, "/tf", self._on_moving_transforms, qos)
 
     def _on_rgb(self, message: Any) -> None:
         self._losses[0].receive(message)
