@@ -42,9 +42,15 @@ def make_optimizer(model: SGNet, config: TrainConfig) -> torch.optim.Optimizer:
         others = [p for p in parameters if p.ndim <= 1]
         for chosen, decay in ((kernels, config.weight_decay), (others, 0.0)):
             groups.append({"params": chosen, "weight_decay": decay, "lr_factor": factor})
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    sgd = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    if config.momentum:
+        # The first fused step makes its buffers without a value, and leaves them so if the scaler
+        # lets it skip.
+        for parameter in (p for group in groups for p in group["params"]):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def guidance_modules(model: nn.Module) -> Iterator[nn.Module]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.deterministic
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgnet_core.models.sgnet import SGNet, create_model
@@ -64,3 +65,28 @@ def test_a_scaled_step_reads_no_value_and_an_overflow_changes_nothing(optimizer:
         changed = [n for n, p in model.named_parameters() if not torch.equal(p, before[n])]
         assert len(changed) == (0 if overflow else len(before))
     assert scaler.get_scale() == 2.0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_after_an_overflow_the_first_step_is_still_the_first(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)  # with NaN
+    torch.use_deterministic_algorithms(True)
+    try:
+        networks = []
+        for overflow in (True, False):
+            model, stepper = network(optimizer)
+            scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+            scaler.scale(torch.zeros(()))
+            for factor in (torch.inf, 1.0)[not overflow :]:
+                for parameter in model.parameters():
+                    parameter.grad = torch.full_like(parameter, factor)
+                scaler.unscale_(stepper)
+                scaler.step(stepper)
+                scaler.update(1.0)
+            networks.append(model.state_dict())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, expected in networks[1].items():
+        assert torch.equal(networks[0][name], expected), name
