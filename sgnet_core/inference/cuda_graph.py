@@ -7,7 +7,9 @@ launches all of them at once.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
@@ -29,6 +31,9 @@ WARM_UP = 3
 UNUSED_CALLS = 100
 """Number of calls without a replay after which a new recording may replace an old one."""
 
+_recording = threading.Lock()
+"""Held during a recording, because a process can only make one at a time."""
+
 
 class _Recording(NamedTuple):
     graph: torch.cuda.CUDAGraph
@@ -41,9 +46,9 @@ class CudaGraphs:
 
     A kind of input (shapes, strides, types, keywords) is recorded when it occurs for the second
     time, so that a single frame of a size costs no recording. When ``limit`` recordings exist,
-    other kinds run without one, until a recording has been unused for `UNUSED_CALLS` calls. If a
-    recording fails (the function waits for the device, or memory is short), this is logged, no more
-    are made, and existing ones stay in use.
+    other kinds run without one, until a recording has been unused for `UNUSED_CALLS` calls. While
+    another thread records, this one does not. If a recording fails (the function waits for the
+    device, or memory is short), this is logged, no more are made, and existing ones stay in use.
 
     Args:
         function: function of tensors on one device (or None) and of hashable keywords. It launches
@@ -58,6 +63,7 @@ class CudaGraphs:
         self._last_call: OrderedDict[Hashable, int] = OrderedDict()
         self._calls = 0
         self._pool: Any = None
+        self._stream: torch.cuda.Stream | None = None
         self._works = True
 
     def __call__(self, *inputs: Tensor | None, **keywords: Hashable) -> Tensors:
@@ -99,12 +105,17 @@ class CudaGraphs:
     def _try_to_record(
         self, key: Hashable, inputs: Tensors, keywords: dict[str, Hashable]
     ) -> _Recording | None:
+        if not _recording.acquire(blocking=False):
+            return None
         try:
             recording = self._record(inputs, keywords)
         except Exception as error:  # errors of Triton and CUDA have no common base class
             self._works = False
-            _log.warning("no more CUDA graphs are recorded; kernels are launched singly: %s", error)
+            text = "no more CUDA graphs are recorded; kernels are launched singly: %s"
+            _log.warning(text, _reasons(error))
             return None
+        finally:
+            _recording.release()
         if len(self._recordings) >= self._limit:
             self._recordings.popitem(last=False)
         self._recordings[key] = recording
@@ -116,8 +127,9 @@ class CudaGraphs:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         with torch.cuda.device(device), _current_stream_restored(), fastest_algorithms():
-            # The default stream cannot be recorded.
-            stream = torch.cuda.Stream()
+            # The default stream cannot be recorded. All recordings use the same one, because memory
+            # of the pool is reused only on the stream that it was allocated on.
+            stream = self._stream = self._stream or torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP):
@@ -145,6 +157,16 @@ def _current_stream_restored() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_stream(stream)
+
+
+def _reasons(error: BaseException) -> str:
+    """Return an error and those before it: the end of a failed capture raises another one."""
+    texts = []
+    context: BaseException | None = error
+    while context is not None:
+        texts.append(str(context).partition("\n")[0])
+        context = context.__context__
+    return "; then: ".join(reversed(texts))
 
 
 def replayed(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -175,7 +197,8 @@ def forward_on_two_streams(network: SGNet, image: Tensor, spatial: Tensor | None
     if not torch.cuda.is_current_stream_capturing():
         output: Output = network(image, spatial)
         return output
-    main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    main = torch.cuda.current_stream()
+    side = _side_stream(main)
     side.wait_stream(main)
     guidance = []  # keeps all tensors alive until the streams are joined
     with torch.cuda.stream(side):
@@ -190,3 +213,9 @@ def forward_on_two_streams(network: SGNet, image: Tensor, spatial: Tensor | None
     output = network.rgb_branch(network.trunk.stem(image), awaited())
     main.wait_stream(side)
     return output
+
+
+@functools.cache
+def _side_stream(main: torch.cuda.Stream) -> torch.cuda.Stream:
+    """Return the stream beside a recorded one, always the same, so that it reuses its memory."""
+    return torch.cuda.Stream(main.device)

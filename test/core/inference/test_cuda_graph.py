@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -147,6 +148,31 @@ def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture)
         "no more CUDA graphs are recorded; kernels are launched singly: shared memory"
     ]
     assert len(graphs._recordings) == 1  # made before the failure
+
+
+def test_while_one_thread_records_another_runs_without_a_recording() -> None:
+    recording, end = threading.Event(), threading.Event()
+
+    class Slow(OnCpu):
+        def _record(self, inputs: Any, keywords: Any) -> Any:
+            recording.set()
+            assert end.wait(60)
+            return super()._record(inputs, keywords)
+
+    slow, other = Slow(scaled), OnCpu(scaled)
+    for graphs in (slow, other):
+        graphs(torch.ones(2), None, factor=1)
+    thread = threading.Thread(target=slow, args=(torch.ones(2), None), kwargs={"factor": 1})
+    thread.start()
+    assert recording.wait(60)
+    for _ in range(2):
+        result = other(torch.full((2,), 3.0), None, factor=1)[0]
+        assert result is not None and result.tolist() == [3, 3]
+    assert other.recorded == 0
+    end.set()
+    thread.join()
+    other(torch.ones(2), None, factor=1)
+    assert (slow.recorded, other.recorded) == (1, 1)
 
 
 @pytest.mark.parametrize("size", [(48, 64), (31, 57)])
