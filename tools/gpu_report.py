@@ -11,8 +11,10 @@ After each part, ``report.md`` and ``report.json`` are written again. The output
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITES = ("operator", "network", "segmenter", "spatial", "training")
+SUITES = ("operator", "segmenter", "spatial", "training", "network")
+"""Suites of the benchmark; the last one takes as long as it may."""
 
 DEVICE = """
 import torch
@@ -91,6 +94,8 @@ def parts(cuda: bool, out: Path) -> list[Part]:
     limit = 90 if cuda else 600
     tests = TESTS if cuda else CPU_TESTS
     pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    if cuda and importlib.util.find_spec("xdist"):  # most of their time, a CPU compiles kernels
+        pytest = (*pytest, "-n", "8", "--dist", "worksteal")
     found = [
         Part("device", ("-c", DEVICE.format(cuda=cuda)), limit),
         Part("tests", pytest, limit),
@@ -136,8 +141,9 @@ def run_part(part: Part, out: Path, left_s: float, environment: Mapping[str, str
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-    return Result(part.name, shown, status, round(time.monotonic() - start, 1), "\n".join(tail))
+    text = re.sub(r"[^\n]*\r", "", log.read_bytes().decode(errors="replace"))  # progress bars
+    tail = "\n".join(text.splitlines()[-TAIL_LINES:])
+    return Result(part.name, shown, status, round(time.monotonic() - start, 1), tail)
 
 
 def run_parts(
@@ -166,11 +172,13 @@ def markdown(results: Sequence[Result], records: Sequence[Mapping[str, Any]]) ->
     machines = sorted({f"{record['date']}: {record['machine']}" for record in records})
     if records:
         lines += ["", "## Measurements", "", *machines, ""]
-        lines += ["| suite | shape | case | type | p50 ms | p95 ms | floor ms | ratio | to |"]
-        lines += ["|---|---|---|---|---:|---:|---:|---:|---|"]
+        lines += ["`docs/benchmarks.md` explains the columns; a ratio below 1 is faster.", ""]
+        lines += ["| suite | shape | case | type | p50 ms | p95 ms | floor ms | MB | ratio | to |"]
+        lines += ["|---|---|---|---|---:|---:|---:|---:|---:|---|"]
     for r in records:
         floor = "" if r["floor_ms"] is None else f"{r['floor_ms']:.3f}"
-        figures = f"{r['p50_ms']:.3f} | {r['p95_ms']:.3f} | {floor} | {r['ratio']:.2f}"
+        figures = f"{r['p50_ms']:.3f} | {r['p95_ms']:.3f} | {floor} | {r['memory_mb']:.0f}"
+        figures += f" | {r['ratio']:.2f}"
         names = f"{r['suite']} | {r['shape']} | {r['name']} | {r['dtype']}"
         lines.append(f"| {names} | {figures} | {r['reference']} |")
     for r in results:

@@ -180,7 +180,8 @@ def measure(
         group: cases to measure.
         machine: device to measure on.
         repeats, warm_up: numbers of measured rounds, and of rounds before those.
-        limit_s: seconds after which measuring ends when there are `LEAST_ROUNDS` rounds.
+        limit_s: seconds after which measuring ends when there are `LEAST_ROUNDS` rounds; the first
+            round, in which kernels are compiled, does not count.
 
     Returns:
         One record per case, in order.
@@ -257,6 +258,8 @@ def _rounds(title: str, repeats: int, warm_up: int, limit_s: float) -> Iterator[
         for i in range(warm_up):
             if i == 0 or time.perf_counter() - start < limit_s / 5:
                 yield False
+            if i == 0:
+                start = time.perf_counter()
             bar.update()
         for i in range(repeats):
             if i >= LEAST_ROUNDS and time.perf_counter() - start > limit_s:

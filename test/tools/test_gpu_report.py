@@ -19,6 +19,7 @@ RECORD = {
     "p50_ms": 0.05,
     "p95_ms": 0.06,
     "floor_ms": None,
+    "memory_mb": 41.6,
     "ratio": 0.2,
     "reference": "torchvision.ops.deform_conv2d",
     "machine": "a GPU",
@@ -48,8 +49,17 @@ def test_every_part_is_reported_whatever_happens_to_the_others(tmp_path: Path) -
     assert content["records"] == [RECORD]
     page = (tmp_path / "report.md").read_text()
     assert "## tests: failed: exit status 3" in page and "1 failed" in page
-    row = "| deform_conv2d | float16 | 0.050 | 0.060 |  | 0.20 | torchvision.ops.deform_conv2d |"
+    row = (
+        "| deform_conv2d | float16 | 0.050 | 0.060 |  | 42 | 0.20 | torchvision.ops.deform_conv2d |"
+    )
     assert row in page
+
+
+def test_progress_bars_leave_room_for_the_results(tmp_path: Path) -> None:
+    bar = "for i in range(99): print(f'{i} of 99', end='\\r')"
+    program = f"print('first')\n{bar}\nprint('          \\rlast')"
+    result = run_part(Part("compile", ("-c", program), 600), tmp_path, 600, os.environ)
+    assert result.tail == "first\nlast"
 
 
 def test_a_part_that_hangs_is_stopped_with_its_processes(tmp_path: Path) -> None:

@@ -21,7 +21,16 @@ import torchvision.ops
 
 from sgnet_core.benchmark import network as benchmark_network
 from sgnet_core.benchmark.__main__ import load, main, table
-from sgnet_core.benchmark.measure import LEAST_ROUNDS, Case, Group, Machine, Record, Timing, measure
+from sgnet_core.benchmark.measure import (
+    LEAST_ROUNDS,
+    Case,
+    Group,
+    Machine,
+    Record,
+    Timing,
+    _rounds,
+    measure,
+)
 from sgnet_core.benchmark.network import network_groups, training_groups
 from sgnet_core.benchmark.operator import TORCHVISION, operator_groups
 from sgnet_core.benchmark.process import Subprocess
@@ -90,6 +99,18 @@ def test_a_slow_group_gets_few_rounds() -> None:
     group = Group("s", "", lambda: 0, [Case("a", lambda _: time.sleep(0.02), "a")])
     (record,) = measure(group, CPU, repeats=1000, warm_up=1000, limit_s=0.05)
     assert record.rounds == LEAST_ROUNDS
+
+
+def test_compilation_in_the_first_round_takes_no_time_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    rounds = []
+    for counts in _rounds("", repeats=30, warm_up=3, limit_s=10):
+        rounds.append(counts)
+        now += 100 if len(rounds) == 1 else 0.5
+    assert (rounds.count(False), rounds.count(True)) == (3, 19)
 
 
 def test_only_training_has_gradients() -> None:

@@ -246,6 +246,7 @@ def test_unlabeled_pixels_are_those_below_the_threshold_of_this_call(device: str
 @ON_DEVICES
 def test_a_segmenter_goes_when_it_is_let_go(device: str) -> None:
     """Without the garbage collector, from which a node takes its heap out."""
+    Segmenter(make(), device).segment(RGB, DEPTH)  # what the libraries need once stays
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
     segmenter = Segmenter(make(), device)
     segmenter.segment(RGB, DEPTH)
@@ -268,7 +269,8 @@ def test_a_gpu_labels_as_the_cpu_does(precision: str) -> None:
     found = Segmenter(model, "cuda", precision).segment(rgb, depth, confidence=True)
     assert expected.scores is not None
     first, second = np.sort(expected.scores, axis=0)[[-1, -2]]
-    clear = first - second > 0.1
+    clear = first - second > 0.5  # the CPU resizes bytes, and scores of up to 92 are rounded
+    assert clear.mean() > 0.95
     assert np.array_equal(found.labels[clear], expected.labels[clear])
 
 

@@ -12,6 +12,8 @@ from triton_cases import DEVICE, random_case, reference, triton_deform
 
 deform_conv = triton_deform.deform_conv
 NAMES = ("x", "offset", "weight", "mask", "bias")
+ADDED_ATOMICALLY = {"atol": 1e-4, "rtol": 1e-5}
+"""A GPU adds in varying order."""
 
 
 def leaves(tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -114,7 +116,7 @@ def test_only_the_gradients_that_are_needed_are_computed() -> None:
         some = [t.clone() for t in inputs]
         some[index].requires_grad_()
         deform_conv(*some, 1, False).square().sum().backward()
-        torch.testing.assert_close(some[index].grad, everything[index].grad)
+        torch.testing.assert_close(some[index].grad, everything[index].grad, **ADDED_ATOMICALLY)
         assert all(t.grad is None for i, t in enumerate(some) if i != index)
 
 
@@ -152,7 +154,7 @@ def test_it_trains_in_one_compiled_graph() -> None:
     loss(*eager).backward()
     compiled(*traced).backward()
     for ours, theirs in zip(traced, eager, strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
+        torch.testing.assert_close(ours.grad, theirs.grad, **ADDED_ATOMICALLY)
 
 
 def test_the_weight_generator_trains_through_the_kernel() -> None:
