@@ -18,11 +18,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new binary file that replaces ``path`` when the block ends without an error.
 
     The file is written next to its target, flushed to the disk, and renamed. If the disk is full,
-    or after a crash or an exception, ``path`` is unchanged.
+    or after a crash or an exception, ``path`` is unchanged. A device or a pipe, such as
+    /dev/stdout, is not replaced but written to.
 
     Raises:
         OSError: the file cannot be written; the error names ``path``.
     """
+    if _is_device(path):
+        with open(path, "wb") as file:
+            yield file
+        return
     target = Path(path).resolve()  # a symbolic link stays, and its target is replaced
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -54,8 +59,18 @@ def check_writable(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    if not _is_device(path):
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+def _is_device(path: str | os.PathLike[str]) -> bool:
+    """Return True for existing paths other than regular files and folders."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def check_regular(path: str | os.PathLike[str]) -> int:

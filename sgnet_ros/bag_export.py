@@ -22,9 +22,7 @@ from sgnet_core.data.datasets.folder import MILLIMETERS, camera_values, classes_
 from sgnet_core.data.datasets.folder_writer import write_json, write_text
 from sgnet_core.data.images import write_png
 from sgnet_core.inference.segmenter import Segmenter
-from sgnet_core.models.model_file import ModelFileError
 from sgnet_ros.recordings.bag_source import BagSource
-from sgnet_ros.recordings.errors import BagError
 from sgnet_ros.recordings.frames import CameraFrame, name_of
 from sgnet_ros.recordings.matching import NoPairsError
 
@@ -184,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NoPairsError as error:
         print(f"bag_export: {error}", file=sys.stderr)
         return 2
-    except (BagError, BagExportError, ModelFileError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"bag_export: {error}", file=sys.stderr)
         return 1
     if not count:

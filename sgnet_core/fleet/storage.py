@@ -140,7 +140,7 @@ class Destination:
     """
 
     def __init__(self, place: str) -> None:
-        self.place = place
+        self.place = place or "."
         self._system, self._root = _open(place)
 
     @property

@@ -38,7 +38,10 @@ def input_size(height: int, width: int, input_height: int | None) -> tuple[int, 
         step = WIDTH_STEP if columns > WIDTH_STEP / 2 else 1
         size = (input_height, max(1, step * round(columns / step)))
     if size[0] * size[1] > MAX_PIXELS:
-        raise ValueError(f"a {width}x{height} image is too large, or too wide, to segment")
+        raise ValueError(
+            f"a {width}x{height} image is too large, or too wide, to segment: the network's input "
+            f"would have {size[1]}x{size[0]} pixels"
+        )
     return size
 
 

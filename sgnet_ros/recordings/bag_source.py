@@ -42,7 +42,7 @@ class BagSource(Source):
         path: path of the bag.
         topics: topics that were found or given.
         geometry: cameras of the bag.
-        complete: as in `Bag`.
+        complete: as in `Bag`; complete iterations update it.
         classes: classes of the labels; None if the bag has no ClassMap for them.
         left_out: number of frames that the last iteration left out.
 
@@ -98,6 +98,7 @@ class BagSource(Source):
                 except BagError as error:
                     self.left_out += 1
                     yield error
+            self.complete &= bag.complete
 
     def _frame(self, match: Match) -> CameraFrame:
         geometry, topics = self.geometry, self.topics

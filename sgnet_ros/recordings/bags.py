@@ -75,8 +75,9 @@ class Bag(AbstractContextManager["Bag"]):
         path: path of the bag.
         topics: message type (``sensor_msgs/msg/Image``, for rosbag1, too) of each topic.
         counts: number of messages of each topic.
-        complete: False if an mcap file is truncated or damaged, or metadata.yaml is damaged. All
-            messages that can be read are read, and a warning gives their number.
+        complete: False if an mcap file is truncated or damaged, or metadata.yaml is damaged, and
+            after `messages` has met damage. All messages that can be read are read, and a warning
+            gives their number.
 
     Raises:
         BagError: the file does not exist or cannot be read as a bag; the message names the command
@@ -227,6 +228,7 @@ class Bag(AbstractContextManager["Bag"]):
             text = self._without_scratch(str(error))
             if not read:
                 raise BagError(f"{self.path}: no message can be read ({text})") from error
+            self.complete = False
             logger.warning("%s is damaged after %d messages (%s)", self.path, read, text)
 
     def first(self, topic: str) -> Any:
@@ -299,6 +301,8 @@ def _require_readable(path: Path) -> None:
             )
         if file.suffix not in BAG_SUFFIXES:
             lower = file.with_suffix(file.suffix.lower())
+            if lower.suffix not in BAG_SUFFIXES:
+                raise BagError(f"{name} is not a bag: name a .bag, .mcap or .db3 file")
             raise BagError(f"{name}: the suffix of a bag is in lower case: `mv {name} {lower}`")
         if file.stat().st_size == 0:
             raise BagError(f"{name} is empty")

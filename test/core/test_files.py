@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgnet_core.files import atomic_write
+from sgnet_core.files import atomic_write, check_writable
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
@@ -35,6 +35,18 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "link") as file:
         file.write(b"x")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == b"x"
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe)
+    with atomic_write(pipe) as file:
+        file.write(b"x")
+    assert os.read(reader, 10) == b"x" and pipe.is_fifo()
+    os.close(reader)
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_errors_name_the_file_that_was_asked_for(

@@ -242,6 +242,13 @@ def test_depth_that_is_not_in_meters_is_refused(tmp_path: Path, capsys: Any) -> 
     assert not (tmp_path / "none").exists()
 
 
+def test_wrong_intrinsics_are_one_line(tmp_path: Path, capsys: Any) -> None:
+    bag = write_recording(tmp_path / "a.mcap")
+    wrong = ["--intrinsics", "nan", "1", "1", "1"]
+    assert bag_export.main([str(bag), str(tmp_path / "out"), *wrong]) == 1
+    assert "bag_export: focal lengths must be positive and finite" in capsys.readouterr().err
+
+
 def test_a_bag_without_one_pair_has_a_status_of_its_own(tmp_path: Path, capsys: Any) -> None:
     bag = write_recording(tmp_path / "a.mcap", lag_ms=700)
     assert bag_export.main([str(bag), str(tmp_path / "out")]) == 2

@@ -121,7 +121,7 @@ def check_folder(folder: Path) -> FolderCheck:
 def _why_not_plain(folder: Path) -> str:
     """Return why the folder is not a plain folder."""
     if not folder.is_dir():
-        return f"{folder}: does not exist"
+        return f"{folder}: {'is not a folder' if folder.exists() else 'does not exist'}"
     for layout, description in LAYOUTS:
         if layout.recognizes(folder):
             return (

@@ -213,11 +213,11 @@ def read_camera(path: Path) -> FolderCamera:
         wrong = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(strange)}"
         raise DatasetError(f"{path} {wrong}; a camera is {', '.join(known)} and depth_scale")
     try:
-        scale = float(values.get("depth_scale", MILLIMETERS))
+        scale = _number({"depth_scale": MILLIMETERS, **values}, "depth_scale")
         if not 0 < scale < float("inf"):
             raise ValueError(f"depth_scale must be positive, got {scale}")
-        fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
-        width, height = int(values["width"]), int(values["height"])
+        fx, fy, cx, cy = (_number(values, key) for key in ("fx", "fy", "cx", "cy"))
+        width, height = (int(_number(values, key)) for key in ("width", "height"))
         return FolderCamera(Intrinsics(fx, fy, cx, cy, width, height), scale)
     except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{path}: {error}") from error
@@ -258,18 +258,30 @@ def _classes(values: Mapping[str, Any], default_name: str) -> Classes:
     colors = values.get("colors", bit_palette(len(names)))
     name = values.get("name", default_name)
     label_set = LabelSet.from_dict({"name": name, "names": names, "colors": colors})
-    ids = [int(i) for i in values.get("ids", range(len(names)))]
+    ids = [_whole(i) for i in values.get("ids", range(len(names)))]
     ignore = values.get("ignore", [])
     ignored = set(ignore if isinstance(ignore, list) else [ignore])
     if IGNORE_ID not in ids:
         ignored.add(IGNORE_ID)
-    if len(ids) != len(names) or len(set(ids)) != len(ids):
-        raise ValueError(f"{len(names)} names need as many different ids, got {ids}")
     if not all(isinstance(i, int) and 0 <= i <= 255 for i in (*ids, *ignored)):
         raise ValueError("ids are whole numbers 0..255")
+    if len(ids) != len(names) or len(set(ids)) != len(ids):
+        raise ValueError(f"{len(names)} names need as many different ids, got {ids}")
     if ignored & set(ids):
         raise ValueError(f"{sorted(ignored & set(ids))} cannot be both a class and ignored")
     return Classes(label_set, id_table(ids, ignored))
+
+
+def _whole(value: Any) -> Any:
+    """Return 2.0 as 2, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(values: Mapping[str, Any], key: str) -> float:
+    try:
+        return float(values[key])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{key} must be a number, got {values[key]!r}") from error
 
 
 def camera_values(camera: Intrinsics, depth_scale: float) -> dict[str, float]:

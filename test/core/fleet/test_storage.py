@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from sgnet_core.fleet.storage import StorageError, find_sources, fingerprint
+from sgnet_core.fleet.storage import Destination, StorageError, find_sources, fingerprint
 
 
 @pytest.fixture
@@ -35,6 +35,10 @@ def test_urls_stay_urls() -> None:
     fsspec.filesystem("memory").pipe_file("/fleet/x/day.mcap", b"1")
     [found] = find_sources(["memory://fleet/*/*.mcap"])
     assert (found.path, found.name) == ("memory:///fleet/x/day.mcap", "x/day")
+
+
+def test_an_empty_destination_is_the_working_folder() -> None:
+    assert Destination("").path("labels") == "./labels"
 
 
 def test_a_fingerprint_changes_with_the_files_and_not_with_their_place(robots: Path) -> None:

@@ -158,7 +158,7 @@ def refused(path: Path, *words: str) -> None:
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "no.safetensors", "does not exist")
-    refused(tmp_path, "cannot be read")
+    refused(tmp_path, "is a folder; give a model file")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 500, -100_000, -1])

@@ -28,7 +28,9 @@ def test_a_truncated_recording_is_read_as_far_as_it_goes(
     data[at[2] : at[2] + 4] = (10**6).to_bytes(4, "little")  # the third string claims 1 MB
     path.write_bytes(data)
     with Bag(path) as bag:
+        assert bag.complete
         assert len(list(bag.messages(["/chatter"]))) == 2
+        assert not bag.complete
     assert "a.bag is damaged after 2 messages" in caplog.text
 
 

@@ -119,6 +119,8 @@ def test_files_that_are_not_bags_are_refused(tmp_path: Path) -> None:
         ("e.mcap", b"", "is empty"),
         ("f.db3", b"SQLite format 3\0" + bytes(100), r"sqlite3 FILE \.recover"),
         ("g.MCAP", b"", r"lower case: `mv .*g\.MCAP .*g\.mcap`"),
+        ("h.txt", b"hello", r"is not a bag: name a \.bag, \.mcap or \.db3 file"),
+        ("i", b"hello", r"is not a bag: name a \.bag, \.mcap or \.db3 file"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(BagError, match=rf"{name}.*{why}"):

@@ -99,6 +99,10 @@ MISTAKES: dict[str, tuple[dict[str, object], list[str]]] = {
         [rf"no intrinsics for {name}: .*camera.json" for name in "abc"],
     ),
     "broken camera": ({"camera.json": {**CAMERA, "fx": -1}}, [r"camera.json: focal lengths"]),
+    "a list for a number": (
+        {"camera.json": {**CAMERA, "fx": [1]}},
+        [r"camera.json: fx must be a number, got \[1\]"],
+    ),
     "broken classes": ({"classes.json": [1]}, [r"classes.json must hold"]),
     "missing depth": ({"depth/b.png": None}, [r"depth/b\(.png\|.npy\) does not exist"]),
     "missing labels": ({"labels/b.png": None}, [r"labels/b.png does not exist"]),
@@ -153,6 +157,7 @@ def test_several_mistakes_are_all_reported(folder: Path) -> None:
     ("made", "named", "problem"),
     [
         ([], "nowhere", "does not exist"),
+        (["notes.txt"], "notes.txt", "is not a folder"),
         (["notes/"], "", "has no folder rgb: docs/data.md describes the layout"),
         (["train.txt", "train/rgb/"], "", "is ESANet's NYUv2; only plain folders are checked"),
         (["leftImg8bit/"], "", "is Cityscapes; only plain folders are checked"),

@@ -189,6 +189,7 @@ def test_a_damaged_file_is_named_when_its_frame_is_read(
             *("classes.json", "both a class and ignored"),
         ),
         ({"classes.json": {"names": ["a", "b"], "ids": [0, 256]}}, "classes.json", "0..255"),
+        ({"classes.json": {"names": ["a", "b"], "ids": [0.5, 1]}}, "classes.json", "0..255"),
         ({"camera.json": {**OPTICS, "depth_sclae": 0.001}}, "camera.json", "depth_sclae"),
         ({"camera.json": {"fx": 1, "fy": 1}}, "camera.json", "lacks width, height, cx, cy"),
         ({"camera.json": {**OPTICS, "fx": 0}}, "camera.json", "focal"),
