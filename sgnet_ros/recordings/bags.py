@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -306,6 +308,8 @@ def _require_readable(path: Path) -> None:
             raise BagError(f"{name}: the suffix of a bag is in lower case: `mv {name} {lower}`")
         if file.stat().st_size == 0:
             raise BagError(f"{name} is empty")
+        if not os.access(file, os.R_OK):
+            raise BagError(f"{name} cannot be read: {os.strerror(errno.EACCES)}")
         if file.suffix == ".db3":
             _require_finished(file)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import resource
 from collections.abc import Callable
@@ -158,7 +160,19 @@ def refused(path: Path, *words: str) -> None:
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     refused(tmp_path / "no.safetensors", "does not exist")
-    refused(tmp_path, "is a folder; give a model file")
+    refused(tmp_path, "cannot be read: Is a directory")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_missing(
+    saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(saved)
+    monkeypatch.setattr("builtins.open", refuse)  # the tests may run as root
+    refused(path, "cannot be read: Permission denied")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 500, -100_000, -1])

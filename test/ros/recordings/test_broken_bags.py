@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -125,6 +126,15 @@ def test_files_that_are_not_bags_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(BagError, match=rf"{name}.*{why}"):
             Bag(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a", StoragePlugin.MCAP)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root
+    with pytest.raises(BagError, match=rf"^{path} cannot be read: Permission denied$"):
+        Bag(path)
 
 
 @pytest.mark.parametrize("key", ["storage_identifier", "compression_format", "compression_mode"])
