@@ -59,9 +59,13 @@ def check_writable(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not _is_device(path):
+    if _is_device(path):
+        return
+    try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:

@@ -30,7 +30,7 @@ from sgnet_core.fleet.storage import (
     is_url,
     local_copy,
 )
-from sgnet_core.inference.frames import Calibration, Input, is_recording, open_inputs
+from sgnet_core.inference.frames import Calibration, Input, is_recording, open_inputs, reading
 from sgnet_core.inference.labeling import Labeler, LabelingOptions
 from sgnet_core.inference.segmenter import Segmenter
 from sgnet_core.models.labels import LabelSet
@@ -181,10 +181,14 @@ def finished_before(recipe: Recipe, destination: Destination, folder: str) -> Ma
     return None
 
 
+@reading()
 def recordings_fingerprint(names: Iterable[str]) -> str | None:
     """Return a fingerprint of several recordings.
 
     It is None if one of them is a single image, because the depth is in another file.
+
+    Raises:
+        InputError: a recording cannot be read.
     """
     parts = []
     for name in names:

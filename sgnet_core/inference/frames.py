@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -131,6 +132,16 @@ class Calibration:
         return RgbdFrame(image, meters, intrinsics)
 
 
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """Turn an OSError into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+@reading()
 def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     """Open the bags, folders, images and globs given on the command line.
 
@@ -143,16 +154,9 @@ def open_inputs(names: Sequence[str], calibration: Calibration) -> list[Input]:
     Raises:
         InputError: a name does not exist, contains no frames, or cannot be read.
     """
-    try:
-        return _open_all([path for name in names for path in expanded(name)], calibration)
-    except OSError as error:
-        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-
-def _open_all(paths: Sequence[Path], calibration: Calibration) -> list[Input]:
     inputs: list[Input] = []
     images: list[Path] = []
-    for path in paths:
+    for path in [path for name in names for path in expanded(name)]:
         if _is_bag(path):
             inputs.append(_bag(path, calibration))
         elif path.is_dir() and is_tum_folder(path):
@@ -187,11 +191,12 @@ def _color_folder(folder: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+@reading()
 def open_pairs(rgb: str, depth: str, calibration: Calibration) -> Input:
     """Pair color and depth images by name; each argument is a folder or a glob.
 
     Raises:
-        InputError: nothing is found, or two images have the same name.
+        InputError: nothing is found, a folder cannot be read, or two images have the same name.
     """
     suffixes = {rgb: IMAGE_SUFFIXES, depth: IMAGE_SUFFIXES + ARRAY_SUFFIXES}
     found: dict[str, dict[str, Path]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,18 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     assert os.read(reader, 10) == b"x" and pipe.is_fifo()
     os.close(reader)
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_folder_without_permission_is_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{dir}/tmp1234")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # the tests may run as root
+    with pytest.raises(PermissionError) as error:
+        check_writable(tmp_path / "a")
+    assert error.value.filename == str(tmp_path / "a")
 
 
 def test_errors_name_the_file_that_was_asked_for(

@@ -188,9 +188,10 @@ def test_a_folder_that_may_not_be_read_is_named(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(Path, "iterdir", refuse)  # the tests may run as root
-    with pytest.raises(SystemExit):
-        predict(model_file, recording.parent / "out", recording)
-    assert f"predict: {recording} cannot be read: Permission denied" in capsys.readouterr().err
+    for source in ([recording], ["--rgb", recording, "--depth", recording]):
+        with pytest.raises(SystemExit):
+            predict(model_file, recording.parent / "out", *source)
+        assert f"predict: {recording} cannot be read: Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
