@@ -105,8 +105,8 @@ def backward(label: str, kind: str, precision: str) -> Iterator[Kernel]:
         yield Kernel(f"gradient of {name} {label}", function, types, constants, options)
 
 
-def resources(kernel: Kernel, capability: int) -> Resources:
-    """Compile a kernel for a compute capability (90 is 9.0) and return its resources."""
+def compiled(kernel: Kernel, capability: int) -> Any:
+    """Compile a kernel for a compute capability (90 is 9.0)."""
     names = kernel.function.arg_names
     signature = {n: kernel.types.get(n, "constexpr" if n.isupper() else "i32") for n in names}
     pointers = [(i,) for i, n in enumerate(names) if signature[n].startswith("*")]
@@ -115,7 +115,12 @@ def resources(kernel: Kernel, capability: int) -> Resources:
     aligned = {at: [["tt.divisibility", 16]] for at in (*pointers, *sizes)}
     source = ASTSource(kernel.function, signature, dict(kernel.constants), aligned)
     target = GPUTarget("cuda", capability, 32)
-    binary = triton.compile(source, target=target, options=dict(kernel.options))
+    return triton.compile(source, target=target, options=dict(kernel.options))
+
+
+def resources(kernel: Kernel, capability: int) -> Resources:
+    """Compile a kernel for a compute capability and return its resources."""
+    binary = compiled(kernel, capability)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()

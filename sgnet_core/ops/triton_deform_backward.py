@@ -61,6 +61,12 @@ def fitted(block: Block, channels: int, outputs: int) -> Block:
 
 
 @triton.jit
+def _add(at, values, mask):  # type: ignore[no-untyped-def]
+    """Add atomically; in Triton's default order, each addition would empty the cache."""
+    tl.atomic_add(at, values, mask=mask, sem="relaxed")
+
+
+@triton.jit
 def _inputs_kernel(  # type: ignore[no-untyped-def]
     gradient, x, offset, mask, weight, to_x, to_offset, to_mask,
     batch, height, width, channels, h, w, outputs,
@@ -121,10 +127,10 @@ def _inputs_kernel(  # type: ignore[no-untyped-def]
             share = sampled * factor[:, None]
             at = to_x + corner[:, None] * channels + channel[None, :]
             low = at + width * channels
-            tl.atomic_add(at, share * ((1 - fy) * (1 - fx))[:, None], mask=ul[:, None] & real)
-            tl.atomic_add(at + channels, share * ((1 - fy) * fx)[:, None], mask=ur[:, None] & real)
-            tl.atomic_add(low, share * (fy * (1 - fx))[:, None], mask=ll[:, None] & real)
-            tl.atomic_add(low + channels, share * (fy * fx)[:, None], mask=lr[:, None] & real)
+            _add(at, share * ((1 - fy) * (1 - fx))[:, None], ul[:, None] & real)
+            _add(at + channels, share * ((1 - fy) * fx)[:, None], ur[:, None] & real)
+            _add(low, share * (fy * (1 - fx))[:, None], ll[:, None] & real)
+            _add(low + channels, share * (fy * fx)[:, None], lr[:, None] & real)
     moved = to_offset + (image * 18 + 2 * position) * plane + place
     tl.store(moved, sum_y * factor, mask=exists)
     tl.store(moved + plane, sum_x * factor, mask=exists)
@@ -167,10 +173,10 @@ def _weight_kernel(  # type: ignore[no-untyped-def]
             other=0.0,
         )
         total += tl.dot(tl.trans(tile.to(g.dtype)), g, input_precision=PRECISION)
-    tl.atomic_add(
+    _add(
         to_weight + (position * channels + channel[:, None]) * outputs + output[None, :],
         total,
-        mask=(channel < channels)[:, None] & (output < outputs)[None, :],
+        (channel < channels)[:, None] & (output < outputs)[None, :],
     )
 
 

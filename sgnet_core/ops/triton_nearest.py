@@ -31,7 +31,8 @@ def _nearest_kernel(  # type: ignore[no-untyped-def]
     for down in range(tl.max(rows)):
         for right in range(tl.max(columns)):
             inside = (down < rows) & (right < columns)
-            tl.atomic_min(nearest + (top + down) * width + left + right, z, mask=inside)
+            pixel = nearest + (top + down) * width + left + right
+            tl.atomic_min(pixel, z, mask=inside, sem="relaxed")
 
 
 def draw_nearest(boxes: Tensor, depth: Tensor, height: int, width: int) -> Tensor:
