@@ -62,14 +62,14 @@ def main() -> None:
     os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
     stay_local()
     prepare_environment()
-    clear(args.out)
     try:
+        clear(args.out)
         with Demo(args) as demo:
             summary = demo.run()
         save(args.out, summary, demo.observer.pictures, demo.observer.label_set())
         if film := demo.observer.latest:
             write_film(args.out / "demo.webp", film)
-    except DemoError as error:
+    except (DemoError, OSError) as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
         print("\ndemo: interrupted", file=sys.stderr)

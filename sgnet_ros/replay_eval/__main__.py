@@ -236,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 value = Path(value).absolute()
             forwarded += [f"--{name.replace('_', '-')}", str(value)]
     try:
+        _check_outputs(args)
         if args.ray is not None:
             workers = Workers(args.ray, args.ray_cores, gpus=args.device != "cpu")
             report = evaluate_on_ray(args.bags, forwarded, workers, progress=True)
@@ -260,6 +261,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if report.problems:
         return EXIT_FAILED
     return EXIT_BELOW if missed else 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise OSError if a report could not be written after the bags have been played."""
+    from sgnet_core.files import check_writable
+
+    for path in (args.json, args.csv, args.html):
+        if path is not None:
+            check_writable(path)
 
 
 def _write(report: ReplayReport, args: argparse.Namespace) -> None:

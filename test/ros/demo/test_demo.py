@@ -299,6 +299,14 @@ def test_a_node_that_cannot_load_its_model_ends_the_demo_with_the_reason(
     assert not processes_about(folder)
 
 
+def test_a_folder_that_cannot_be_made_ends_the_demo_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    process = demo_process("--out", file)
+    text, _ = process.communicate()
+    assert (process.returncode, text) == (1, f"demo: [Errno 17] File exists: '{file}'\n")
+
+
 def test_its_own_process_starts_without_pytorch() -> None:
     code = "import sys; sys.modules['torch'] = None; import sgnet_ros.demo.__main__"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -252,3 +252,18 @@ def test_ctrl_c_leaves_the_report_of_the_bags_that_are_done(
     monkeypatch.setattr(replay_eval, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # there is nothing to report
         replay_eval.evaluate_bags([Path("a.mcap")], [], jobs=1)
+
+
+def test_a_report_that_could_not_be_written_is_reported_before_a_bag_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def evaluate_bags(*_: Any, **__: Any) -> None:
+        pytest.fail("a bag was played")
+
+    monkeypatch.setattr(replay_eval, "evaluate_bags", evaluate_bags)
+    monkeypatch.setattr(replay_eval, "stay_local", lambda: None)
+    monkeypatch.setattr(replay_eval.signal, "signal", lambda *_: None)
+    bag = tmp_path / "a.mcap"
+    bag.touch()
+    assert replay_eval.main([str(bag), "--html", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"replay_eval: [Errno 21] Is a directory: '{tmp_path}'\n"
