@@ -28,6 +28,18 @@ from sgnet_core.ops.triton_tiles import Tile, table
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
+# As at run time, where all memory is channels-last, addresses are multiples of 16, and so are the
+# channels of most layers.
+CHANNEL_STRIDES = ("weight_channel", "out_channel")
+"""Arguments that are 1, which Triton compiles as a constant."""
+
+MULTIPLES = (
+    *("channels", "outputs", "weight_output", "weight_position"),
+    *("out_split", "out_batch", "out_row", "out_column"),
+)
+"""Arguments that are multiples of 16, which lets Triton load and store several values at once."""
+
+
 class Kernel(NamedTuple):
     """A kernel to compile.
 
@@ -108,12 +120,11 @@ def backward(label: str, kind: str, precision: str) -> Iterator[Kernel]:
 def compiled(kernel: Kernel, capability: int) -> Any:
     """Compile a kernel for a compute capability (90 is 9.0)."""
     names = kernel.function.arg_names
-    signature = {n: kernel.types.get(n, "constexpr" if n.isupper() else "i32") for n in names}
-    pointers = [(i,) for i, n in enumerate(names) if signature[n].startswith("*")]
-    sizes = [(i,) for i, n in enumerate(names) if n in ("channels", "outputs")]
-    # As at run time, where addresses and channels are multiples of 16.
-    aligned = {at: [["tt.divisibility", 16]] for at in (*pointers, *sizes)}
-    source = ASTSource(kernel.function, signature, dict(kernel.constants), aligned)
+    constants = {**kernel.constants, **{name: 1 for name in names if name in CHANNEL_STRIDES}}
+    signature = {n: "constexpr" if n in constants else kernel.types.get(n, "i32") for n in names}
+    multiples = [n for n in names if signature[n][0] == "*" or n in MULTIPLES]
+    aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in multiples}
+    source = ASTSource(kernel.function, signature, constants, aligned)
     target = GPUTarget("cuda", capability, 32)
     return triton.compile(source, target=target, options=dict(kernel.options))
 

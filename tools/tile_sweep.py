@@ -107,6 +107,7 @@ def measure(shape: Shape, tile: Tile) -> Measured:
     offset = torch.randn(1, 18, h, w, device=device)
     mask = torch.rand(1, 9, h, w, device=device, dtype=dtype)
     weight = torch.randn(shape.outputs, shape.channels, 3, 3, device=device, dtype=dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last)  # as in `Segmenter`
 
     def run() -> object:
         return run_kernel(x, offset, weight, mask, None, shape.stride, False, tile)
