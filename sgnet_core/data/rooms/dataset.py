@@ -10,7 +10,7 @@ from sgnet_core.data.rooms.pose import random_intrinsics, random_pose
 from sgnet_core.data.rooms.render import Renderer
 from sgnet_core.data.sample import Sample
 
-_MIN_SIDE = 16
+_MIN_SIDE, _MAX_SIDE = 16, 4096
 
 
 class Rooms:
@@ -59,8 +59,8 @@ def check_arguments(seed: int, size: tuple[int, int]) -> None:
     """Raise ValueError for a seed or a (height, width) that cannot be rendered."""
     if not 0 <= seed < 2**32:  # larger seeds would give the same random streams as others
         raise ValueError(f"the seed of rooms must be in 0..2**32-1, got {seed}")
-    if min(size) < _MIN_SIDE:
+    if min(size) < _MIN_SIDE or max(size) > _MAX_SIDE:
         height, width = size
         raise ValueError(
-            f"rooms must be at least {_MIN_SIDE} pixels wide and high, got {width}x{height}"
+            f"rooms must be {_MIN_SIDE} to {_MAX_SIDE} pixels wide and high, got {width}x{height}"
         )

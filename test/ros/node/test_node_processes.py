@@ -289,3 +289,16 @@ def test_threads_that_wait_leave_the_cores_to_others(
     monkeypatch.setitem(sys.modules, "sgnet_ros.node.process", SimpleNamespace(main=main))
     entry.main()
     assert found == [seen]
+
+
+def test_help_explains_and_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    monkeypatch.setitem(sys.modules, "sgnet_ros.node.process", None)  # importing it is an error
+    monkeypatch.setattr(sys, "argv", ["sgnet", "--help", "--ros-args", "-p", "device:=cpu"])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(words in text for words in ("--params-file", "-p NAME:=VALUE", "rgb/image_raw"))

@@ -326,8 +326,11 @@ def test_wrong_arguments_are_named() -> None:
     for seed in (-1, 2**32):
         with pytest.raises(ValueError, match=rf"seed of rooms must be in 0..2\*\*32-1, got {seed}"):
             Rooms(seed, 1)
-    with pytest.raises(ValueError, match="at least 16 pixels wide and high, got 320x8"):
-        Rooms(1, 1, (8, 320))
+    for height, width in ((8, 320), (240, 99999)):
+        with pytest.raises(
+            ValueError, match=f"16 to 4096 pixels wide and high, got {width}x{height}"
+        ):
+            Rooms(1, 1, (height, width))
     with pytest.raises(ValueError, match="must not be negative, got -2"):
         Rooms(1, -2)
     for rate, seconds in ((0.0, 8.0), (math.nan, 8.0), (5.0, -1.0), (5.0, math.inf)):
