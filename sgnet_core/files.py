@@ -70,11 +70,7 @@ def check_writable(path: Path) -> None:
 
 def _is_device(path: str | os.PathLike[str]) -> bool:
     """Return True for existing paths other than regular files and folders."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def check_regular(path: str | os.PathLike[str]) -> int:

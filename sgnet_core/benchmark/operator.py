@@ -50,7 +50,8 @@ def _deformable(channels: int, height: int, width: int, stride: int, device: tor
     dtypes = (torch.float16, torch.float32) if cuda else (torch.float32,)
     kernel = torch.randn(channels, channels, 3, 3, device=device)
     weights = {dtype: kernel.to(dtype) for dtype in dtypes}
-    last = weights[dtypes[0]].contiguous(memory_format=torch.channels_last)  # as in `Segmenter`
+    # as in `Segmenter`
+    channels_last = weights[dtypes[0]].contiguous(memory_format=torch.channels_last)
     h, w = height // stride, width // stride
 
     def fresh() -> Mapping[torch.dtype, Inputs]:
@@ -65,10 +66,10 @@ def _deformable(channels: int, height: int, width: int, stride: int, device: tor
         return torchvision.ops.deform_conv2d(x, offset, weight, None, stride, 1, mask=mask)
 
     def ours(x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        return deform_conv2d(x, offset, last, mask, stride=stride)
+        return deform_conv2d(x, offset, channels_last, mask, stride=stride)
 
     def plain(x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, last, stride=stride, padding=1)
+        return nn.functional.conv2d(x, channels_last, stride=stride, padding=1)
 
     def case(
         name: str, run: Callable[..., Tensor], values: int = 0, dtype: torch.dtype = dtypes[0]

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-_PARAMETERS = """
+_ROS_ARGUMENTS = """
 ROS arguments, after --ros-args:
   --params-file FILE     parameters of the node, for example config/sgnet.yaml
   -p NAME:=VALUE         one parameter, for example -p device:=cpu
@@ -27,7 +27,7 @@ def main() -> int:
         "%(prog)s [-h] [--ros-args ...]",
         "Label every pixel of an RGB-D camera: rgb/image_raw and depth/image_raw in, "
         "/sgnet/labels out.",
-        _PARAMETERS,
+        _ROS_ARGUMENTS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_known_args(list(itertools.takewhile("--ros-args".__ne__, sys.argv[1:])))

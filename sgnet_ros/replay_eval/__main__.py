@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from sgnet_core.arguments import count
+from sgnet_core.files import atomic_write, check_writable
 from sgnet_core.fleet.jobs import Failure
 from sgnet_core.fleet.ray_workers import LOCAL, Workers, WorkersError, run_on_ray
 from sgnet_ros.replay_eval.bag_process import BagProcess
@@ -236,7 +237,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 value = Path(value).absolute()
             forwarded += [f"--{name.replace('_', '-')}", str(value)]
     try:
-        _check_outputs(args)
+        for output in filter(None, (args.json, args.csv, args.html)):  # before a bag is played
+            check_writable(output)
         if args.ray is not None:
             workers = Workers(args.ray, args.ray_cores, gpus=args.device != "cpu")
             report = evaluate_on_ray(args.bags, forwarded, workers, progress=True)
@@ -263,18 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_BELOW if missed else 0
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Raise OSError if a report could not be written after the bags have been played."""
-    from sgnet_core.files import check_writable
-
-    for path in (args.json, args.csv, args.html):
-        if path is not None:
-            check_writable(path)
-
-
 def _write(report: ReplayReport, args: argparse.Namespace) -> None:
-    from sgnet_core.files import atomic_write
-
     texts = (
         (args.json, lambda: json.dumps(report.to_json(), indent=1) + "\n"),
         (args.csv, report.to_csv),
@@ -282,7 +273,6 @@ def _write(report: ReplayReport, args: argparse.Namespace) -> None:
     )
     for path, text in texts:
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 file.write(text().encode())
 

@@ -12,8 +12,8 @@ from triton_cases import DEVICE, random_case, reference, triton_deform
 
 deform_conv = triton_deform.deform_conv
 NAMES = ("x", "offset", "weight", "mask", "bias")
-ADDED_ATOMICALLY = {"atol": 1e-4, "rtol": 1e-5}
-"""A GPU adds in varying order."""
+ADDED_ATOMICALLY = {} if DEVICE.type == "cpu" else {"atol": 1e-4, "rtol": 1e-5}
+"""Bounds for sums that a GPU adds in varying order."""
 
 
 def leaves(tensors: tuple[Tensor, ...]) -> list[Tensor]:
